@@ -1,0 +1,94 @@
+//! A task of one's own, in a program of one's own: delayed addition.
+//!
+//! Two of the numbers that go by are marked; long after, at the end, their sum is wanted (after Hochreiter and
+//! Schmidhuber's adding problem, 1997). Backpropagation through the whole sequence learns it, truncated it does not:
+//!
+//! ```text
+//! cargo run --release --example custom_task -- run examples/delayed_addition.yaml
+//! ```
+
+use candle_core::{Device, Tensor};
+use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
+use ccdni::rng::Stream;
+use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::tasks::Task;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Add two marked numbers of a sequence.
+pub struct DelayedAddition;
+
+/// The keys under `task`; the doc comments are what `tasks` and editors show.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keys {
+    /// Steps of a sequence; the numbers to add are in its first half.
+    #[schemars(range(min = 4, max = 10_000))]
+    steps: usize,
+    /// Training batches an epoch.
+    #[schemars(range(min = 1))]
+    batches: usize,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Keys { steps: 20, batches: 50 }
+    }
+}
+
+impl Task for DelayedAddition {
+    const KIND: &'static str = "delayed_addition";
+    const ABOUT: &'static str = "remember two marked numbers and give their sum at the end";
+    type Spec = Keys;
+
+    fn interface(keys: &Keys) -> Interface {
+        Interface {
+            input: Input::Dense { features: 2 },
+            target: Target { kind: TargetKind::Values { size: 1 }, when: When::LastStep },
+            steps: Some(keys.steps),
+        }
+    }
+
+    fn open(keys: Keys, seed: u64) -> ccdni::Result<Box<dyn Dataset>> {
+        Ok(Box::new(Sums { keys, seed }))
+    }
+}
+
+/// The sequences of one seed.
+struct Sums {
+    keys: Keys,
+    seed: u64,
+}
+
+impl Dataset for Sums {
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::squared_distance()]
+    }
+
+    fn batches(&self, split: Split, _batch_size: usize) -> usize {
+        if split == Split::Train { self.keys.batches } else { 10 }
+    }
+
+    fn batch(&self, at: At) -> ccdni::Result<Batch> {
+        // All randomness comes from a stream with a name: that is what makes runs repeatable and resumable.
+        let mut stream = Stream::new(self.seed, &format!("data.{:?}", at.split), at.epoch, at.index);
+        let (rows, steps, half) = (at.batch_size, self.keys.steps, self.keys.steps / 2);
+        let (mut inputs, mut sums) = (Vec::new(), Vec::new());
+        for _ in 0..rows {
+            let first = stream.below(half);
+            let second = (first + 1 + stream.below(half - 1)) % half;
+            let numbers: Vec<f32> = (0..steps).map(|_| stream.unit()).collect();
+            let marked = |step| f32::from(u8::from(step == first || step == second));
+            inputs.extend(numbers.iter().enumerate().flat_map(|(step, &number)| [number, marked(step)]));
+            sums.push(numbers[first] + numbers[second]);
+        }
+        Ok(Batch {
+            inputs: Inputs::Dense(Tensor::from_vec(inputs, (rows, steps, 2), &Device::Cpu)?),
+            targets: Targets::FinalValues(Tensor::from_vec(sums, (rows, 1), &Device::Cpu)?),
+        })
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    ccdni::App::new().task::<DelayedAddition>().main()
+}

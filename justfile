@@ -1,0 +1,46 @@
+# Recipes for daily work. Arguments are passed on untouched, so that --set 'seeds=[1, 2]' survives.
+set positional-arguments
+
+# List the recipes.
+default:
+    @just --list
+
+# Train a spec: just run experiments/linedraw_dni.yaml --set train.bptt=5
+run SPEC *ARGS:
+    @cargo run --quiet --release --locked -- run "$@"
+
+# Use a trained network: just sample --decoder outputs/<hash>/decoder.safetensors ...
+sample *ARGS:
+    @cargo run --quiet --release --locked -- sample "$@"
+
+# Pass all tests.
+test *ARGS:
+    cargo test --release --locked "$@"
+
+# Formatting, lints, documentation.
+check:
+    cargo fmt --check
+    cargo clippy --release --locked --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
+
+# Time a training step of the reference jobs, one thread, beside a matrix product.
+bench *ARGS:
+    RAYON_NUM_THREADS=1 cargo bench --locked --bench step -- "$@"
+
+# Begin a task: src/tasks/NAME.rs from the example, and the lines that register it.
+new-task NAME:
+    #!/usr/bin/env sh
+    set -eu
+    name=$1
+    case $name in *[!a-z0-9_]*|[!a-z]*|'') echo "a task's name has lower-case letters, digits and _: $name" >&2; exit 2 ;; esac
+    file=src/tasks/$name.rs
+    if [ -e "$file" ]; then echo "$file is there already" >&2; exit 2; fi
+    export name type=$(printf %s "$name" | perl -pe 's/(^|_)([a-z0-9])/\U$2/g')
+    perl -0pe 's/\nfn main.*//s; s/delayed_addition/$ENV{name}/g; s/DelayedAddition/$ENV{type}/g; s/ccdni::/crate::/g' \
+      examples/custom_task.rs > "$file"
+    perl -pi -e 's/^mod registry;/pub mod $ENV{name};\n$&/' src/tasks/mod.rs
+    perl -pi -e 's/^ +registry.register::<LineDraw>\(\);/$&\n registry.register::<super::$ENV{name}::$ENV{type}>();/' \
+      src/tasks/registry.rs
+    cargo fmt
+    echo "$file is a copy of the example, registered as \`$name\`: make it yours, name it in tests/tasks.rs,"
+    echo "and keep the editors' schema true: cargo run --release -- schema > experiments/schema.json"

@@ -1,0 +1,19 @@
+//! `ccdni hash`: the name of a spec's results, and nothing else.
+
+use super::spec_args::SpecArgs;
+use crate::error::Result;
+use crate::spec::resolve;
+use crate::tasks::Registry;
+
+/// Print the hash that names a spec's output directory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ls outputs/$(ccdni hash experiments/linedraw_dni.yaml --set train.bptt=3)")]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+}
+
+/// Resolves the spec and prints its hash.
+pub fn execute(args: Args, registry: &Registry) -> Result<()> {
+    super::print(&format!("{}\n", resolve(&args.spec.request(), registry)?.hash))
+}

@@ -1,0 +1,81 @@
+//! The command line: one file a command, each of which parses, calls and prints.
+
+mod check;
+mod completions;
+mod hash;
+mod list;
+mod run;
+mod sample;
+mod schema;
+mod show;
+mod spec_args;
+mod tasks;
+mod worker;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::tasks::Registry;
+
+/// Experiments with recurrent networks and decoupled neural interfaces (synthetic gradients).
+#[derive(Parser)]
+#[command(name = "ccdni", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Hash(hash::Args),
+    List(list::Args),
+    Show(show::Args),
+    Tasks(tasks::Args),
+    Sample(sample::Args),
+    Schema(schema::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Worker(worker::Args),
+}
+
+/// Parses the command line, does what it says, and reports errors on standard error.
+pub fn main(registry: &Registry) -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => run::execute(args, registry),
+        Command::Check(args) => check::execute(args, registry),
+        Command::Hash(args) => hash::execute(args, registry),
+        Command::List(args) => list::execute(args),
+        Command::Show(args) => show::execute(args),
+        Command::Tasks(args) => tasks::execute(&args, registry),
+        Command::Sample(args) => sample::execute(args, registry),
+        Command::Schema(args) => schema::execute(args, registry),
+        Command::Completions(args) => completions::execute(args),
+        Command::Worker(args) => worker::execute(args, registry),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever was interrupted has said how to go on.
+        Err(error @ Error::Interrupted) => ExitCode::from(error.exit_code()),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Prints on standard output. A reader that has gone (`ccdni tasks | head -1`) is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write to", Path::new("standard output"))(error))
+        }
+        _ => Ok(()),
+    }
+}

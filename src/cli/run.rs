@@ -1,0 +1,95 @@
+//! `ccdni run`: trains a spec.
+
+use std::path::PathBuf;
+
+use super::spec_args::SpecArgs;
+use crate::error::Result;
+use crate::run::{self, Options};
+use crate::spec::{self, Jobs, Seeds};
+use crate::tasks::Registry;
+
+/// Train a spec, or go on where it was interrupted.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni run experiments/linedraw_dni.yaml
+  ccdni run experiments/linedraw_dni.yaml --seeds 1..10 --jobs 2
+  ccdni run experiments/linedraw_dni.yaml --set train.bptt=5 --set train.epochs=20
+
+The result is a directory named by the hash of what the spec says. Running it again trains only
+the seeds that are missing there; Ctrl-C stops behind a checkpoint.")]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Seeds to train instead of the spec's: `3`, `1,2,7`, or `1..10` with both ends.
+    #[arg(long, value_name = "SEEDS")]
+    seeds: Option<Seeds>,
+    /// Seeds trained at the same time: `auto` (as many as cores) or a number.
+    #[arg(long, value_name = "N", value_parser = parse_jobs)]
+    jobs: Option<Jobs>,
+    /// Directory of the run directories.
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    outputs: PathBuf,
+    /// Train the seeds anew; old results are kept beside the new ones.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Does it.
+pub fn execute(args: Args, registry: &Registry) -> Result<()> {
+    let request = args.spec.request();
+    let resume = resume_line(std::env::args(), &request.env);
+    let mut resolved = spec::resolve(&request, registry)?;
+    if let Some(seeds) = args.seeds {
+        resolved.spec.seeds = seeds;
+    }
+    if let Some(jobs) = args.jobs {
+        resolved.spec.run.jobs = jobs;
+    }
+    run::run(&resolved, &Options { outputs: args.outputs, force: args.force, resume }, registry)
+}
+
+fn parse_jobs(text: &str) -> Result<Jobs, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(Jobs::Auto),
+        (_, Ok(count)) if count > 0 => Ok(Jobs::Count(count)),
+        _ => Err("expected `auto` or a whole number of at least 1".into()),
+    }
+}
+
+/// The same command without `--force`: an interrupted forced run goes on as the new one.
+fn resume_line(arguments: impl Iterator<Item = String>, env: &[(String, String)]) -> String {
+    let spec_variables = env.iter().filter(|(name, _)| name.starts_with("CCDNI__"));
+    spec_variables
+        .map(|(name, value)| format!("{name}={}", quote(value)))
+        .chain(arguments.filter(|argument| argument != "--force").map(|argument| quote(&argument)))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A word as a shell reads it back.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_resumes_survives_a_shell_and_forces_nothing() {
+        let arguments = ["ccdni", "run", "my spec.yaml", "--force", "--set", "seeds=[1, 2]"].map(String::from);
+        let env = [("CCDNI__NAME", "it's"), ("HOME", "/")].map(|(name, value)| (name.to_string(), value.to_string()));
+        assert_eq!(
+            resume_line(arguments.into_iter(), &env),
+            r"CCDNI__NAME='it'\''s' ccdni run 'my spec.yaml' --set 'seeds=[1, 2]'"
+        );
+    }
+
+    #[test]
+    fn jobs_are_auto_or_a_number() {
+        assert_eq!(parse_jobs("auto"), Ok(Jobs::Auto));
+        assert_eq!(parse_jobs("3"), Ok(Jobs::Count(3)));
+        assert!(["0", "-1", "many", ""].iter().all(|bad| parse_jobs(bad).is_err()));
+    }
+}

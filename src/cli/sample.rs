@@ -1,0 +1,66 @@
+//! `ccdni sample`: what a trained network answers.
+
+use std::path::PathBuf;
+
+use candle_core::Tensor;
+
+use super::print;
+use crate::device;
+use crate::error::Result;
+use crate::files::write_atomically;
+use crate::report::npy;
+use crate::run::network::Network;
+use crate::tasks::Registry;
+use crate::train::ShowcaseResult;
+
+/// Ask a trained network: its answers to the patterns of its task.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni sample --decoder outputs/3f9a1c04d2be/decoder.safetensors
+  ccdni sample --decoder outputs/3f9a1c04d2be/seeds/7/decoder.safetensors --out lines.npy")]
+pub struct Args {
+    /// The weights: `decoder.safetensors` in a run's directory.
+    #[arg(long, value_name = "FILE")]
+    decoder: PathBuf,
+    /// Also write the answers as a numpy array (patterns, time, size).
+    #[arg(long, value_name = "FILE.npy")]
+    out: Option<PathBuf>,
+}
+
+/// Does it.
+pub fn execute(args: Args, registry: &Registry) -> Result<()> {
+    let device = device::open("cpu")?;
+    let network = Network::load(&args.decoder, &device, registry)?;
+    // Patterns that differ from seed to seed are those of the seed that the file belongs to, or of the first.
+    let seed = args.decoder.parent().and_then(|dir| dir.file_name()?.to_str()?.parse().ok());
+    let seed = seed.or(network.resolved.spec.seeds.0.first().copied()).unwrap_or(1);
+    let shown = network.show(seed, registry)?;
+    print(&table(&shown)?)?;
+    if let Some(out) = &args.out {
+        let numbers = shown.predictions.flatten_all()?.to_vec1::<f32>()?;
+        write_atomically(out, &npy(shown.predictions.dims(), numbers))?;
+        print(&format!("\nall steps in {}\n", out.display()))?;
+    }
+    Ok(())
+}
+
+/// One line a pattern: where it ends, where it should, how far that is, and the mean squared distance over all steps.
+fn table(shown: &ShowcaseResult) -> Result<String> {
+    let squares = (&shown.predictions - &shown.targets)?.sqr()?.sum(2)?;
+    let mse = squares.mean(1)?.to_vec1::<f32>()?;
+    let last = |tensor: &Tensor| -> Result<Vec<Vec<f32>>> {
+        Ok(tensor.narrow(1, tensor.dim(1)? - 1, 1)?.squeeze(1)?.to_vec2::<f32>()?)
+    };
+    let (ends, wanted) = (last(&shown.predictions)?, last(&shown.targets)?);
+    let vector = |values: &[f32]| {
+        let parts: Vec<String> = values.iter().map(|value| format!("{value:.2}")).collect();
+        format!("({})", parts.join(", "))
+    };
+    let width = shown.labels.iter().map(String::len).max().unwrap_or(0).max("pattern".len());
+    let mut text = format!("{:<width$}  {:<18}  {:<18}  mse\n", "pattern", "last answer", "target");
+    for (index, label) in shown.labels.iter().enumerate() {
+        let (end, target) = (vector(&ends[index]), vector(&wanted[index]));
+        text += &format!("{label:<width$}  {end:<18}  {target:<18}  {:.4}\n", mse[index]);
+    }
+    Ok(text)
+}

@@ -1,0 +1,149 @@
+//! `ccdni tasks`: what can be learned, and with which keys.
+
+use std::fmt::Write as _;
+
+use clap::Args as Arguments;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::spec::TaskCatalogue;
+use crate::tasks::Registry;
+
+/// Lists the registered tasks and their keys.
+#[derive(Arguments)]
+#[command(after_help = "Example:\n  ccdni tasks\n  ccdni tasks linedraw")]
+pub(super) struct Args {
+    /// Only this task.
+    kind: Option<String>,
+}
+
+/// Prints the list.
+pub(super) fn execute(args: &Args, registry: &Registry) -> Result<()> {
+    let kinds = registry.kinds();
+    if let Some(kind) = args.kind.as_deref().filter(|kind| !kinds.contains(kind)) {
+        return Err(Error::Usage(format!("there is no task `{kind}`; there are: {}", kinds.join(", "))));
+    }
+    let wanted = |kind: &str| args.kind.as_deref().is_none_or(|only| only == kind);
+    let tasks: Vec<String> = registry
+        .list()
+        .filter(|(kind, _)| wanted(kind))
+        .map(|(kind, about)| describe(kind, about, &registry.schema(kind).unwrap_or_default()))
+        .collect();
+    super::print(&tasks.join("\n"))
+}
+
+/// One line for the task, one for each of its keys: name, type, default, meaning.
+fn describe(kind: &str, about: &str, schema: &Value) -> String {
+    let rows: Vec<[String; 4]> = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, property)| {
+            let default = property.get("default").map_or("required".into(), |value| format!("({})", plain(value)));
+            [key.clone(), type_of(property), default, meaning(property)]
+        })
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2)];
+    let mut text = format!("{kind}: {about}\n");
+    for [key, kind, default, meaning] in &rows {
+        let [a, b, c] = widths;
+        let line = format!("  {key:a$}  {kind:b$}  {default:c$}  {meaning}");
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+fn meaning(property: &Value) -> String {
+    let text = property["description"].as_str().unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a value must be, as people say it: `whole number >= 1`, `adam | sgd`.
+fn type_of(property: &Value) -> String {
+    if let Some(choices) = property["enum"].as_array() {
+        return choices.iter().map(plain).collect::<Vec<_>>().join(" | ");
+    }
+    if let Some(value) = property.get("const") {
+        return plain(value);
+    }
+    for either in ["anyOf", "oneOf"] {
+        if let Some(choices) = property[either].as_array() {
+            return choices.iter().map(type_of).collect::<Vec<_>>().join(" | ");
+        }
+    }
+    let names: Vec<String> = match &property["type"] {
+        Value::String(name) => vec![named(name, property)],
+        Value::Array(names) => names.iter().filter_map(Value::as_str).map(|name| named(name, property)).collect(),
+        _ => vec!["any".into()],
+    };
+    names.join(" | ") + &range(property)
+}
+
+/// The bounds of a number: ` >= 1`, ` 0 to < 1`.
+fn range(property: &Value) -> String {
+    let bound = |inclusive: &str, exclusive: &str, sign: &str| {
+        let exclusive = property.get(exclusive).map(|limit| format!("{sign} {}", plain(limit)));
+        exclusive.or_else(|| property.get(inclusive).map(plain))
+    };
+    let (low, high) = (bound("minimum", "exclusiveMinimum", ">"), bound("maximum", "exclusiveMaximum", "<"));
+    match (low, high) {
+        (Some(low), Some(high)) => format!(" {low} to {high}"),
+        (Some(low), None) if low.starts_with('>') => format!(" {low}"),
+        (Some(low), None) => format!(" >= {low}"),
+        (None, Some(high)) if high.starts_with('<') => format!(" {high}"),
+        (None, Some(high)) => format!(" <= {high}"),
+        (None, None) => String::new(),
+    }
+}
+
+fn named(name: &str, property: &Value) -> String {
+    match name {
+        "integer" => "whole number".into(),
+        "boolean" => "true | false".into(),
+        "string" => "text".into(),
+        "object" => "table".into(),
+        "array" => match property.get("items") {
+            Some(items) => format!("list of {}", type_of(items)),
+            None => "list".into(),
+        },
+        other => other.into(),
+    }
+}
+
+/// A value as YAML would have it, without quotes; whole numbers without a point.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_task_is_described() {
+        let registry = Registry::built_in();
+        let text: Vec<String> =
+            registry.list().map(|(kind, about)| describe(kind, about, &registry.schema(kind).unwrap())).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn types_read_as_people_say_them() {
+        for (schema, text) in [
+            (r#"{"type": "integer", "minimum": 1}"#, "whole number >= 1"),
+            (r#"{"type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0}"#, "number 0 to < 1"),
+            (r#"{"type": "number", "exclusiveMinimum": 0.0}"#, "number > 0"),
+            (r#"{"type": ["string", "null"]}"#, "text | null"),
+            (r#"{"type": "array", "items": {"type": "number"}}"#, "list of number"),
+            (r#"{"oneOf": [{"const": "idx"}, {"const": "hub"}]}"#, "idx | hub"),
+            (r#"{"enum": ["lines", "digits"]}"#, "lines | digits"),
+        ] {
+            assert_eq!(type_of(&serde_json::from_str(schema).unwrap()), text);
+        }
+    }
+}

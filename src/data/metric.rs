@@ -1,0 +1,143 @@
+//! Metrics: a name, a unit, a direction, and how to measure it on a batch.
+
+use candle_core::{D, DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::Targets;
+use crate::error::{Error, Result};
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Smaller is better.
+    Lower,
+    /// Larger is better.
+    Higher,
+}
+
+impl Direction {
+    /// Whether `a` is strictly better than `b`. Nothing is better than a number by being NaN.
+    pub fn better(self, a: f64, b: f64) -> bool {
+        match self {
+            Direction::Lower => a < b,
+            Direction::Higher => a > b,
+        }
+    }
+}
+
+/// A sum over a batch, and over how much it goes: the metric is the ratio of the sums over all batches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// Sum of the quantity.
+    pub sum: f64,
+    /// Number of things summed (sequences times steps).
+    pub weight: f64,
+}
+
+/// Measures outputs (`[batch, time, width]`, or `[batch, width]` for a target at the last step) against targets.
+pub type Measure = fn(&Tensor, &Targets) -> Result<Measured>;
+
+/// A metric of validation and test.
+#[derive(Debug, Clone)]
+pub struct Metric {
+    /// Short name: it becomes the column `val_<name>`.
+    pub name: &'static str,
+    /// Unit, for axes.
+    pub unit: &'static str,
+    /// Which way is better.
+    pub direction: Direction,
+    /// How it is measured on a batch.
+    pub measure: Measure,
+}
+
+impl Metric {
+    /// Squared distance between output and target, summed over coordinates, mean over sequences and steps.
+    pub fn squared_distance() -> Metric {
+        Metric { name: "mse", unit: "squared distance", direction: Direction::Lower, measure: squared_distance }
+    }
+
+    /// Negative log-likelihood of the target class, mean over sequences and steps, in nats.
+    pub fn nll() -> Metric {
+        Metric { name: "nll", unit: "nats", direction: Direction::Lower, measure: nll }
+    }
+
+    /// Share of sequences (and steps) whose largest logit is the target class.
+    pub fn accuracy() -> Metric {
+        Metric { name: "accuracy", unit: "share", direction: Direction::Higher, measure: accuracy }
+    }
+
+    /// Mean of the largest softmax probability.
+    pub fn certainty() -> Metric {
+        Metric { name: "certainty", unit: "probability", direction: Direction::Higher, measure: certainty }
+    }
+}
+
+fn scalar(tensor: &Tensor) -> Result<f64> {
+    Ok(f64::from(tensor.to_dtype(DType::F32)?.to_scalar::<f32>()?))
+}
+
+fn classes(targets: &Targets) -> Result<&Tensor> {
+    match targets {
+        Targets::Classes(t) | Targets::FinalClass(t) => Ok(t),
+        _ => Err(Error::Usage("this metric needs targets that are classes".into())),
+    }
+}
+
+fn squared_distance(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
+    let target = match targets {
+        Targets::Values(t) | Targets::FinalValues(t) => t,
+        _ => return Err(Error::Usage("the squared distance needs targets that are numbers".into())),
+    };
+    let points = target.elem_count() / target.dim(D::Minus1)?.max(1);
+    Ok(Measured { sum: scalar(&(outputs - target)?.sqr()?.sum_all()?)?, weight: points as f64 })
+}
+
+fn nll(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
+    let target = classes(targets)?;
+    let log_p = candle_nn::ops::log_softmax(outputs, D::Minus1)?;
+    let picked = log_p.gather(&target.unsqueeze(D::Minus1)?.contiguous()?, D::Minus1)?;
+    Ok(Measured { sum: -scalar(&picked.sum_all()?)?, weight: target.elem_count() as f64 })
+}
+
+fn accuracy(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
+    let target = classes(targets)?;
+    let right = outputs.argmax(D::Minus1)?.eq(target)?.to_dtype(DType::F32)?;
+    Ok(Measured { sum: scalar(&right.sum_all()?)?, weight: target.elem_count() as f64 })
+}
+
+fn certainty(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
+    let count = classes(targets)?.elem_count();
+    let p = candle_nn::ops::softmax(outputs, D::Minus1)?;
+    Ok(Measured { sum: scalar(&p.max(D::Minus1)?.sum_all()?)?, weight: count as f64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn squared_distance_sums_coordinates_and_counts_points() -> Result<()> {
+        let outputs = Tensor::new(&[[[1f32, 2.], [0., 0.]]], &Device::Cpu)?;
+        let targets = Targets::Values(Tensor::new(&[[[0f32, 0.], [3., 4.]]], &Device::Cpu)?);
+        let measured = squared_distance(&outputs, &targets)?;
+        assert_eq!((measured.sum, measured.weight), (30.0, 2.0));
+        Ok(())
+    }
+
+    #[test]
+    fn class_metrics_of_two_sequences() -> Result<()> {
+        let outputs = Tensor::new(&[[0f32, 0.], [0., 3f32.ln()]], &Device::Cpu)?;
+        let targets = Targets::FinalClass(Tensor::new(&[0u32, 1], &Device::Cpu)?);
+        assert!((nll(&outputs, &targets)?.sum - (2f64.ln() + (4f64 / 3.).ln())).abs() < 1e-6);
+        assert_eq!(accuracy(&outputs, &targets)?.sum, 2.0);
+        assert!((certainty(&outputs, &targets)?.sum - 1.25).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn a_nan_is_never_better() {
+        assert!(!Direction::Lower.better(f64::NAN, 1.0) && !Direction::Higher.better(f64::NAN, 1.0));
+    }
+}

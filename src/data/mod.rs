@@ -1,0 +1,133 @@
+//! The task-facing types: batches, targets, datasets and metrics.
+//!
+//! A task hands out [`Batch`]es on the CPU; the trainer moves them to its device. Axes are `[batch, time, features]`.
+
+mod metric;
+
+pub use metric::{Direction, Measured, Metric};
+
+use candle_core::{Device, Tensor};
+
+use crate::error::Result;
+
+/// Which part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Sequences that train the network.
+    Train,
+    /// Sequences that measure it after every epoch.
+    Validation,
+    /// Sequences that measure the result once.
+    Test,
+}
+
+/// Which batch is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// The part of the data.
+    pub split: Split,
+    /// The epoch, counted from 1; 0 for the test at the end.
+    pub epoch: usize,
+    /// The batch within the epoch, counted from 0.
+    pub index: usize,
+    /// `train.batch_size`; a task may hand out batches of another size for validation and test.
+    pub batch_size: usize,
+}
+
+/// What the network reads.
+#[derive(Debug, Clone)]
+pub enum Inputs {
+    /// Numbers: `[batch, time, features]`, f32.
+    Dense(Tensor),
+    /// Token ids, and perhaps a feature vector that is the first step.
+    Tokens {
+        /// `[batch, features]`, f32: the first input, of the embedding's width.
+        feature: Option<Tensor>,
+        /// `[batch, time]` (`[batch, time - 1]` behind a feature), u32.
+        ids: Tensor,
+    },
+}
+
+/// What the network should answer.
+#[derive(Debug, Clone)]
+pub enum Targets {
+    /// `[batch, time, size]`, f32: numbers at every step.
+    Values(Tensor),
+    /// `[batch, size]`, f32: numbers at the last step.
+    FinalValues(Tensor),
+    /// `[batch, time]`, u32: a class at every step.
+    Classes(Tensor),
+    /// `[batch]`, u32: a class at the last step.
+    FinalClass(Tensor),
+}
+
+/// Sequences of one length, trained or measured together.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// What the network reads.
+    pub inputs: Inputs,
+    /// What it should answer.
+    pub targets: Targets,
+}
+
+impl Batch {
+    /// Number of sequences.
+    pub fn rows(&self) -> Result<usize> {
+        Ok(match &self.inputs {
+            Inputs::Dense(x) => x.dim(0)?,
+            Inputs::Tokens { ids, .. } => ids.dim(0)?,
+        })
+    }
+
+    /// Number of steps, the feature included.
+    pub fn steps(&self) -> Result<usize> {
+        Ok(match &self.inputs {
+            Inputs::Dense(x) => x.dim(1)?,
+            Inputs::Tokens { feature, ids } => ids.dim(1)? + usize::from(feature.is_some()),
+        })
+    }
+
+    /// The same batch on a device.
+    pub fn to_device(&self, device: &Device) -> Result<Batch> {
+        let inputs = match &self.inputs {
+            Inputs::Dense(x) => Inputs::Dense(x.to_device(device)?),
+            Inputs::Tokens { feature, ids } => Inputs::Tokens {
+                feature: feature.as_ref().map(|f| f.to_device(device)).transpose()?,
+                ids: ids.to_device(device)?,
+            },
+        };
+        let targets = match &self.targets {
+            Targets::Values(t) => Targets::Values(t.to_device(device)?),
+            Targets::FinalValues(t) => Targets::FinalValues(t.to_device(device)?),
+            Targets::Classes(t) => Targets::Classes(t.to_device(device)?),
+            Targets::FinalClass(t) => Targets::FinalClass(t.to_device(device)?),
+        };
+        Ok(Batch { inputs, targets })
+    }
+}
+
+/// Sequences whose outputs are kept with the result and, where they are points in the plane, drawn.
+#[derive(Debug, Clone)]
+pub struct Showcase {
+    /// The sequences; targets at every step, `[patterns, time, size]`.
+    pub batch: Batch,
+    /// A name for each of them.
+    pub labels: Vec<String>,
+}
+
+/// One task's data for one seed. Everything random in it is drawn from [`crate::rng::Stream`]s of that seed.
+pub trait Dataset {
+    /// Metrics of validation and test; the first decides which epoch and which seed is best.
+    fn metrics(&self) -> Vec<Metric>;
+
+    /// Number of batches of a split in every epoch; 0 where there is no such split.
+    fn batches(&self, split: Split, batch_size: usize) -> usize;
+
+    /// One batch; the same for the same [`At`], whatever was asked before.
+    fn batch(&self, at: At) -> Result<Batch>;
+
+    /// Sequences to keep the outputs of, with the result.
+    fn showcase(&self) -> Result<Option<Showcase>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,144 @@
+//! What can go wrong, said so that a person can act on it.
+//!
+//! Everything a user can cause is typed here. The binary prints an error with `Display` and exits with
+//! [`Error::exit_code`]: 2 for usage, specs and files the user named, 1 for a run that failed, 130 for Ctrl-C.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Shorthand used throughout the crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything this crate reports.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// One or more mistakes in a spec, reported together.
+    #[error("{0}")]
+    Spec(Problems),
+    /// A command was asked for something that cannot be done as asked; nothing was started.
+    #[error("{0}")]
+    Usage(String),
+    /// A file the user named is damaged, or is not what it should be.
+    #[error("{}: {what}", .path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, where, and what to do.
+        what: String,
+    },
+    /// The operating system refused something.
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    Io {
+        /// A verb phrase: "write", "create the directory".
+        doing: &'static str,
+        /// The path it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Training produced something that is no number, or a parameter out of reach.
+    #[error("{0}")]
+    Training(String),
+    /// A unit of work that is wanted is held by another process.
+    #[error("{0}")]
+    Held(String),
+    /// The claim on a unit was taken over by another process; nothing was written.
+    #[error("the claim on {} was taken over by another process; stopped without writing", .0.display())]
+    ClaimLost(PathBuf),
+    /// Ctrl-C, or a parent that has gone.
+    #[error("interrupted")]
+    Interrupted,
+    /// A tensor operation failed: a defect of the program, or a device out of memory.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// The process exit code that this error stands for.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Spec(_) | Error::Usage(_) | Error::Data { .. } => 2,
+            Error::Interrupted => 130,
+            _ => 1,
+        }
+    }
+
+    /// For `map_err` on file operations: `fs::read(&p).map_err(Error::io("read", &p))?`.
+    pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::Io { doing, path, source }
+    }
+
+    /// A damaged or unexpected file.
+    pub fn data(path: &Path, what: impl Into<String>) -> Error {
+        Error::Data { path: path.to_path_buf(), what: what.into() }
+    }
+}
+
+/// One mistake in a spec: which key, what it says, what was expected, who said it and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the key, list items by number: `model.layers.0.hidden`. Empty for the whole spec.
+    pub key: String,
+    /// The offending value as YAML on one line, if there is one.
+    pub value: Option<String>,
+    /// What is wrong, and what was expected: "expected a whole number of at least 1".
+    pub message: String,
+    /// Where the value was said: `file:line:column`, `CCDNI__TRAIN__BPTT`, `--set train.bptt=0`.
+    pub origin: Option<String>,
+    /// The next step: "did you mean `bptt`?".
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// A problem with a key; origin and value are filled in by the spec room, which knows them.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Problem { key: key.into(), value: None, message: message.into(), origin: None, help: None }
+    }
+
+    /// Adds the next step.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(origin) = &self.origin {
+            write!(f, "{origin}: ")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "`{}`", self.key)?;
+            if let Some(value) = &self.value {
+                write!(f, " is `{value}`")?;
+            }
+            write!(f, ": ")?;
+        }
+        write!(f, "{}", self.message)?;
+        if let Some(help) = &self.help {
+            write!(f, "\n    help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+/// All the mistakes of a spec.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "{one}"),
+            all => {
+                write!(f, "{} problems in the spec:", all.len())?;
+                for problem in all {
+                    write!(f, "\n  {problem}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

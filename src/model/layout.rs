@@ -1,0 +1,261 @@
+//! Which parameters a model has: names in files, roles, shapes. Pure: no numbers, no device.
+
+use crate::dni::SynthesizerShape;
+use crate::nn::Part;
+use crate::nn::cell::{gates, state_width};
+use crate::spec::interface::{Input, Interface};
+use crate::spec::{Context, DniSpec, ModelSpec};
+
+/// One parameter to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slot {
+    /// Name in files, as PyTorch has it.
+    pub name: String,
+    /// Its role, which names its random stream (`init.<role>`) and is the same in every stack.
+    pub role: String,
+    /// The part of the model it belongs to.
+    pub part: Part,
+    /// Its shape.
+    pub dims: Vec<usize>,
+    /// How it starts.
+    pub start: Start,
+}
+
+/// How a parameter starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Start {
+    /// Standard normal.
+    Embedding,
+    /// Weight of the recurrent layer of this index.
+    RecurrentWeight(usize),
+    /// Bias of the recurrent layer of this index.
+    RecurrentBias(usize),
+    /// Uniform within `1/√fan_in`.
+    Linear {
+        /// Inputs of the layer.
+        fan_in: usize,
+    },
+    /// Zero.
+    Zero,
+}
+
+/// A synthesizer to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SynthesizerGroup {
+    /// The layers that share it, lowest first.
+    pub layers: Vec<usize>,
+    /// What the spec says of it.
+    pub spec: DniSpec,
+    /// Its sizes.
+    pub shape: SynthesizerShape,
+    /// Indices of its parameters.
+    pub params: Vec<usize>,
+}
+
+/// All parameters of a model, in order: embedding, recurrent layers, synthesizers, readout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// The parameters.
+    pub slots: Vec<Slot>,
+    /// Index of the embedding.
+    pub embed: Option<usize>,
+    /// For each layer, indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
+    pub layers: Vec<[usize; 4]>,
+    /// The synthesizers.
+    pub synthesizers: Vec<SynthesizerGroup>,
+    /// Indices of the readout's weight and bias.
+    pub readout: [usize; 2],
+}
+
+impl Layout {
+    /// The parameters of a model for a task.
+    pub fn new(spec: &ModelSpec, interface: &Interface) -> Layout {
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut add = |name: String, role: String, part, dims: Vec<usize>, start| {
+            slots.push(Slot { name, role, part, dims, start });
+            slots.len() - 1
+        };
+        let (mut width, embed) = match (&interface.input, &spec.embed) {
+            (Input::Dense { features }, _) => (*features, None),
+            (Input::Tokens { vocabulary, .. }, embed) => {
+                let size = embed.as_ref().map_or(1, |embed| embed.size);
+                let dims = vec![*vocabulary, size];
+                (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, Start::Embedding)))
+            }
+        };
+        let groups = share(spec, interface);
+        let plain = is_plain(spec, &groups);
+        let stack = match (plain, groups.is_empty()) {
+            (true, true) => "rnn.",
+            _ => "rnn.rnn.",
+        };
+        let mut layers = Vec::new();
+        for (k, layer) in spec.layers.iter().enumerate() {
+            let rows = gates(layer.cell) * layer.hidden;
+            let name = |what: &str| match plain {
+                true => format!("{stack}{what}_l{k}"),
+                false => format!("rnn.{k}.{what}_l0"),
+            };
+            let mut one =
+                |what: &str, dims, start| add(name(what), format!("layer{k}.{what}"), Part::Network, dims, start);
+            layers.push([
+                one("weight_ih", vec![rows, width], Start::RecurrentWeight(k)),
+                one("weight_hh", vec![rows, layer.hidden], Start::RecurrentWeight(k)),
+                one("bias_ih", vec![rows], Start::RecurrentBias(k)),
+                one("bias_hh", vec![rows], Start::RecurrentBias(k)),
+            ]);
+            width = layer.hidden;
+        }
+        let mut synthesizers = Vec::new();
+        for (index, mut group) in groups.into_iter().enumerate() {
+            let lowest = group.layers[0];
+            let prefix = match plain {
+                true => "rnn.backward_interface.synthesizer".to_string(),
+                false => format!("rnn.{lowest}.backward_interface.synthesizer"),
+            };
+            let silent = group.spec.init_last() == crate::spec::InitLast::Zero;
+            for parameter in group.shape.parameters() {
+                let start = match silent && parameter.last {
+                    true => Start::Zero,
+                    false => Start::Linear { fan_in: parameter.fan_in },
+                };
+                group.params.push(add(
+                    format!("{prefix}.{}", parameter.name),
+                    format!("synthesizer{lowest}.{}", parameter.name),
+                    Part::Synthesizer(index),
+                    parameter.dims,
+                    start,
+                ));
+            }
+            synthesizers.push(group);
+        }
+        let start = Start::Linear { fan_in: width };
+        let out = interface.target.width();
+        let readout = [
+            add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
+            add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], start),
+        ];
+        Layout { slots, embed, layers, synthesizers, readout }
+    }
+
+    /// Whether a model of this layout can take over the weights of one of layout `source`: what both have, by role, has
+    /// the same shape.
+    ///
+    /// # Errors
+    /// Names the first parameter that has another shape.
+    pub fn fits(&self, source: &Layout) -> Result<(), String> {
+        for slot in &self.slots {
+            let theirs = source.slots.iter().find(|theirs| theirs.role == slot.role);
+            if let Some(theirs) = theirs.filter(|theirs| theirs.dims != slot.dims) {
+                return Err(format!("`{}` has shape {:?} there, and {:?} here", theirs.name, theirs.dims, slot.dims));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The synthesizers of a stack: one a layer that has a `dni`, or one for all layers that name the same `share`.
+fn share(spec: &ModelSpec, interface: &Interface) -> Vec<SynthesizerGroup> {
+    let mut groups: Vec<SynthesizerGroup> = Vec::new();
+    for (k, layer) in spec.layers.iter().enumerate() {
+        let Some(dni) = &layer.dni else { continue };
+        let shared = groups.iter_mut().find(|group| dni.share.is_some() && group.spec.share == dni.share);
+        if let Some(group) = shared {
+            group.layers.push(k);
+            continue;
+        }
+        let context = (dni.context == Context::Target).then(|| interface.target.width());
+        let shape =
+            SynthesizerShape { state: state_width(layer.cell, layer.hidden), hidden: dni.hidden.clone(), context };
+        groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), shape, params: Vec::new() });
+    }
+    groups
+}
+
+/// Whether PyTorch's own module could be this stack: equal layers, and no synthesizer or one for all of them.
+fn is_plain(spec: &ModelSpec, groups: &[SynthesizerGroup]) -> bool {
+    let equal = spec.layers.windows(2).all(|pair| (pair[0].cell, pair[0].hidden) == (pair[1].cell, pair[1].hidden));
+    equal && (groups.is_empty() || groups.len() == 1 && groups[0].layers.len() == spec.layers.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::interface::{Target, TargetKind, When};
+
+    fn layout(layers: &str) -> Layout {
+        let spec: ModelSpec = serde_json::from_str(&format!(r#"{{"layers": [{layers}]}}"#)).expect("layers are valid");
+        let interface = Interface {
+            input: Input::Dense { features: 3 },
+            target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
+            steps: Some(5),
+        };
+        Layout::new(&spec, &interface)
+    }
+
+    fn names(layout: &Layout) -> Vec<&str> {
+        layout.slots.iter().map(|slot| slot.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_plain_stack_has_pytorchs_names() {
+        let layout = layout(r#"{"cell": "lstm", "hidden": 4}, {"cell": "lstm", "hidden": 4}"#);
+        assert_eq!(names(&layout)[..4], ["rnn.weight_ih_l0", "rnn.weight_hh_l0", "rnn.bias_ih_l0", "rnn.bias_hh_l0"]);
+        assert_eq!(
+            names(&layout)[4..],
+            [
+                "rnn.weight_ih_l1",
+                "rnn.weight_hh_l1",
+                "rnn.bias_ih_l1",
+                "rnn.bias_hh_l1",
+                "linear.weight",
+                "linear.bias"
+            ]
+        );
+        assert_eq!(layout.slots[4].dims, [16, 4]);
+    }
+
+    #[test]
+    fn one_synthesizer_for_all_layers_sits_beside_the_stack() {
+        let dni = r#""dni": {"hidden": [6], "share": "one"}"#;
+        let layout =
+            layout(&format!(r#"{{"cell": "gru", "hidden": 4, {dni}}}, {{"cell": "gru", "hidden": 4, {dni}}}"#));
+        assert_eq!(layout.synthesizers.len(), 1);
+        assert_eq!(layout.slots[0].name, "rnn.rnn.weight_ih_l0");
+        assert_eq!(layout.slots[8].name, "rnn.backward_interface.synthesizer.input_trigger.weight");
+        assert_eq!(layout.slots[8].dims, [6, 4]);
+    }
+
+    #[test]
+    fn any_other_stack_names_each_layer() {
+        let layout = layout(r#"{"cell": "lstm", "hidden": 4}, {"cell": "gru", "hidden": 5, "dni": {}}"#);
+        assert_eq!(names(&layout)[0], "rnn.0.weight_ih_l0");
+        assert_eq!(names(&layout)[8], "rnn.1.backward_interface.synthesizer.input_trigger.weight");
+        assert_eq!(layout.slots[8].role, "synthesizer1.input_trigger.weight");
+    }
+
+    #[test]
+    fn weights_fit_where_shapes_of_equal_role_are_equal() {
+        let target = layout(r#"{"cell": "lstm", "hidden": 4}"#);
+        for (source, fits) in [
+            (r#"{"cell": "lstm", "hidden": 4, "dni": {"hidden": [3]}}"#, true),
+            (r#"{"cell": "lstm", "hidden": 5}"#, false),
+            (r#"{"cell": "gru", "hidden": 4}"#, false),
+        ] {
+            assert_eq!(target.fits(&layout(source)).is_ok(), fits, "{source}");
+        }
+        let error = target.fits(&layout(r#"{"cell": "lstm", "hidden": 5}"#)).unwrap_err();
+        assert!(error.contains("`rnn.weight_ih_l0` has shape [20, 3] there, and [16, 3] here"), "{error}");
+    }
+
+    #[test]
+    fn roles_do_not_depend_on_the_synthesizer() {
+        let with = layout(r#"{"cell": "lstm", "hidden": 4, "dni": {"hidden": [3]}}"#);
+        let without = layout(r#"{"cell": "lstm", "hidden": 4}"#);
+        let roles = |layout: &Layout| -> Vec<String> {
+            let network = layout.slots.iter().filter(|slot| slot.part == Part::Network);
+            network.map(|slot| slot.role.clone()).collect()
+        };
+        assert_eq!(roles(&with), roles(&without));
+    }
+}

@@ -1,0 +1,215 @@
+//! From spec to model graph: embedding, recurrent stack, readout, synthesizers, and their parameters.
+
+mod initial;
+mod layout;
+
+pub use layout::{Layout, Slot};
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::dni::{BackwardInterface, Synthesizer, SynthesizerShape};
+use crate::error::{Error, Result};
+use crate::nn::cell::{CellWeights, state_width};
+use crate::nn::{Linear, ParamStore};
+use crate::spec::interface::Interface;
+use crate::spec::{Cell, DniSpec, ModelSpec};
+
+/// A network with its parameters on a device.
+#[derive(Debug)]
+pub struct Model {
+    /// All parameters, in order.
+    pub params: ParamStore,
+    /// The recurrent stack, bottom to top.
+    pub layers: Vec<Layer>,
+    /// The synthesizers.
+    pub synthesizers: Vec<SynthesizerSlot>,
+    embed: Option<usize>,
+    readout: [usize; 2],
+    device: Device,
+}
+
+/// One recurrent layer.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The kind of unit.
+    pub cell: Cell,
+    /// Number of units.
+    pub hidden: usize,
+    /// Dropout on the layer's output, between layers only.
+    pub dropout: f64,
+    /// Index of the synthesizer on it.
+    pub synthesizer: Option<usize>,
+    weights: [usize; 4],
+}
+
+impl Layer {
+    /// Width of its joined state.
+    pub fn state_width(&self) -> usize {
+        state_width(self.cell, self.hidden)
+    }
+}
+
+/// One synthesizer and the layers that share it.
+#[derive(Debug, Clone)]
+pub struct SynthesizerSlot {
+    /// The layers, lowest first.
+    pub layers: Vec<usize>,
+    /// What the spec says of it.
+    pub spec: DniSpec,
+    /// Its sizes.
+    pub shape: SynthesizerShape,
+    /// Indices of its parameters in the store.
+    pub params: Vec<usize>,
+    /// Which weights of `input_trigger` exist; all where absent.
+    pub kept: Option<Tensor>,
+}
+
+/// Whether a graph is built on the parameters or they are constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    /// Gradients flow into them.
+    Tracked,
+    /// They are constants.
+    Constant,
+}
+
+impl Model {
+    /// A model with fresh parameters for `seed`.
+    ///
+    /// # Errors
+    /// Fails if the device has no room for it.
+    pub fn new(spec: &ModelSpec, interface: &Interface, seed: u64, device: &Device) -> Result<Model> {
+        let layout = Layout::new(spec, interface);
+        let mut params = ParamStore::default();
+        for slot in &layout.slots {
+            let value = Tensor::from_vec(initial::values(slot, spec, seed), slot.dims.as_slice(), device)?;
+            params.add(slot.name.clone(), slot.role.clone(), slot.part, &value)?;
+        }
+        let layers = spec.layers.iter().enumerate().map(|(k, layer)| Layer {
+            cell: layer.cell,
+            hidden: layer.hidden,
+            dropout: if k + 1 == spec.layers.len() { 0.0 } else { layer.dropout },
+            synthesizer: layout.synthesizers.iter().position(|s| s.layers.contains(&k)),
+            weights: layout.layers[k],
+        });
+        let mut model = Model {
+            layers: layers.collect(),
+            synthesizers: Vec::new(),
+            embed: layout.embed,
+            readout: layout.readout,
+            device: device.clone(),
+            params,
+        };
+        for group in layout.synthesizers {
+            let kept = initial::fibres(&group, seed)
+                .map(|(values, dims)| Tensor::from_vec(values, dims, device))
+                .transpose()?;
+            model.synthesizers.push(SynthesizerSlot {
+                layers: group.layers,
+                spec: group.spec,
+                shape: group.shape,
+                params: group.params,
+                kept: None,
+            });
+            if let Some(kept) = kept {
+                model.keep_fibres(model.synthesizers.len() - 1, kept)?;
+            }
+        }
+        Ok(model)
+    }
+
+    /// Lets a synthesizer's first layer keep only the weights where `kept` (`[out, state]`) is 1; the others become 0.
+    pub fn keep_fibres(&mut self, synthesizer: usize, kept: Tensor) -> Result<()> {
+        let index = self.synthesizers[synthesizer].params[0];
+        self.params.set(index, &(self.params.get(index).constant() * &kept)?)?;
+        self.synthesizers[synthesizer].kept = Some(kept);
+        Ok(())
+    }
+
+    /// Takes over the weights of another model, by role: `weights` has the names of `source`.
+    ///
+    /// Parameters that the other model lacks (a synthesizer, say) keep their fresh values. Where both sides keep the same
+    /// number of fibres, which ones is taken over too; where they do not, this model's own choice is cut out of the weights.
+    ///
+    /// # Errors
+    /// Names the first parameter that is missing from `weights` or has another shape.
+    pub fn adopt(&mut self, source: &ModelSpec, interface: &Interface, weights: &[(String, Tensor)]) -> Result<()> {
+        let source_layout = Layout::new(source, interface);
+        for index in 0..self.params.len() {
+            let parameter = self.params.get(index);
+            let Some(slot) = source_layout.slots.iter().find(|slot| slot.role == parameter.role) else { continue };
+            let (_, value) = weights
+                .iter()
+                .find(|(name, _)| *name == slot.name)
+                .ok_or_else(|| Error::Usage(format!("the weights to start from have no `{}`", slot.name)))?;
+            if value.dims() != parameter.tracked().dims() {
+                return Err(Error::Usage(format!(
+                    "`{}` has shape {:?} in the weights to start from, and {:?} here",
+                    slot.name,
+                    value.dims(),
+                    parameter.tracked().dims()
+                )));
+            }
+            self.params.set(index, &value.to_device(&self.device)?.to_dtype(DType::F32)?)?;
+        }
+        for k in 0..self.synthesizers.len() {
+            let slot = &self.synthesizers[k];
+            let Some(kept) = slot.kept.clone() else { continue };
+            let theirs = source_layout.synthesizers.iter().find(|group| group.layers.first() == slot.layers.first());
+            let kept = match theirs {
+                Some(group) if group.spec.fibres == slot.spec.fibres => {
+                    self.params.get(slot.params[0]).constant().ne(0f32)?.to_dtype(DType::F32)?
+                }
+                _ => kept,
+            };
+            self.keep_fibres(k, kept)?;
+        }
+        Ok(())
+    }
+
+    /// The device of the parameters.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A layer's weights.
+    pub fn cell_weights(&self, layer: usize, tracking: Tracking) -> CellWeights {
+        let [weight_ih, weight_hh, bias_ih, bias_hh] =
+            self.layers[layer].weights.map(|index| self.value(index, tracking));
+        CellWeights { weight_ih, weight_hh, bias_ih, bias_hh }
+    }
+
+    /// The readout, `hidden` of the top layer to outputs.
+    pub fn readout(&self, tracking: Tracking) -> Linear {
+        let [weight, bias] = self.readout.map(|index| self.value(index, tracking));
+        Linear { weight, bias }
+    }
+
+    /// The embedding, `[vocabulary, size]`, if the model reads tokens.
+    pub fn embedding(&self, tracking: Tracking) -> Option<Tensor> {
+        self.embed.map(|index| self.value(index, tracking))
+    }
+
+    /// The backward interface of a synthesizer.
+    pub fn backward_interface(&self, synthesizer: usize, tracking: Tracking) -> Result<BackwardInterface> {
+        let slot = &self.synthesizers[synthesizer];
+        let parameters: Vec<Tensor> = slot.params.iter().map(|&index| self.value(index, tracking)).collect();
+        let synthesizer = Synthesizer::from_parameters(&slot.shape, &parameters, slot.kept.clone())?;
+        Ok(BackwardInterface::new(synthesizer, slot.spec.scale))
+    }
+
+    /// A zero state: for each layer `[rows, width]`.
+    pub fn zero_state(&self, rows: usize) -> Result<Vec<Tensor>> {
+        self.layers
+            .iter()
+            .map(|layer| Ok(Tensor::zeros((rows, layer.state_width()), DType::F32, &self.device)?))
+            .collect()
+    }
+
+    fn value(&self, index: usize, tracking: Tracking) -> Tensor {
+        match tracking {
+            Tracking::Tracked => self.params.get(index).tracked().clone(),
+            Tracking::Constant => self.params.get(index).constant(),
+        }
+    }
+}

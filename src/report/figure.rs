@@ -1,0 +1,197 @@
+//! One drawing, two files: SVG and PNG from the same code, looking the same on every machine.
+//!
+//! plotters places everything on whole pixels. So figures are drawn much larger than they are shown: an SVG is scaled
+//! down by its view box, and the pixels of a PNG are means over squares of drawn ones, which also smooths every edge.
+
+use std::path::Path;
+use std::sync::Once;
+
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontStyle, register_font};
+
+use super::bitmap::SmoothBitmap;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+
+/// Drawn units a shown one in an SVG.
+const SVG_FINENESS: u32 = 10;
+/// Pixels of a PNG a shown unit, for dense displays and print.
+const PNG_DENSITY: u32 = 2;
+/// The chunk of a PNG that says 300 dots an inch (11811 a metre), length and checksum included.
+const PNG_RESOLUTION: &[u8; 21] = b"\0\0\0\x09pHYs\x00\x00\x2e\x23\x00\x00\x2e\x23\x01\x78\xa5\x3f\x76";
+/// Where that chunk goes: behind the signature and the header.
+const PNG_HEADER_END: usize = 33;
+/// Drawn pixels a PNG pixel, in each direction.
+const PNG_SMOOTHING: u32 = 3;
+
+/// The shipped font comes first, so that a viewer that has it measures text as we did.
+const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
+
+pub(super) const INK: RGBColor = RGBColor(38, 38, 38);
+pub(super) const FAINT: RGBColor = RGBColor(150, 150, 150);
+pub(super) const GRID: RGBColor = RGBColor(232, 232, 232);
+
+/// A place to draw on.
+pub(super) type Area<DB> = DrawingArea<DB, Shift>;
+/// What drawing returns.
+pub(super) type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+
+/// Something that can be drawn at any scale.
+pub(super) trait Figure {
+    /// Width and height in shown units (CSS pixels).
+    fn size(&self) -> (u32, u32);
+    /// Draws on a white area of that size times the pen's scale.
+    fn draw<DB: DrawingBackend>(&self, area: &Area<DB>, pen: Pen) -> Drawn<DB>;
+}
+
+/// Turns shown units into drawn ones.
+#[derive(Clone, Copy)]
+pub(super) struct Pen {
+    scale: f64,
+}
+
+impl Pen {
+    /// A length.
+    pub fn px(self, units: f64) -> i32 {
+        (units * self.scale).round() as i32
+    }
+
+    /// A stroke.
+    pub fn line(self, color: impl Color, width: f64) -> ShapeStyle {
+        ShapeStyle { color: color.to_rgba(), filled: false, stroke_width: self.px(width).max(1) as u32 }
+    }
+
+    /// Text of a height, with the given point of its box at the place it is drawn at.
+    pub fn text(self, color: RGBColor, height: f64, x: HPos, y: VPos) -> TextStyle<'static> {
+        let font = (FONT, height * self.scale).into_font();
+        TextStyle { color: color.to_backend_color(), pos: Pos::new(x, y), ..TextStyle::from(font) }
+    }
+}
+
+/// Draws `figure` into `<dir>/<name>.svg` and `<dir>/<name>.png`.
+///
+/// # Errors
+/// Fails if a file cannot be written.
+pub(super) fn save(figure: &impl Figure, dir: &Path, name: &str) -> Result<()> {
+    // Registered once for the process: plotters keeps fonts in a table of its own.
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        let bytes = include_bytes!("../../assets/fonts/DejaVuSans.ttf");
+        let _ = register_font(FONT, FontStyle::Normal, bytes);
+    });
+    let path = dir.join(name).with_extension("svg");
+    let drawn = svg(figure).map_err(|error| undrawable(&path, error))?;
+    write_atomically(&path, drawn.as_bytes())?;
+    let path = dir.join(name).with_extension("png");
+    let drawn = png(figure).map_err(|error| undrawable(&path, error))?;
+    write_atomically(&path, &drawn)
+}
+
+fn undrawable(path: &Path, why: String) -> Error {
+    Error::io("draw", path)(std::io::Error::other(why))
+}
+
+fn svg(figure: &impl Figure) -> Result<String, String> {
+    let (width, height) = figure.size();
+    let (drawn_width, drawn_height) = (width * SVG_FINENESS, height * SVG_FINENESS);
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, (drawn_width, drawn_height)).into_drawing_area();
+        render(figure, &area, f64::from(SVG_FINENESS))?;
+    }
+    let drawn_size = format!("width=\"{drawn_width}\" height=\"{drawn_height}\"");
+    Ok(text.replacen(&drawn_size, &format!("width=\"{width}\" height=\"{height}\""), 1))
+}
+
+fn png(figure: &impl Figure) -> Result<Vec<u8>, String> {
+    let (width, height) = figure.size();
+    let (width, height) = (width * PNG_DENSITY, height * PNG_DENSITY);
+    let drawn_size = (width * PNG_SMOOTHING, height * PNG_SMOOTHING);
+    let mut drawn = vec![255; drawn_size.0 as usize * drawn_size.1 as usize * 3];
+    {
+        let area = SmoothBitmap(BitMapBackend::with_buffer(&mut drawn, drawn_size)).into_drawing_area();
+        render(figure, &area, f64::from(PNG_DENSITY * PNG_SMOOTHING))?;
+    }
+    let pixels = shrink(&drawn, width as usize, height as usize, PNG_SMOOTHING as usize);
+    let mut bytes = Vec::new();
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
+        .write_image(&pixels, width, height, ExtendedColorType::Rgb8)
+        .map_err(|error| error.to_string())?;
+    bytes.splice(PNG_HEADER_END..PNG_HEADER_END, PNG_RESOLUTION.iter().copied());
+    Ok(bytes)
+}
+
+fn render<DB: DrawingBackend>(figure: &impl Figure, area: &Area<DB>, scale: f64) -> Result<(), String> {
+    let drawn = || {
+        area.fill(&WHITE)?;
+        figure.draw(area, Pen { scale })?;
+        area.present()
+    };
+    drawn().map_err(|error| error.to_string())
+}
+
+/// Means over squares of `factor` pixels, three bytes a pixel.
+fn shrink(drawn: &[u8], width: usize, height: usize, factor: usize) -> Vec<u8> {
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    let mut sums = vec![0u32; width * 3];
+    for rows in drawn.chunks_exact(width * factor * 3 * factor).take(height) {
+        sums.fill(0);
+        for row in rows.chunks_exact(width * factor * 3) {
+            for (square, sum) in row.chunks_exact(factor * 3).zip(sums.chunks_exact_mut(3)) {
+                for pixel in square.chunks_exact(3) {
+                    sum.iter_mut().zip(pixel).for_each(|(sum, &channel)| *sum += u32::from(channel));
+                }
+            }
+        }
+        let count = (factor * factor) as u32;
+        pixels.extend(sums.iter().map(|sum| ((sum + count / 2) / count) as u8));
+    }
+    pixels
+}
+
+/// What `color` looks like on white at this opacity. Lines are drawn in pieces: where they overlap, it must not show.
+pub(super) fn tint(color: RGBColor, opacity: f64) -> RGBColor {
+    let mix = |channel: u8| (255.0 - opacity * (255.0 - f64::from(channel))).round() as u8;
+    RGBColor(mix(color.0), mix(color.1), mix(color.2))
+}
+
+/// A number on an axis: as short as it can be, with a true minus sign.
+pub(super) fn tick(value: f64) -> String {
+    let magnitude = value.abs();
+    let text = if magnitude != 0.0 && !(1e-3..1e5).contains(&magnitude) {
+        format!("{value:.0e}")
+    } else {
+        // Ticks are sums of steps: rounding drops the dust that summing leaves.
+        ((value * 1e6).round() / 1e6 + 0.0).to_string()
+    };
+    text.replace('-', "\u{2212}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_short() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (0.1 + 0.2, "0.3"),
+            (-10.0, "\u{2212}10"),
+            (250_000.0, "2e5"),
+            (0.0001, "1e\u{2212}4"),
+        ] {
+            assert_eq!(tick(value), text);
+        }
+    }
+
+    #[test]
+    fn shrinking_takes_means() {
+        let drawn = [[0, 0, 0], [255, 0, 30], [255, 0, 30], [0, 0, 0]].concat();
+        assert_eq!(shrink(&drawn, 1, 1, 2), [128, 0, 15]);
+    }
+}

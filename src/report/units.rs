@@ -1,0 +1,229 @@
+//! What finished units left on disk: the only thing that reports are made of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+
+use crate::data::Direction;
+use crate::error::{Error, Result};
+use crate::train::MetricInfo;
+
+/// The columns that every table starts with, and the one that is no score.
+const FIRST_COLUMNS: [&str; 4] = ["seed", "epoch", "train_loss", "train_loss_original"];
+const CLOCK: &str = "seconds";
+
+/// One finished seed.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub seed: u64,
+    pub metrics: Vec<MetricInfo>,
+    pub best_epoch: usize,
+    pub kept_epoch: usize,
+    /// Metrics of the kept weights on the test data, in the order of `metrics`; empty without a test.
+    pub test: Vec<f64>,
+    pub table: Table,
+    pub showcase: Option<Showcase>,
+}
+
+/// A unit's `metrics.csv`.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub header: Vec<String>,
+    /// The rows as they are in the file.
+    pub rows: Vec<csv::StringRecord>,
+    /// The same as numbers, `[row][column]`.
+    values: Vec<Vec<f64>>,
+}
+
+/// Outputs for a task's showcase: `[patterns, time, size]`, row by row.
+#[derive(Debug)]
+pub(super) struct Showcase {
+    pub shape: [usize; 3],
+    pub predictions: Vec<f32>,
+    pub targets: Vec<f32>,
+    pub labels: Vec<String>,
+}
+
+/// The part of `unit.json` that every unit has.
+#[derive(Deserialize)]
+struct StateOf {
+    state: String,
+}
+
+/// The part of a finished unit's `unit.json` that reports need.
+#[derive(Deserialize)]
+struct UnitFile {
+    seed: u64,
+    metrics: Vec<MetricInfo>,
+    best_epoch: usize,
+    kept_epoch: usize,
+    /// JSON has no NaN: a metric that is none is `null`.
+    test: Vec<Option<f64>>,
+}
+
+/// Reads every finished unit of a run's directory, seeds ascending.
+///
+/// # Errors
+/// Fails if a file of a finished unit is missing or damaged, or if units do not have the same columns.
+pub(super) fn read_all(run: &Path) -> Result<Vec<Unit>> {
+    let seeds = run.join("seeds");
+    let mut units = Vec::new();
+    for entry in fs::read_dir(&seeds).map_err(Error::io("read", &seeds))? {
+        let dir = entry.map_err(Error::io("read", &seeds))?.path();
+        // Units that were set aside have other names, and must not count.
+        let Some(seed) = dir.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+        units.extend(read(&dir, seed)?);
+    }
+    units.sort_by_key(|unit| unit.seed);
+    for pair in units.windows(2) {
+        let path = seeds.join(pair[1].seed.to_string()).join("metrics.csv");
+        if pair[0].table.header != pair[1].table.header {
+            let (first, second) = (&pair[0].table.header, &pair[1].table.header);
+            let what = format!("has columns {second:?}, while seed {} has {first:?}", pair[0].seed);
+            return Err(damaged(&path, what));
+        }
+    }
+    Ok(units)
+}
+
+/// The units from best to worst by the first validation metric at the epoch whose weights are kept; equal ones by seed.
+pub(super) fn ranked(units: &[Unit]) -> Vec<&Unit> {
+    let mut ranked: Vec<&Unit> = units.iter().collect();
+    ranked.sort_by(|a, b| {
+        let (x, y) = (a.final_value(), b.final_value());
+        match a.direction() {
+            // A NaN is last either way.
+            Direction::Lower => x.is_nan().cmp(&y.is_nan()).then(x.total_cmp(&y)),
+            Direction::Higher => x.is_nan().cmp(&y.is_nan()).then(y.total_cmp(&x)),
+        }
+    });
+    ranked
+}
+
+impl Unit {
+    /// The first validation metric, or the training loss where nothing is validated, at the kept epoch.
+    fn final_value(&self) -> f64 {
+        let column = self.first_validation().unwrap_or_else(|| "train_loss".into());
+        self.table.at(&column, self.kept_epoch).unwrap_or(f64::NAN)
+    }
+
+    fn first_validation(&self) -> Option<String> {
+        let column = format!("val_{}", self.metrics.first()?.name);
+        self.table.header.contains(&column).then_some(column)
+    }
+
+    fn direction(&self) -> Direction {
+        match (self.first_validation(), self.metrics.first()) {
+            (Some(_), Some(metric)) => metric.direction,
+            _ => Direction::Lower,
+        }
+    }
+}
+
+impl Table {
+    /// Names of the columns that are scores, in the order of `scores.npy`.
+    pub fn scores(&self) -> Vec<&str> {
+        let rest = self.header[FIRST_COLUMNS.len()..].iter().map(String::as_str).filter(|&name| name != CLOCK);
+        ["train_loss_original", "train_loss"].into_iter().chain(rest).collect()
+    }
+
+    /// A column, one number an epoch; empty where there is no such column.
+    pub fn column(&self, name: &str) -> Vec<f64> {
+        let index = self.header.iter().position(|column| column == name);
+        index.map(|index| self.values.iter().map(|row| row[index]).collect()).unwrap_or_default()
+    }
+
+    /// A column's value at an epoch.
+    pub fn at(&self, name: &str, epoch: usize) -> Option<f64> {
+        let row = self.column("epoch").iter().position(|&of| of == epoch as f64)?;
+        self.column(name).get(row).copied()
+    }
+}
+
+fn read(dir: &Path, seed: u64) -> Result<Option<Unit>> {
+    let path = dir.join("unit.json");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", &path)(error)),
+    };
+    let broken = |error: serde_json::Error| damaged(&path, error.to_string());
+    let StateOf { state } = serde_json::from_slice(&bytes).map_err(broken)?;
+    if state != "done" {
+        return Ok(None);
+    }
+    let file: UnitFile = serde_json::from_slice(&bytes).map_err(broken)?;
+    if file.seed != seed {
+        return Err(damaged(&path, format!("is of seed {}, in the folder of seed {seed}", file.seed)));
+    }
+    Ok(Some(Unit {
+        seed,
+        metrics: file.metrics,
+        best_epoch: file.best_epoch,
+        kept_epoch: file.kept_epoch,
+        test: file.test.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect(),
+        table: read_table(&dir.join("metrics.csv"), seed)?,
+        showcase: read_showcase(&dir.join("showcase.safetensors"))?,
+    }))
+}
+
+fn read_table(path: &PathBuf, seed: u64) -> Result<Table> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let broken = |error: csv::Error| damaged(path, error.to_string());
+    let header: Vec<String> = reader.headers().map_err(broken)?.iter().map(str::to_owned).collect();
+    if header.len() < FIRST_COLUMNS.len() || header[..FIRST_COLUMNS.len()] != FIRST_COLUMNS {
+        return Err(damaged(path, format!("starts with the columns {header:?}, not with {FIRST_COLUMNS:?}")));
+    }
+    let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().map_err(broken)?;
+    let mut values = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        let line = index + 2;
+        let number =
+            |cell: &str| cell.parse().map_err(|_| damaged(path, format!("line {line}: `{cell}` is no number")));
+        let numbers: Vec<f64> = row.iter().map(number).collect::<Result<_>>()?;
+        if row[0] != *seed.to_string() {
+            return Err(damaged(path, format!("line {line} is of seed {}, not {seed}", &row[0])));
+        }
+        values.push(numbers);
+    }
+    if rows.is_empty() {
+        return Err(damaged(path, "has no epochs"));
+    }
+    Ok(Table { header, rows, values })
+}
+
+fn read_showcase(path: &Path) -> Result<Option<Showcase>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, error.to_string()))?;
+    let labels = header.metadata().as_ref().and_then(|metadata| metadata.get("labels")).map(String::as_str);
+    let labels: Vec<String> = serde_json::from_str(labels.unwrap_or("null"))
+        .map_err(|error| damaged(path, format!("its `labels` are no list of names: {error}")))?;
+
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+        .map_err(|error| damaged(path, error.to_string()))?;
+    let tensor = |name: &str| -> Result<([usize; 3], Vec<f32>)> {
+        let tensor = tensors.get(name).ok_or_else(|| damaged(path, format!("lacks the tensor `{name}`")))?;
+        let (patterns, time, size) = tensor
+            .dims3()
+            .map_err(|_| damaged(path, format!("`{name}` is {:?}, not [patterns, time, size]", tensor.dims())))?;
+        Ok(([patterns, time, size], tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?))
+    };
+    let ((shape, predictions), (target_shape, targets)) = (tensor("predictions")?, tensor("targets")?);
+    if shape != target_shape || labels.len() != shape[0] {
+        let what = format!("predictions {shape:?}, targets {target_shape:?} and {} labels do not fit", labels.len());
+        return Err(damaged(path, what));
+    }
+    Ok(Some(Showcase { shape, predictions, targets, labels }))
+}
+
+fn damaged(path: &Path, what: impl AsRef<str>) -> Error {
+    Error::data(path, format!("{}; train this seed again with `--force`", what.as_ref()))
+}

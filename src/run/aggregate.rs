@@ -1,0 +1,165 @@
+//! Aggregates: the files at the top of a run's directory, made from the files of its units.
+
+use std::collections::BTreeMap;
+
+use super::directory::Directory;
+use super::fs;
+use super::manifest::Manifest;
+use super::unit::{Record, State, Summary};
+use crate::data::Direction;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::report;
+
+/// What every finished unit has a part in.
+const FILES: [&str; 7] = [
+    "metrics.csv",
+    "results.csv",
+    "scores.npy",
+    "scores.json",
+    "decoder.safetensors",
+    "plots/learning.svg",
+    "plots/learning.png",
+];
+
+/// What there is where the task has a showcase, and the plots of one that is drawn in the plane.
+const DRAWN: [&str; 3] = ["predictions.npy", "targets.npy", "predictions.json"];
+const PLANE: [&str; 2] = ["plots/drawings.svg", "plots/drawings.png"];
+
+/// Rewrites the aggregates from the files on disk, unless they are up to date. Safe to be called by many processes: it
+/// happens under the directory's short lock.
+///
+/// # Errors
+/// [`crate::Error::Io`], or a damaged file of a unit.
+pub fn refresh(directory: &Directory) -> Result<()> {
+    // Whoever may only read can look at a run whose aggregates are up to date.
+    if up_to_date(directory, &directory.manifest()?, &settled(directory)?) {
+        return Ok(());
+    }
+    let _lock = directory.lock()?;
+    let mut manifest = directory.manifest()?;
+    let seeds = settled(directory)?;
+    if up_to_date(directory, &manifest, &seeds) {
+        return Ok(());
+    }
+    // Nobody else writes here while we hold the lock.
+    fs::remove_leftovers(&directory.path);
+    fs::remove_leftovers(&directory.path.join("plots"));
+    manifest.best_seed = best(&seeds);
+    let weights = directory.path.join("decoder.safetensors");
+    match manifest.best_seed {
+        Some(seed) => {
+            report::write_all(&directory.path)?;
+            let kept = directory.unit(seed).weights_path();
+            write_atomically(&weights, &std::fs::read(&kept).map_err(Error::io("read", &kept))?)?;
+        }
+        None => remove_all(directory),
+    }
+    // The manifest comes last: it says which units the other files were made from.
+    manifest.seeds = seeds;
+    fs::write_json(&directory.manifest_path(), &manifest)
+}
+
+/// Notes in the manifest that these seeds are asked of the directory, and which files they come from.
+///
+/// # Errors
+/// [`crate::Error::Io`].
+pub fn ask(directory: &Directory, seeds: &[u64], data: BTreeMap<String, String>) -> Result<()> {
+    let asked = |mut manifest: Manifest| {
+        manifest.seeds_asked.extend(seeds);
+        manifest.seeds_asked.sort_unstable();
+        manifest.seeds_asked.dedup();
+        manifest.data.extend(data.clone());
+        manifest
+    };
+    let before = directory.manifest()?;
+    if asked(before.clone()) == before {
+        return Ok(());
+    }
+    let _lock = directory.lock()?;
+    fs::write_json(&directory.manifest_path(), &asked(directory.manifest()?))
+}
+
+/// Whether the manifest was written for these units, and every file that they give is there.
+fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, Record>) -> bool {
+    let is_there = |name: &&str| directory.path.join(name).metadata().is_ok_and(|file| file.len() > 0);
+    let files = match best(seeds) {
+        None => !directory.path.join("results.csv").exists(),
+        Some(seed) => {
+            let coordinates = directory.unit(seed).showcase_size();
+            FILES.iter().all(is_there)
+                && (coordinates.is_none() || DRAWN.iter().all(is_there))
+                && (coordinates != Some(2) || PLANE.iter().all(is_there))
+        }
+    };
+    manifest.seeds == *seeds && manifest.best_seed == best(seeds) && files
+}
+
+/// The records of the units that are done or failed.
+fn settled(directory: &Directory) -> Result<BTreeMap<u64, Record>> {
+    let mut records = BTreeMap::new();
+    for unit in directory.units() {
+        if let Some(record) = unit.settled()? {
+            records.insert(unit.seed, record);
+        }
+    }
+    Ok(records)
+}
+
+/// The seed with the best first validation metric of the kept weights; by training loss where nothing is validated.
+/// The lowest seed of equals.
+fn best(seeds: &BTreeMap<u64, Record>) -> Option<u64> {
+    let mut best: Option<(u64, f64)> = None;
+    for (&seed, record) in seeds {
+        let Some(result) = record.result.as_ref().filter(|_| record.state == State::Done) else { continue };
+        let (value, direction) = score(result);
+        if best.is_none_or(|(_, champion)| champion.is_nan() || direction.better(value, champion)) {
+            best = Some((seed, value));
+        }
+    }
+    best.map(|(seed, _)| seed)
+}
+
+fn score(result: &Summary) -> (f64, Direction) {
+    let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
+    match (result.metrics.first(), result.validation.first()) {
+        (Some(metric), Some(&value)) => (number(value), metric.direction),
+        _ => (number(result.train_loss), Direction::Lower),
+    }
+}
+
+/// Removes the aggregates of a directory that has no finished unit any more.
+fn remove_all(directory: &Directory) {
+    for name in FILES.iter().chain(&DRAWN).chain(&["encoder.safetensors"]) {
+        let _ = std::fs::remove_file(directory.path.join(name));
+    }
+    let _ = std::fs::remove_dir_all(directory.path.join("plots"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::MetricInfo;
+
+    fn done(value: Option<f64>, direction: Direction) -> Record {
+        let metric = serde_json::to_value(MetricInfo { name: "m".into(), unit: "u".into(), direction }).unwrap();
+        serde_json::from_value(serde_json::json!({
+            "seed": 0, "state": "done", "numerics": 1, "version": "0", "host": "h", "device": "cpu",
+            "instruction_set": "i", "threads": 1, "started": "", "seconds": 1.0, "metrics": [metric], "epochs": 1,
+            "best_epoch": 1, "kept_epoch": 1, "train_loss": 1.0, "validation": [value], "test": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_best_seed_follows_the_direction_and_is_no_nan() {
+        for (direction, winner) in [(Direction::Lower, 2), (Direction::Higher, 4)] {
+            let values = [(1, None), (2, Some(0.1)), (3, Some(0.1)), (4, Some(0.9)), (5, None)];
+            let seeds = values.into_iter().map(|(seed, value)| (seed, done(value, direction))).collect();
+            assert_eq!(best(&seeds), Some(winner));
+        }
+        let failed = Record { state: State::Failed, result: None, ..done(None, Direction::Lower) };
+        assert_eq!(best(&[(1, failed)].into()), None);
+        assert_eq!(best(&[(7, done(None, Direction::Lower))].into()), Some(7));
+    }
+}

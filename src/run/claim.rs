@@ -1,0 +1,369 @@
+//! Claims: who trains a unit right now.
+//!
+//! A claim is an operating-system lock on the unit's `lock` file, so it dies with its owner. The content names the owner
+//! for messages. Where two hosts share a directory but not their locks, the content decides: its owner touches the file
+//! every [`HEARTBEAT`], and a claim of another host that was silent for [`SILENCE`] may be taken over. An owner proves
+//! with each [`Claim::write`] that the content is still its own.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::clock;
+use crate::error::{Error, Result};
+use crate::files::{sync_directory, temporary_in, write_atomically_if};
+
+/// How often an owner shows that it lives.
+pub const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How long another host's claim may be silent before it is taken over.
+pub const SILENCE: Duration = Duration::from_secs(300);
+
+/// A lock that looks held may be held for an instant by somebody who only looks: so often it is tried again.
+const TRIES: usize = 5;
+
+/// Who holds a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Name of the machine.
+    pub host: String,
+    /// Process id there.
+    pub pid: u32,
+    /// When it was claimed.
+    pub started: String,
+    /// The cluster job, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// A random number that tells this claim from every other.
+    token: String,
+}
+
+impl Holder {
+    fn here() -> Self {
+        // Without a source of random numbers a number of the standard library's still tells two claims apart.
+        let less = |_| std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0);
+        let random = || getrandom::u64().unwrap_or_else(less);
+        Holder {
+            host: host(),
+            pid: std::process::id(),
+            started: clock::now(),
+            job: cluster_job(),
+            token: format!("{:016x}{:016x}", random(), random()),
+        }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} on {} since {}", self.pid, self.host, self.started)?;
+        self.job.as_ref().map_or(Ok(()), |job| write!(f, " (cluster job {job})"))
+    }
+}
+
+/// This machine's name.
+pub fn host() -> String {
+    let asked =
+        || std::process::Command::new("hostname").output().ok().map(|o| String::from_utf8_lossy(&o.stdout).into());
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(asked)
+        .map(|name: String| name.trim().to_string())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".into())
+}
+
+fn cluster_job() -> Option<String> {
+    ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"].iter().find_map(|name| std::env::var(name).ok())
+}
+
+/// What came of trying to claim.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The unit is ours.
+    Claimed(Claim),
+    /// Somebody else has it; who, if it can be read.
+    Held(Option<Holder>),
+}
+
+/// A claim that is ours until it is dropped, or taken over by another host.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    file: File,
+    holder: Holder,
+    heart: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Claim {
+    /// Tries to claim the unit in `directory`, which is created if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the lock file cannot be made, read or locked.
+    pub fn attempt(directory: &Path) -> Result<Attempt> {
+        Claim::attempt_as(directory, Holder::here())
+    }
+
+    fn attempt_as(directory: &Path, us: Holder) -> Result<Attempt> {
+        let path = directory.join("lock");
+        let mut seen = None;
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            std::fs::create_dir_all(directory).map_err(Error::io("create the directory", directory))?;
+            let file = match File::options().read(true).write(true).create(true).truncate(false).open(&path) {
+                // The directory was renamed away between the two calls.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(Error::io("open", &path))?,
+            };
+            match file.try_lock() {
+                Ok(()) if !is_at(&file, &path) => continue,
+                Ok(()) => {
+                    // The lock is free. That says that an owner on this host is dead, and nothing about other hosts.
+                    seen = read_holder(&path);
+                    if seen.as_ref().is_none_or(|owner| owner.host == us.host || is_silent(&file, directory)) {
+                        return Ok(Attempt::Claimed(Claim::of(path, file, us)?));
+                    }
+                    break;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    seen = read_holder(&path);
+                    if seen.as_ref().is_some_and(|owner| owner.host != us.host && is_silent(&file, directory)) {
+                        return replace(directory, path, us, seen);
+                    }
+                }
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+            }
+        }
+        Ok(Attempt::Held(seen))
+    }
+
+    /// Writes our name into a file that we have locked.
+    fn of(path: PathBuf, file: File, holder: Holder) -> Result<Claim> {
+        file.set_len(0).and_then(|()| rewrite(&file, &holder)).map_err(Error::io("write", &path))?;
+        let heart = beat(path.clone(), file.try_clone().map_err(Error::io("open", &path))?, holder.clone());
+        Ok(Claim { path, file, holder, heart: Some(heart) })
+    }
+
+    /// Writes a file of the unit, whole or not at all, and only if the claim is still ours when it takes its place.
+    ///
+    /// # Errors
+    /// [`Error::ClaimLost`] if it was taken over, [`Error::Io`]; an older file is then still there.
+    pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        // Before, too: the directory may have been renamed away, or be somebody else's by now.
+        self.verify()?;
+        write_atomically_if(path, bytes, || self.verify())
+    }
+
+    /// Makes sure that the claim is still ours.
+    ///
+    /// # Errors
+    /// [`Error::ClaimLost`] if it was taken over: nothing may then be written.
+    pub fn verify(&self) -> Result<()> {
+        match read_holder(&self.path) {
+            Some(owner) if owner.token == self.holder.token => Ok(()),
+            _ => Err(Error::ClaimLost(self.path.parent().unwrap_or(&self.path).to_path_buf())),
+        }
+    }
+}
+
+impl Drop for Claim {
+    /// Clears the content: an orderly end leaves no name behind. The lock goes with the file.
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.heart.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+        if is_at(&self.file, &self.path) && self.verify().is_ok() {
+            let _ = self.file.set_len(0);
+        }
+    }
+}
+
+/// Who trains the unit in `directory` right now, if anybody does.
+pub fn holder(directory: &Path) -> Option<Holder> {
+    let path = directory.join("lock");
+    let owner = read_holder(&path)?;
+    let file = File::open(&path).ok()?;
+    let lives = match file.try_lock_shared() {
+        Ok(()) => owner.host != host() && !is_silent(&file, directory),
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => false,
+    };
+    lives.then_some(owner)
+}
+
+fn content(holder: &Holder) -> String {
+    // A struct of strings and numbers always has a JSON form.
+    serde_json::to_string(holder).unwrap_or_default()
+}
+
+fn read_holder(path: &Path) -> Option<Holder> {
+    let mut text = String::new();
+    File::open(path).ok()?.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Puts a lock file of our own in the place of one whose owner, on another host, is silent and still has it locked.
+fn replace(directory: &Path, path: PathBuf, us: Holder, silent: Option<Holder>) -> Result<Attempt> {
+    let failed = |error| Error::io("take over", &path)(error);
+    let ours = temporary_in(directory).map_err(failed)?;
+    ours.as_file().lock().map_err(failed)?;
+    rewrite(ours.as_file(), &us).map_err(failed)?;
+    let owner = read_holder(&path);
+    if owner != silent {
+        return Ok(Attempt::Held(owner));
+    }
+    let file = ours.persist(&path).map_err(|error| failed(error.error))?;
+    sync_directory(directory).map_err(failed)?;
+    if !is_at(&file, &path) {
+        return Ok(Attempt::Held(read_holder(&path)));
+    }
+    Ok(Attempt::Claimed(Claim::of(path, file, us)?))
+}
+
+/// Writes the holder from the start of the file.
+fn rewrite(mut file: &File, holder: &Holder) -> std::io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(content(holder).as_bytes())?;
+    file.sync_all()
+}
+
+/// Whether `path` still leads to `file`, and was not replaced or renamed away after it was opened.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Whether `path` still leads to `file`: other systems refuse to replace a file that is open.
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Whether a lock file was not touched for [`SILENCE`], by the clock of the file system: hosts' clocks may differ.
+fn is_silent(lock: &File, directory: &Path) -> bool {
+    let touched = lock.metadata().and_then(|data| data.modified());
+    let now = temporary_in(directory).and_then(|file| file.as_file().metadata()).and_then(|data| data.modified());
+    let now = now.unwrap_or_else(|_| SystemTime::now());
+    touched.is_ok_and(|touched| now.duration_since(touched).is_ok_and(|silence| silence >= SILENCE))
+}
+
+/// Touches the file until the sender is dropped. Writing the same bytes again is what moves the server's clock.
+fn beat(path: PathBuf, file: File, holder: Holder) -> (mpsc::Sender<()>, JoinHandle<()>) {
+    let (stop, stopped) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        while stopped.recv_timeout(HEARTBEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if read_holder(&path).is_none_or(|owner| owner.token != holder.token) {
+                break;
+            }
+            let _ = rewrite(&file, &holder);
+        }
+    });
+    (stop, thread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claimed(directory: &Path) -> Claim {
+        match Claim::attempt(directory).unwrap() {
+            Attempt::Claimed(claim) => claim,
+            Attempt::Held(by) => panic!("held by {by:?}"),
+        }
+    }
+
+    fn foreign(directory: &Path, silent_for: Duration) -> Holder {
+        let owner = Holder { host: "elsewhere".into(), job: Some("77".into()), ..Holder::here() };
+        let path = directory.join("lock");
+        std::fs::write(&path, content(&owner)).unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now() - silent_for).unwrap();
+        owner
+    }
+
+    #[test]
+    fn a_second_claim_is_told_who_holds_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let unit = directory.path().join("1");
+        let first = claimed(&unit);
+        match Claim::attempt(&unit).unwrap() {
+            Attempt::Held(Some(owner)) => {
+                assert!(owner.to_string().contains(&format!("process {} on", std::process::id())));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(holder(&unit).is_some());
+        drop(first);
+        assert!(holder(&unit).is_none());
+        assert_eq!(std::fs::read(unit.join("lock")).unwrap(), b"");
+        drop(claimed(&unit));
+    }
+
+    #[test]
+    fn a_claim_of_a_dead_process_of_this_host_is_taken_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("lock"), content(&Holder::here())).unwrap();
+        assert!(holder(directory.path()).is_none());
+        claimed(directory.path()).verify().unwrap();
+    }
+
+    #[test]
+    fn another_hosts_claim_holds_while_it_beats_and_falls_when_it_is_silent() {
+        let directory = tempfile::tempdir().unwrap();
+        let owner = foreign(directory.path(), SILENCE - Duration::from_secs(60));
+        assert_eq!(holder(directory.path()), Some(owner.clone()));
+        assert!(matches!(Claim::attempt(directory.path()).unwrap(), Attempt::Held(Some(by)) if by == owner));
+        foreign(directory.path(), SILENCE + Duration::from_secs(60));
+        assert!(holder(directory.path()).is_none());
+        claimed(directory.path());
+    }
+
+    #[test]
+    fn a_silent_claim_that_is_still_locked_is_replaced_and_its_owner_finds_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let elsewhere = Holder { host: "elsewhere".into(), ..Holder::here() };
+        let Attempt::Claimed(old) = Claim::attempt_as(directory.path(), elsewhere).unwrap() else { panic!() };
+        assert!(matches!(Claim::attempt(directory.path()).unwrap(), Attempt::Held(Some(_))));
+        old.file.set_modified(SystemTime::now() - SILENCE - Duration::from_secs(1)).unwrap();
+        let new = claimed(directory.path());
+        assert!(matches!(old.verify(), Err(Error::ClaimLost(_))));
+        drop(old);
+        new.verify().unwrap();
+        assert_eq!(read_holder(&path).unwrap(), new.holder);
+        assert!(matches!(Claim::attempt(directory.path()).unwrap(), Attempt::Held(Some(_))));
+    }
+
+    #[test]
+    fn a_claim_whose_directory_was_renamed_away_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let unit = directory.path().join("1");
+        let claim = claimed(&unit);
+        std::fs::rename(&unit, directory.path().join("1.old-1")).unwrap();
+        assert!(claim.verify().is_err());
+        drop(claimed(&unit));
+    }
+
+    #[test]
+    fn of_many_that_try_at_once_one_gets_it() {
+        let directory = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let claims: Vec<Attempt> = std::thread::scope(|scope| {
+                let threads: Vec<_> =
+                    (0..8).map(|_| scope.spawn(|| Claim::attempt(directory.path()).unwrap())).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(claims.iter().filter(|attempt| matches!(attempt, Attempt::Claimed(_))).count(), 1);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! A run's directory, `outputs/<hash>/`: made whole, found by its hash, shared by many processes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::manifest::Manifest;
+use super::unit::Unit;
+use super::{claim, clock, fs};
+use crate::error::{Error, Result};
+use crate::files::{TEMPORARY, sync_directory, write_atomically};
+use crate::spec::{self, InitFrom, Request, Resolved};
+use crate::tasks::Registry;
+
+/// Hex digits of a hash.
+const HASH_LENGTH: usize = 12;
+
+/// The directory of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// `outputs/<hash>`.
+    pub path: PathBuf,
+}
+
+impl Directory {
+    /// The directory of a spec, whether it exists or not.
+    pub fn of(outputs: &Path, hash: &str) -> Self {
+        Directory { path: outputs.join(hash) }
+    }
+
+    /// The name: the spec's hash.
+    pub fn hash(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.spec_path().exists()
+    }
+
+    /// Makes the directory with spec and manifest in it, whole or not at all. If another process was faster, its
+    /// directory is as good.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if nothing can be written there.
+    pub fn create(&self, resolved: &Resolved, manifest: &Manifest) -> Result<()> {
+        let outputs = self.path.parent().unwrap_or(Path::new("."));
+        let refused = |error: std::io::Error| {
+            Error::Usage(format!(
+                "cannot write results to {}: {error}; name a directory that can be written with `--outputs DIR`",
+                outputs.display()
+            ))
+        };
+        std::fs::create_dir_all(outputs).map_err(refused)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(TEMPORARY);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let made = builder.tempdir_in(outputs).map_err(refused)?;
+        write_atomically(&made.path().join("spec.yaml"), resolved.to_yaml().as_bytes())?;
+        fs::write_json(&made.path().join("manifest.json"), manifest)?;
+        match std::fs::rename(made.path(), &self.path) {
+            Err(_) if self.path.is_dir() => self.mend(resolved, &manifest.data),
+            Err(error) => Err(Error::io("create the directory", &self.path)(error)),
+            Ok(()) => {
+                // Nothing is there any more that could be cleaned up.
+                let _ = made.keep();
+                sync_directory(outputs).map_err(Error::io("write", outputs))
+            }
+        }
+    }
+
+    /// `spec.yaml`.
+    pub fn spec_path(&self) -> PathBuf {
+        self.path.join("spec.yaml")
+    }
+
+    /// `manifest.json`.
+    pub fn manifest_path(&self) -> PathBuf {
+        self.path.join("manifest.json")
+    }
+
+    /// The spec that the directory holds. The run that it starts from may have been moved since: where `init_from` is
+    /// given, it is found there.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it was changed since: it then no longer says what the directory is named after.
+    pub fn spec(&self, init_from: Option<&InitFrom>, registry: &Registry) -> Result<Resolved> {
+        let json = init_from.map(serde_json::to_string).transpose();
+        let json = json.map_err(|error| Error::Usage(format!("train.init_from: {error}")))?;
+        let set = json.iter().map(|json| format!("train.init_from={json}")).collect();
+        let request = Request { file: self.spec_path(), set, ..Request::default() };
+        let resolved = spec::resolve(&request, registry)?;
+        let named = self.path.canonicalize().map_err(Error::io("read", &self.path))?;
+        if named.file_name().is_none_or(|name| name.to_string_lossy() != resolved.hash) {
+            return Err(Error::data(
+                &self.spec_path(),
+                format!(
+                    "hashes to {}, and not to the name of its directory: it was changed after the run was begun; \
+                     restore it, or move the directory out of the way",
+                    resolved.hash
+                ),
+            ));
+        }
+        Ok(resolved)
+    }
+
+    /// The manifest.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is missing or damaged.
+    pub fn manifest(&self) -> Result<Manifest> {
+        let outputs = self.path.parent().unwrap_or(Path::new("."));
+        let advice =
+            format!("`ccdni run {} --outputs {}` makes it again", self.spec_path().display(), outputs.display());
+        fs::read_json(&self.manifest_path(), &advice)?
+            .ok_or_else(|| Error::data(&self.manifest_path(), format!("is missing; {advice}")))
+    }
+
+    /// Writes what is missing or damaged of spec and manifest: both follow from the spec and the units that are there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn mend(&self, resolved: &Resolved, data: &BTreeMap<String, String>) -> Result<()> {
+        if self.exists() && self.manifest().is_ok() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        if self.manifest().is_err() {
+            self.log("the manifest was missing or damaged, and is written again");
+            let mut manifest = Manifest::new(resolved, data.clone());
+            manifest.seeds_asked = self.seeds(&manifest);
+            fs::write_json(&self.manifest_path(), &manifest)?;
+        }
+        if self.exists() { Ok(()) } else { write_atomically(&self.spec_path(), resolved.to_yaml().as_bytes()) }
+    }
+
+    /// A unit of this run.
+    pub fn unit(&self, seed: u64) -> Unit {
+        Unit { directory: self.path.join("seeds").join(seed.to_string()), seed }
+    }
+
+    /// Every unit that has a directory, by ascending seed.
+    pub fn units(&self) -> Vec<Unit> {
+        let entries = std::fs::read_dir(self.path.join("seeds")).into_iter().flatten().flatten();
+        let mut seeds: Vec<u64> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        seeds.sort_unstable();
+        seeds.into_iter().map(|seed| self.unit(seed)).collect()
+    }
+
+    /// Every seed that was asked for or has a directory, ascending.
+    pub fn seeds(&self, manifest: &Manifest) -> Vec<u64> {
+        let mut seeds: Vec<u64> =
+            self.units().iter().map(|unit| unit.seed).chain(manifest.seeds_asked.clone()).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        seeds
+    }
+
+    /// Takes the directory's short lock, under which aggregates are rewritten; it is released when the file is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lock(&self) -> Result<File> {
+        let path = self.path.join(".lock");
+        let file = File::options().write(true).create(true).truncate(false).open(&path);
+        file.and_then(|file| file.lock().map(|()| file)).map_err(Error::io("lock", &path))
+    }
+
+    /// Adds a line to `log.txt`, with time, host and process. A log that cannot be written stops nothing.
+    pub fn log(&self, line: &str) {
+        let line = format!("{} {}:{} {line}", clock::now(), claim::host(), std::process::id());
+        let _ = fs::append_line(&self.path.join("log.txt"), &line);
+    }
+}
+
+/// Refuses a place for results that cannot be one, before anything is created.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn check_outputs(outputs: &Path) -> Result<()> {
+    let nearest = outputs.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
+    match nearest {
+        Some(path) if !path.as_os_str().is_empty() && !path.is_dir() => Err(Error::Usage(format!(
+            "cannot write results to {}: {} is a file; name a directory with `--outputs DIR`",
+            outputs.display(),
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Every run under `outputs`, by name.
+///
+/// # Errors
+/// [`Error::Usage`] if there is no such directory.
+pub fn all(outputs: &Path) -> Result<Vec<Directory>> {
+    let entries = std::fs::read_dir(outputs).map_err(|error| {
+        Error::Usage(format!(
+            "cannot read runs from {}: {error}; name their directory with `--outputs DIR`",
+            outputs.display()
+        ))
+    })?;
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.len() == HASH_LENGTH && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .collect();
+    names.sort_unstable();
+    Ok(names.iter().map(|name| Directory::of(outputs, name)).filter(Directory::exists).collect())
+}
+
+/// The run whose hash begins with `prefix`.
+///
+/// # Errors
+/// [`Error::Usage`] if there is none, or more than one.
+pub fn find(outputs: &Path, prefix: &str) -> Result<Directory> {
+    let prefix = prefix.to_ascii_lowercase();
+    let mut found: Vec<Directory> =
+        all(outputs)?.into_iter().filter(|run| !prefix.is_empty() && run.hash().starts_with(&prefix)).collect();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Error::Usage(format!(
+            "no run in {} begins with `{prefix}`; `ccdni list` shows those there are",
+            outputs.display()
+        ))),
+        _ => Err(Error::Usage(format!(
+            "`{prefix}` may be any of {}; say more digits",
+            found.iter().map(Directory::hash).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs_with(names: &[&str]) -> tempfile::TempDir {
+        let outputs = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::create_dir(outputs.path().join(name)).unwrap();
+            std::fs::write(outputs.path().join(name).join("spec.yaml"), "").unwrap();
+        }
+        outputs
+    }
+
+    #[test]
+    fn a_run_is_found_by_the_beginning_of_its_hash() {
+        let outputs = outputs_with(&["3f9a1c04d2be", "3f9b1c04d2be", "notes", "a00000000000x"]);
+        assert_eq!(all(outputs.path()).unwrap().len(), 2);
+        assert_eq!(find(outputs.path(), "3F9a").unwrap().hash(), "3f9a1c04d2be");
+        for (prefix, said) in [("3f9", "3f9a1c04d2be, 3f9b1c04d2be"), ("4", "ccdni list"), ("", "no run")] {
+            let error = find(outputs.path(), prefix).unwrap_err();
+            assert!(error.to_string().contains(said) && error.exit_code() == 2, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_no_place_for_results() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for bad in [file.clone(), file.join("below")] {
+            let error = check_outputs(&bad).unwrap_err().to_string();
+            assert!(error.contains("is a file") && error.contains("--outputs"), "{error}");
+        }
+        for good in [directory.path().join("new/er"), "outputs".into(), directory.path().to_path_buf()] {
+            check_outputs(&good).unwrap();
+        }
+    }
+
+    #[test]
+    fn units_are_listed_by_number_and_old_ones_are_not() {
+        let outputs = outputs_with(&["3f9a1c04d2be"]);
+        let run = find(outputs.path(), "3").unwrap();
+        for name in ["10", "2", "2.old-1", "x"] {
+            std::fs::create_dir_all(run.path.join("seeds").join(name)).unwrap();
+        }
+        assert_eq!(run.units().iter().map(|unit| unit.seed).collect::<Vec<_>>(), [2, 10]);
+    }
+
+    #[test]
+    fn log_lines_of_many_threads_never_mix() {
+        let outputs = outputs_with(&["3f9a1c04d2be"]);
+        let run = find(outputs.path(), "3").unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let run = &run;
+                scope.spawn(move || (0..50).for_each(|i| run.log(&format!("thread {thread}\nline {i}"))));
+            }
+        });
+        let text = std::fs::read_to_string(run.path.join("log.txt")).unwrap();
+        assert_eq!(text.lines().filter(|line| line.contains(" thread ") && line.contains(" line ")).count(), 200);
+    }
+}

@@ -1,0 +1,104 @@
+//! `train.init_from`: the weights of another run that a unit starts from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+
+use super::manifest;
+use super::unit::Unit;
+use crate::error::{Error, Problem, Problems, Result};
+use crate::model::Layout;
+use crate::spec::{self, InitFrom, Request, Resolved, Spec};
+use crate::tasks::Registry;
+
+/// The unit of another run that a unit starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    run: PathBuf,
+    unit: Unit,
+}
+
+/// Where `seed` of `spec` starts from, if that is another run.
+pub fn source(spec: &Spec, seed: u64) -> Option<Source> {
+    let (run, seed) = match spec.train.init_from.as_ref()? {
+        InitFrom::Run(run) => (run, seed),
+        InitFrom::Seed(from) => (&from.run, from.seed),
+    };
+    let run = Path::new(run).to_path_buf();
+    let directory = run.join("seeds").join(seed.to_string());
+    Some(Source { run, unit: Unit { directory, seed } })
+}
+
+/// Refuses to start from a run whose weights cannot fit.
+///
+/// # Errors
+/// [`Error::Spec`] naming the first parameter of another shape, or whatever is wrong with that run's spec.
+pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
+    let Some(source) = source(&resolved.spec, 0) else { return Ok(()) };
+    let theirs = source.resolved(registry)?;
+    let ours = Layout::new(&resolved.spec.model, &resolved.interface);
+    ours.fits(&Layout::new(&theirs.spec.model, &theirs.interface)).map_err(|what| {
+        let message = format!("the weights of {} do not fit this model: {what}", source.run.display());
+        let problem = Problem::new("train.init_from", message);
+        Error::Spec(Problems(vec![
+            problem.help("start from a run of the same cells and widths, on data of the same sizes"),
+        ]))
+    })
+}
+
+/// BLAKE3 digests, in hex, of the weight files that these seeds start from; every one of them is there. They are named by
+/// the other run's hash and not by its path: the same run may be found in another place.
+///
+/// # Errors
+/// [`Error::Usage`] naming the seeds that the other run has not trained.
+pub fn digests(spec: &Spec, seeds: &[u64], registry: &Registry) -> Result<BTreeMap<String, String>> {
+    let mut digests = BTreeMap::new();
+    let Some(first) = seeds.first().and_then(|&seed| source(spec, seed)) else { return Ok(digests) };
+    let hash = first.resolved(registry)?.hash;
+    let mut missing = Vec::new();
+    for source in seeds.iter().filter_map(|&seed| source(spec, seed)) {
+        let path = source.unit.weights_path();
+        if !source.unit.is_done()? || !path.exists() {
+            missing.push((source.run, source.unit.seed));
+        } else {
+            digests.insert(format!("{hash}/seeds/{}/decoder.safetensors", source.unit.seed), manifest::digest(&path)?);
+        }
+    }
+    missing.dedup();
+    match missing.first() {
+        None => Ok(digests),
+        Some((run, _)) => {
+            let seeds = missing.iter().map(|(_, seed)| seed.to_string()).collect::<Vec<_>>().join(", ");
+            Err(Error::Usage(format!(
+                "`train.init_from` names {0}, which has no trained seed {seeds}; train it with `ccdni run \
+                 {0}/spec.yaml --seeds {1}`, or name one seed for all with `init_from: {{run: ..., seed: ...}}`",
+                run.display(),
+                seeds.replace(", ", ","),
+            )))
+        }
+    }
+}
+
+impl Source {
+    /// The spec that the weights belong to.
+    ///
+    /// # Errors
+    /// Whatever is wrong with that run's spec.
+    pub fn resolved(&self, registry: &Registry) -> Result<Resolved> {
+        spec::resolve(&Request { file: self.run.join("spec.yaml"), ..Request::default() }, registry)
+    }
+
+    /// Its weights by name, ascending.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file is no safetensors file.
+    pub fn weights(&self, device: &Device) -> Result<Vec<(String, Tensor)>> {
+        let path = self.unit.weights_path();
+        let loaded = candle_core::safetensors::load(&path, device)
+            .map_err(|error| Error::data(&path, format!("cannot be read as safetensors: {error}")))?;
+        let mut weights: Vec<(String, Tensor)> = loaded.into_iter().collect();
+        weights.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(weights)
+    }
+}

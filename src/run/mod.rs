@@ -1,0 +1,269 @@
+//! A spec's life on disk: directory, manifest, claims, units, workers, resume and aggregation.
+//!
+//! The unit of work is (spec, seed). [`run`] finds out which wanted units are missing and has a [`pool`] of [`worker`]
+//! processes train them; many programs may do so in one directory at the same time. What a unit gave lies in its own
+//! directory, and everything at the top of the run's directory is made from that.
+
+pub mod aggregate;
+pub mod claim;
+pub mod clock;
+pub mod directory;
+pub mod event;
+pub mod fs;
+pub mod init_from;
+pub mod interrupt;
+pub mod manifest;
+pub mod network;
+pub mod pool;
+pub mod progress;
+pub mod table;
+pub mod unit;
+pub mod worker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::device;
+use crate::error::{Error, Result};
+use crate::spec::{Jobs, Resolved, Spec};
+use crate::tasks::Registry;
+use crate::train::check_data;
+use claim::{Attempt, Claim};
+use directory::Directory;
+use event::Ended;
+use interrupt::Stop;
+use manifest::Manifest;
+use progress::{Display, eprint_line, print_line};
+use unit::{State, Unit};
+
+/// How a spec is to be run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where run directories are.
+    pub outputs: PathBuf,
+    /// Train every wanted seed anew.
+    pub force: bool,
+    /// The command that goes on with this run if it is interrupted.
+    pub resume: String,
+}
+
+/// Trains the seeds of a spec that are not trained yet, and says where the result is.
+///
+/// # Errors
+/// Mistakes of the user before anything is written; [`Error::Training`] if a unit failed; [`Error::Held`] if nothing
+/// could be trained because others hold units; [`Error::Interrupted`] after Ctrl-C.
+pub fn run(resolved: &Resolved, options: &Options, registry: &Registry) -> Result<()> {
+    let spec = &resolved.spec;
+    let directory = Directory::of(&options.outputs, &resolved.hash);
+    prepare(resolved, &directory, options, registry)?;
+
+    let mut display = Display::new();
+    let missing = not_done(&directory, &spec.seeds.0)?;
+    if missing.is_empty() {
+        print_line(&format!("{} is finished already; `--force` trains it anew", title(resolved)));
+        aggregate::refresh(&directory)?;
+        return print_result(&directory, spec, &BTreeMap::new());
+    }
+    print_line(&format!(
+        "{}: {} of {} seeds to train in {}",
+        title(resolved),
+        missing.len(),
+        spec.seeds.0.len(),
+        directory.path.display()
+    ));
+    directory.log(&format!("run of seeds {missing:?} begins"));
+
+    let stop = Stop::on_signal()?;
+    let ended = train(&directory, spec, &missing, &stop, &mut display)?;
+    // What became of the units is said first: a file that cannot be aggregated must not hide it.
+    let aggregated = aggregate::refresh(&directory);
+    conclude(&directory, spec, &ended, &stop, options)?;
+    aggregated
+}
+
+/// Everything that may be refused, and then the directory; `--force` moves old units away.
+fn prepare(resolved: &Resolved, directory: &Directory, options: &Options, registry: &Registry) -> Result<()> {
+    let spec = &resolved.spec;
+    let seeds = &spec.seeds.0;
+    directory::check_outputs(&options.outputs)?;
+    device::open(&spec.run.device)?;
+    init_from::check(resolved, registry)?;
+    let mut data = manifest::digests(&registry.files(&spec.task)?)?;
+    data.extend(init_from::digests(spec, seeds, registry)?);
+    if let Some(&seed) = seeds.first() {
+        check_data(spec, registry.open(&spec.task, seed)?.as_ref())?;
+    }
+
+    if !directory.exists() {
+        directory.create(resolved, &Manifest::new(resolved, data.clone()))?;
+    }
+    if directory.spec(spec.train.init_from.as_ref(), registry)?.canonical != resolved.canonical {
+        return Err(Error::data(
+            &directory.spec_path(),
+            "is another spec whose hash begins with the same digits; use `--outputs DIR` to keep the two apart",
+        ));
+    }
+    directory.mend(resolved, &data)?;
+    // Old units that stay are resumed, or stand beside the new ones in the aggregates.
+    let old: Vec<_> =
+        directory.units().into_iter().filter(|unit| !(options.force && seeds.contains(&unit.seed))).collect();
+    old.iter().try_for_each(Unit::check_numerics)?;
+    if old.iter().any(|unit| unit.record_path().exists()) {
+        directory.manifest()?.check_data(&data)?;
+    }
+    if options.force {
+        set_aside(directory, seeds)?;
+    }
+    aggregate::ask(directory, seeds, data)
+}
+
+/// Renames the directories of old units away, so that these seeds start again whatever happens from now on. A unit
+/// that somebody trains right now is left alone.
+fn set_aside(directory: &Directory, seeds: &[u64]) -> Result<()> {
+    for &seed in seeds {
+        let unit = directory.unit(seed);
+        if !unit.directory.exists() {
+            continue;
+        }
+        let Attempt::Claimed(_claim) = Claim::attempt(&unit.directory)? else { continue };
+        let old = |n: usize| unit.directory.with_file_name(format!("{seed}.old-{n}"));
+        let mut n = 1;
+        while old(n).exists() {
+            n += 1;
+        }
+        std::fs::rename(&unit.directory, old(n)).map_err(Error::io("rename", &unit.directory))?;
+        directory.log(&format!("seed {seed}: set aside as {}", old(n).display()));
+    }
+    Ok(())
+}
+
+/// Trains units in two passes: what others held in the first may be free in the second.
+fn train(
+    directory: &Directory,
+    spec: &Spec,
+    missing: &[u64],
+    stop: &Stop,
+    display: &mut Display,
+) -> Result<BTreeMap<u64, Ended>> {
+    let program = std::env::current_exe().map_err(Error::io("find", std::path::Path::new("this program")))?;
+    let run = serde_json::to_string(&spec.run).map_err(|error| Error::Usage(format!("run: {error}")))?;
+    let mut arguments = vec!["worker".into(), directory.path.clone().into(), "--run".into(), run.into()];
+    if let Some(from) = &spec.train.init_from {
+        let from = serde_json::to_string(from).map_err(|error| Error::Usage(format!("train.init_from: {error}")))?;
+        arguments.extend(["--init-from".into(), from.into()]);
+    }
+    let launch = pool::ThisProgram { program, arguments, threads: spec.run.threads };
+    let mut ended: BTreeMap<u64, Ended> = BTreeMap::new();
+    for pass in 0..2 {
+        let held = |seed: &u64| matches!(ended.get(seed), Some(Ended::Held { .. }));
+        let seeds: Vec<u64> = missing.iter().copied().filter(|seed| ended.is_empty() || held(seed)).collect();
+        let jobs = jobs(spec)?.min(seeds.len());
+        let stale = std::cell::Cell::new(false);
+        let mut follow = |seed: u64, event: &event::Event| {
+            if pass > 0 || !matches!(event, event::Event::Ended(Ended::Held { .. })) {
+                display.show(seed, event);
+            }
+            stale.set(stale.get() || matches!(event, event::Event::Ended(Ended::Done)));
+        };
+        // An aggregate that cannot be made now is made, or reported, at the end.
+        let mut idle = || {
+            if stale.take() {
+                let _ = aggregate::refresh(directory);
+            }
+        };
+        ended.extend(pool::train(&seeds, jobs, &launch, stop, &mut follow, &mut idle)?);
+    }
+    for (&seed, how) in &ended {
+        if let Ended::Failed { reason, .. } = how {
+            note_failure(&directory.unit(seed), reason);
+        }
+    }
+    Ok(ended)
+}
+
+/// Writes into a unit's record that it failed, which a worker that was killed could not do. Where that cannot be written
+/// it is still said.
+fn note_failure(unit: &Unit, reason: &str) {
+    if unit.directory.exists()
+        && let Ok(Attempt::Claimed(claim)) = Claim::attempt(&unit.directory)
+    {
+        let _ = unit.fail(&claim, reason);
+    }
+}
+
+/// Units at the same time: as many as fit the cores, or one on a GPU.
+fn jobs(spec: &Spec) -> Result<usize> {
+    Ok(match spec.run.jobs {
+        Jobs::Count(count) => count,
+        Jobs::Auto if device::open(&spec.run.device)?.is_cpu() => {
+            std::thread::available_parallelism().map_or(1, |cores| cores.get() / spec.run.threads.max(1)).max(1)
+        }
+        Jobs::Auto => 1,
+    })
+}
+
+/// Says what came of it: the table and the paths, and then the error, if any.
+fn conclude(
+    directory: &Directory,
+    spec: &Spec,
+    ended: &BTreeMap<u64, Ended>,
+    stop: &Stop,
+    options: &Options,
+) -> Result<()> {
+    if stop.asked() || ended.values().any(|how| *how == Ended::Stopped) {
+        eprint_line(&format!("interrupted; to go on from the checkpoints:\n  {}", options.resume));
+        return Err(Error::Interrupted);
+    }
+    print_result(directory, spec, ended)?;
+    let mut failed = Vec::new();
+    let mut held = Vec::new();
+    for (seed, how) in ended {
+        match how {
+            Ended::Failed { reason, .. } => failed.push(format!("seed {seed} failed: {reason}")),
+            Ended::Held { by } => held.push(format!("seed {seed} is held by {by}")),
+            Ended::Done | Ended::AlreadyDone | Ended::Stopped => {}
+        }
+    }
+    let held = held.join("\n");
+    if !failed.is_empty() {
+        let again = ended.values().any(|how| matches!(how, Ended::Failed { again: true, .. }));
+        let advice = match again {
+            true => "run again to go on from the last good checkpoint, or with `--force` to start again",
+            false => "`--force` starts a failed seed again from the beginning",
+        };
+        return Err(Error::Training(format!("{}\n{advice}", failed.join("\n"))));
+    }
+    match (held.is_empty(), ended.values().any(|how| *how == Ended::Done)) {
+        (true, _) => Ok(()),
+        (false, true) => {
+            print_line(&format!("others train the rest:\n{held}"));
+            Ok(())
+        }
+        (false, false) => Err(Error::Held(format!("{held}\nnothing was left to train here"))),
+    }
+}
+
+fn print_result(directory: &Directory, spec: &Spec, ended: &BTreeMap<u64, Ended>) -> Result<()> {
+    print_line(&format!("\n{}", table::seeds(directory, &spec.seeds.0, ended)?));
+    for (what, path) in [("directory", ""), ("plots", "plots"), ("weights", "decoder.safetensors")] {
+        let path = if path.is_empty() { directory.path.clone() } else { directory.path.join(path) };
+        if path.exists() {
+            print_line(&format!("{what:<10} {}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn not_done(directory: &Directory, seeds: &[u64]) -> Result<Vec<u64>> {
+    let mut missing = Vec::new();
+    for &seed in seeds {
+        if directory.unit(seed).settled()?.is_none_or(|record| record.state != State::Done) {
+            missing.push(seed);
+        }
+    }
+    Ok(missing)
+}
+
+fn title(resolved: &Resolved) -> String {
+    resolved.spec.name.as_ref().map_or_else(|| resolved.hash.clone(), |name| format!("{name} ({})", resolved.hash))
+}

@@ -1,0 +1,395 @@
+//! One unit on disk: the directory `seeds/<seed>/`, and the files in it.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use super::claim::Claim;
+use super::{clock, fs};
+use crate::error::{Error, Result};
+use crate::train::{EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
+
+/// Where a unit's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// The directory `seeds/<seed>`.
+    pub directory: PathBuf,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// What is known about a unit, from `unit.json`. Whether it is being trained follows from its claim, and is not here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The seed.
+    pub seed: u64,
+    /// How far it is.
+    pub state: State,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// [`NUMERICS`] of the program that trained it.
+    pub numerics: u32,
+    /// Version of that program.
+    pub version: String,
+    /// The machine.
+    pub host: String,
+    /// The device, as `cpu` or `cuda:0`.
+    pub device: String,
+    /// The processor's instruction set.
+    pub instruction_set: String,
+    /// Threads within the unit.
+    pub threads: usize,
+    /// When training began first.
+    pub started: String,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// What a reader of the result should know, such as a resume on another processor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What training gave; only of a unit that is done.
+    #[serde(flatten)]
+    pub result: Option<Summary>,
+}
+
+/// How far a unit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Begun, and neither done nor failed.
+    Unfinished,
+    /// Trained to the end.
+    Done,
+    /// Stopped by an error; its last checkpoint is good.
+    Failed,
+}
+
+/// What training a unit gave, in a few numbers. A number that is none is `null`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Sum of the epochs' wall clock.
+    pub seconds: f64,
+    /// The validation metrics.
+    pub metrics: Vec<MetricInfo>,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// The epoch with the best first validation metric.
+    pub best_epoch: usize,
+    /// The epoch whose weights are kept.
+    pub kept_epoch: usize,
+    /// Training loss of the last epoch.
+    pub train_loss: Option<f64>,
+    /// Validation metrics of the kept weights.
+    pub validation: Vec<Option<f64>>,
+    /// Test metrics of the kept weights.
+    pub test: Vec<Option<f64>>,
+}
+
+impl Summary {
+    /// Sums a finished unit up.
+    pub fn of(finished: &Finished) -> Self {
+        let kept = finished.history.iter().find(|row| row.epoch == finished.kept_epoch);
+        Summary {
+            seconds: (finished.history.iter().map(|row| row.seconds).sum::<f64>() * 1e6).round() / 1e6,
+            metrics: finished.metrics.clone(),
+            epochs: finished.history.len(),
+            best_epoch: finished.best_epoch,
+            kept_epoch: finished.kept_epoch,
+            train_loss: finished.history.last().and_then(|row| finite(row.train_loss)),
+            validation: kept.map_or_else(Vec::new, |row| row.validation.iter().copied().map(finite).collect()),
+            test: finished.test.iter().copied().map(finite).collect(),
+        }
+    }
+}
+
+/// JSON has no NaN.
+fn finite(number: f64) -> Option<f64> {
+    Some(number).filter(|number| number.is_finite())
+}
+
+impl Unit {
+    /// `unit.json`.
+    pub fn record_path(&self) -> PathBuf {
+        self.directory.join("unit.json")
+    }
+
+    /// `checkpoint.safetensors`.
+    pub fn checkpoint_path(&self) -> PathBuf {
+        self.directory.join("checkpoint.safetensors")
+    }
+
+    /// `decoder.safetensors`: the kept weights.
+    pub fn weights_path(&self) -> PathBuf {
+        self.directory.join("decoder.safetensors")
+    }
+
+    /// `showcase.safetensors`: the outputs for the task's showcase, if it has one.
+    pub fn showcase_path(&self) -> PathBuf {
+        self.directory.join("showcase.safetensors")
+    }
+
+    /// Numbers a step of the showcase; `None` where there is none that could be read.
+    pub fn showcase_size(&self) -> Option<usize> {
+        let bytes = fs::read(&self.showcase_path()).ok()??;
+        let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
+        header.info("predictions")?.shape.last().copied()
+    }
+
+    /// `recordings/epoch-0001.safetensors`.
+    pub fn recording_path(&self, epoch: usize) -> PathBuf {
+        self.directory.join("recordings").join(format!("epoch-{epoch:04}.safetensors"))
+    }
+
+    /// What is known about the unit; `None` if it was never begun.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if `unit.json` is damaged.
+    pub fn record(&self) -> Result<Option<Record>> {
+        fs::read_json(&self.record_path(), &self.advice())
+    }
+
+    /// The record of a unit that is done or failed, with all that a unit that is done must have beside it.
+    ///
+    /// # Errors
+    /// As [`Self::record`]; [`Error::Data`] naming a file of a done unit that is missing or damaged.
+    pub fn settled(&self) -> Result<Option<Record>> {
+        let record = self.record()?.filter(|record| record.state != State::Unfinished);
+        if let Some(done) = record.as_ref().filter(|record| record.state == State::Done) {
+            let damaged = || Error::data(&self.record_path(), format!("is damaged (no result); {}", self.advice()));
+            self.check_files(done.result.as_ref().ok_or_else(damaged)?)?;
+        }
+        Ok(record)
+    }
+
+    /// Makes sure that weights and metrics of a done unit are there and whole.
+    fn check_files(&self, result: &Summary) -> Result<()> {
+        let (weights, metrics) = (self.weights_path(), self.directory.join("metrics.csv"));
+        let wrong = |path: &Path, what: &str| Error::data(path, format!("{what}; {}", self.advice()));
+        let read = |path: &Path| fs::read(path)?.ok_or_else(|| wrong(path, "is missing"));
+        SafeTensors::deserialize(&read(&weights)?)
+            .map_err(|error| wrong(&weights, &format!("is damaged ({error})")))?;
+        match String::from_utf8_lossy(&read(&metrics)?).lines().count().saturating_sub(1) {
+            rows if rows == result.epochs => Ok(()),
+            rows => Err(wrong(&metrics, &format!("is damaged ({rows} rows for {} epochs)", result.epochs))),
+        }
+    }
+
+    /// What to do where a file of this unit is missing or damaged.
+    fn advice(&self) -> String {
+        format!("train this seed again with `--force --seeds {}`", self.seed)
+    }
+
+    /// Notes that the unit, which was begun, has failed.
+    ///
+    /// # Errors
+    /// As [`Self::record`] and [`Claim::write`].
+    pub fn fail(&self, claim: &Claim, reason: &str) -> Result<()> {
+        let Some(mut record) = self.record()?.filter(|record| record.state == State::Unfinished) else { return Ok(()) };
+        record.state = State::Failed;
+        record.reason = Some(reason.into());
+        record.ended = Some(clock::now());
+        self.write_record(claim, &record)
+    }
+
+    /// Writes `unit.json`.
+    ///
+    /// # Errors
+    /// As [`Claim::write`].
+    pub fn write_record(&self, claim: &Claim, record: &Record) -> Result<()> {
+        claim.write(&self.record_path(), &fs::to_json(&self.record_path(), record)?)
+    }
+
+    /// Whether the unit is trained to the end.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn is_done(&self) -> Result<bool> {
+        Ok(self.record()?.is_some_and(|record| record.state == State::Done))
+    }
+
+    /// Refuses results of a program whose numbers differ: they cannot be mixed or resumed.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn check_numerics(&self) -> Result<()> {
+        match self.record()? {
+            Some(record) if record.numerics != NUMERICS => Err(Error::Usage(format!(
+                "seed {} in {} was trained by ccdni {}, whose numbers differ from those of this version (numerics {} \
+                 and {NUMERICS}): results of the two cannot be mixed; use that version, or train this seed anew with `--force`",
+                self.seed,
+                self.directory.display(),
+                record.version,
+                record.numerics,
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes `metrics.csv`: one row an epoch.
+    ///
+    /// # Errors
+    /// As [`Claim::write`].
+    pub fn write_metrics(&self, claim: &Claim, metrics: &[MetricInfo], history: &[EpochRow]) -> Result<()> {
+        claim.write(&self.directory.join("metrics.csv"), metrics_csv(self.seed, metrics, history).as_bytes())
+    }
+
+    /// Writes `decoder.safetensors`.
+    ///
+    /// # Errors
+    /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
+    pub fn write_weights(&self, claim: &Claim, weights: &[(String, Tensor)]) -> Result<()> {
+        claim.write(&self.weights_path(), &to_safetensors(weights, None)?)
+    }
+
+    /// Writes an epoch's recordings.
+    ///
+    /// # Errors
+    /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
+    pub fn write_recording(&self, claim: &Claim, epoch: usize, tensors: &[(String, Tensor)]) -> Result<()> {
+        let path = self.recording_path(epoch);
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(Error::io("create the directory", directory))?;
+        }
+        claim.write(&path, &to_safetensors(tensors, None)?)
+    }
+
+    /// Writes `showcase.safetensors`: `predictions` and `targets`, with the patterns' names as a JSON list in the header.
+    ///
+    /// # Errors
+    /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
+    pub fn write_showcase(&self, claim: &Claim, showcase: &ShowcaseResult) -> Result<()> {
+        let tensors =
+            [("predictions".into(), showcase.predictions.clone()), ("targets".into(), showcase.targets.clone())];
+        let labels = serde_json::to_string(&showcase.labels).unwrap_or_default();
+        claim.write(&self.showcase_path(), &to_safetensors(&tensors, Some(("labels", labels)))?)
+    }
+}
+
+/// `seed, epoch, train_loss, train_loss_original, val_<metric>..., seconds`, and further columns after these.
+fn metrics_csv(seed: u64, metrics: &[MetricInfo], history: &[EpochRow]) -> String {
+    let mut header: Vec<String> = ["seed", "epoch", "train_loss", "train_loss_original"].map(Into::into).into();
+    header.extend(metrics.iter().map(|metric| format!("val_{}", metric.name)));
+    header.push("seconds".into());
+    header.extend(history.first().into_iter().flat_map(|row| row.extra.iter().map(|extra| extra.name.clone())));
+    let mut lines = vec![header.join(",")];
+    for row in history {
+        let mut cells = vec![seed.to_string(), row.epoch.to_string()];
+        cells.extend([row.train_loss, row.train_loss_original].map(|loss| loss.to_string()));
+        cells.extend(row.validation.iter().map(f64::to_string));
+        cells.push(format!("{:.6}", row.seconds));
+        cells.extend(row.extra.iter().map(|extra| extra.value.to_string()));
+        lines.push(cells.join(","));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Tensors as a safetensors file with one entry of metadata: with more than one their order, and so the bytes, would be
+/// left to chance.
+fn to_safetensors(tensors: &[(String, Tensor)], metadata: Option<(&str, String)>) -> Result<Vec<u8>> {
+    let on_cpu = tensors
+        .iter()
+        .map(|(name, tensor)| Ok((name.as_str(), tensor.to_device(&Device::Cpu)?.contiguous()?)))
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = metadata.map(|(key, value)| [(key.to_string(), value)].into());
+    Ok(safetensors::serialize(on_cpu, metadata).map_err(candle_core::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Direction;
+    use crate::train::Extra;
+
+    fn unit(directory: &Path) -> Unit {
+        Unit { directory: directory.to_path_buf(), seed: 7 }
+    }
+
+    fn row(epoch: usize) -> EpochRow {
+        EpochRow {
+            epoch,
+            train_loss: 0.1,
+            train_loss_original: 1.0 / 3.0,
+            validation: vec![f64::NAN],
+            seconds: 0.25,
+            extra: vec![Extra { name: "cosine".into(), value: 0.5 }],
+        }
+    }
+
+    fn mse() -> Vec<MetricInfo> {
+        vec![MetricInfo { name: "mse".into(), unit: "squared distance".into(), direction: Direction::Lower }]
+    }
+
+    fn record(state: State) -> Record {
+        Record {
+            seed: 7,
+            state,
+            reason: None,
+            numerics: NUMERICS,
+            version: "0.1.0".into(),
+            host: "here".into(),
+            device: "cpu".into(),
+            instruction_set: "x86_64".into(),
+            threads: 1,
+            started: "2026-11-23T22:33:05Z".into(),
+            ended: None,
+            notes: Vec::new(),
+            result: None,
+        }
+    }
+
+    #[test]
+    fn metrics_have_the_columns_in_their_order_and_numbers_that_read_back() {
+        assert_eq!(
+            metrics_csv(7, &mse(), &[row(1), row(2)]),
+            "seed,epoch,train_loss,train_loss_original,val_mse,seconds,cosine\n\
+             7,1,0.1,0.3333333333333333,NaN,0.250000,0.5\n\
+             7,2,0.1,0.3333333333333333,NaN,0.250000,0.5\n"
+        );
+    }
+
+    #[test]
+    fn a_record_reads_back_with_and_without_a_result() {
+        let directory = tempfile::tempdir().unwrap();
+        let unit = unit(directory.path());
+        assert_eq!(unit.record().unwrap(), None);
+        let finished = Finished {
+            history: vec![row(1), row(2)],
+            metrics: mse(),
+            best_epoch: 1,
+            kept_epoch: 2,
+            weights: Vec::new(),
+            test: vec![0.25],
+            showcase: None,
+        };
+        let done = Record { result: Some(Summary::of(&finished)), ..record(State::Done) };
+        for record in [record(State::Unfinished), done] {
+            fs::write_json(&unit.record_path(), &record).unwrap();
+            assert_eq!(unit.record().unwrap(), Some(record));
+        }
+        assert!(unit.is_done().unwrap());
+    }
+
+    #[test]
+    fn other_numerics_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let unit = unit(directory.path());
+        unit.check_numerics().unwrap();
+        let other = Record { numerics: NUMERICS + 1, ..record(State::Unfinished) };
+        fs::write_json(&unit.record_path(), &other).unwrap();
+        let error = unit.check_numerics().unwrap_err();
+        assert!(error.to_string().contains("--force") && error.exit_code() == 2, "{error}");
+    }
+
+    #[test]
+    fn tensors_are_written_with_the_same_bytes_each_time() {
+        let tensor = Tensor::arange(0f32, 6., &Device::Cpu).unwrap().reshape((2, 3)).unwrap().t().unwrap();
+        let named = [("b".to_string(), tensor.clone()), ("a".to_string(), tensor)];
+        let written = || to_safetensors(&named, Some(("labels", "[]".into()))).unwrap();
+        assert_eq!(written(), written());
+        let read = candle_core::safetensors::load_buffer(&written(), &Device::Cpu).unwrap();
+        assert_eq!(read["a"].to_vec2::<f32>().unwrap(), [[0., 3.], [1., 4.], [2., 5.]]);
+    }
+}

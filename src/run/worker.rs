@@ -1,0 +1,284 @@
+//! The worker: trains one unit in this process, and tells its parent about it.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+
+use super::claim::{self, Attempt, Claim};
+use super::directory::Directory;
+use super::event::{Ended, Event};
+use super::interrupt::Stop;
+use super::manifest::VERSION;
+use super::unit::{Record, State, Summary, Unit};
+use super::{clock, fs, init_from};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::spec::{CheckpointEvery, Resolved, RunSpec};
+use crate::tasks::Registry;
+use crate::train::{Checkpoint, EpochRow, Finished, MetricInfo, NUMERICS, Next, Outcome, Progress, Trainer, Watcher};
+
+/// How often batches are reported.
+const BATCH_EVENTS: Duration = Duration::from_millis(100);
+
+/// Stack of the thread that trains, in bytes; only what is used of it counts.
+const STACK: usize = 256 << 20;
+
+/// Trains one unit of a run in this process. Events go to standard output; the end of standard input means that the
+/// parent is gone or wants it to stop: the batch is finished, a checkpoint written, and that is all.
+///
+/// # Errors
+/// Whatever ended the unit, which the events told before; [`Error::Interrupted`] if it was asked to stop.
+pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Registry) -> Result<()> {
+    let stop = Stop::on_signal()?;
+    let asked = stop.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        asked.ask();
+    });
+    let emit = |event: Event| {
+        // A parent that is gone is noticed on standard input.
+        let _ = writeln!(std::io::stdout().lock(), "{}", event.to_line());
+    };
+    // Automatic differentiation walks and frees graphs recursively: full backpropagation through long sequences needs
+    // more stack than the main thread has.
+    let outcome = std::thread::scope(|scope| {
+        let train = || train(directory, seed, resolved, registry, &stop, &emit);
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, train);
+        let thread = thread.map_err(Error::io("start a thread for", &directory.path))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let ended = match &outcome {
+        Ok(ended) => ended.clone(),
+        Err(Error::Interrupted) => Ended::Stopped,
+        Err(Error::ClaimLost(_)) => Ended::Held { by: "another host, which took it over".into() },
+        Err(error) => Ended::Failed { reason: error.to_string(), again: matches!(error, Error::Io { .. }) },
+    };
+    match &ended {
+        Ended::Done => directory.log(&format!("seed {seed}: done")),
+        Ended::Stopped => directory.log(&format!("seed {seed}: stopped as asked, behind a checkpoint")),
+        Ended::Failed { reason, .. } => directory.log(&format!("seed {seed}: failed: {reason}")),
+        Ended::Held { .. } | Ended::AlreadyDone => {}
+    }
+    emit(Event::Ended(ended));
+    match outcome? {
+        Ended::Held { by } => Err(Error::Held(format!("seed {seed} is held by {by}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Claims the unit and trains it from where it is to its end.
+fn train(
+    directory: &Directory,
+    seed: u64,
+    resolved: &Resolved,
+    registry: &Registry,
+    stop: &Stop,
+    emit: &dyn Fn(Event),
+) -> Result<Ended> {
+    let run = &resolved.spec.run;
+    let unit = directory.unit(seed);
+    let claim = match Claim::attempt(&unit.directory)? {
+        Attempt::Claimed(claim) => claim,
+        Attempt::Held(by) => {
+            return Ok(Ended::Held { by: by.map_or_else(|| "another process".into(), |by| by.to_string()) });
+        }
+    };
+    // Only now is it certain that nobody else is about to finish it.
+    if unit.is_done()? {
+        return Ok(Ended::AlreadyDone);
+    }
+    unit.check_numerics()?;
+    fs::remove_leftovers(&unit.directory);
+
+    let device = device::open(&run.device)?;
+    let checkpoint = match fs::read(&unit.checkpoint_path())? {
+        Some(bytes) => Some(Checkpoint::from_bytes(&bytes, &device).or_else(|what| {
+            let error = Error::data(
+                &unit.checkpoint_path(),
+                format!("{what}; start this seed again with `--force --seeds {seed}`, or delete the file"),
+            );
+            unit.fail(&claim, &error.to_string()).and(Err(error))
+        })?),
+        None => None,
+    };
+    let mut record = begin(&unit, &device, run, checkpoint.is_some())?;
+    for text in &record.notes {
+        directory.log(&format!("seed {seed}: {text}"));
+        emit(Event::Note { text: text.clone() });
+    }
+    unit.write_record(&claim, &record)?;
+
+    let mut watcher = Follower {
+        directory,
+        unit: &unit,
+        claim: &claim,
+        emit,
+        stop,
+        every: run.checkpoint_every,
+        epochs: resolved.spec.train.epochs,
+        metrics: Vec::new(),
+        history: checkpoint.as_ref().map_or_else(Vec::new, |checkpoint| checkpoint.state.history.clone()),
+        saved: Instant::now(),
+        told: None,
+    };
+    if checkpoint.is_some() {
+        directory.log(&format!("seed {seed}: goes on from its checkpoint"));
+    }
+    emit(Event::Started { epochs_done: watcher.history.len() });
+    let outcome = trainer(resolved, seed, device, checkpoint.as_ref(), registry)
+        .and_then(|mut trainer| trainer.train(&mut watcher));
+    match outcome {
+        Ok(Outcome::Finished(finished)) => {
+            finish(&unit, &claim, &mut record, &finished)?;
+            Ok(Ended::Done)
+        }
+        Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(error) => {
+            // Without the claim there is nothing to say any more, and where writing fails the log has the reason.
+            record.state = State::Failed;
+            record.reason = Some(error.to_string());
+            record.ended = Some(clock::now());
+            if !watcher.metrics.is_empty() {
+                let _ = unit.write_metrics(&claim, &watcher.metrics, &watcher.history);
+            }
+            let _ = unit.write_record(&claim, &record);
+            Err(error)
+        }
+    }
+}
+
+/// The trainer of a unit, at its start or where the checkpoint left off.
+fn trainer(
+    resolved: &Resolved,
+    seed: u64,
+    device: Device,
+    checkpoint: Option<&Checkpoint>,
+    registry: &Registry,
+) -> Result<Trainer> {
+    let spec = &resolved.spec;
+    let data = registry.open(&spec.task, seed)?;
+    let mut trainer = Trainer::new(spec, &resolved.interface, data, seed, device.clone())?;
+    match (checkpoint, init_from::source(spec, seed)) {
+        (Some(checkpoint), _) => trainer.resume(checkpoint)?,
+        (None, Some(source)) => {
+            trainer.start_from(&source.resolved(registry)?.spec.model, &source.weights(&device)?)?
+        }
+        (None, None) => {}
+    }
+    Ok(trainer)
+}
+
+/// The record of a unit that is begun or resumed here and now.
+fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<Record> {
+    let mut record = Record {
+        seed: unit.seed,
+        state: State::Unfinished,
+        reason: None,
+        numerics: NUMERICS,
+        version: VERSION.into(),
+        host: claim::host(),
+        device: device::name(device),
+        instruction_set: device::instruction_set(),
+        threads: run.threads,
+        started: clock::now(),
+        ended: None,
+        notes: Vec::new(),
+        result: None,
+    };
+    let Some(before) = unit.record()?.filter(|_| resumes) else { return Ok(record) };
+    record.started = before.started;
+    record.notes = before.notes;
+    for (what, then, now) in [
+        ("version", &before.version, &record.version),
+        ("device", &before.device, &record.device),
+        ("instruction set", &before.instruction_set, &record.instruction_set),
+    ] {
+        if then != now {
+            record.notes.push(format!(
+                "resumed with {what} {now} after {then}: the result may differ in its last bits from an uninterrupted run"
+            ));
+        }
+    }
+    Ok(record)
+}
+
+/// Writes a finished unit; its record, which says that all is there, comes last.
+fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished) -> Result<()> {
+    unit.write_weights(claim, &finished.weights)?;
+    if let Some(showcase) = &finished.showcase {
+        unit.write_showcase(claim, showcase)?;
+    }
+    unit.write_metrics(claim, &finished.metrics, &finished.history)?;
+    record.state = State::Done;
+    record.ended = Some(clock::now());
+    record.result = Some(Summary::of(finished));
+    unit.write_record(claim, record)?;
+    // All that a checkpoint holds is in the result.
+    let _ = std::fs::remove_file(unit.checkpoint_path());
+    Ok(())
+}
+
+/// Follows the trainer: reports, and makes durable what it hands out.
+struct Follower<'a> {
+    directory: &'a Directory,
+    unit: &'a Unit,
+    claim: &'a Claim,
+    emit: &'a dyn Fn(Event),
+    stop: &'a Stop,
+    every: CheckpointEvery,
+    epochs: usize,
+    metrics: Vec<MetricInfo>,
+    history: Vec<EpochRow>,
+    saved: Instant,
+    told: Option<Instant>,
+}
+
+impl Follower<'_> {
+    /// What to do after a batch or an epoch.
+    fn next(&self, epochs_done: Option<usize>) -> Next {
+        let due = match (self.every, epochs_done) {
+            (CheckpointEvery::Time(every), _) => self.saved.elapsed() >= every,
+            (CheckpointEvery::Epochs(every), Some(epoch)) => epoch % every.max(1) == 0,
+            (CheckpointEvery::Epochs(_), None) => false,
+        };
+        match (self.stop.asked(), due) {
+            (true, _) => Next::Stop,
+            (false, true) => Next::Checkpoint,
+            (false, false) => Next::Continue,
+        }
+    }
+}
+
+impl Watcher for Follower<'_> {
+    fn batch(&mut self, progress: &Progress) -> Result<Next> {
+        let Progress { epoch, epochs, batch, batches, .. } = *progress;
+        if self.told.is_none() {
+            self.directory.log(&format!("seed {}: trains from epoch {epoch}, batch {batch}", self.unit.seed));
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= BATCH_EVENTS) {
+            self.told = Some(Instant::now());
+            (self.emit)(Event::Batch { epoch, epochs, batch, batches });
+        }
+        Ok(self.next(None))
+    }
+
+    fn epoch(&mut self, row: &EpochRow, metrics: &[MetricInfo]) -> Result<Next> {
+        self.metrics = metrics.to_vec();
+        self.history.push(row.clone());
+        let mut numbers = vec![("train_loss".to_string(), Some(row.train_loss))];
+        numbers.extend(metrics.iter().zip(&row.validation).map(|(m, value)| (format!("val_{}", m.name), Some(*value))));
+        (self.emit)(Event::Epoch { epoch: row.epoch, epochs: self.epochs, numbers, seconds: row.seconds });
+        Ok(self.next(Some(row.epoch)))
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.claim.write(&self.unit.checkpoint_path(), &checkpoint.to_bytes()?)?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    fn recording(&mut self, epoch: usize, tensors: &[(String, Tensor)]) -> Result<()> {
+        self.unit.write_recording(self.claim, epoch, tensors)
+    }
+}

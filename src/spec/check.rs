@@ -1,0 +1,229 @@
+//! Combinations that cannot work: what no single key can show.
+
+use std::collections::BTreeMap;
+
+use super::canonical::normal_dni;
+use super::interface::{Input, Interface, TargetKind, When};
+use super::{Bptt, Cell, DniSpec, InitLast, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec};
+use crate::error::Problem;
+
+/// Looks for combinations in a spec that cannot work.
+///
+/// `interface` is `None` where the task's own keys are wrong. Keys in `broken` hold placeholders: whatever involves one
+/// of them is not judged.
+pub(super) fn check(spec: &Spec, interface: Option<&Interface>, broken: &[String]) -> Vec<Problem> {
+    let mut check = Check { broken, problems: Vec::new() };
+    for (index, layer) in spec.model.layers.iter().enumerate() {
+        check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
+    }
+    check.shared(&spec.model.layers);
+    check.train(spec);
+    check.record(spec);
+    if let Some(interface) = interface {
+        check.against_task(spec, interface);
+    }
+    check.problems
+}
+
+/// Width of a layer's state: hidden and cell state side by side for an lstm.
+pub(super) fn state_width(layer: &LayerSpec) -> usize {
+    match layer.cell {
+        Cell::Lstm => layer.hidden.saturating_mul(2),
+        Cell::Gru | Cell::Tanh | Cell::Relu => layer.hidden,
+    }
+}
+
+struct Check<'a> {
+    broken: &'a [String],
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// Reports `key`, unless it or another key that the judgement rests on is broken.
+    fn refuse(&mut self, key: &str, rests_on: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        let inside = |outer: &str, inner: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let doubtful = |key: &str| self.broken.iter().any(|broken| inside(broken, key) || inside(key, broken));
+        if !doubtful(key) && !rests_on.iter().any(|key| doubtful(key)) {
+            self.problems.push(Problem::new(key, message).help(help));
+        }
+    }
+
+    fn layer(&mut self, path: &str, layer: &LayerSpec, epochs: usize) {
+        let cell = format!("{path}.cell");
+        if layer.force_forget && layer.cell != Cell::Lstm {
+            let help = "leave `force_forget` out, or use `cell: lstm`";
+            self.refuse(&format!("{path}.force_forget"), &[&cell], "only an lstm has forget gates", help);
+        }
+        if let Some(dni) = &layer.dni {
+            self.dni(&format!("{path}.dni"), dni, epochs);
+            let width = state_width(layer);
+            if dni.fibres.is_some_and(|fibres| fibres > width) {
+                self.refuse(
+                    &format!("{path}.dni.fibres"),
+                    &[&cell, &format!("{path}.hidden")],
+                    format!(
+                        "expected at most {width}: the synthesizer has as many inputs as the layer's state is wide"
+                    ),
+                    "leave `fibres` out to keep all inputs",
+                );
+            }
+        }
+    }
+
+    fn dni(&mut self, path: &str, dni: &DniSpec, epochs: usize) {
+        let key = |name: &str| format!("{path}.{name}");
+        let (learn, lesion, freeze) = (key("learn"), key("lesion_at"), key("freeze_at"));
+        if !dni.learn && dni.init_last == Some(InitLast::Zero) {
+            self.refuse(
+                &key("init_last"),
+                &[&learn],
+                "a synthesizer that starts at zero and never learns would never emit anything",
+                "leave `init_last` out (`uniform` for a fixed synthesizer), or let it learn",
+            );
+        }
+        if !dni.learn && dni.freeze_at.is_some() {
+            let help = "leave `freeze_at` out, or `learn: false`";
+            self.refuse(&freeze, &[&learn], "a synthesizer that never learns cannot stop learning", help);
+        }
+        for (key, epoch, what) in [(&lesion, dni.lesion_at, "lesion"), (&freeze, dni.freeze_at, "freeze")] {
+            if epoch.is_some_and(|epoch| epoch > epochs) {
+                self.refuse(
+                    key,
+                    &["train.epochs"],
+                    format!("training ends after epoch {epochs}, so this {what} would never happen"),
+                    "choose an earlier epoch, or train for longer (`train.epochs`)",
+                );
+            }
+        }
+        if let (Some(freeze_at), Some(lesion_at)) = (dni.freeze_at, dni.lesion_at)
+            && freeze_at >= lesion_at
+        {
+            self.refuse(
+                &freeze,
+                &[&lesion],
+                format!("the interface is cut at epoch {lesion_at} already, so nothing is left to freeze"),
+                "freeze before the lesion, or leave one of them out",
+            );
+        }
+    }
+
+    /// Layers that share a synthesizer must agree on everything about it.
+    fn shared(&mut self, layers: &[LayerSpec]) {
+        let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, layer) in layers.iter().enumerate() {
+            let Some(name) = layer.dni.as_ref().and_then(|dni| dni.share.as_deref()) else { continue };
+            let key = format!("model.layers.{index}.dni.share");
+            if name.trim().is_empty() {
+                self.refuse(
+                    &key,
+                    &[],
+                    "expected a name",
+                    "layers with the same name share one synthesizer; `null` for none",
+                );
+                continue;
+            }
+            let other = *first.entry(name).or_insert(index);
+            let rests_on = [format!("model.layers.{index}"), format!("model.layers.{other}")];
+            let rests_on = [rests_on[0].as_str(), rests_on[1].as_str()];
+            let (width, wanted) = (state_width(layer), state_width(&layers[other]));
+            if width != wanted {
+                let message = format!(
+                    "layers that share `{name}` need states of equal width: this one's is {width}, layer {other}'s {wanted}"
+                );
+                self.refuse(&key, &rests_on, message, "give them the same `cell` and `hidden`, or a synthesizer each");
+            }
+            let normal = |layer: &LayerSpec| layer.dni.as_ref().map(|dni| normal_dni(dni, state_width(layer)));
+            if width == wanted && normal(layer) != normal(&layers[other]) {
+                let message = format!(
+                    "layers that share `{name}` need identical `dni` tables: this one differs from layer {other}'s"
+                );
+                self.refuse(&key, &rests_on, message, "write the same keys in both, or give them a synthesizer each");
+            }
+        }
+    }
+
+    fn train(&mut self, spec: &Spec) {
+        let train = &spec.train;
+        if let Some(percent) = train.bptt.as_ref().and_then(Bptt::percent)
+            && !(percent > 0.0 && percent <= 100.0)
+        {
+            let help = "for example `\"20%\"`; `null` for the whole sequence";
+            self.refuse("train.bptt", &[], "expected a share above 0% and at most 100%", help);
+        }
+        if let Some(ScheduleSpec::ReduceOnPlateau { min_lr, .. }) = train.schedule
+            && min_lr >= train.optimizer.lr()
+        {
+            self.refuse(
+                "train.schedule.min_lr",
+                &["train.optimizer"],
+                format!("the rate starts at {}, so the schedule could never lower it", train.optimizer.lr()),
+                "choose a `min_lr` below `train.optimizer.lr`, or leave the schedule out",
+            );
+        }
+        if matches!(train.optimizer, OptimizerSpec::Adagrad { eps: 0.0, .. } | OptimizerSpec::Adadelta { eps: 0.0, .. })
+        {
+            let message = "expected a number above 0: the first gradient that is zero would be divided by zero";
+            self.refuse("train.optimizer.eps", &[], message, "leave `eps` out for its default");
+        }
+    }
+
+    fn record(&mut self, spec: &Spec) {
+        let Some(record) = &spec.record else { return };
+        if spec.model.layers.iter().any(|layer| layer.dni.is_some()) {
+            return;
+        }
+        let help = "give a layer a `dni` table, or leave this out; `--set record=null` leaves all recordings out";
+        let tables: Vec<String> =
+            (0..spec.model.layers.len()).map(|index| format!("model.layers.{index}.dni")).collect();
+        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+        for (index, what) in record.what.iter().enumerate() {
+            if matches!(what, Recorded::Synthetic | Recorded::Synthesizer) {
+                let message = "there is no synthesizer to record from";
+                self.refuse(&format!("record.what.{index}"), &tables, message, help);
+            }
+        }
+        if record.cosine {
+            self.refuse("record.cosine", &tables, "there are no synthetic gradients to compare", help);
+        }
+    }
+
+    fn against_task(&mut self, spec: &Spec, interface: &Interface) {
+        let kind = &spec.task.kind;
+        let train = &spec.train;
+        if interface.target.when == When::LastStep && train.feedback_every.is_some() {
+            let message = format!("the task `{kind}` has one target, at the last step: there is nothing to thin out");
+            self.refuse("train.feedback_every", &[], message, "leave `feedback_every` out");
+        }
+        if interface.steps.is_none() {
+            if train.bptt.as_ref().and_then(Bptt::percent).is_some() {
+                let message =
+                    format!("sequences of the task `{kind}` vary in length: a share of it is no fixed window");
+                self.refuse("train.bptt", &[], message, "give the window in steps");
+            }
+            if train.keep_hidden {
+                let message = format!(
+                    "sequences of the task `{kind}` vary in length: the rows of one batch do not go on in the next"
+                );
+                self.refuse("train.keep_hidden", &[], message, "leave `keep_hidden` out");
+            }
+        }
+        match (&interface.input, &spec.model.embed) {
+            (Input::Tokens { .. }, None) => {
+                let message = format!("is missing: the task `{kind}` reads tokens");
+                self.refuse("model.embed", &[], message, "add an embedding, for example `embed: {size: 256}`");
+            }
+            (Input::Dense { .. }, Some(_)) => {
+                let message = format!("the task `{kind}` reads numbers: there are no tokens to embed");
+                self.refuse("model.embed", &[], message, "leave `embed` out");
+            }
+            _ => {}
+        }
+        let certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
+        if certainty && matches!(interface.target.kind, TargetKind::Values { .. }) {
+            let message = format!("the task `{kind}` answers with numbers: certainty is defined for classes");
+            self.refuse("record.certainty", &[], message, "leave `certainty` out");
+        }
+    }
+}

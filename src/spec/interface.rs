@@ -1,0 +1,72 @@
+//! What a task's data look like from outside: all that a spec can be checked against before anything is opened.
+
+/// What goes into the network and what is wanted from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// What the network reads.
+    pub input: Input,
+    /// What it is trained to answer.
+    pub target: Target,
+    /// Steps of every sequence, or `None` where lengths vary between batches.
+    pub steps: Option<usize>,
+}
+
+/// What the network reads at each step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Numbers: `[batch, time, features]`.
+    Dense {
+        /// Numbers a step.
+        features: usize,
+    },
+    /// Token ids, embedded by the model (`model.embed`).
+    Tokens {
+        /// Number of distinct tokens.
+        vocabulary: usize,
+        /// The first step is a feature vector of the embedding's width rather than a token.
+        feature_first: bool,
+    },
+}
+
+/// What the network answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Numbers (squared error) or one of several classes (cross-entropy).
+    pub kind: TargetKind,
+    /// At which steps there is one.
+    pub when: When,
+}
+
+/// Numbers or classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// `size` numbers, trained with the mean squared error.
+    Values {
+        /// Numbers an answer.
+        size: usize,
+    },
+    /// One of `count` classes, trained with the cross-entropy.
+    Classes {
+        /// Number of classes.
+        count: usize,
+    },
+}
+
+/// At which steps a target exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At every step of the sequence.
+    EveryStep,
+    /// Only at the last step.
+    LastStep,
+}
+
+impl Target {
+    /// Width of the readout: numbers, or logits.
+    pub fn width(&self) -> usize {
+        match self.kind {
+            TargetKind::Values { size } => size,
+            TargetKind::Classes { count } => count,
+        }
+    }
+}

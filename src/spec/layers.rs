@@ -1,0 +1,319 @@
+//! The layers of a spec: defaults, files, environment, flags, each a figment provider that knows where it came from.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider, Source};
+
+use super::Request;
+use super::locate::Positions;
+use super::merge::Merge;
+use super::yaml::{self, line, parse};
+use crate::error::Problem;
+
+/// What every variable that speaks to the spec begins with.
+pub const ENV_PREFIX: &str = "CCDNI__";
+
+/// No spec is larger; a path such as `/dev/zero` has no end.
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// One layer. Layers stand side by side in one [`Figment`], each under a profile of its own, so that figment keeps their
+/// values and origins while [`Merge`] lays them over one another by the rules of a spec.
+struct Layer {
+    profile: Profile,
+    metadata: Metadata,
+    data: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        self.metadata.clone()
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Map::from([(self.profile.clone(), self.data.clone())]))
+    }
+}
+
+/// All layers of a request, weakest first.
+#[derive(Default)]
+pub(super) struct Layers {
+    figment: Figment,
+    profiles: Vec<Profile>,
+    positions: BTreeMap<PathBuf, Positions>,
+    /// Paths that a `null` emptied, with the tag of the layer that said it.
+    removed: BTreeMap<String, Tag>,
+    /// What is wrong with the layers themselves.
+    pub problems: Vec<Problem>,
+    /// Whether a file could not be read: what it would have said is not known.
+    pub incomplete: bool,
+}
+
+impl Layers {
+    /// Reads everything that a request names, laid over the defaults.
+    pub fn read(request: &Request, defaults: Dict) -> Self {
+        let mut layers = Layers::default();
+        layers.push(Metadata::named("defaults"), defaults);
+        layers.file(&request.file, None, &mut Vec::new());
+        layers.environment(&request.env);
+        for flag in &request.set {
+            layers.flag(flag);
+        }
+        layers
+    }
+
+    /// Lays the layers over one another.
+    pub fn merge(&mut self) -> Value {
+        let mut data = self.figment.data().unwrap_or_default();
+        let mut layers = self.profiles.iter().map(|profile| Value::from(data.remove(profile).unwrap_or_default()));
+        let defaults = layers.next().unwrap_or_else(|| Dict::new().into());
+        let mut merge = Merge::new(&defaults);
+        let merged = layers.fold(defaults.clone(), |base, over| merge.layer(base, over));
+        for (mut problem, tag) in merge.problems {
+            problem.origin = self.place(tag, &problem.key);
+            self.problems.push(problem);
+        }
+        self.removed = merge.removed;
+        merged
+    }
+
+    /// The layer whose `null` emptied this path, or the innermost table around it.
+    pub fn remover(&self, path: &str) -> Option<Tag> {
+        let around = path.rmatch_indices('.').map(|(end, _)| &path[..end]);
+        std::iter::once(path).chain(around).find_map(|path| self.removed.get(path).copied())
+    }
+
+    /// Where the value with this tag and path was said: `file:line:column`, a variable or a flag; `None` for a default.
+    pub fn place(&self, tag: Tag, path: &str) -> Option<String> {
+        match self.figment.get_metadata(tag)?.source.as_ref()? {
+            Source::File(file) => Some(match self.positions.get(file).and_then(|positions| positions.find(path)) {
+                Some((line, column)) => format!("{}:{line}:{column}", file.display()),
+                None => file.display().to_string(),
+            }),
+            Source::Custom(name) => Some(name.clone()),
+            _ => None,
+        }
+    }
+
+    fn push(&mut self, metadata: Metadata, data: Dict) {
+        let profile = Profile::from(format!("layer {}", self.profiles.len()));
+        self.profiles.push(profile.clone());
+        self.figment = std::mem::take(&mut self.figment).merge(Layer { profile, metadata, data });
+    }
+
+    /// Reads a file after those that it extends. `said` is the problem to report if the file cannot be had, with the
+    /// place that names it.
+    fn file(&mut self, path: &Path, said: Option<Problem>, open: &mut Vec<PathBuf>) {
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(why) => {
+                self.incomplete = true;
+                let mut problem = said.unwrap_or_else(|| Problem::new("", ""));
+                problem.message = format!("cannot read the spec `{}`: {why}", path.display());
+                problem.help = nearest_file(path)
+                    .or(problem.help)
+                    .or_else(|| Some("name a YAML file, such as `experiments/linedraw_dni.yaml`".into()));
+                self.problems.push(problem);
+                return;
+            }
+        };
+        let identity = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if open.contains(&identity) {
+            self.incomplete = true;
+            let mut problem = said.unwrap_or_else(|| Problem::new("", ""));
+            problem.message = "`extends` goes round in a circle: this file is being read already".into();
+            problem.help = Some("let one of the files stand on its own, or move what they share into a third".into());
+            self.problems.push(problem);
+            return;
+        }
+        let mut table = match parse(&text) {
+            Ok(Value::Dict(_, table)) => table,
+            Ok(Value::Empty(..)) => Dict::new(),
+            Ok(other) => {
+                self.incomplete = true;
+                let mut problem =
+                    Problem::new("", format!("a spec is a table of keys, and this is `{}`", line(&other)));
+                problem.origin = Some(path.display().to_string());
+                self.problems.push(problem.help("begin with lines such as `task:` and `model:`; see `ccdni schema`"));
+                return;
+            }
+            Err(bad) => {
+                self.incomplete = true;
+                let mut problem = Problem::new("", format!("not valid YAML: {}", bad.message));
+                problem.origin = Some(match bad.place {
+                    Some((line, column)) => format!("{}:{line}:{column}", path.display()),
+                    None => path.display().to_string(),
+                });
+                self.problems.push(problem.help("check the indentation, brackets and colons around this place"));
+                return;
+            }
+        };
+        self.positions.insert(path.to_path_buf(), Positions::of(&text));
+        open.push(identity);
+        if let Some(extends) = table.remove("extends") {
+            self.extends(path, extends, open);
+        }
+        open.pop();
+        self.push(Metadata::from("file", path), table);
+    }
+
+    fn extends(&mut self, path: &Path, extends: Value, open: &mut Vec<PathBuf>) {
+        let place = |layers: &Self, key: &str| {
+            let found = layers.positions.get(path).and_then(|positions| positions.find(key));
+            found.map(|(line, column)| format!("{}:{line}:{column}", path.display()))
+        };
+        let names: Vec<(String, Value)> = match extends {
+            Value::Empty(..) => Vec::new(),
+            Value::Array(_, items) => {
+                items.into_iter().enumerate().map(|(index, item)| (format!("extends.{index}"), item)).collect()
+            }
+            one => vec![("extends".into(), one)],
+        };
+        for (key, name) in names {
+            let mut problem = Problem::new(key.clone(), "expected the path of a spec file, relative to this one");
+            problem.origin = place(self, &key);
+            problem.value = Some(line(&name));
+            problem.help = Some("paths in `extends` are relative to the file that says them".into());
+            match name.as_str().filter(|name| !name.is_empty()) {
+                Some(name) => {
+                    let file = path.parent().unwrap_or(Path::new("")).join(name);
+                    self.file(&file, Some(problem), open);
+                }
+                None => {
+                    self.incomplete = true;
+                    self.problems.push(problem);
+                }
+            }
+        }
+    }
+
+    fn environment(&mut self, variables: &[(String, String)]) {
+        // The environment has no order, so it gets one: a table before its keys, and a `kind` before its siblings, which it
+        // would drop otherwise.
+        let mut said: BTreeMap<Vec<String>, (&str, &str)> = BTreeMap::new();
+        for (name, value) in variables {
+            let Some(path) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let keys = path.to_lowercase().split("__").map(str::to_owned).collect();
+            if let Some((other, _)) = said.insert(keys, (name, value)) {
+                let problem = Problem::new("", format!("the variables `{other}` and `{name}` name the same key"));
+                self.problems.push(problem.help("unset one of them"));
+            }
+        }
+        let mut said: Vec<_> = said.into_iter().collect();
+        said.sort_by_cached_key(|(keys, _)| keys.iter().map(|key| (key != "kind", key.clone())).collect::<Vec<_>>());
+        for (keys, (name, value)) in said {
+            let grammar = "two underscores stand between levels: `CCDNI__TRAIN__BPTT=5`";
+            self.assignment(name, &keys.join("."), value, grammar);
+        }
+    }
+
+    fn flag(&mut self, flag: &str) {
+        let origin = format!("--set {}", flag.replace('\n', " "));
+        match flag.split_once('=') {
+            Some((path, value)) => {
+                self.assignment(&origin, path.trim(), value, "dots stand between levels: `--set train.bptt=5`");
+            }
+            None => {
+                let mut problem = Problem::new(flag.trim(), "expected `path=value`");
+                problem.origin = Some(origin);
+                self.problems
+                    .push(problem.help("for example `--set train.bptt=5`, or `--set model.layers.0.dni=null`"));
+            }
+        }
+    }
+
+    /// One value at one path: the layer of a variable or a flag.
+    fn assignment(&mut self, origin: &str, path: &str, text: &str, grammar: &str) {
+        let mut problem = Problem::new(path, "");
+        problem.origin = Some(origin.to_owned());
+        let keys: Vec<&str> = path.split('.').collect();
+        if keys.iter().any(|key| key.is_empty()) {
+            problem.message = "a key on the way is empty".into();
+            self.problems.push(problem.help(grammar));
+            return;
+        }
+        if keys[0] == "extends" {
+            problem.message = "`extends` is for files only".into();
+            self.problems.push(problem.help("write a small file that extends others, and run that"));
+            return;
+        }
+        match parse(text) {
+            Ok(value) => {
+                let nested =
+                    keys.iter().rev().fold(value, |value, key| Dict::from([((*key).to_owned(), value)]).into());
+                if let Value::Dict(_, data) = nested {
+                    self.push(Metadata::from("assignment", Source::Custom(origin.to_owned())), data);
+                }
+            }
+            Err(bad) => {
+                problem.value = Some(text.to_owned());
+                problem.message = format!("the value is not valid YAML: {}", bad.message);
+                self.problems.push(problem.help("put the whole assignment in quotes if the shell takes it apart"));
+            }
+        }
+    }
+}
+
+/// Reads a text file; the error is a phrase for people.
+fn read(path: &Path) -> Result<String, String> {
+    if path.is_dir() {
+        return Err("it is a directory".into());
+    }
+    let file = File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        _ => error.to_string(),
+    })?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err("it is far too large for a spec".into());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "it is not a text file (UTF-8)")?;
+    // Some editors begin a file with a byte order mark, which would become part of the first key.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// A next step for a path that holds no spec: the spec inside a directory, or, where nothing has that name, a file of
+/// nearly that name.
+fn nearest_file(path: &Path) -> Option<String> {
+    if path.is_dir() {
+        let inside = path.join("spec.yaml");
+        return inside.is_file().then(|| format!("did you mean `{}`?", inside.display()));
+    }
+    if path.symlink_metadata().is_ok() {
+        return None;
+    }
+    let folder = path.parent()?;
+    let wanted = path.file_name()?.to_str()?;
+    let folder_to_list = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let names =
+        std::fs::read_dir(folder_to_list).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names: Vec<String> = names.filter(|name| name.ends_with(".yaml") || name.ends_with(".yml")).collect();
+    let nearest = nearest(wanted, names.iter().map(String::as_str))?;
+    Some(format!("did you mean `{}`?", folder.join(nearest).display()))
+}
+
+/// The candidate that is nearly what was written, if there is one.
+pub(super) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = candidates.into_iter().map(|candidate| (strsim::jaro_winkler(written, candidate), candidate));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.75).then_some(best.1)
+}
+
+/// The layer of the defaults: what the schema says for keys outside of lists.
+pub(super) fn defaults(schema: &serde_json::Value) -> Dict {
+    let mut table = Dict::new();
+    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        let value = match property.get("default") {
+            Some(default) => yaml::parse(&default.to_string()).unwrap_or_else(|_| Dict::new().into()),
+            // Only tables that are always there: an optional one is absent by default, whatever its keys say.
+            None if property["type"] == "object" => defaults(property).into(),
+            None => continue,
+        };
+        table.insert(key.clone(), value);
+    }
+    table
+}

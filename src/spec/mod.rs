@@ -1,0 +1,153 @@
+//! The spec: what an experiment says, how its layers become one, and the hash that names it.
+
+mod canonical;
+mod check;
+mod describe;
+mod init_from;
+pub mod interface;
+mod layers;
+mod locate;
+mod merge;
+mod said;
+mod schema;
+mod types;
+mod values;
+mod walk;
+mod yaml;
+
+use std::path::PathBuf;
+
+pub use layers::ENV_PREFIX;
+pub use schema::{file_schema, schema};
+pub use types::*;
+
+use crate::error::{Error, Problem, Problems, Result};
+use interface::Interface;
+use layers::Layers;
+use said::Said;
+use walk::Walk;
+
+/// What this room needs to know of the registered tasks; `tasks::Registry` implements it.
+pub trait TaskCatalogue {
+    /// Every registered `task.kind`.
+    fn kinds(&self) -> Vec<&'static str>;
+    /// The JSON Schema of a task's keys (without `kind`).
+    fn schema(&self, kind: &str) -> Option<serde_json::Value>;
+    /// A task's keys with its defaults filled in; the keys have passed the schema.
+    fn fill(&self, kind: &str, keys: &Keys) -> Result<Keys, Vec<Problem>>;
+    /// Problems beyond the schema, with keys relative to `task`; the keys are filled in.
+    fn check(&self, kind: &str, keys: &Keys) -> Vec<Problem>;
+    /// What the task's data look like; the keys have passed `check`.
+    fn interface(&self, kind: &str, keys: &Keys) -> Result<Interface>;
+}
+
+/// The keys of a task's table.
+pub type Keys = serde_json::Map<String, serde_json::Value>;
+
+/// What a user asked for: a file and what is laid over it.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The spec file.
+    pub file: PathBuf,
+    /// `--set path=value`, in order.
+    pub set: Vec<String>,
+    /// Environment variables, as from `std::env::vars`; only `CCDNI__*` count.
+    pub env: Vec<(String, String)>,
+}
+
+/// A spec that passed every check, with its defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The spec; `bptt` in steps or `None`.
+    pub spec: Spec,
+    /// What the task's data look like.
+    pub interface: Interface,
+    /// The canonical JSON that is hashed.
+    pub canonical: String,
+    /// 12 hex digits: the name of the run's directory.
+    pub hash: String,
+    /// Dotted path of every value that some layer said and that is not the default, and where.
+    pub origins: Vec<(String, String)>,
+}
+
+/// Layers, checks and resolves a spec, and names it. Touches nothing but the files that it reads.
+///
+/// # Errors
+/// [`crate::Error::Spec`] with every problem found.
+pub fn resolve(request: &Request, catalogue: &dyn TaskCatalogue) -> Result<Resolved> {
+    resolve_within(request, catalogue, 0)
+}
+
+/// Resolves the spec of a run that `depth` others start from, one from the next.
+fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize) -> Result<Resolved> {
+    let schema = schema::schema(catalogue);
+    let mut layers = Layers::read(request, layers::defaults(&schema));
+    if layers.incomplete {
+        return Err(Error::Spec(Problems(layers.problems)));
+    }
+    let merged = layers.merge();
+    let mut problems = std::mem::take(&mut layers.problems);
+
+    let mut walk = Walk::new(&layers, &schema);
+    let mut mended = merged.clone();
+    walk.run(&mut mended);
+    let mut broken = walk.broken;
+    problems.extend(walk.problems);
+
+    let said = Said { layers: &layers, schema: &schema, merged: &merged, file: &request.file };
+    let Some(mut spec) = said.extract(mended, &mut broken, &mut problems) else {
+        return Err(Error::Spec(Problems(said.finish(problems))));
+    };
+
+    let interface = task_interface(&mut spec, catalogue, &broken, &mut problems);
+    problems.extend(check::check(&spec, interface.as_ref(), &broken));
+    let init_run = match &spec.train.init_from {
+        Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
+            init_from::run_hash(from, catalogue, depth).map_err(|problem| problems.push(problem)).ok()
+        }
+        _ => None,
+    };
+    let Some(interface) = interface.filter(|_| problems.is_empty()) else {
+        return Err(Error::Spec(Problems(said.finish(problems))));
+    };
+
+    canonical::normalise(&mut spec, &interface);
+    let canonical = canonical::canonical(&spec, init_run.as_deref());
+    let hash = canonical::hash(&canonical);
+    Ok(Resolved { origins: said.origins(), spec, interface, canonical, hash })
+}
+
+/// Fills in the task's defaults and asks for its interface; `None`, with the problems, where its keys are wrong.
+fn task_interface(
+    spec: &mut Spec,
+    catalogue: &dyn TaskCatalogue,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) -> Option<Interface> {
+    if broken.iter().any(|key| key == "task" || key.starts_with("task.")) {
+        return None;
+    }
+    let kind = &spec.task.kind;
+    let found = match catalogue.fill(kind, &spec.task.keys) {
+        Ok(keys) => {
+            spec.task.keys = keys;
+            catalogue.check(kind, &spec.task.keys)
+        }
+        Err(found) => found,
+    };
+    if !found.is_empty() {
+        problems.extend(found.into_iter().map(|problem| Problem { key: yaml::join("task", &problem.key), ..problem }));
+        return None;
+    }
+    catalogue
+        .interface(kind, &spec.task.keys)
+        .map_err(|error| problems.push(Problem::new("task", error.to_string())))
+        .ok()
+}
+
+impl Resolved {
+    /// The resolved spec as YAML: it can be run again as it is, and hashes to the same name.
+    pub fn to_yaml(&self) -> String {
+        yaml::write_spec(&self.spec)
+    }
+}

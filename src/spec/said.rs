@@ -1,0 +1,147 @@
+//! What the layers said, value by value: the typed spec is taken from it, and problems and origins point into it.
+
+use std::path::Path;
+
+use figment::value::Value;
+use serde_json::Value as Json;
+
+use super::layers::Layers;
+use super::walk::{as_f64, fits};
+use super::{Spec, describe, yaml};
+use crate::error::Problem;
+
+/// What the layers said, for those who need to point at it.
+pub(super) struct Said<'a> {
+    pub layers: &'a Layers,
+    pub schema: &'a serde_json::Value,
+    pub merged: &'a Value,
+    pub file: &'a Path,
+}
+
+impl Said<'_> {
+    /// The typed spec. What the types refuse beyond the schema (a seed said twice) is reported, and left out.
+    pub fn extract(&self, mut value: Value, broken: &mut Vec<String>, problems: &mut Vec<Problem>) -> Option<Spec> {
+        loop {
+            let error = match value.deserialize::<Spec>() {
+                Ok(spec) => return Some(spec),
+                Err(error) => error,
+            };
+            let key = error.path.join(".");
+            // Placeholders are not judged.
+            if !broken.iter().any(|broken| broken.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'))) {
+                problems.push(Problem::new(key.clone(), error.kind.to_string()));
+            }
+            if !remove(&mut value, &error.path) {
+                return None;
+            }
+            broken.push(key);
+        }
+    }
+
+    /// Adds value, place and next step to problems that only know their key.
+    pub fn finish(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
+        for problem in &mut problems {
+            let found = find(self.merged, &problem.key);
+            if problem.origin.is_none() {
+                let around = || innermost(self.merged, &problem.key).map(Value::tag);
+                let tags = match found {
+                    Some(found) => [Some(found.tag()), self.layers.remover(&problem.key)],
+                    None => [self.layers.remover(&problem.key), around()],
+                };
+                let place = tags.into_iter().flatten().find_map(|tag| self.layers.place(tag, &problem.key));
+                problem.origin = place.or_else(|| Some(self.file.display().to_string()));
+            }
+            if problem.value.is_none() {
+                problem.value = found.map(yaml::line);
+            }
+            if problem.help.is_none() {
+                problem.help = describe::meaning(self.schema, &problem.key);
+            }
+        }
+        problems
+    }
+
+    /// Every value that a layer said and that is not the default, and where.
+    pub fn origins(&self) -> Vec<(String, String)> {
+        let mut origins = Vec::new();
+        self.collect("", self.merged, self.schema, None, &mut origins);
+        origins
+    }
+
+    fn collect(
+        &self,
+        path: &str,
+        value: &Value,
+        schema: &Json,
+        default: Option<&Json>,
+        origins: &mut Vec<(String, String)>,
+    ) {
+        let schema = fitting(schema, value);
+        match value {
+            Value::Dict(_, table) if !table.is_empty() => {
+                let kind = table.get("kind").and_then(Value::as_str);
+                let default = default.filter(|default| default["kind"].as_str() == kind);
+                for (key, value) in table {
+                    let property = &schema["properties"][key];
+                    let default = property.get("default").or_else(|| default?.get(key));
+                    self.collect(&yaml::join(path, key), value, property, default, origins);
+                }
+            }
+            Value::Array(_, items) if items.iter().any(|item| item.as_dict().is_some()) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.collect(&yaml::join(path, &index.to_string()), item, &schema["items"], None, origins);
+                }
+            }
+            leaf if default.is_some_and(|default| is_default(leaf, default)) => {}
+            leaf => origins.extend(self.layers.place(leaf.tag(), path).map(|place| (path.to_owned(), place))),
+        }
+    }
+}
+
+/// The alternative of a schema that a value follows.
+fn fitting<'s>(schema: &'s Json, value: &Value) -> &'s Json {
+    let alternatives = describe::allowed(schema).unwrap_or_default();
+    alternatives.into_iter().find(|alternative| fits(value, alternative)).unwrap_or(schema)
+}
+
+/// Whether a value is its default, however its numbers are written.
+fn is_default(value: &Value, default: &Json) -> bool {
+    match (value, default) {
+        (Value::Num(_, number), Json::Number(default)) => Some(as_f64(*number).0) == default.as_f64(),
+        (Value::Array(_, items), Json::Array(defaults)) => {
+            items.len() == defaults.len() && items.iter().zip(defaults).all(|(item, default)| is_default(item, default))
+        }
+        (value, default) => serde_json::to_value(value).is_ok_and(|value| value == *default),
+    }
+}
+
+/// The value at a dotted path.
+fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('.').filter(|key| !key.is_empty()).try_fold(value, step)
+}
+
+/// The innermost value on the way to a path that is not there.
+fn innermost<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    path.match_indices('.').rev().find_map(|(end, _)| find(value, &path[..end]))
+}
+
+fn step<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+    match value {
+        Value::Dict(_, table) => table.get(key),
+        Value::Array(_, items) => items.get(key.parse::<usize>().ok()?),
+        _ => None,
+    }
+}
+
+/// Removes the value at a path of table keys; false if there is none.
+fn remove(value: &mut Value, path: &[String]) -> bool {
+    let Some((last, tables)) = path.split_last() else { return false };
+    let mut value = value;
+    for key in tables {
+        let Value::Dict(_, table) = value else { return false };
+        let Some(next) = table.get_mut(key) else { return false };
+        value = next;
+    }
+    let Value::Dict(_, table) = value else { return false };
+    table.remove(last).is_some()
+}

@@ -1,0 +1,175 @@
+//! The typed spec: every key, its default and its meaning. The doc comments become the JSON Schema's descriptions.
+//!
+//! The network is in `model`, learning in `train`.
+
+mod model;
+mod train;
+
+pub use model::*;
+pub use train::*;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// A name, for people; not hashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Notes, for people; not hashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+    /// The task: `kind` and the keys of that task, with the task's defaults filled in.
+    pub task: TaskTable,
+    /// The network.
+    pub model: ModelSpec,
+    /// How it learns.
+    pub train: TrainSpec,
+    /// What is recorded during training; nothing by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordSpec>,
+    /// Seeds to train: a list, or a range with both ends such as `1..10`; not hashed.
+    #[serde(default)]
+    pub seeds: Seeds,
+    /// Where and how it is computed; not hashed.
+    #[serde(default)]
+    pub run: RunSpec,
+}
+
+/// The `task` table: its keys belong to the task that `kind` names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskTable {
+    /// A registered task (`ccdni tasks` lists them).
+    pub kind: String,
+    /// The task's own keys.
+    #[serde(flatten)]
+    pub keys: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What is recorded during training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordSpec {
+    /// Record every n-th batch of an epoch, the first included.
+    #[serde(default = "one_usize")]
+    #[schemars(range(min = 1))]
+    pub every: usize,
+    /// What is written to `seeds/<seed>/recordings/`.
+    #[serde(default)]
+    #[schemars(extend("uniqueItems" = true))]
+    pub what: Vec<Recorded>,
+    /// Adds the metric column `cosine`: synthetic against true gradient, mean over the recorded batches.
+    #[serde(default)]
+    pub cosine: bool,
+    /// Adds the validation metric `certainty`: mean of the largest softmax (tasks with classes).
+    #[serde(default)]
+    pub certainty: bool,
+}
+
+/// One thing that can be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Recorded {
+    /// States at the starts of windows.
+    Hidden,
+    /// Synthetic gradients at the starts of windows, not scaled.
+    Synthetic,
+    /// Target gradients: what arrived at the starts of windows.
+    Target,
+    /// True gradients: of all losses, by one backward pass that is not cut.
+    True,
+    /// Activity of the synthesizer's hidden layers.
+    Synthesizer,
+    /// Parameters before the update.
+    Weights,
+}
+
+/// Seeds to train.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seeds(pub Vec<u64>);
+
+/// Where and how a run is computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// `auto`, `cpu`, `cuda`, `cuda:<index>` or `metal`.
+    #[serde(default = "auto")]
+    #[schemars(regex(pattern = r"^(auto|cpu|metal|cuda(:[0-9]+)?)$"))]
+    pub device: String,
+    /// Seeds trained at the same time: `auto` or a number.
+    #[serde(default)]
+    pub jobs: Jobs,
+    /// Threads within one seed; changes no bit of the result.
+    #[serde(default = "one_usize")]
+    #[schemars(range(min = 1))]
+    pub threads: usize,
+    /// Which implementation of the recurrent stack computes.
+    #[serde(default)]
+    pub backend: BackendKind,
+    /// How often a checkpoint is written: a duration (`500ms`, `10s`, `5m`, `1h`) or `{epochs: n}`.
+    #[serde(default)]
+    pub checkpoint_every: CheckpointEvery,
+}
+
+impl Default for RunSpec {
+    fn default() -> Self {
+        RunSpec {
+            device: auto(),
+            jobs: Jobs::default(),
+            threads: 1,
+            backend: BackendKind::default(),
+            checkpoint_every: CheckpointEvery::default(),
+        }
+    }
+}
+
+/// Seeds trained at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Jobs {
+    /// As many as cores (CPU) or one (GPU).
+    #[default]
+    Auto,
+    /// This many.
+    Count(usize),
+}
+
+/// Which implementation of the recurrent stack computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendKind {
+    /// The fastest for the device.
+    #[default]
+    Auto,
+    /// Plain tensor operations and automatic differentiation: the definition.
+    Composed,
+}
+
+/// How often a checkpoint is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointEvery {
+    /// After the batch in which this much time has passed since the last.
+    Time(std::time::Duration),
+    /// At the end of every n-th epoch.
+    Epochs(usize),
+}
+
+impl Default for CheckpointEvery {
+    fn default() -> Self {
+        CheckpointEvery::Time(std::time::Duration::from_secs(10))
+    }
+}
+
+impl Default for Seeds {
+    fn default() -> Self {
+        Seeds(vec![1])
+    }
+}
+
+fn one_usize() -> usize {
+    1
+}
+fn auto() -> String {
+    "auto".into()
+}

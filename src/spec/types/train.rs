@@ -1,0 +1,348 @@
+//! Learning: windows, optimizers, clipping, schedules and where weights come from.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the network learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Epochs to train.
+    #[schemars(range(min = 1))]
+    pub epochs: usize,
+    /// Sequences a batch.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// Window of truncated backpropagation: steps, or a share of the sequence such as "20%"; the whole by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bptt: Option<Bptt>,
+    /// Keep only the targets of every n-th step (sparse external feedback); every step by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub feedback_every: Option<usize>,
+    /// When the optimizer steps.
+    #[serde(default)]
+    pub step_every: StepEvery,
+    /// The optimizer.
+    #[serde(default)]
+    pub optimizer: OptimizerSpec,
+    /// Gradient clipping; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipSpec>,
+    /// Schedule of the learning rate; constant by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleSpec>,
+    /// Stop when the first validation metric no longer improves; never by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
+    /// Which epoch's weights are the result.
+    #[serde(default)]
+    pub keep: Keep,
+    /// Carry the final state of a batch into the next, by value.
+    #[serde(default)]
+    pub keep_hidden: bool,
+    /// Weight of the mean squared activity, added to every window's loss.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub activity_l2: f64,
+    /// Start from the weights of a finished run: its directory, or `{run, seed}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<InitFrom>,
+}
+
+/// Length of a window of truncated backpropagation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Bptt {
+    /// In steps.
+    Steps(#[schemars(range(min = 1))] usize),
+    /// As a share of the sequence length: `"20%"`.
+    Percent(#[schemars(regex(pattern = r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$"))] String),
+}
+
+/// When the optimizer steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepEvery {
+    /// Once a batch, on the gradients of all windows added up.
+    #[default]
+    Batch,
+    /// After every window.
+    Window,
+}
+
+/// The optimizer; weight decay is added to the gradient (coupled) in all but `adamw`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerSpec {
+    /// Adam (Kingma and Ba 2015).
+    Adam(AdamSpec),
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    Adamw(AdamSpec),
+    /// Adam with the infinity norm.
+    Adamax(AdamSpec),
+    /// RMSprop with momentum.
+    Rmsprop {
+        /// Learning rate.
+        #[serde(default = "lr")]
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
+        lr: f64,
+        /// Weight decay.
+        #[serde(default)]
+        #[schemars(range(min = 0.0))]
+        weight_decay: f64,
+        /// Decay of the mean of squares.
+        #[serde(default = "alpha")]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+        alpha: f64,
+        /// Added to the root of the mean of squares.
+        #[serde(default = "tiny")]
+        #[schemars(range(min = 0.0))]
+        eps: f64,
+        /// Momentum.
+        #[serde(default = "momentum")]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+        momentum: f64,
+    },
+    /// Stochastic gradient descent with momentum.
+    Sgd {
+        /// Learning rate.
+        #[serde(default = "lr")]
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
+        lr: f64,
+        /// Weight decay.
+        #[serde(default)]
+        #[schemars(range(min = 0.0))]
+        weight_decay: f64,
+        /// Momentum.
+        #[serde(default = "momentum")]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+        momentum: f64,
+    },
+    /// Adagrad.
+    Adagrad {
+        /// Learning rate.
+        #[serde(default = "lr")]
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
+        lr: f64,
+        /// Weight decay.
+        #[serde(default)]
+        #[schemars(range(min = 0.0))]
+        weight_decay: f64,
+        /// Decay of the learning rate with the steps.
+        #[serde(default = "lr_decay")]
+        #[schemars(range(min = 0.0))]
+        lr_decay: f64,
+        /// Added to the root of the sum of squares.
+        #[serde(default = "tiny")]
+        #[schemars(range(min = 0.0))]
+        eps: f64,
+    },
+    /// Adadelta.
+    Adadelta {
+        /// Learning rate.
+        #[serde(default = "lr")]
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
+        lr: f64,
+        /// Weight decay.
+        #[serde(default)]
+        #[schemars(range(min = 0.0))]
+        weight_decay: f64,
+        /// Decay of the running means.
+        #[serde(default = "rho")]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+        rho: f64,
+        /// Added under both roots.
+        #[serde(default = "micro")]
+        #[schemars(range(min = 0.0))]
+        eps: f64,
+    },
+}
+
+/// Hyper-parameters of Adam and its relatives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdamSpec {
+    /// Learning rate.
+    #[serde(default = "lr")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub lr: f64,
+    /// Weight decay.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+    /// Decay of the first and second moment.
+    #[serde(default = "betas")]
+    #[schemars(extend("items" = serde_json::json!({ "type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0 })))]
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    #[serde(default = "nano")]
+    #[schemars(range(min = 0.0))]
+    pub eps: f64,
+}
+
+impl Default for AdamSpec {
+    fn default() -> Self {
+        AdamSpec { lr: lr(), weight_decay: 0.0, betas: betas(), eps: nano() }
+    }
+}
+
+impl Default for OptimizerSpec {
+    fn default() -> Self {
+        OptimizerSpec::Adam(AdamSpec::default())
+    }
+}
+
+impl OptimizerSpec {
+    /// The initial learning rate.
+    pub fn lr(&self) -> f64 {
+        match self {
+            Self::Adam(spec) | Self::Adamw(spec) | Self::Adamax(spec) => spec.lr,
+            Self::Rmsprop { lr, .. } | Self::Sgd { lr, .. } | Self::Adagrad { lr, .. } | Self::Adadelta { lr, .. } => {
+                *lr
+            }
+        }
+    }
+
+    /// The weight decay.
+    pub fn weight_decay(&self) -> f64 {
+        match self {
+            Self::Adam(spec) | Self::Adamw(spec) | Self::Adamax(spec) => spec.weight_decay,
+            Self::Rmsprop { weight_decay, .. }
+            | Self::Sgd { weight_decay, .. }
+            | Self::Adagrad { weight_decay, .. }
+            | Self::Adadelta { weight_decay, .. } => *weight_decay,
+        }
+    }
+}
+
+/// Clipping of gradients by their global 2-norm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClipSpec {
+    /// The largest norm left as it is.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub norm: f64,
+    /// Over what the norm is taken.
+    #[serde(default)]
+    pub scope: ClipScope,
+}
+
+/// Over what a clip norm is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipScope {
+    /// One norm over all parameters.
+    #[default]
+    All,
+    /// One norm over the synthesizers, one over the rest.
+    Separate,
+}
+
+/// Schedule of the learning rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleSpec {
+    /// Lowers the rate when the first validation metric no longer improves.
+    ReduceOnPlateau {
+        /// Factor on the rate.
+        #[serde(default = "tenth")]
+        #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+        factor: f64,
+        /// Epochs without improvement that are borne.
+        #[serde(default = "ten")]
+        patience: usize,
+        /// Relative improvement that counts as one.
+        #[serde(default = "ten_thousandth")]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+        threshold: f64,
+        /// The rate never falls below this.
+        #[serde(default = "nano")]
+        #[schemars(range(min = 0.0))]
+        min_lr: f64,
+    },
+}
+
+/// Early stopping.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Epochs without improvement of the first validation metric after which training stops.
+    #[schemars(range(min = 1))]
+    pub patience: usize,
+}
+
+/// Which epoch's weights are the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The last epoch's.
+    #[default]
+    Last,
+    /// Those of the epoch with the best first validation metric.
+    Best,
+}
+
+/// Where initial weights come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum InitFrom {
+    /// A run directory: seed s starts from its seed s.
+    Run(String),
+    /// One seed of a run: every seed starts from it.
+    Seed(InitFromSeed),
+}
+
+/// One seed of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InitFromSeed {
+    /// The run directory.
+    pub run: String,
+    /// The seed in it.
+    pub seed: u64,
+}
+
+impl TrainSpec {
+    /// Window length in steps for a sequence of `steps`: the whole sequence where `bptt` is not said.
+    pub fn window(&self, steps: usize) -> usize {
+        self.bptt.as_ref().map_or(steps, |bptt| bptt.steps(steps))
+    }
+}
+
+fn ten() -> usize {
+    10
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn ten_thousandth() -> f64 {
+    1e-4
+}
+fn lr() -> f64 {
+    1e-3
+}
+fn betas() -> [f64; 2] {
+    [0.9, 0.98]
+}
+fn nano() -> f64 {
+    1e-9
+}
+fn tiny() -> f64 {
+    1e-10
+}
+fn micro() -> f64 {
+    1e-6
+}
+fn alpha() -> f64 {
+    0.99
+}
+fn rho() -> f64 {
+    0.9
+}
+fn momentum() -> f64 {
+    0.9
+}
+fn lr_decay() -> f64 {
+    0.9
+}

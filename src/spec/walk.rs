@@ -1,0 +1,376 @@
+//! The merged value against the schema: every unknown key, wrong type and value out of range, all at once.
+//!
+//! serde stops at its first error, so this comes before it. What is wrong is reported and then replaced by a placeholder
+//! that fits, so that the rest of the spec can still be read, and checked for combinations that cannot work.
+
+use figment::value::{Dict, Num, Tag, Value};
+use serde_json::Value as Json;
+
+use super::describe::{allowed, bounds, describe, words};
+use super::layers::{Layers, nearest};
+use super::merge::is_item_table;
+use super::yaml::{join, line};
+use crate::error::Problem;
+
+/// A walk over one merged value.
+pub(super) struct Walk<'a> {
+    layers: &'a Layers,
+    schema: &'a Json,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// Paths that now hold placeholders.
+    pub broken: Vec<String>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(layers: &'a Layers, schema: &'a Json) -> Self {
+        Walk { layers, schema, problems: Vec::new(), broken: Vec::new() }
+    }
+
+    /// Checks the whole value, and mends it.
+    pub fn run(&mut self, value: &mut Value) {
+        let schema = self.schema;
+        self.value("", value, schema);
+    }
+
+    fn value(&mut self, path: &str, value: &mut Value, schema: &Json) {
+        let alternatives = match allowed(schema) {
+            None => return self.plain(path, value, schema),
+            Some(alternatives) => alternatives,
+        };
+        if let Some(words) = words(&alternatives) {
+            self.word(path, value, schema, &words);
+        } else if alternatives.iter().all(|alternative| kind(alternative).is_some()) {
+            self.tagged(path, value, &alternatives);
+        } else if let Some(text) = value.as_str() {
+            // None of several forms of a text is the one that was meant: all are told.
+            if !alternatives.iter().any(|alternative| takes(text, alternative)) {
+                self.mismatch(path, value, schema);
+            }
+        } else if let Some(fitting) = alternatives.iter().find(|alternative| fits(value, alternative)) {
+            self.value(path, value, fitting);
+        } else {
+            self.mismatch(path, value, schema);
+        }
+    }
+
+    /// One of several words. YAML takes an unquoted `true` for a truth value where the schema has it as a word.
+    fn word(&mut self, path: &str, value: &mut Value, schema: &Json, words: &[&str]) {
+        if let Value::Bool(tag, truth) = value {
+            *value = Value::String(*tag, truth.to_string());
+        }
+        if value.as_str().is_some_and(|word| words.contains(&word)) {
+            return;
+        }
+        let help = value.as_str().and_then(|word| did_you_mean(word, words));
+        self.refuse(path, value, schema, &format!("expected {}", describe(schema)), help);
+    }
+
+    /// A table whose `kind` decides which keys it has.
+    fn tagged(&mut self, path: &str, value: &mut Value, alternatives: &[&Json]) {
+        let Some(table) = value.as_dict() else {
+            return self.mismatch(path, value, alternatives.first().unwrap_or(&&Json::Null));
+        };
+        let kinds: Vec<&str> = alternatives.iter().filter_map(|alternative| kind(alternative)).collect();
+        let said = table.get("kind");
+        let known = said.and_then(Value::as_str);
+        if let Some(alternative) = alternatives.iter().find(|alternative| known.is_some() && kind(alternative) == known)
+        {
+            return self.value(path, value, alternative);
+        }
+        let expected = format!("expected one of {}", quoted(&kinds));
+        let key = join(path, "kind");
+        match said {
+            Some(said) => {
+                let help = known.and_then(left_out).or_else(|| did_you_mean(known?, &kinds));
+                let help = help.or_else(|| Some("choose one of these".into()));
+                self.problem(&key, Some(said), said.tag(), &expected, help);
+            }
+            None => {
+                let help = Some(format!("add `{key}`"));
+                let tag = self.layers.remover(&key).unwrap_or(value.tag());
+                self.problem(&key, None, tag, &format!("is missing: {expected}"), help);
+            }
+        }
+        self.broken.push(path.to_owned());
+        *value = alternatives.first().map_or_else(|| unknown_kind(value.tag()), |first| placeholder(first));
+    }
+
+    fn plain(&mut self, path: &str, value: &mut Value, schema: &Json) {
+        match type_of(schema) {
+            _ if schema.get("const").is_some() => {
+                if schema["const"].as_str() != value.as_str() || value.as_str().is_none() {
+                    self.mismatch(path, value, schema);
+                }
+            }
+            "object" if value.as_dict().is_some() => self.table(path, value, schema),
+            "array" if value.as_array().is_some() => self.list(path, value, schema),
+            "array" if value.as_dict().is_some_and(is_item_table) => {
+                let message = "items are named by number, and there is no list here to take them from";
+                self.refuse(path, value, schema, message, Some("say the whole list: `[...]`".into()));
+            }
+            "integer" | "number" => self.number(path, value, schema),
+            "string" if value.as_str().is_some() => self.text(path, value, schema),
+            "boolean" if value.to_bool().is_some() => {}
+            "" => {}
+            _ => self.mismatch(path, value, schema),
+        }
+    }
+
+    fn table(&mut self, path: &str, value: &mut Value, schema: &Json) {
+        let tag = value.tag();
+        let Value::Dict(_, table) = value else { return };
+        let none = serde_json::Map::new();
+        let properties = schema["properties"].as_object().unwrap_or(&none);
+        if schema["additionalProperties"] == false {
+            let unknown: Vec<String> = table.keys().filter(|key| !properties.contains_key(*key)).cloned().collect();
+            for key in unknown {
+                self.unknown_key(path, &key, table.get(&key), properties);
+                table.remove(&key);
+            }
+        }
+        for (key, property) in properties {
+            if let Some(value) = table.get_mut(key) {
+                self.value(&join(path, key), value, property);
+            }
+        }
+        for key in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+            if !table.contains_key(key) {
+                let tag = self.layers.remover(&join(path, key)).unwrap_or(tag);
+                let mut value = Value::Dict(tag, Dict::new());
+                self.missing(&join(path, key), &mut value, &properties[key], tag);
+                table.insert(key.to_owned(), value);
+            }
+        }
+    }
+
+    fn missing(&mut self, path: &str, value: &mut Value, schema: &Json, tag: Tag) {
+        let by_kind = allowed(schema).is_some_and(|all| all.iter().all(|alternative| kind(alternative).is_some()));
+        if by_kind || type_of(schema) == "object" {
+            // An empty table says more precisely what is missing.
+            return self.value(path, value, schema);
+        }
+        let help = Some(format!("it has no default: add `{path}`"));
+        self.problem(path, None, tag, &format!("is missing: expected {}", describe(schema)), help);
+        self.broken.push(path.to_owned());
+        *value = placeholder(schema);
+    }
+
+    fn unknown_key(&mut self, path: &str, key: &str, value: Option<&Value>, known: &serde_json::Map<String, Json>) {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        let elsewhere = find_key(self.schema, key, "");
+        let hint = match (did_you_mean(key, &names), elsewhere) {
+            (Some(hint), _) => format!("{hint} "),
+            (None, Some(elsewhere)) => format!("did you mean `{elsewhere}`? "),
+            (None, None) => String::new(),
+        };
+        let tag = value.map_or(Tag::Default, Value::tag);
+        let help = format!("{hint}Known here: {}", quoted(&names));
+        self.problem(&join(path, key), value, tag, "there is no such key", Some(help));
+    }
+
+    fn list(&mut self, path: &str, value: &mut Value, schema: &Json) {
+        let count = value.as_array().map_or(0, <[Value]>::len) as u64;
+        if schema["minItems"].as_u64().is_some_and(|least| count < least)
+            || schema["maxItems"].as_u64().is_some_and(|most| count > most)
+        {
+            return self.mismatch(path, value, schema);
+        }
+        let Value::Array(_, items) = value else { return };
+        for (index, item) in items.iter_mut().enumerate() {
+            self.value(&join(path, &index.to_string()), item, &schema["items"]);
+        }
+        if schema["uniqueItems"] == true {
+            for index in 1..items.len() {
+                if items[..index].contains(&items[index]) {
+                    let path = join(path, &index.to_string());
+                    self.problem(
+                        &path,
+                        Some(&items[index]),
+                        items[index].tag(),
+                        "is said twice",
+                        Some("once is enough".into()),
+                    );
+                }
+            }
+        }
+    }
+
+    fn number(&mut self, path: &str, value: &mut Value, schema: &Json) {
+        let whole = type_of(schema) == "integer";
+        let Value::Num(_, number) = value else {
+            return self.mismatch(path, value, schema);
+        };
+        let (float, is_float) = as_f64(*number);
+        if !float.is_finite() {
+            return self.refuse(path, value, schema, &format!("expected {}, and finite", describe(schema)), None);
+        }
+        if whole && is_float {
+            let help = (float.fract() == 0.0 && float.abs() < 1e15)
+                .then(|| format!("write `{}`: a whole number has no point and no exponent", float as i64));
+            return self.refuse(path, value, schema, &format!("expected {}", describe(schema)), help);
+        }
+        if !bounds(schema).hold(float) {
+            self.refuse(path, value, schema, &format!("expected {}", describe(schema)), None);
+        }
+    }
+
+    fn text(&mut self, path: &str, value: &mut Value, schema: &Json) {
+        if !value.as_str().is_some_and(|text| takes(text, schema)) {
+            self.mismatch(path, value, schema);
+        }
+    }
+
+    /// A value of another type than the schema's.
+    fn mismatch(&mut self, path: &str, value: &mut Value, schema: &Json) {
+        let types = allowed(schema).unwrap_or_else(|| vec![schema]);
+        let can_be = |name: &str| types.iter().any(|schema| type_of(schema) == name);
+        let help = match &*value {
+            Value::String(_, text) if can_be("integer") || can_be("number") => {
+                text.trim().parse::<f64>().is_ok().then(|| format!("leave out the quotes: `{}`", text.trim()))
+            }
+            Value::String(_, text) if can_be("boolean") => match text.to_lowercase().as_str() {
+                "yes" | "on" | "true" => Some("write `true`".into()),
+                "no" | "off" | "false" => Some("write `false`".into()),
+                _ => None,
+            },
+            Value::Num(..) | Value::Bool(..) if can_be("string") && !can_be("array") => {
+                Some(format!("put it in quotes if it is meant: `\"{}\"`", line(value)))
+            }
+            Value::String(..) if can_be("string") => None,
+            Value::Num(..) | Value::String(..) if can_be("array") => {
+                Some(format!("for a list of one, write `[{}]`", line(value)))
+            }
+            Value::Empty(..) => Some("leave the item out".into()),
+            _ => None,
+        };
+        self.refuse(path, value, schema, &format!("expected {}", describe(schema)), help);
+    }
+
+    /// Reports a value and puts a placeholder in its place.
+    fn refuse(&mut self, path: &str, value: &mut Value, schema: &Json, message: &str, help: Option<String>) {
+        self.problem(path, Some(value), value.tag(), message, help);
+        self.broken.push(path.to_owned());
+        *value = placeholder(schema);
+    }
+
+    fn problem(&mut self, path: &str, value: Option<&Value>, tag: Tag, message: &str, help: Option<String>) {
+        self.problems.push(Problem {
+            key: path.to_owned(),
+            value: value.map(line),
+            message: message.to_owned(),
+            origin: self.layers.place(tag, path),
+            help,
+        });
+    }
+}
+
+/// Why a `kind` that people look for is left out on purpose.
+fn left_out(kind: &str) -> Option<String> {
+    (kind == "sparseadam").then(|| {
+        "use `adam`: SparseAdam is left out, since gradients would have to be sparse (the original could not run it either)"
+            .into()
+    })
+}
+
+/// The `kind` that an alternative is for.
+fn kind(schema: &Json) -> Option<&str> {
+    schema["properties"]["kind"]["const"].as_str()
+}
+
+/// The type that a schema asks for besides null; empty for any.
+fn type_of(schema: &Json) -> &str {
+    match &schema["type"] {
+        Json::String(name) => name,
+        Json::Array(names) => names.iter().filter_map(Json::as_str).find(|name| *name != "null").unwrap_or(""),
+        _ => "",
+    }
+}
+
+/// Whether a value has the type of an alternative, and its `kind` if both have one, so that its problems are worth
+/// telling.
+pub(super) fn fits(value: &Value, schema: &Json) -> bool {
+    if let (Some(said), Some(kind)) = (value.find_ref("kind"), kind(schema)) {
+        return said.as_str() == Some(kind);
+    }
+    match type_of(schema) {
+        "object" => value.as_dict().is_some(),
+        "array" => value.as_array().is_some() || value.as_dict().is_some_and(is_item_table),
+        "integer" | "number" => matches!(value, Value::Num(..)),
+        "string" => value.as_str().is_some(),
+        "boolean" => value.to_bool().is_some(),
+        _ => true,
+    }
+}
+
+/// Whether a text is one that a schema allows.
+fn takes(text: &str, schema: &Json) -> bool {
+    match (schema["const"].as_str(), schema["pattern"].as_str()) {
+        (Some(word), _) => word == text,
+        (None, Some(pattern)) => regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text)),
+        (None, None) => matches!(type_of(schema), "string" | ""),
+    }
+}
+
+/// A number as f64, and whether it was written as one.
+pub(super) fn as_f64(number: Num) -> (f64, bool) {
+    match number {
+        Num::F32(number) => (number.into(), true),
+        Num::F64(number) => (number, true),
+        whole => (whole.to_u128().map(|n| n as f64).or(whole.to_i128().map(|n| n as f64)).unwrap_or(f64::NAN), false),
+    }
+}
+
+fn did_you_mean(written: &str, words: &[&str]) -> Option<String> {
+    nearest(written, words.iter().copied()).map(|word| format!("did you mean `{word}`?"))
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A key of this name anywhere in the schema: people put keys into the wrong table.
+fn find_key(schema: &Json, key: &str, path: &str) -> Option<String> {
+    if let Some(properties) = schema["properties"].as_object() {
+        if !path.is_empty() && properties.contains_key(key) {
+            return Some(join(path, key));
+        }
+        return properties.iter().find_map(|(name, property)| find_key(property, key, &join(path, name)));
+    }
+    if !schema["items"].is_null() {
+        return find_key(&schema["items"], key, &format!("{path}[]"));
+    }
+    allowed(schema)?.into_iter().find_map(|alternative| find_key(alternative, key, path))
+}
+
+/// A value that fits a schema, to go on with where the one said did not.
+fn placeholder(schema: &Json) -> Value {
+    if let Some(default) = schema.get("default") {
+        return super::yaml::parse(&default.to_string()).unwrap_or_else(|_| Value::from(0u64));
+    }
+    if let Some(first) = allowed(schema).and_then(|alternatives| alternatives.first().copied()) {
+        return placeholder(first);
+    }
+    if let Some(word) = schema["const"].as_str() {
+        return Value::from(word);
+    }
+    match type_of(schema) {
+        "integer" => Value::from(schema["minimum"].as_u64().unwrap_or(1).max(1)),
+        "number" => Value::from(if bounds(schema).hold(1.0) { 1.0 } else { 0.5 }),
+        "boolean" => Value::from(false),
+        "array" => {
+            let count = schema["minItems"].as_u64().unwrap_or(0);
+            Value::from((0..count).map(|_| placeholder(&schema["items"])).collect::<Vec<_>>())
+        }
+        "object" => {
+            let required = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str);
+            Value::from(required.map(|key| (key.to_owned(), placeholder(&schema["properties"][key]))).collect::<Dict>())
+        }
+        _ => Value::from(""),
+    }
+}
+
+/// The placeholder where no kind is known at all.
+fn unknown_kind(tag: Tag) -> Value {
+    Value::Dict(tag, Dict::from([("kind".to_owned(), Value::from(""))]))
+}

@@ -1,0 +1,159 @@
+//! YAML text to values and back: the only place that knows `serde_yaml`.
+
+use figment::value::{Dict, Empty, Tag, Value};
+use serde::Serialize;
+
+use super::Spec;
+
+/// What is wrong with a YAML text, and where (line and column, counted from 1) if that is known.
+#[derive(Debug)]
+pub(super) struct BadYaml {
+    pub message: String,
+    pub place: Option<(usize, usize)>,
+}
+
+/// Reads one YAML document. An empty text is null.
+pub(super) fn parse(text: &str) -> Result<Value, BadYaml> {
+    let bad = |error: serde_yaml::Error| BadYaml {
+        place: error.location().map(|at| (at.line(), at.column())),
+        message: without_place(&error),
+    };
+    let mut value: serde_yaml::Value = serde_yaml::from_str(text).map_err(bad)?;
+    value.apply_merge().map_err(bad)?;
+    convert(value, "").map_err(|message| BadYaml { message, place: None })
+}
+
+/// The message of an error without the " at line 3 column 5" that the place says already.
+fn without_place(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    match error.location() {
+        Some(at) => text.replace(&format!(" at line {} column {}", at.line(), at.column()), ""),
+        None => text,
+    }
+}
+
+fn convert(value: serde_yaml::Value, path: &str) -> Result<Value, String> {
+    use serde_yaml::Value as Yaml;
+    let tag = Tag::Default;
+    Ok(match value {
+        Yaml::Null => Value::Empty(tag, Empty::Unit),
+        Yaml::Bool(value) => Value::Bool(tag, value),
+        Yaml::String(text) => Value::String(tag, text),
+        Yaml::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(n), ..) => Value::from(n),
+            (_, Some(n), _) => Value::from(n),
+            (.., n) => Value::from(n.unwrap_or(f64::NAN)),
+        },
+        Yaml::Sequence(items) => Value::Array(
+            tag,
+            items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| convert(item, &join(path, &index.to_string())))
+                .collect::<Result<_, _>>()?,
+        ),
+        Yaml::Mapping(entries) => {
+            let mut dict = Dict::new();
+            for (key, item) in entries {
+                let key = match key {
+                    Yaml::String(text) => text,
+                    Yaml::Number(number) if number.is_u64() => number.to_string(),
+                    other => {
+                        return Err(format!("{} is no key: keys are words, or numbers of list items", line(&other)));
+                    }
+                };
+                let path = join(path, &key);
+                let item = convert(item, &path)?;
+                if dict.insert(key, item).is_some() {
+                    return Err(format!("`{path}` is said twice"));
+                }
+            }
+            Value::Dict(tag, dict)
+        }
+        Yaml::Tagged(tagged) => return Err(format!("the tag `{}` has no meaning here: leave it out", tagged.tag)),
+    })
+}
+
+/// A path with one more key.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let dot = if path.is_empty() || key.is_empty() { "" } else { "." };
+    format!("{path}{dot}{key}")
+}
+
+/// A resolved spec as YAML. `frozen_in_norm` is written only where something is frozen.
+pub(super) fn write_spec(spec: &Spec) -> String {
+    let mut value = serde_yaml::to_value(spec).unwrap_or_default();
+    for (index, layer) in spec.model.layers.iter().enumerate() {
+        if layer.dni.as_ref().is_some_and(|dni| !dni.is_ever_frozen())
+            && let Some(dni) = value["model"]["layers"][index]["dni"].as_mapping_mut()
+        {
+            dni.remove("frozen_in_norm");
+        }
+    }
+    write(&value)
+}
+
+/// A value as YAML text.
+pub(super) fn write<T: Serialize>(value: &T) -> String {
+    // Values here are trees of tables with text keys, which always can be written.
+    serde_yaml::to_string(value).unwrap_or_default()
+}
+
+/// A value as YAML on one line, for messages: shortened where it is long.
+pub(super) fn line<T: Serialize>(value: &T) -> String {
+    const LONGEST: usize = 60;
+    let text = match serde_json::to_value(value) {
+        // JSON on one line is YAML too, and YAML has no other short form for these.
+        Ok(json @ (serde_json::Value::Array(_) | serde_json::Value::Object(_))) => json.to_string(),
+        _ => write(value).trim_end().to_owned(),
+    };
+    let text = text.replace('\n', " ");
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    text.chars().take(LONGEST - 3).chain("...".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        parse(text).unwrap_err().message
+    }
+
+    #[test]
+    fn numbers_are_what_people_mean() {
+        let Ok(Value::Array(_, items)) = parse("[1e-3, 1.0e-3, 18446744073709551615, -1, 5.0]") else { panic!() };
+        let floats: Vec<Option<f64>> = items.iter().map(Value::to_num).map(|n| n.and_then(|n| n.to_f64())).collect();
+        assert_eq!((floats[0], floats[1], floats[4]), (Some(1e-3), Some(1e-3), Some(5.0)));
+        assert_eq!(items[2].to_u128(), Some(u128::from(u64::MAX)));
+        assert_eq!(items[3].to_i128(), Some(-1));
+    }
+
+    #[test]
+    fn an_empty_text_is_null_and_anchors_work() {
+        assert!(matches!(parse("# nothing\n"), Ok(Value::Empty(..))));
+        let merged = parse("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}").unwrap();
+        assert_eq!(merged.find_ref("b.x").and_then(Value::to_u128), Some(1));
+        assert_eq!(merged.find_ref("b.y").and_then(Value::to_u128), Some(3));
+    }
+
+    #[test]
+    fn what_no_spec_can_mean_is_refused() {
+        assert!(message("a: 1\na: 2").contains("duplicate"));
+        assert!(message("{0: a, '0': b}").contains("`0` is said twice"));
+        assert!(message("true: 1").contains("no key"));
+        assert!(message("a: !b c").contains("!b"));
+        let broken = parse("a: 1\nb: [1, 2").unwrap_err();
+        assert!(broken.place.is_some() && !broken.message.contains("at line 3"), "{broken:?}");
+    }
+
+    #[test]
+    fn one_line_shows_the_value_as_it_could_be_written() {
+        assert_eq!(line(&parse("'5'").unwrap()), "'5'");
+        assert_eq!(line(&parse("word").unwrap()), "word");
+        assert_eq!(line(&parse("[1, {a: b}]").unwrap()), r#"[1,{"a":"b"}]"#);
+        assert!(line(&"x".repeat(100)).ends_with("..."));
+    }
+}

@@ -1,0 +1,44 @@
+//! The task registry: what can be learned.
+//!
+//! A task is one file that implements [`Task`] for a marker type, and one line that registers it.
+
+pub mod linedraw;
+mod registry;
+
+pub use linedraw::LineDraw;
+pub use registry::Registry;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::data::Dataset;
+use crate::error::{Problem, Result};
+use crate::spec::interface::Interface;
+
+/// A kind of experiment: its name, its keys, and how to open its data.
+pub trait Task: 'static {
+    /// The name in `task.kind`.
+    const KIND: &'static str;
+    /// One line for `ccdni tasks`.
+    const ABOUT: &'static str;
+    /// Everything else under `task`; defaults and descriptions come from serde and the doc comments.
+    /// Derive `Serialize, Deserialize, JsonSchema` and refuse unknown fields.
+    type Spec: Serialize + DeserializeOwned + JsonSchema;
+
+    /// Problems beyond types and ranges; keys are relative to `task`.
+    fn check(_spec: &Self::Spec) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// What the data look like; called only with specs that pass [`Task::check`].
+    fn interface(spec: &Self::Spec) -> Interface;
+
+    /// Files that the data come from: their content is part of a run's manifest.
+    fn files(_spec: &Self::Spec) -> Vec<std::path::PathBuf> {
+        Vec::new()
+    }
+
+    /// Opens the data for one seed.
+    fn open(spec: Self::Spec, seed: u64) -> Result<Box<dyn Dataset>>;
+}

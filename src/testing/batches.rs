@@ -1,0 +1,186 @@
+//! Shapes, types and reproducibility of a task's batches.
+
+use candle_core::{DType, Tensor};
+
+use super::{BATCH_SIZE, Draws, Open, broken};
+use crate::data::{At, Batch, Dataset, Inputs, Split, Targets};
+use crate::error::Result;
+use crate::spec::interface::{Input, Interface, TargetKind, When};
+
+const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+
+pub(super) fn check(kind: &str, interface: &Interface, draws: Draws, open: Open) -> Result<()> {
+    let data = open(1)?;
+    check_metrics(kind, &*data)?;
+    if data.batches(Split::Train, BATCH_SIZE) == 0 {
+        return Err(broken(kind, "has no training data"));
+    }
+    let places = places(&*data);
+    let mut seen = Vec::new();
+    for &at in &places {
+        let batch = data.batch(at)?;
+        let problem =
+            |what: String| broken(kind, format!("{:?} batch {} of epoch {}: {what}", at.split, at.index, at.epoch));
+        check_batch(interface, &batch)?.map_or(Ok(()), |what| Err(problem(what)))?;
+        let rows = batch.rows()?;
+        if rows == 0 || at.split == Split::Train && rows > BATCH_SIZE {
+            return Err(problem(format!("has {rows} sequences, asked for {BATCH_SIZE}")));
+        }
+        seen.push(bits(&batch)?);
+    }
+
+    // Asked anew, from the last to the first: a batch must not depend on what was asked before.
+    let again = open(1)?;
+    for (&at, before) in places.iter().zip(&seen).rev() {
+        if bits(&again.batch(at)?)? != *before {
+            return Err(broken(kind, format!("{at:?} is not the same when it is asked for again in another order")));
+        }
+    }
+    let other = open(2)?;
+    let differs = places.iter().zip(&seen).filter(|(at, _)| at.split == Split::Train);
+    let differs = differs.map(|(&at, before)| Ok(bits(&other.batch(at)?)? != *before)).collect::<Result<Vec<_>>>()?;
+    match (draws, differs.contains(&true)) {
+        (Draws::BySeed, false) => Err(broken(kind, "trains two seeds on the same batches")),
+        (Draws::Fixed, true) => Err(broken(kind, "trains two seeds on different batches")),
+        _ => Ok(()),
+    }?;
+    check_showcase(kind, interface, &*data)
+}
+
+/// The first and the last batch of every split, and of a second epoch of training.
+fn places(data: &dyn Dataset) -> Vec<At> {
+    let mut places = Vec::new();
+    for split in SPLITS {
+        let epochs: &[usize] = match split {
+            Split::Train => &[1, 2],
+            Split::Validation => &[1],
+            Split::Test => &[0],
+        };
+        let batches = data.batches(split, BATCH_SIZE);
+        for &epoch in epochs {
+            let mut indices = vec![0, batches.saturating_sub(1)];
+            indices.dedup();
+            indices.retain(|&index| index < batches);
+            places.extend(indices.into_iter().map(|index| At { split, epoch, index, batch_size: BATCH_SIZE }));
+        }
+    }
+    places
+}
+
+fn check_metrics(kind: &str, data: &dyn Dataset) -> Result<()> {
+    let metrics = data.metrics();
+    if metrics.is_empty() {
+        return Err(broken(kind, "has no metric, so that no epoch could be the best"));
+    }
+    for (index, metric) in metrics.iter().enumerate() {
+        if metric.name.is_empty() || metrics[..index].iter().any(|other| other.name == metric.name) {
+            return Err(broken(kind, format!("the name of its metric `{}` is empty or taken", metric.name)));
+        }
+    }
+    Ok(())
+}
+
+fn check_showcase(kind: &str, interface: &Interface, data: &dyn Dataset) -> Result<()> {
+    let Some(showcase) = data.showcase()? else { return Ok(()) };
+    let (rows, steps) = (showcase.batch.rows()?, showcase.batch.steps()?);
+    let problem = |what: String| Err(broken(kind, format!("its showcase: {what}")));
+    if let Some(what) = check_inputs(interface, &showcase.batch.inputs, rows, steps)? {
+        return problem(what);
+    }
+    if showcase.labels.len() != rows {
+        return problem(format!("has {} labels for {rows} sequences", showcase.labels.len()));
+    }
+    let Targets::Values(targets) = &showcase.batch.targets else {
+        return problem("needs numbers as targets, at every step".into());
+    };
+    match check_tensor("targets", targets, &[rows, steps, interface.target.width()], DType::F32, None)? {
+        Some(what) => problem(what),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with a batch, if anything.
+fn check_batch(interface: &Interface, batch: &Batch) -> Result<Option<String>> {
+    let (rows, steps) = (batch.rows()?, batch.steps()?);
+    if interface.steps.is_some_and(|promised| promised != steps) {
+        return Ok(Some(format!("has {steps} steps, the interface promises {:?}", interface.steps)));
+    }
+    if let Some(what) = check_inputs(interface, &batch.inputs, rows, steps)? {
+        return Ok(Some(what));
+    }
+    let (values, classes) = match interface.target.kind {
+        TargetKind::Values { size } => (size, None),
+        TargetKind::Classes { count } => (0, Some(count)),
+    };
+    match (interface.target.when, classes, &batch.targets) {
+        (When::EveryStep, None, Targets::Values(t)) => {
+            check_tensor("targets", t, &[rows, steps, values], DType::F32, None)
+        }
+        (When::LastStep, None, Targets::FinalValues(t)) => {
+            check_tensor("targets", t, &[rows, values], DType::F32, None)
+        }
+        (When::EveryStep, Some(_), Targets::Classes(t)) => {
+            check_tensor("targets", t, &[rows, steps], DType::U32, classes)
+        }
+        (When::LastStep, Some(_), Targets::FinalClass(t)) => check_tensor("targets", t, &[rows], DType::U32, classes),
+        _ => Ok(Some(format!("its targets are not what the interface promises: {:?}", interface.target))),
+    }
+}
+
+fn check_inputs(interface: &Interface, inputs: &Inputs, rows: usize, steps: usize) -> Result<Option<String>> {
+    match (&interface.input, inputs) {
+        (Input::Dense { features }, Inputs::Dense(x)) => {
+            check_tensor("inputs", x, &[rows, steps, *features], DType::F32, None)
+        }
+        (Input::Tokens { vocabulary, feature_first }, Inputs::Tokens { feature, ids })
+            if *feature_first == feature.is_some() =>
+        {
+            if let Some(feature) = feature {
+                let width = feature.dims().last().copied().unwrap_or(0);
+                if let Some(what) = check_tensor("feature", feature, &[rows, width], DType::F32, None)? {
+                    return Ok(Some(what));
+                }
+            }
+            let ids_steps = steps - usize::from(*feature_first);
+            check_tensor("token ids", ids, &[rows, ids_steps], DType::U32, Some(*vocabulary))
+        }
+        _ => Ok(Some(format!("its inputs are not what the interface promises: {:?}", interface.input))),
+    }
+}
+
+/// What is wrong with a tensor: its type, its shape, a number that is not finite, a class out of range.
+fn check_tensor(
+    name: &str,
+    tensor: &Tensor,
+    dims: &[usize],
+    dtype: DType,
+    classes: Option<usize>,
+) -> Result<Option<String>> {
+    if tensor.dtype() != dtype || tensor.dims() != dims {
+        let (is, dims_are) = (tensor.dtype(), tensor.dims());
+        return Ok(Some(format!("its {name} are {is:?} {dims_are:?}, the interface promises {dtype:?} {dims:?}")));
+    }
+    let numbers = numbers(tensor)?;
+    if numbers.iter().any(|number| !number.is_finite()) {
+        return Ok(Some(format!("its {name} are not all finite")));
+    }
+    let out = |count| numbers.iter().copied().find(|&class| class >= count as f64);
+    Ok(classes.and_then(|count| Some(format!("its {name} hold {}, of {count} classes", out(count)?))))
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+/// Shapes and numbers of a batch, for comparison.
+fn bits(batch: &Batch) -> Result<Vec<(Vec<usize>, Vec<u64>)>> {
+    let mut tensors = match &batch.inputs {
+        Inputs::Dense(x) => vec![x],
+        Inputs::Tokens { feature, ids } => feature.iter().chain([ids]).collect(),
+    };
+    tensors.push(match &batch.targets {
+        Targets::Values(t) | Targets::FinalValues(t) | Targets::Classes(t) | Targets::FinalClass(t) => t,
+    });
+    let of = |tensor: &Tensor| Ok((tensor.dims().to_vec(), numbers(tensor)?.into_iter().map(f64::to_bits).collect()));
+    tensors.into_iter().map(of).collect()
+}

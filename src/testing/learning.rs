@@ -1,0 +1,153 @@
+//! Training on a task: everything learns, and nothing is lost by stopping or saving.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+
+use super::{BATCH_SIZE, Open, broken, embedding};
+use crate::data::{At, Batch, Dataset, Metric, Showcase, Split};
+use crate::error::Result;
+use crate::model::Model;
+use crate::spec::Spec;
+use crate::spec::interface::Interface;
+use crate::train::backend::Composed;
+use crate::train::{
+    Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, Trainer, Watcher, measure, show,
+};
+
+const SEED: u64 = 1;
+
+pub(super) fn check(kind: &str, keys: &Value, interface: &Interface, open: Open) -> Result<()> {
+    let few = || Ok::<_, crate::Error>(Box::new(Few(open(SEED)?)));
+    let spec = spec(kind, keys, interface, &*open(SEED)?)?;
+    let trainer = || Trainer::new(&spec, interface, few()?, SEED, Device::Cpu);
+
+    let mut watcher = Stop { after: None, checkpoint: None };
+    let Outcome::Finished(whole) = trainer()?.train(&mut watcher)? else {
+        return Err(broken(kind, "training stopped although nobody asked"));
+    };
+    check_learned(kind, &spec, interface, &whole)?;
+
+    let mut watcher = Stop { after: Some(1), checkpoint: None };
+    trainer()?.train(&mut watcher)?;
+    let bytes = watcher.checkpoint.ok_or_else(|| broken(kind, "training stopped without a checkpoint"))?;
+    let checkpoint = Checkpoint::from_bytes(&bytes, &Device::Cpu).map_err(|error| broken(kind, error))?;
+    let mut resumed = trainer()?;
+    resumed.resume(&checkpoint)?;
+    match resumed.train(&mut Stop { after: None, checkpoint: None })? {
+        Outcome::Finished(resumed) if values(&resumed.weights)? == values(&whole.weights)? => {}
+        _ => return Err(broken(kind, "training that was stopped and resumed ends with other weights")),
+    }
+    check_reload(kind, &spec, interface, &*few()?, &whole)
+}
+
+/// A small network with a synthesizer, which needs a window's end before the sequence's.
+fn spec(kind: &str, keys: &Value, interface: &Interface, data: &dyn Dataset) -> Result<Spec> {
+    let mut task = keys.clone();
+    task["kind"] = json!(kind);
+    let mut layer = json!({ "cell": "lstm", "hidden": 6 });
+    if interface.steps != Some(1) {
+        layer["dni"] = json!({ "hidden": [7] });
+    }
+    let mut model = json!({ "layers": [layer] });
+    if let Some(embed) = embedding(interface, data)? {
+        model["embed"] = embed;
+    }
+    let window = interface.steps.map_or(2, |steps| (steps / 2).max(1));
+    let train =
+        json!({ "epochs": 2, "batch_size": BATCH_SIZE, "bptt": window, "optimizer": { "kind": "adam", "lr": 0.01 } });
+    serde_json::from_value(json!({ "task": task, "model": model, "train": train }))
+        .map_err(|error| broken(kind, format!("has keys that a spec cannot hold: {error}")))
+}
+
+fn check_learned(kind: &str, spec: &Spec, interface: &Interface, finished: &Finished) -> Result<()> {
+    let fresh = Model::new(&spec.model, interface, SEED, &Device::Cpu)?.params.snapshot()?;
+    for (before, after) in values(&fresh)?.iter().zip(values(&finished.weights)?) {
+        if *before == after {
+            return Err(broken(kind, format!("training on it does not change the parameter `{}`", before.0)));
+        }
+    }
+    let rows = finished.history.iter().flat_map(|row| row.validation.iter().chain([&row.train_loss]));
+    if rows.chain(&finished.test).any(|value| !value.is_finite()) {
+        return Err(broken(kind, "its losses or metrics are not all finite"));
+    }
+    Ok(())
+}
+
+/// Weights that went through a file must measure and draw the same in a network that began with others.
+fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Dataset, finished: &Finished) -> Result<()> {
+    let tensors = finished.weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let bytes = safetensors::serialize(tensors, None).map_err(|error| broken(kind, error))?;
+    let weights: HashMap<String, Tensor> = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+    let mut model = Model::new(&spec.model, interface, SEED + 1, &Device::Cpu)?;
+    model.adopt(&spec.model, interface, &weights.into_iter().collect::<Vec<_>>())?;
+
+    let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: BATCH_SIZE };
+    let metrics: Vec<Metric> = data.metrics();
+    if measure(&model, &Composed, interface, data, &metrics, at)? != finished.test {
+        return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));
+    }
+    let shown = data.showcase()?.map(|showcase| show(&model, &Composed, showcase)).transpose()?;
+    let drawn = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+    let same = match (&shown, &finished.showcase) {
+        (Some(shown), Some(before)) => drawn(&shown.predictions)? == drawn(&before.predictions)?,
+        (None, None) => true,
+        _ => false,
+    };
+    if same { Ok(()) } else { Err(broken(kind, "its showcase is another after the weights were saved and loaded")) }
+}
+
+fn values(tensors: &[(String, Tensor)]) -> Result<Vec<(String, Vec<f32>)>> {
+    let mut all = Vec::new();
+    for (name, tensor) in tensors {
+        all.push((name.clone(), tensor.flatten_all()?.to_vec1()?));
+    }
+    Ok(all)
+}
+
+/// At most two batches of every split: tasks may be large.
+struct Few(Box<dyn Dataset>);
+
+impl Dataset for Few {
+    fn metrics(&self) -> Vec<Metric> {
+        self.0.metrics()
+    }
+
+    fn batches(&self, split: Split, batch_size: usize) -> usize {
+        self.0.batches(split, batch_size).min(2)
+    }
+
+    fn batch(&self, at: At) -> Result<Batch> {
+        self.0.batch(at)
+    }
+
+    fn showcase(&self) -> Result<Option<Showcase>> {
+        self.0.showcase()
+    }
+}
+
+/// Stops after some batches, and keeps the last checkpoint.
+struct Stop {
+    after: Option<usize>,
+    checkpoint: Option<Vec<u8>>,
+}
+
+impl Watcher for Stop {
+    fn batch(&mut self, progress: &Progress) -> Result<Next> {
+        Ok(if self.after == Some(progress.batch) { Next::Stop } else { Next::Continue })
+    }
+
+    fn epoch(&mut self, _row: &EpochRow, _metrics: &[MetricInfo]) -> Result<Next> {
+        Ok(Next::Continue)
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.checkpoint = Some(checkpoint.to_bytes()?);
+        Ok(())
+    }
+
+    fn recording(&mut self, _epoch: usize, _tensors: &[(String, Tensor)]) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! Metrics over a split: whole sequences in one piece, no windows, no synthesizer, no dropout, every step.
+
+use candle_core::Device;
+
+use super::ShowcaseResult;
+use super::backend::{Backend, Outputs};
+use super::engine;
+use super::sequence::Sequence;
+use crate::data::{At, Dataset, Measured, Metric, Showcase, Targets};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::spec::interface::{Interface, When};
+
+/// The metrics of a model on the split that `at` names; empty where there are no batches or no metrics.
+///
+/// # Errors
+/// Fails if the task fails to give a batch.
+pub fn measure(
+    model: &Model,
+    backend: &dyn Backend,
+    interface: &Interface,
+    data: &dyn Dataset,
+    metrics: &[Metric],
+    at: At,
+) -> Result<Vec<f64>> {
+    let batches = data.batches(at.split, at.batch_size);
+    if batches == 0 {
+        return Ok(Vec::new());
+    }
+    let outputs = match interface.target.when {
+        When::EveryStep => Outputs::EveryStep,
+        When::LastStep => Outputs::LastStep,
+    };
+    let mut sums = vec![Measured { sum: 0.0, weight: 0.0 }; metrics.len()];
+    for index in 0..batches {
+        let batch = data.batch(At { index, ..at })?.to_device(model.device())?;
+        let sequence = Sequence::new(model, &batch, None)?;
+        let (predicted, _) = engine::evaluate(model, backend, &sequence, outputs)?;
+        for (sum, metric) in sums.iter_mut().zip(metrics) {
+            let measured = (metric.measure)(&predicted, &batch.targets)?;
+            sum.sum += measured.sum;
+            sum.weight += measured.weight;
+        }
+    }
+    Ok(sums.iter().map(|measured| measured.sum / measured.weight).collect())
+}
+
+/// A model's outputs for a task's showcase.
+///
+/// # Errors
+/// Fails if the showcase has no numbers as targets at every step, or not one label for each of its sequences.
+pub fn show(model: &Model, backend: &dyn Backend, showcase: Showcase) -> Result<ShowcaseResult> {
+    let Targets::Values(targets) = showcase.batch.targets.clone() else {
+        return Err(Error::Training("a showcase needs numbers as targets, at every step".into()));
+    };
+    let sequence = Sequence::new(model, &showcase.batch, None)?;
+    let (predictions, _) = engine::evaluate(model, backend, &sequence, Outputs::EveryStep)?;
+    if predictions.dims() != targets.dims() || showcase.labels.len() != targets.dim(0)? {
+        return Err(Error::Training(format!(
+            "the task shows {} patterns with targets of shape {:?}; the network answers with {:?}",
+            showcase.labels.len(),
+            targets.dims(),
+            predictions.dims()
+        )));
+    }
+    Ok(ShowcaseResult { predictions: predictions.to_device(&Device::Cpu)?, targets, labels: showcase.labels })
+}

@@ -1,0 +1,173 @@
+//! What is recorded during training: states, gradients, activity and weights of every n-th batch
+//! (`golden/README.md` section 7, the clean definitions).
+//!
+//! An epoch's recordings are one file. Tensors are named `batch0001.<what>.layer0`, batches counted from 1, and have the
+//! shape `[windows, batch, width]`; `batch0001.weights.<parameter>` has the parameter's shape.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use super::engine::Trace;
+use super::loss::Feedback;
+use crate::error::Result;
+use crate::model::{Model, Tracking};
+use crate::spec::{RecordSpec, Recorded};
+
+/// Gathers an epoch's recordings.
+pub struct Recorder {
+    spec: RecordSpec,
+    /// Finished batches of the epoch.
+    buffer: Vec<(String, Tensor)>,
+    /// The batch at work: a list over windows for each name.
+    windows: BTreeMap<String, Vec<Tensor>>,
+    truth: Vec<Vec<Tensor>>,
+    cosine: Cosine,
+}
+
+/// Sum and number of cosines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Cosine {
+    /// Their sum.
+    pub sum: f64,
+    /// Their number.
+    pub count: f64,
+}
+
+impl Recorder {
+    /// A recorder with nothing recorded yet.
+    pub fn new(spec: RecordSpec) -> Self {
+        Recorder { spec, buffer: Vec::new(), windows: BTreeMap::new(), truth: Vec::new(), cosine: Cosine::default() }
+    }
+
+    /// Whether the batch of this index (from 0) is recorded.
+    pub fn wants(&self, batch: usize) -> bool {
+        batch.is_multiple_of(self.spec.every) && (self.spec.cosine || !self.spec.what.is_empty())
+    }
+
+    fn has(&self, what: Recorded) -> bool {
+        self.spec.what.contains(&what)
+    }
+
+    /// Whether true gradients are needed.
+    pub fn wants_truth(&self) -> bool {
+        self.spec.cosine || self.has(Recorded::True)
+    }
+
+    /// Begins a batch, before its first update: `truth[window][layer]` as [`super::engine::true_gradients`] gives it.
+    pub fn begin(&mut self, batch: usize, model: &Model, truth: Vec<Vec<Tensor>>) -> Result<()> {
+        self.windows.clear();
+        if self.has(Recorded::Weights) {
+            for (name, value) in model.params.snapshot()? {
+                self.buffer.push((format!("batch{:04}.weights.{name}", batch + 1), value));
+            }
+        }
+        self.truth = truth;
+        Ok(())
+    }
+
+    /// Takes the windows of a group, the first of which is number `first`, with the parameters as they were used.
+    pub fn windows(
+        &mut self,
+        model: &Model,
+        feedback: &Feedback,
+        windows: &[Range<usize>],
+        first: usize,
+        traces: &[Trace],
+    ) -> Result<()> {
+        for (offset, trace) in traces.iter().enumerate() {
+            let window = first + offset;
+            for layer in 0..model.layers.len() {
+                let mut keep = |what: &str, value: &Tensor| {
+                    self.windows.entry(format!("{what}.layer{layer}")).or_default().push(value.detach());
+                };
+                let wanted = |what| self.spec.what.contains(&what);
+                if wanted(Recorded::Hidden) {
+                    keep("hidden", &trace.start[layer]);
+                }
+                if wanted(Recorded::Target) {
+                    keep("target", &trace.target[layer]);
+                }
+                if wanted(Recorded::True) {
+                    keep("true", &self.truth[window][layer]);
+                }
+                let Some(synthetic) = &trace.synthetic_start[layer] else { continue };
+                if wanted(Recorded::Synthetic) {
+                    keep("synthetic", synthetic);
+                }
+                if wanted(Recorded::Synthesizer) {
+                    for (i, activity) in
+                        activity(model, feedback, layer, windows[window].start, trace)?.iter().enumerate()
+                    {
+                        keep(&format!("synthesizer{i}"), activity);
+                    }
+                }
+                if self.spec.cosine {
+                    for cosine in cosines(synthetic, &self.truth[window][layer])? {
+                        self.cosine.sum += cosine;
+                        self.cosine.count += 1.0;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a batch.
+    pub fn end(&mut self, batch: usize) -> Result<()> {
+        for (name, windows) in std::mem::take(&mut self.windows) {
+            self.buffer.push((format!("batch{:04}.{name}", batch + 1), Tensor::stack(&windows, 0)?));
+        }
+        self.truth.clear();
+        Ok(())
+    }
+
+    /// What has been recorded in this epoch so far, for a checkpoint.
+    pub fn pending(&self) -> (&[(String, Tensor)], Cosine) {
+        (&self.buffer, self.cosine)
+    }
+
+    /// Takes [`Recorder::pending`] back.
+    pub fn restore(&mut self, buffer: Vec<(String, Tensor)>, cosine: Cosine) {
+        self.buffer = buffer;
+        self.cosine = cosine;
+    }
+
+    /// Ends an epoch: its recordings, and the mean cosine (NaN if there is none), if asked for.
+    pub fn end_epoch(&mut self) -> (Vec<(String, Tensor)>, Option<f64>) {
+        let cosine = std::mem::take(&mut self.cosine);
+        (std::mem::take(&mut self.buffer), self.spec.cosine.then_some(cosine.sum / cosine.count))
+    }
+}
+
+/// Activity of each hidden layer of a layer's synthesizer at a window's start, `[batch, units]`.
+fn activity(model: &Model, feedback: &Feedback, layer: usize, step: usize, trace: &Trace) -> Result<Vec<Tensor>> {
+    let Some(index) = model.layers[layer].synthesizer else { return Ok(Vec::new()) };
+    let context = model.synthesizers[index].shape.context.map(|_| feedback.context(step)).transpose()?;
+    let interface = model.backward_interface(index, Tracking::Constant)?;
+    Ok(interface.synthesizer().trace(&trace.start[layer], context.as_ref())?.1)
+}
+
+/// Cosine similarity of the rows of two `[rows, width]` tensors; a row of zeros gives 0.
+fn cosines(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
+    let (a, b) = (a.to_vec2::<f32>()?, b.to_vec2::<f32>()?);
+    let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum() };
+    let norm = |a: &[f32]| dot(a, a).sqrt().max(1e-8);
+    Ok(a.iter().zip(&b).map(|(a, b)| dot(a, b) / (norm(a) * norm(b))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn cosine_of_a_zero_row_is_zero() -> Result<()> {
+        let a = Tensor::new(&[[1f32, 0.], [0., 0.], [3., 4.]], &Device::Cpu)?;
+        let b = Tensor::new(&[[2f32, 0.], [1., 1.], [-3., -4.]], &Device::Cpu)?;
+        let expected = [1.0, 0.0, -1.0];
+        assert!(cosines(&a, &b)?.iter().zip(expected).all(|(c, e)| (c - e).abs() < 1e-12));
+        Ok(())
+    }
+}

@@ -1,0 +1,400 @@
+//! Trains one unit: one spec, one seed.
+
+mod resume;
+
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::backend::{Backend, Composed};
+use super::engine::{self, Order, Role};
+use super::loss::Feedback;
+use super::measure::{measure, show};
+use super::record::Recorder;
+use super::sequence::{Dropout, Sequence};
+use super::unit::Extra;
+use super::update::{Norm, Updater, role};
+use super::{EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, ReduceOnPlateau, Watcher};
+use crate::data::{At, Dataset, Metric, Split};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::nn::{Gradients, Part};
+use crate::spec::interface::Interface;
+use crate::spec::{Keep, ModelSpec, Spec, StepEvery};
+
+/// Trains one unit: one spec, one seed.
+pub struct Trainer {
+    spec: Spec,
+    interface: Interface,
+    data: Box<dyn Dataset>,
+    metrics: Vec<Metric>,
+    seed: u64,
+    model: Model,
+    backend: Box<dyn Backend>,
+    order: Order,
+    updater: Updater,
+    plateau: Option<ReduceOnPlateau>,
+    stopping: Option<EarlyStopping>,
+    recorder: Option<Recorder>,
+    /// The final states of the last batch, where they start the next.
+    carried: Option<Vec<Tensor>>,
+    best: Option<Best>,
+    history: Vec<EpochRow>,
+    cursor: Cursor,
+}
+
+/// Where training stands, and the sums of the epoch so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Cursor {
+    epoch: usize,
+    batch: usize,
+    over: bool,
+    rows: f64,
+    loss: f64,
+    original: f64,
+    norm: f64,
+    steps: f64,
+    seconds: f64,
+}
+
+impl Cursor {
+    fn at(epoch: usize) -> Self {
+        let zero = 0.0;
+        Cursor {
+            epoch,
+            batch: 0,
+            over: false,
+            rows: zero,
+            loss: zero,
+            original: zero,
+            norm: zero,
+            steps: zero,
+            seconds: zero,
+        }
+    }
+}
+
+/// The best epoch so far, by the first validation metric.
+#[derive(Debug, Clone)]
+struct Best {
+    epoch: usize,
+    value: f64,
+    /// Its weights, where they are wanted.
+    weights: Vec<(String, Tensor)>,
+}
+
+/// Whether there is something to validate on; an error if the data do not suffice for what the spec asks.
+///
+/// # Errors
+/// [`Error::Usage`] if the task has no training data, or no validation data where the spec needs them.
+pub fn check_data(spec: &Spec, data: &dyn Dataset) -> Result<bool> {
+    let batch_size = spec.train.batch_size;
+    if data.batches(Split::Train, batch_size) == 0 {
+        return Err(Error::Usage("the task, as it is set, has no training data".into()));
+    }
+    let validated = data.batches(Split::Validation, batch_size) > 0 && !data.metrics().is_empty();
+    let needs = [
+        ("train.schedule", spec.train.schedule.is_some()),
+        ("train.early_stopping", spec.train.early_stopping.is_some()),
+        ("train.keep: best", spec.train.keep == Keep::Best),
+    ];
+    match needs.iter().find(|(_, needed)| *needed && !validated) {
+        Some((key, _)) => {
+            Err(Error::Usage(format!("`{key}` needs validation data, and the task, as it is set, has none")))
+        }
+        None => Ok(validated),
+    }
+}
+
+impl Trainer {
+    /// A trainer at its start: fresh weights, epoch 1, batch 0.
+    ///
+    /// # Errors
+    /// Fails if the task has no training data, or no validation data where the spec needs them.
+    pub fn new(spec: &Spec, interface: &Interface, data: Box<dyn Dataset>, seed: u64, device: Device) -> Result<Self> {
+        let mut metrics = data.metrics();
+        let wants_certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
+        if wants_certainty && !metrics.iter().any(|metric| metric.name == "certainty") {
+            metrics.push(Metric::certainty());
+        }
+        if !check_data(spec, data.as_ref())? {
+            metrics.clear();
+        }
+        let model = Model::new(&spec.model, interface, seed, &device)?;
+        let direction = metrics.first().map(|metric| metric.direction);
+        Ok(Trainer {
+            order: match spec.train.step_every {
+                StepEvery::Batch => Order::SideBySide,
+                StepEvery::Window => Order::Sequential,
+            },
+            updater: Updater::new(&spec.train, model.params.len()),
+            plateau: direction.zip(spec.train.schedule.as_ref()).map(|(d, schedule)| ReduceOnPlateau::new(schedule, d)),
+            stopping: direction
+                .zip(spec.train.early_stopping.as_ref())
+                .map(|(d, stopping)| EarlyStopping::new(stopping.patience, d)),
+            recorder: spec.record.clone().map(Recorder::new),
+            backend: Box::new(Composed),
+            carried: None,
+            best: None,
+            history: Vec::new(),
+            cursor: Cursor::at(1),
+            spec: spec.clone(),
+            interface: interface.clone(),
+            data,
+            metrics,
+            seed,
+            model,
+        })
+    }
+
+    /// Starts from the weights of another run (`train.init_from`): `model` is that run's, `weights` by its names.
+    ///
+    /// # Errors
+    /// Names the first parameter that does not fit.
+    pub fn start_from(&mut self, model: &ModelSpec, weights: &[(String, Tensor)]) -> Result<()> {
+        self.model.adopt(model, &self.interface, weights)
+    }
+
+    /// Trains until the end, or until the watcher says stop.
+    ///
+    /// # Errors
+    /// Fails where a loss, gradient or parameter is not finite, where a parameter that may learn receives no gradient,
+    /// and where the watcher fails.
+    pub fn train(&mut self, watcher: &mut dyn Watcher) -> Result<Outcome> {
+        let epochs = self.spec.train.epochs;
+        let batches = self.data.batches(Split::Train, self.spec.train.batch_size);
+        let metrics: Vec<MetricInfo> = self.metrics.iter().map(MetricInfo::of).collect();
+        while !self.cursor.over {
+            while self.cursor.batch < batches {
+                let began = Instant::now();
+                let loss = self.train_batch()?;
+                self.cursor.batch += 1;
+                self.cursor.seconds += began.elapsed().as_secs_f64();
+                let (epoch, batch) = (self.cursor.epoch, self.cursor.batch);
+                if self.heed(watcher.batch(&Progress { epoch, epochs, batch, batches, loss })?, watcher)? {
+                    return Ok(Outcome::Stopped);
+                }
+            }
+            let (row, recordings) = self.end_epoch()?;
+            if !recordings.is_empty() {
+                watcher.recording(row.epoch, &recordings)?;
+            }
+            let next = watcher.epoch(&row, &metrics)?;
+            if self.heed(next, watcher)? {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        watcher.checkpoint(&self.checkpoint()?)?;
+        Ok(Outcome::Finished(Box::new(self.finish(metrics)?)))
+    }
+
+    /// Does what the watcher wants; true is stop.
+    fn heed(&self, next: Next, watcher: &mut dyn Watcher) -> Result<bool> {
+        if next != Next::Continue {
+            watcher.checkpoint(&self.checkpoint()?)?;
+        }
+        Ok(next == Next::Stop)
+    }
+
+    /// Trains the batch at the cursor, and gives its loss in the unit of the validation metric.
+    fn train_batch(&mut self) -> Result<f64> {
+        let Cursor { epoch, batch: index, .. } = self.cursor;
+        let train = &self.spec.train;
+        let batch = self.data.batch(At { split: Split::Train, epoch, index, batch_size: train.batch_size })?;
+        let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
+        let sequence = Sequence::new(&self.model, &batch, Some(dropout))?;
+        let steps = sequence.steps();
+        let every = train.feedback_every.unwrap_or(1);
+        let feedback = Feedback::new(&batch.targets, &self.interface, steps, every, self.model.device())?;
+        let roles: Vec<Role> = self.model.synthesizers.iter().map(|slot| role(&slot.spec, epoch)).collect();
+        let mut recorder = self.recorder.take_if(|recorder| recorder.wants(index));
+        let window = train.window(steps);
+        let asked = engine::Batch {
+            sequence: &sequence,
+            feedback: &feedback,
+            window,
+            roles: &roles,
+            activity: train.activity_l2,
+            trace: recorder.is_some(),
+        };
+        let start = match self.carried.take() {
+            Some(state) if state.iter().all(|layer| layer.dim(0).is_ok_and(|rows| rows == sequence.rows())) => state,
+            _ => self.model.zero_state(sequence.rows())?,
+        };
+        if let Some(recorder) = &mut recorder {
+            let truth = match recorder.wants_truth() {
+                true => engine::true_gradients(&self.model, self.backend.as_ref(), &asked, &start)?,
+                false => Vec::new(),
+            };
+            recorder.begin(index, &self.model, truth)?;
+        }
+
+        let windows = engine::windows(steps, window);
+        let mut losses = Vec::with_capacity(windows.len());
+        let mut norms = Vec::new();
+        let mut reached = vec![false; self.model.params.len()];
+        let mut sum = Gradients::none(self.model.params.len());
+        let (model, updater) = (&self.model, &mut self.updater);
+        let step_every_window = train.step_every == StepEvery::Window;
+        let end = engine::run(model, self.backend.as_ref(), self.order, &asked, &start, &mut |group| {
+            if let Some(recorder) = &mut recorder {
+                recorder.windows(model, &feedback, &windows, losses.len(), &group.traces)?;
+            }
+            losses.extend(group.losses);
+            for (reached, gradient) in reached.iter_mut().zip(&group.gradients.0) {
+                *reached |= gradient.is_some();
+            }
+            if step_every_window {
+                norms.extend(updater.apply(model, &roles, group.gradients)?);
+            } else {
+                sum.add_all(&group.gradients)?;
+            }
+            Ok(())
+        })?;
+        if !step_every_window {
+            norms.extend(updater.apply(model, &roles, sum)?);
+        }
+        if let Some(mut recorder) = recorder {
+            recorder.end(index)?;
+            self.recorder = Some(recorder);
+        }
+        self.check_reached(&reached, &roles)?;
+        let weighted: f64 = losses.iter().map(|window| window.loss * window.targets as f64).sum();
+        let targets: usize = losses.iter().map(|window| window.targets).sum();
+        let loss = feedback.metric_scale() * weighted / targets.max(1) as f64;
+        if !loss.is_finite() {
+            return Err(self.diverged((epoch, Some(index + 1)), &format!("the loss is {loss}")));
+        }
+        if let Some(Norm { culprit: Some(name), .. }) = norms.iter().find(|norm| norm.culprit.is_some()) {
+            return Err(self.diverged((epoch, Some(index + 1)), &format!("the gradient of {name} is not finite")));
+        }
+        if train.keep_hidden {
+            self.carried = Some(end);
+        }
+        let rows = sequence.rows() as f64;
+        self.cursor.rows += rows;
+        self.cursor.loss += rows * loss;
+        self.cursor.original += rows * feedback.original_scale() * weighted;
+        self.cursor.norm += norms.iter().map(|norm| norm.value).sum::<f64>();
+        self.cursor.steps += norms.len() as f64;
+        Ok(loss)
+    }
+
+    /// Guards against parts of the graph through which no gradient flows: in the first batch of an epoch, every
+    /// parameter that may learn in it must have received one in some window (zeros are fine).
+    fn check_reached(&self, reached: &[bool], roles: &[Role]) -> Result<()> {
+        if self.cursor.batch > 0 {
+            return Ok(());
+        }
+        let may_learn = |part| match part {
+            Part::Network => true,
+            Part::Synthesizer(index) => roles[index] == Role::Learning,
+        };
+        let missed: Vec<&str> = (self.model.params.iter().zip(reached))
+            .filter(|(parameter, reached)| may_learn(parameter.part) && !**reached)
+            .map(|(parameter, _)| parameter.name.as_str())
+            .collect();
+        if missed.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Training(format!(
+            "seed {}: no gradient reaches {} in epoch {}: nothing that it computes has to do with a target",
+            self.seed,
+            missed.join(", "),
+            self.cursor.epoch
+        )))
+    }
+
+    /// Validates, adjusts rate and best weights, and moves the cursor to the next epoch.
+    fn end_epoch(&mut self) -> Result<(EpochRow, Vec<(String, Tensor)>)> {
+        let began = Instant::now();
+        let epoch = self.cursor.epoch;
+        let validation = self.measure(Split::Validation, epoch)?;
+        if let Some((metric, value)) = self.metrics.iter().zip(&validation).find(|(_, value)| !value.is_finite()) {
+            return Err(self.diverged((epoch, None), &format!("the validation metric {} is {value}", metric.name)));
+        }
+        let lr = self.updater.lr();
+        let mut stop = epoch >= self.spec.train.epochs;
+        if let (Some(metric), Some(&value)) = (self.metrics.first(), validation.first()) {
+            if self.best.as_ref().is_none_or(|best| metric.direction.better(value, best.value)) {
+                let weights = match self.spec.train.keep {
+                    Keep::Best => self.model.params.snapshot()?,
+                    Keep::Last => Vec::new(),
+                };
+                self.best = Some(Best { epoch, value, weights });
+            }
+            if let Some(plateau) = &mut self.plateau {
+                self.updater.set_lr(plateau.observe(value, lr));
+            }
+            if let Some(stopping) = &mut self.stopping {
+                stop |= stopping.observe(value);
+            }
+        }
+        let extra = |name: &str, value| Extra { name: name.into(), value };
+        let sums = self.cursor;
+        let mut extras = vec![extra("learning_rate", lr), extra("grad_norm", sums.norm / sums.steps)];
+        let (recordings, cosine) = self.recorder.as_mut().map_or_else(Default::default, Recorder::end_epoch);
+        extras.extend(cosine.map(|cosine| extra("cosine", cosine)));
+        let seconds = sums.seconds + began.elapsed().as_secs_f64();
+        let row = EpochRow {
+            epoch,
+            train_loss: sums.loss / sums.rows,
+            train_loss_original: sums.original / sums.rows,
+            validation,
+            seconds: (seconds * 1e6).round() / 1e6,
+            extra: extras,
+        };
+        self.history.push(row.clone());
+        self.carried = None;
+        self.cursor = Cursor { over: stop, ..Cursor::at(epoch + 1) };
+        Ok((row, recordings))
+    }
+
+    /// Chooses the kept weights and measures them on the test data.
+    fn finish(&mut self, metrics: Vec<MetricInfo>) -> Result<Finished> {
+        let last = self.history.last().map_or(0, |row| row.epoch);
+        let best_epoch = self.best.as_ref().map_or(last, |best| best.epoch);
+        let kept_epoch = match (self.spec.train.keep, &self.best) {
+            (Keep::Best, Some(best)) => {
+                for (index, (_, value)) in best.weights.iter().enumerate() {
+                    self.model.params.set(index, value)?;
+                }
+                best.epoch
+            }
+            _ => last,
+        };
+        let showcase = self.data.showcase()?.map(|showcase| show(&self.model, self.backend.as_ref(), showcase));
+        Ok(Finished {
+            history: self.history.clone(),
+            metrics,
+            best_epoch,
+            kept_epoch,
+            weights: self.model.params.snapshot()?,
+            test: self.measure(Split::Test, 0)?,
+            showcase: showcase.transpose()?,
+        })
+    }
+
+    /// The metrics on a split; empty where it has no batches.
+    fn measure(&self, split: Split, epoch: usize) -> Result<Vec<f64>> {
+        let at = At { split, epoch, index: 0, batch_size: self.spec.train.batch_size };
+        measure(&self.model, self.backend.as_ref(), &self.interface, self.data.as_ref(), &self.metrics, at)
+    }
+
+    /// What was trained last: epoch, and batch counted from 1.
+    fn trained(&self) -> (usize, Option<usize>) {
+        match self.cursor {
+            Cursor { epoch, batch: 0, .. } => (epoch.saturating_sub(1), None),
+            Cursor { epoch, batch, .. } => (epoch, Some(batch)),
+        }
+    }
+
+    fn diverged(&self, (epoch, batch): (usize, Option<usize>), what: &str) -> Error {
+        let batch = batch.map_or("its end".into(), |batch| format!("batch {batch}"));
+        Error::Training(format!(
+            "seed {}, epoch {epoch}, {batch}: {what}; a smaller learning rate or `train.clip` may help",
+            self.seed
+        ))
+    }
+}

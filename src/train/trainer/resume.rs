@@ -1,0 +1,117 @@
+//! What a trainer puts into a checkpoint, and how it goes on from one.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Best, Cursor, Trainer};
+use crate::error::{Error, Result};
+use crate::train::record::Cosine;
+use crate::train::schedule::Stagnation;
+use crate::train::{Checkpoint, CheckpointState};
+
+/// All that a checkpoint holds besides tensors and history.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    cursor: Cursor,
+    best: Option<(usize, f64)>,
+    plateau: Option<Stagnation>,
+    stopping: Option<Stagnation>,
+    optimizer: serde_json::Value,
+    cosine: Cosine,
+}
+
+impl Trainer {
+    /// Goes on where a checkpoint left off.
+    ///
+    /// # Errors
+    /// Fails if the checkpoint is of another model.
+    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let tensors: HashMap<String, Tensor> = checkpoint.tensors.iter().cloned().collect();
+        let broken = |what: String| Error::Training(format!("the checkpoint does not fit this spec: {what}"));
+        let saved: Saved =
+            serde_json::from_value(checkpoint.state.trainer.clone()).map_err(|e| broken(e.to_string()))?;
+        let names = self.model.params.names();
+        for (index, name) in names.iter().enumerate() {
+            let value = tensors.get(&format!("parameter.{name}")).ok_or_else(|| broken(format!("no `{name}`")))?;
+            self.model.params.set(index, value)?;
+        }
+        for index in 0..self.model.synthesizers.len() {
+            if let Some(kept) = tensors.get(&format!("fibres.synthesizer{index}")) {
+                self.model.keep_fibres(index, kept.clone())?;
+            }
+        }
+        self.updater.restore(&names, &tensors, &saved.optimizer)?;
+        self.best = saved.best.map(|(epoch, value)| Best {
+            epoch,
+            value,
+            weights: names
+                .iter()
+                .filter_map(|name| Some((name.clone(), tensors.get(&format!("best.{name}"))?.clone())))
+                .collect(),
+        });
+        let carried = |layer| tensors.get(&format!("carried.layer{layer}")).cloned();
+        self.carried = (0..self.model.layers.len()).map(carried).collect();
+        if let Some(recorder) = &mut self.recorder {
+            let mut buffer = Vec::new();
+            for (name, tensor) in &checkpoint.tensors {
+                if let Some(name) = name.strip_prefix("recording.") {
+                    buffer.push((name.to_string(), tensor.clone()));
+                }
+            }
+            recorder.restore(buffer, saved.cosine);
+        }
+        if let (Some(plateau), Some(state)) = (&mut self.plateau, saved.plateau) {
+            plateau.state = state;
+        }
+        if let (Some(stopping), Some(state)) = (&mut self.stopping, saved.stopping) {
+            stopping.state = state;
+        }
+        self.cursor = saved.cursor;
+        self.history = checkpoint.state.history.clone();
+        Ok(())
+    }
+
+    /// Everything needed to go on from here.
+    ///
+    /// # Errors
+    /// Fails, so that the last good checkpoint is kept, if a parameter is no longer a finite number.
+    pub(super) fn checkpoint(&self) -> Result<Checkpoint> {
+        let names = self.model.params.names();
+        let mut tensors = Vec::new();
+        for (name, value) in self.model.params.snapshot()? {
+            if !value.sqr()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                return Err(self.diverged(self.trained(), &format!("the parameter {name} is not finite")));
+            }
+            tensors.push((format!("parameter.{name}"), value));
+        }
+        let (more, optimizer) = self.updater.state(&names)?;
+        tensors.extend(more);
+        if let Some(best) = &self.best {
+            tensors.extend(best.weights.iter().map(|(name, value)| (format!("best.{name}"), value.clone())));
+        }
+        for (index, slot) in self.model.synthesizers.iter().enumerate() {
+            tensors.extend(slot.kept.iter().map(|kept| (format!("fibres.synthesizer{index}"), kept.clone())));
+        }
+        for (layer, state) in self.carried.iter().flatten().enumerate() {
+            tensors.push((format!("carried.layer{layer}"), state.clone()));
+        }
+        let mut cosine = Cosine::default();
+        if let Some(recorder) = &self.recorder {
+            let (buffer, so_far) = recorder.pending();
+            cosine = so_far;
+            tensors.extend(buffer.iter().map(|(name, value)| (format!("recording.{name}"), value.clone())));
+        }
+        let saved = Saved {
+            cursor: self.cursor,
+            best: self.best.as_ref().map(|best| (best.epoch, best.value)),
+            plateau: self.plateau.as_ref().map(|plateau| plateau.state),
+            stopping: self.stopping.as_ref().map(|stopping| stopping.state),
+            optimizer,
+            cosine,
+        };
+        let trainer = serde_json::to_value(saved).map_err(|error| Error::Training(error.to_string()))?;
+        Ok(Checkpoint { state: CheckpointState { history: self.history.clone(), trainer }, tensors })
+    }
+}

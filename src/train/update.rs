@@ -1,0 +1,232 @@
+//! From gradients to new parameters: frozen synthesizers, clipping, optimizer.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
+use super::engine::Role;
+use super::optimizer::Optimizer;
+use crate::error::Result;
+use crate::model::Model;
+use crate::nn::{Gradients, Part};
+use crate::spec::{ClipScope, ClipSpec, DniSpec, FrozenInNorm, TrainSpec};
+
+/// What a synthesizer does in an epoch.
+pub fn role(dni: &DniSpec, epoch: usize) -> Role {
+    if dni.lesion_at.is_some_and(|lesion| epoch >= lesion) {
+        return Role::Lesioned;
+    }
+    if dni.learn && dni.freeze_at.is_none_or(|freeze| epoch < freeze) {
+        return Role::Learning;
+    }
+    match dni.frozen_in_norm {
+        FrozenInNorm::Exclude => Role::Fixed,
+        FrozenInNorm::Accumulate => Role::Accumulating,
+    }
+}
+
+/// Applies gradients to a model's parameters.
+pub struct Updater {
+    optimizer: Optimizer,
+    clip: Option<ClipSpec>,
+    /// Gradients of synthesizers that do not learn, piled up as in the original: clipped with the rest, never cleared.
+    held: Gradients,
+}
+
+impl Updater {
+    /// An updater at its start.
+    pub fn new(spec: &TrainSpec, parameters: usize) -> Self {
+        Updater {
+            optimizer: Optimizer::new(&spec.optimizer, parameters),
+            clip: spec.clip.clone(),
+            held: Gradients::none(parameters),
+        }
+    }
+
+    /// The learning rate.
+    pub fn lr(&self) -> f64 {
+        self.optimizer.lr()
+    }
+
+    /// Changes the learning rate.
+    pub fn set_lr(&mut self, lr: f64) {
+        self.optimizer.set_lr(lr);
+    }
+
+    /// Makes one step, and gives the global norm of the gradients before clipping; `None` where there is no gradient at
+    /// all, and so no step.
+    ///
+    /// Parameters without a gradient are skipped: neither their moments nor their step count move. Gradients that are not
+    /// finite change nothing; the caller decides what it means.
+    pub fn apply(&mut self, model: &Model, roles: &[Role], mut gradients: Gradients) -> Result<Option<Norm>> {
+        let role = |part| match part {
+            Part::Network => Role::Learning,
+            Part::Synthesizer(index) => roles[index],
+        };
+        for (index, parameter) in model.params.iter().enumerate() {
+            match role(parameter.part) {
+                Role::Accumulating => {
+                    if let Some(held) = self.held.0[index].take() {
+                        gradients.add(index, &held)?;
+                    }
+                }
+                _ => self.held.0[index] = None,
+            }
+        }
+        if gradients.0.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let norms = Norms::of(model, &gradients)?;
+        let norm = Norm { value: norms.all(), culprit: norms.culprit.clone() };
+        if norm.culprit.is_some() {
+            return Ok(Some(norm));
+        }
+        for (index, gradient) in gradients.0.into_iter().enumerate() {
+            let Some(gradient) = gradient else { continue };
+            let parameter = model.params.get(index);
+            let clipped = match self.coefficient(&norms, parameter.part) {
+                1.0 => gradient,
+                coefficient => (gradient * coefficient)?,
+            };
+            match role(parameter.part) {
+                Role::Learning => {
+                    let value = self.optimizer.step(index, &parameter.constant(), &clipped)?;
+                    model.params.set(index, &value)?;
+                }
+                Role::Accumulating => self.held.0[index] = Some(clipped),
+                Role::Fixed | Role::Lesioned => {}
+            }
+        }
+        Ok(Some(norm))
+    }
+
+    /// `min(1, clip / (norm + 1e-6))`, as PyTorch clips.
+    fn coefficient(&self, norms: &Norms, part: Part) -> f64 {
+        let Some(clip) = &self.clip else { return 1.0 };
+        let norm = match (clip.scope, part) {
+            (ClipScope::All, _) => norms.all(),
+            (ClipScope::Separate, Part::Network) => norms.network.sqrt(),
+            (ClipScope::Separate, Part::Synthesizer(_)) => norms.synthesizers.sqrt(),
+        };
+        (clip.norm / (norm + 1e-6)).min(1.0)
+    }
+
+    /// Everything that a checkpoint needs: tensors by name, and the rest as JSON.
+    pub fn state(&self, names: &[String]) -> Result<(Vec<(String, Tensor)>, serde_json::Value)> {
+        let (mut tensors, value) = self.optimizer.state(names)?;
+        for (name, held) in names.iter().zip(&self.held.0) {
+            if let Some(held) = held {
+                tensors.push((format!("held.{name}"), held.clone()));
+            }
+        }
+        Ok((tensors, value))
+    }
+
+    /// Takes back what [`Updater::state`] gave.
+    pub fn restore(
+        &mut self,
+        names: &[String],
+        tensors: &HashMap<String, Tensor>,
+        value: &serde_json::Value,
+    ) -> Result<()> {
+        self.optimizer.restore(names, tensors, value)?;
+        for (name, held) in names.iter().zip(&mut self.held.0) {
+            *held = tensors.get(&format!("held.{name}")).cloned();
+        }
+        Ok(())
+    }
+}
+
+/// The global 2-norm of gradients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Norm {
+    /// Before clipping.
+    pub value: f64,
+    /// The first parameter whose gradient is not finite.
+    pub culprit: Option<String>,
+}
+
+/// Sums of squares.
+struct Norms {
+    network: f64,
+    synthesizers: f64,
+    culprit: Option<String>,
+}
+
+impl Norms {
+    fn of(model: &Model, gradients: &Gradients) -> Result<Norms> {
+        let mut norms = Norms { network: 0.0, synthesizers: 0.0, culprit: None };
+        for (parameter, gradient) in model.params.iter().zip(&gradients.0) {
+            let Some(gradient) = gradient else { continue };
+            let squares = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+            if !squares.is_finite() && norms.culprit.is_none() {
+                norms.culprit = Some(parameter.name.clone());
+            }
+            match parameter.part {
+                Part::Network => norms.network += squares,
+                Part::Synthesizer(_) => norms.synthesizers += squares,
+            }
+        }
+        Ok(norms)
+    }
+
+    fn all(&self) -> f64 {
+        (self.network + self.synthesizers).sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dni(text: &str) -> DniSpec {
+        serde_json::from_str(text).expect("a valid dni table")
+    }
+
+    #[test]
+    fn lesions_and_freezing_begin_with_their_epoch() {
+        let lesion = dni(r#"{"lesion_at": 3}"#);
+        assert_eq!([2, 3, 4].map(|epoch| role(&lesion, epoch)), [Role::Learning, Role::Lesioned, Role::Lesioned]);
+        let freeze = dni(r#"{"freeze_at": 2, "lesion_at": 3}"#);
+        assert_eq!([1, 2, 3].map(|epoch| role(&freeze, epoch)), [Role::Learning, Role::Fixed, Role::Lesioned]);
+        let fixed = dni(r#"{"learn": false, "frozen_in_norm": "accumulate"}"#);
+        assert_eq!(role(&fixed, 1), Role::Accumulating);
+    }
+
+    #[test]
+    fn one_norm_over_all_or_one_for_each_part() -> Result<()> {
+        use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
+        let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 3, "dni": {"hidden": [4]}}]}"#);
+        let interface = Interface {
+            input: Input::Dense { features: 2 },
+            target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
+            steps: None,
+        };
+        let moved = |scope: &str| -> Result<[f64; 2]> {
+            let model = Model::new(spec.as_ref().expect("a model"), &interface, 1, &candle_core::Device::Cpu)?;
+            let train = format!(
+                r#"{{"epochs": 1, "batch_size": 1, "clip": {{"norm": 0.5, "scope": "{scope}"}},
+                     "optimizer": {{"kind": "sgd", "lr": 1, "momentum": 0}}}}"#
+            );
+            let mut updater = Updater::new(&serde_json::from_str(&train).expect("a spec"), model.params.len());
+            let mut gradients = Gradients::none(model.params.len());
+            for (index, parameter) in model.params.iter().enumerate() {
+                let size = if parameter.part == Part::Network { 1.0 } else { 10.0 };
+                gradients.add(index, &(parameter.tracked().ones_like()?.detach() * size)?)?;
+            }
+            let before = model.params.snapshot()?;
+            updater.apply(&model, &[Role::Learning], gradients)?;
+            let mut squares = [0.0; 2];
+            for (parameter, (_, before)) in model.params.iter().zip(&before) {
+                let step = (parameter.constant() - before)?.sqr()?.sum_all()?.to_scalar::<f32>()?;
+                squares[usize::from(parameter.part != Part::Network)] += f64::from(step);
+            }
+            Ok(squares.map(f64::sqrt))
+        };
+        let [network, synthesizer] = moved("separate")?;
+        assert!((network - 0.5).abs() < 1e-5 && (synthesizer - 0.5).abs() < 1e-5, "{network} {synthesizer}");
+        let [network, synthesizer] = moved("all")?;
+        assert!((network.hypot(synthesizer) - 0.5).abs() < 1e-5 && network < 0.1, "{network} {synthesizer}");
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! Numbers of the original PyTorch code, one test a case, named after its file or folder: `rnn/gru_T3`, `optim/adam`.
+//!
+//! Walks `tests/golden/`, or the directory that the environment variable `CCDNI_GOLDEN` names. The cases and their
+//! tolerances are described in `tests/golden/README.md`.
+
+mod golden_cases;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let root = std::env::var_os("CCDNI_GOLDEN")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")), PathBuf::from);
+    let arguments = libtest_mimic::Arguments::from_args();
+    libtest_mimic::run(&arguments, golden_cases::trials(&root)).exit_code()
+}

@@ -1,0 +1,90 @@
+//! `optim/`: the parameter after each step of each optimizer, and the learning rate on a plateau.
+
+use std::path::Path;
+
+use ccdni::data::Direction;
+use ccdni::spec::{OptimizerSpec, ScheduleSpec};
+use ccdni::train::{Optimizer, ReduceOnPlateau};
+use libtest_mimic::{Failed, Trial};
+use serde_json::{Map, Value, json};
+
+use super::{Outcome, assert_close, json_files, not_covered, number, read_json, read_tensors, stem, tensor};
+
+/// One test a JSON file.
+pub fn trials(dir: &Path) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for file in json_files(dir) {
+        let name = format!("optim/{}", stem(&file));
+        if name == "optim/sparseadam" {
+            not_covered(&name, "left out: it does not run in the original either");
+            continue;
+        }
+        trials.push(Trial::test(name, move || {
+            let case = read_json(&file)?;
+            if case["kind"] == "reduce_lr_on_plateau" { check_plateau(&case) } else { check_optimizer(&file, &case) }
+        }));
+    }
+    trials
+}
+
+fn check_optimizer(file: &Path, case: &Value) -> Outcome {
+    let tensors = read_tensors(&file.with_extension("safetensors"))?;
+    let tolerance = number(case, "/tolerance/param_abs")?;
+    let gradients = tensor(&tensors, "grads")?;
+    for (weight_decay, name) in [(0.0, "l2_0.after"), (0.01, "l2_0.01.after")] {
+        let expected = tensor(&tensors, name)?;
+        let mut optimizer = Optimizer::new(&optimizer_spec(case, weight_decay)?, 1);
+        let mut parameter = tensor(&tensors, "param_init")?.clone();
+        for step in 0..gradients.dim(0)? {
+            parameter = optimizer.step(0, &parameter, &gradients.get(step)?)?;
+            assert_close(&format!("{name}, step {}", step + 1), &parameter, &expected.get(step)?, tolerance)?;
+        }
+    }
+    Ok(())
+}
+
+/// The case's hyper-parameters as our spec: an unknown one is an error, those that we do not have must be off.
+fn optimizer_spec(case: &Value, weight_decay: f64) -> Result<OptimizerSpec, Failed> {
+    let mut spec: Map<String, Value> = case["hyperparameters"].as_object().ok_or("no hyperparameters")?.clone();
+    for off in ["centered", "dampening", "nesterov", "initial_accumulator"] {
+        match spec.remove(off) {
+            None | Some(Value::Bool(false)) => {}
+            Some(value) if value.as_f64() == Some(0.0) => {}
+            Some(value) => return Err(format!("`{off}` is {value}: there is no such option").into()),
+        }
+    }
+    if let (Some(beta1), Some(beta2)) = (spec.remove("beta1"), spec.remove("beta2")) {
+        spec.insert("betas".into(), json!([beta1, beta2]));
+    }
+    spec.insert("kind".into(), case["optimizer"].clone());
+    spec.insert("lr".into(), case["lr"].clone());
+    spec.insert("weight_decay".into(), json!(weight_decay));
+    Ok(serde_json::from_value(Value::Object(spec))?)
+}
+
+fn check_plateau(case: &Value) -> Outcome {
+    let spec: ScheduleSpec = serde_json::from_value(json!({
+        "kind": "reduce_on_plateau",
+        "factor": case["factor"],
+        "patience": case["patience"],
+        "threshold": case["threshold"],
+        "min_lr": case["min_lr"],
+    }))?;
+    let mut schedule = ReduceOnPlateau::new(&spec, Direction::Lower);
+    let mut lr = number(case, "/initial_lr")?;
+    let tolerance = number(case, "/tolerance/lr_rel")?;
+    let steps = case["metrics"].as_array().ok_or("no metrics")?.len();
+    for step in 0..steps {
+        lr = schedule.observe(number(case, &format!("/metrics/{step}"))?, lr);
+        let expected = number(case, &format!("/lr_after/{step}"))?;
+        if (lr - expected).abs() > tolerance * expected {
+            return Err(format!("step {step}: the rate is {lr}, expected {expected}").into());
+        }
+        let best = number(case, &format!("/best_after/{step}"))?;
+        let bad = number(case, &format!("/bad_epochs_after/{step}"))?;
+        if (schedule.state.best, schedule.state.bad as f64) != (Some(best), bad) {
+            return Err(format!("step {step}: {:?}, expected best {best} and {bad} bad", schedule.state).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Cases `rnn_predictor` and `record_gradients`.
+
+use candle_core::{DType, Tensor};
+use ccdni::data::{Batch, Inputs, Targets};
+use ccdni::nn::Gradients;
+use ccdni::spec::interface::TargetKind;
+use ccdni::train::backend::Composed;
+use ccdni::train::engine::{self, Order, Role, Trace};
+use ccdni::train::loss::{Feedback, WindowLoss};
+use ccdni::train::record::Recorder;
+use ccdni::train::sequence::Sequence;
+use ccdni::train::update::Updater;
+use libtest_mimic::Failed;
+use serde_json::json;
+
+use super::super::{Outcome, assert_close};
+use super::setup::Case;
+
+pub fn check(case: &Case) -> Outcome {
+    for order in [Order::Sequential, Order::SideBySide] {
+        train(case, order).map_err(|failed| format!("{order:?}: {}", failed.message().unwrap_or("failed")))?;
+    }
+    Ok(())
+}
+
+/// A batch of the case.
+fn batch(case: &Case, prefix: &str) -> Result<Batch, Failed> {
+    let target = case.tensor(&format!("{prefix}.target"))?;
+    let targets = match case.interface()?.target.kind {
+        TargetKind::Values { .. } => Targets::Values(target.clone()),
+        TargetKind::Classes { .. } => Targets::FinalClass(target.to_dtype(DType::U32)?),
+    };
+    Ok(Batch { inputs: Inputs::Dense(case.tensor(&format!("{prefix}.input"))?.clone()), targets })
+}
+
+fn train(case: &Case, order: Order) -> Outcome {
+    let (interface, train) = (case.interface()?, case.train_spec()?);
+    let model = case.model()?;
+    let names = model.params.names();
+    let mut updater = Updater::new(&train, names.len());
+    let roles = vec![case.role(); model.synthesizers.len()];
+    let every = train.feedback_every.unwrap_or(1);
+    let traced = case.role() != Role::Lesioned && !roles.is_empty();
+    let recording = case.text("kind")? == "record_gradients";
+
+    for k in 0..case.whole("steps")? {
+        let batch = batch(case, &format!("batch{k}"))?;
+        let sequence = Sequence::new(&model, &batch, None)?;
+        let feedback = Feedback::new(&batch.targets, &interface, sequence.steps(), every, model.device())?;
+        let window = train.window(sequence.steps());
+        let asked = engine::Batch {
+            sequence: &sequence,
+            feedback: &feedback,
+            window,
+            roles: &roles,
+            activity: 0.0,
+            trace: traced,
+        };
+        let start = model.zero_state(sequence.rows())?;
+        let truth = match recording {
+            true => engine::true_gradients(&model, &Composed, &asked, &start)?,
+            false => Vec::new(),
+        };
+        let (mut losses, mut traces) = (Vec::new(), Vec::new());
+        let mut gradients = Gradients::none(names.len());
+        engine::run(&model, &Composed, order, &asked, &start, &mut |group| {
+            losses.extend(group.losses);
+            traces.extend(group.traces);
+            gradients.add_all(&group.gradients)
+        })?;
+
+        check_losses(case, k, &losses, &feedback)?;
+        if k == 0 && traced {
+            let prefix = if recording { "record" } else { "batch0" };
+            check_traces(case, prefix, &traces)?;
+        }
+        if recording {
+            check_recording(case, &model, &feedback, window, &traces, truth)?;
+        }
+        check_gradients(case, k, &names, &gradients, &updater)?;
+        let norm = updater.apply(&model, &roles, gradients)?.ok_or("no gradient at all")?.value;
+        case.close(
+            &format!("batch{k}.grad_norm"),
+            norm,
+            case.scalar(&format!("batch{k}.grad_norm"))?,
+            "grad_norm_rel",
+        )?;
+        for (name, value) in model.params.snapshot()? {
+            case.close_tensor(&value, &format!("batch{k}.after.{name}"), "param_abs")?;
+        }
+    }
+
+    let input =
+        Batch { inputs: Inputs::Dense(case.tensor("eval.input")?.clone()), targets: batch(case, "batch0")?.targets };
+    let sequence = Sequence::new(&model, &input, None)?;
+    let outputs = Feedback::new(&input.targets, &interface, sequence.steps(), 1, model.device())?.outputs();
+    let (prediction, end) = engine::evaluate(&model, &Composed, &sequence, outputs)?;
+    case.close_tensor(&prediction, "eval.prediction", "eval_abs")?;
+    case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")
+}
+
+fn check_losses(case: &Case, k: usize, losses: &[WindowLoss], feedback: &Feedback) -> Outcome {
+    let listed = case.json["window_target_steps"].as_array().ok_or("`window_target_steps` is no list")?;
+    let expected = case.tensor(&format!("batch{k}.window_losses"))?.to_vec1::<f32>()?;
+    if losses.len() != listed.len() || losses.len() != expected.len() {
+        return Err(format!("{} windows, expected {}", losses.len(), expected.len()).into());
+    }
+    for (w, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
+        if listed[w].as_array().map(Vec::len) != Some(loss.targets) {
+            return Err(format!("window {w} has {} targets, expected {}", loss.targets, listed[w]).into());
+        }
+        case.close(&format!("batch{k}, loss of window {w}"), loss.loss, f64::from(*expected), "loss_rel")?;
+    }
+    let sum = losses.iter().map(|window| window.loss).sum();
+    case.close("the sum of window losses", sum, case.scalar(&format!("batch{k}.loss_window_sum"))?, "loss_rel")?;
+    let weighted: f64 = losses.iter().map(|window| window.loss * window.targets as f64).sum();
+    let reported = feedback.original_scale() * weighted;
+    case.close("the reported loss", reported, case.scalar(&format!("batch{k}.loss_reported"))?, "loss_rel")
+}
+
+/// Gradients before clipping; those of a synthesizer that does not learn lie on top of what was held.
+fn check_gradients(case: &Case, k: usize, names: &[String], gradients: &Gradients, updater: &Updater) -> Outcome {
+    let (state, _) = updater.state(names)?;
+    let without = case.json["params_without_grad"].as_array().ok_or("`params_without_grad` is no list")?;
+    for (name, gradient) in names.iter().zip(&gradients.0) {
+        if without.contains(&json!(name)) {
+            if gradient.is_some() {
+                return Err(format!("{name} has a gradient and should have none").into());
+            }
+            continue;
+        }
+        let gradient = gradient.as_ref().ok_or_else(|| format!("{name} has no gradient"))?;
+        let held = state.iter().find(|(key, _)| *key == format!("held.{name}"));
+        let total = held.map_or(Ok(gradient.clone()), |(_, held)| gradient + held)?;
+        case.close_gradient(&total, &format!("batch{k}.grad.{name}"), "grad_rel_to_tensor_max", "grad_abs_floor")?;
+    }
+    Ok(())
+}
+
+fn layers(parts: &[Option<Tensor>]) -> Result<Tensor, Failed> {
+    let parts: Option<Vec<Tensor>> = parts.iter().cloned().collect();
+    Ok(Tensor::stack(&parts.ok_or("a layer has no synthetic gradient")?, 0)?)
+}
+
+/// States and gradients at the borders of the windows.
+pub fn check_traces(case: &Case, prefix: &str, traces: &[Trace]) -> Outcome {
+    let recording = prefix == "record";
+    let (start, synthetic) = match recording {
+        true => ("hidden", "synthetic_gradient"),
+        false => ("state_start", "synthetic_gradient_start"),
+    };
+    let (relative, floor) = match recording {
+        true => ("record_rel_to_tensor_max", "record_abs_floor"),
+        false => ("grad_rel_to_tensor_max", "grad_abs_floor"),
+    };
+    for (w, trace) in traces.iter().enumerate() {
+        let name = |what: &str| format!("{prefix}.window{w}.{what}");
+        case.close_tensor(&Tensor::stack(&trace.start, 0)?, &name(start), "eval_abs")?;
+        case.close_tensor(&Tensor::stack(&trace.end, 0)?, &name("state_end"), "eval_abs")?;
+        case.close_gradient(&layers(&trace.synthetic_start)?, &name(synthetic), relative, floor)?;
+        case.close_gradient(&layers(&trace.synthetic_end)?, &name("synthetic_gradient_end"), relative, floor)?;
+        case.close_gradient(&Tensor::stack(&trace.target, 0)?, &name("target_gradient"), relative, floor)?;
+    }
+    Ok(())
+}
+
+/// What the recorder writes, and the mean cosine.
+fn check_recording(
+    case: &Case,
+    model: &ccdni::model::Model,
+    feedback: &Feedback,
+    window: usize,
+    traces: &[Trace],
+    truth: Vec<Vec<Tensor>>,
+) -> Outcome {
+    let mut recorder = Recorder::new(serde_json::from_value(json!({
+        "what": ["hidden", "synthetic", "target", "true", "synthesizer", "weights"], "cosine": true,
+    }))?);
+    let windows = engine::windows(case.whole("seq_len")?, window);
+    recorder.begin(0, model, truth)?;
+    // In two parts, as the sequential order hands them over.
+    let (first, rest) = traces.split_at(1);
+    recorder.windows(model, feedback, &windows, 0, first)?;
+    recorder.windows(model, feedback, &windows, 1, rest)?;
+    recorder.end(0)?;
+    let (tensors, cosine) = recorder.end_epoch();
+    let recorded = |what: &str| {
+        let found = tensors.iter().find(|(name, _)| name == &format!("batch0001.{what}"));
+        found.map(|(_, tensor)| tensor).ok_or_else(|| Failed::from(format!("`{what}` was not recorded")))
+    };
+    let mut cosines = 0.0;
+    for w in 0..windows.len() {
+        let pairs = [
+            ("hidden.layer0", "hidden"),
+            ("synthetic.layer0", "synthetic_gradient"),
+            ("target.layer0", "target_gradient"),
+            ("true.layer0", "true_gradient"),
+            ("synthesizer0.layer0", "synth_hidden0"),
+            ("synthesizer1.layer0", "synth_hidden1"),
+        ];
+        for (ours, theirs) in pairs {
+            let ours = recorded(ours)?.narrow(0, w, 1)?;
+            let name = format!("record.window{w}.{theirs}");
+            case.close_gradient(&ours, &name, "record_rel_to_tensor_max", "record_abs_floor")?;
+        }
+        let row = case.tensor(&format!("record.window{w}.cosine_synthetic_true"))?.mean_all()?;
+        cosines += f64::from(row.to_scalar::<f32>()?) / windows.len() as f64;
+    }
+    let cosine = cosine.ok_or("no cosine was recorded")?;
+    if cosine.is_nan() || (cosine - cosines).abs() > 1e-4 {
+        return Err(format!("the mean cosine is {cosine}, expected {cosines}").into());
+    }
+    for (name, value) in model.params.snapshot()? {
+        assert_close(&name, recorded(&format!("weights.{name}"))?, &value, 0.0)?;
+    }
+    Ok(())
+}

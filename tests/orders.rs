@@ -1,0 +1,265 @@
+//! Windows side by side are windows one after the other: the same losses, gradients, states and target gradients for
+//! any stack, window length and sparsity.
+
+use candle_core::{DType, Device, Tensor};
+use ccdni::data::{Batch, Inputs, Targets};
+use ccdni::model::Model;
+use ccdni::nn::Gradients;
+use ccdni::rng::Stream;
+use ccdni::spec::ModelSpec;
+use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::train::backend::{Backend, Composed, Outputs};
+use ccdni::train::engine::{self, Group, Order, Role};
+use ccdni::train::loss::Feedback;
+use ccdni::train::sequence::{Dropout, Sequence};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// One random experiment.
+#[derive(Debug, Clone)]
+struct Experiment {
+    model: Value,
+    tokens: bool,
+    classes: bool,
+    last: bool,
+    steps: usize,
+    rows: usize,
+    window: usize,
+    every: usize,
+    activity: f64,
+    role: Role,
+    seed: u64,
+}
+
+fn layer() -> impl Strategy<Value = Value> {
+    let dni = (prop::collection::vec(1..6usize, 0..3), any::<bool>(), prop::option::of(1..4usize), any::<bool>())
+        .prop_map(|(hidden, context, fibres, batch)| {
+            json!({
+                "hidden": hidden, "scale": 0.3, "init_last": "uniform", "fibres": fibres,
+                "context": if context { "target" } else { "none" },
+                "target_scale": if batch { "batch" } else { "layers" },
+            })
+        });
+    let cell = prop::sample::select(vec!["lstm", "gru", "tanh", "relu"]);
+    (cell, 3..6usize, prop::option::weighted(0.7, dni), prop::bool::weighted(0.3)).prop_map(
+        |(cell, hidden, dni, dropout)| {
+            json!({ "cell": cell, "hidden": hidden, "dni": dni, "dropout": if dropout { 0.3 } else { 0.0 } })
+        },
+    )
+}
+
+/// A stack of different layers, or of equal ones that share a synthesizer.
+fn stack() -> impl Strategy<Value = Value> {
+    let different = prop::collection::vec(layer(), 1..4).prop_map(Value::from);
+    let shared = (layer(), 2..4usize).prop_map(|(mut layer, count)| {
+        if layer["dni"].is_object() {
+            layer["dni"]["share"] = json!("one");
+        }
+        Value::from(vec![layer; count])
+    });
+    prop_oneof![different, shared]
+}
+
+prop_compose! {
+    fn experiment()(
+        layers in stack(), tokens in any::<bool>(), classes in any::<bool>(), last in any::<bool>(),
+        steps in 1..9usize, rows in 1..4usize, window in 1..10usize, every in 1..4usize,
+        activity in prop::sample::select(vec![0.0, 0.5]), input_dropout in prop::sample::select(vec![0.0, 0.2]),
+        role in prop::sample::select(vec![Role::Learning, Role::Fixed, Role::Accumulating, Role::Lesioned]),
+        seed in any::<u64>(),
+    ) -> Experiment {
+        let mut model = json!({ "layers": layers, "input_dropout": input_dropout });
+        if tokens {
+            model["embed"] = json!({ "size": 3 });
+        }
+        let every = if last { 1 } else { every };
+        Experiment { model, tokens, classes, last, steps, rows, window, every, activity, role, seed }
+    }
+}
+
+const VOCABULARY: usize = 6;
+const OUTPUTS: usize = 3;
+
+impl Experiment {
+    fn interface(&self) -> Interface {
+        let input = match self.tokens {
+            true => Input::Tokens { vocabulary: VOCABULARY, feature_first: true },
+            false => Input::Dense { features: 2 },
+        };
+        let kind = match self.classes {
+            true => TargetKind::Classes { count: OUTPUTS },
+            false => TargetKind::Values { size: OUTPUTS },
+        };
+        let when = if self.last { When::LastStep } else { When::EveryStep };
+        Interface { input, target: Target { kind, when }, steps: Some(self.steps) }
+    }
+
+    fn batch(&self) -> ccdni::Result<Batch> {
+        let (rows, steps) = (self.rows, self.steps);
+        let mut stream = Stream::new(self.seed, "test.batch", 0, 0);
+        let mut normal = |dims: &[usize]| {
+            let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal()).collect();
+            Tensor::from_vec(values, dims, &Device::Cpu)
+        };
+        let (dense, feature) = (normal(&[rows, steps, 2])?, normal(&[rows, 3])?);
+        let (values, last_value) = (normal(&[rows, steps, OUTPUTS])?, normal(&[rows, OUTPUTS])?);
+        let mut whole = |dims: &[usize], below: usize| {
+            let values: Vec<u32> = (0..dims.iter().product()).map(|_| stream.below(below) as u32).collect();
+            Tensor::from_vec(values, dims, &Device::Cpu)
+        };
+        let inputs = match self.tokens {
+            true => Inputs::Tokens { feature: Some(feature), ids: whole(&[rows, steps - 1], VOCABULARY)? },
+            false => Inputs::Dense(dense),
+        };
+        let targets = match (self.classes, self.last) {
+            (false, false) => Targets::Values(values),
+            (false, true) => Targets::FinalValues(last_value),
+            (true, false) => Targets::Classes(whole(&[rows, steps], OUTPUTS)?),
+            (true, true) => Targets::FinalClass(whole(&[rows], OUTPUTS)?),
+        };
+        Ok(Batch { inputs, targets })
+    }
+
+    fn run(&self, order: Order) -> ccdni::Result<(Group, Vec<Tensor>)> {
+        let spec: ModelSpec = serde_json::from_value(self.model.clone()).expect("a valid model");
+        let interface = self.interface();
+        let model = Model::new(&spec, &interface, self.seed, &Device::Cpu)?;
+        let batch = self.batch()?;
+        let dropout = Dropout { input: spec.input_dropout, seed: self.seed, epoch: 1, batch: 2 };
+        let sequence = Sequence::new(&model, &batch, Some(dropout))?;
+        let feedback = Feedback::new(&batch.targets, &interface, self.steps, self.every, model.device())?;
+        let roles = vec![self.role; model.synthesizers.len()];
+        let asked = engine::Batch {
+            sequence: &sequence,
+            feedback: &feedback,
+            window: self.window,
+            roles: &roles,
+            activity: self.activity,
+            trace: true,
+        };
+        let mut start = model.zero_state(self.rows)?;
+        let mut stream = Stream::new(self.seed, "test.start", 0, 0);
+        for layer in &mut start {
+            let values: Vec<f32> = (0..layer.elem_count()).map(|_| 0.3 * stream.normal()).collect();
+            *layer = Tensor::from_vec(values, layer.dims(), &Device::Cpu)?;
+        }
+        let mut all = Group { losses: Vec::new(), gradients: Gradients::none(model.params.len()), traces: Vec::new() };
+        let end = engine::run(&model, &Composed, order, &asked, &start, &mut |group| {
+            all.losses.extend(group.losses);
+            all.traces.extend(group.traces);
+            all.gradients.add_all(&group.gradients)
+        })?;
+        Ok((all, end))
+    }
+}
+
+fn close(what: &str, a: &Tensor, b: &Tensor) -> Result<(), TestCaseError> {
+    prop_assert_eq!(a.dims(), b.dims(), "{}", what);
+    let flat = |t: &Tensor| t.to_dtype(DType::F64).and_then(|t| t.flatten_all()?.to_vec1::<f64>());
+    let (a, b) = (flat(a).expect("numbers"), flat(b).expect("numbers"));
+    let largest = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (a, b) in a.iter().zip(&b) {
+        prop_assert!((a - b).abs() <= 1e-5 + 1e-4 * largest, "{}: {} and {}", what, a, b);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn side_by_side_is_one_after_the_other(experiment in experiment()) {
+        let (one, one_end) = experiment.run(Order::Sequential).expect("a sequential run");
+        let (all, all_end) = experiment.run(Order::SideBySide).expect("a run side by side");
+        prop_assert_eq!(one.losses.len(), all.losses.len());
+        for (a, b) in one.losses.iter().zip(&all.losses) {
+            prop_assert_eq!(a.targets, b.targets);
+            prop_assert!((a.loss - b.loss).abs() <= 1e-5 * (1.0 + b.loss.abs()));
+        }
+        for (index, (a, b)) in one.gradients.0.iter().zip(&all.gradients.0).enumerate() {
+            prop_assert_eq!(a.is_some(), b.is_some(), "gradient {} exists in one order only", index);
+            if let (Some(a), Some(b)) = (a, b) {
+                close(&format!("gradient {index}"), a, b)?;
+            }
+        }
+        for (a, b) in one_end.iter().zip(&all_end) {
+            close("final state", a, b)?;
+        }
+        for (a, b) in one.traces.iter().zip(&all.traces) {
+            for (a, b) in a.target.iter().zip(&b.target).chain(a.start.iter().zip(&b.start)) {
+                close("target gradient or state", a, b)?;
+            }
+            for (a, b) in a.synthetic_start.iter().zip(&b.synthetic_start) {
+                prop_assert_eq!(a.is_some(), b.is_some());
+                if let (Some(a), Some(b)) = (a, b) {
+                    close("synthetic gradient", a, b)?;
+                }
+            }
+        }
+    }
+}
+
+/// `a · mean(h²)` counts in windows without a target too, summed over layers: against finite differences.
+#[test]
+fn activity_counts_where_nothing_else_does() {
+    let layers = json!([{ "cell": "tanh", "hidden": 3 }, { "cell": "lstm", "hidden": 2 }]);
+    let spec: ModelSpec = serde_json::from_value(json!({ "layers": layers })).expect("a valid model");
+    let experiment = Experiment {
+        model: Value::Null,
+        tokens: false,
+        classes: false,
+        last: true,
+        steps: 4,
+        rows: 2,
+        window: 2,
+        every: 1,
+        activity: 0.7,
+        role: Role::Lesioned,
+        seed: 5,
+    };
+    let (interface, batch) = (experiment.interface(), experiment.batch().expect("a batch"));
+    let model = Model::new(&spec, &interface, 5, &Device::Cpu).expect("a model");
+    let sequence = Sequence::new(&model, &batch, None).expect("a sequence");
+    let feedback = Feedback::new(&batch.targets, &interface, 4, 1, model.device()).expect("targets");
+    let start = model.zero_state(2).expect("a state");
+    let asked = engine::Batch {
+        sequence: &sequence,
+        feedback: &feedback,
+        window: 2,
+        roles: &[],
+        activity: experiment.activity,
+        trace: false,
+    };
+    let mut first = None;
+    engine::run(&model, &Composed, Order::Sequential, &asked, &start, &mut |group| {
+        first.get_or_insert(group);
+        Ok(())
+    })
+    .expect("a run");
+    let first = first.expect("a window");
+    assert_eq!(first.losses[0].targets, 0);
+
+    // The mean over the window's two steps, the batch and the units, of each layer.
+    let activity = || -> f64 {
+        let forward = Composed.forward(&model, &sequence, 0..2, &start, Outputs::LastStep).expect("a forward pass");
+        let mean = |layer: usize, hidden: usize| -> f64 {
+            let states = Tensor::cat(&forward.states[layer][1..], 0).expect("states");
+            let h = states.narrow(1, 0, hidden).expect("h comes first");
+            f64::from(h.sqr().and_then(|h| h.mean_all()?.to_scalar::<f32>()).expect("a number"))
+        };
+        0.7 * (mean(0, 3) + mean(1, 2))
+    };
+    let index = model.params.find("rnn.0.bias_ih_l0").expect("the first layer's bias");
+    let gradient = first.gradients.0[index].as_ref().expect("a gradient").to_vec1::<f32>().expect("numbers");
+    let bias = model.params.get(index).constant().copy().expect("a copy");
+    for (unit, gradient) in gradient.iter().enumerate() {
+        let moved = |by: f32| {
+            let step: Vec<f32> = (0..3).map(|k| if k == unit { by } else { 0.0 }).collect();
+            let moved = Tensor::from_vec(step, 3, &Device::Cpu).and_then(|step| &bias + step).expect("a bias");
+            model.params.set(index, &moved).expect("the same shape");
+            activity()
+        };
+        let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+        assert!((slope - f64::from(*gradient)).abs() < 1e-3 && slope.abs() > 1e-4, "unit {unit}: {slope} {gradient}");
+    }
+}

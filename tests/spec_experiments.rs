@@ -1,0 +1,109 @@
+//! The specs that come with the crate: they resolve, mean what they say, and their schema is the program's.
+
+use std::path::{Path, PathBuf};
+
+use ccdni::spec::{Request, Resolved, file_schema, resolve};
+use ccdni::tasks::Registry;
+
+/// The seeds of NeurIPS 2021, Fig. 2.
+const SEEDS: [u64; 10] = [1, 2, 1243, 34521, 135235, 236236, 7, 12, 1115, 987];
+
+fn resolved(name: &str) -> Resolved {
+    let request = Request { file: folder().join(name), ..Request::default() };
+    resolve(&request, &Registry::built_in()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments")
+}
+
+/// Every YAML file under the experiments, relative to them.
+fn specs() -> Vec<String> {
+    let mut open = vec![folder()];
+    let mut specs = Vec::new();
+    while let Some(path) = open.pop() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                specs.push(path.strip_prefix(folder()).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    specs.sort();
+    specs
+}
+
+#[test]
+fn every_spec_resolves_and_names_its_schema() {
+    let specs = specs();
+    assert!(specs.len() >= 6, "{specs:?}");
+    for name in specs {
+        let text = std::fs::read_to_string(folder().join(&name)).unwrap();
+        let up = "../".repeat(name.matches('/').count());
+        let modeline = format!("# yaml-language-server: $schema={up}schema.json\n");
+        assert!(text.starts_with(&modeline), "{name} does not begin with {modeline}");
+        let resolved = resolved(&name);
+        if !name.starts_with("base/") {
+            assert!(resolved.spec.name.is_some(), "{name} has no name");
+        }
+    }
+}
+
+#[test]
+fn the_papers_specs_differ_from_ours_in_their_seeds_alone() {
+    for (ours, papers) in
+        [("linedraw.yaml", "paper/fig2_linedraw.yaml"), ("linedraw_dni.yaml", "paper/fig2_linedraw_dni.yaml")]
+    {
+        let (ours, papers) = (resolved(ours), resolved(papers));
+        assert_eq!(ours.hash, papers.hash);
+        assert_eq!(ours.spec.seeds.0, [1]);
+        assert_eq!(papers.spec.seeds.0, SEEDS);
+    }
+    assert_eq!(resolved("paper/fig2_linedraw_full.yaml").spec.seeds.0, SEEDS);
+}
+
+#[test]
+fn the_networks_of_figure_2_differ_in_one_thing_each() {
+    let (plain, dni, full) =
+        (resolved("linedraw.yaml"), resolved("linedraw_dni.yaml"), resolved("paper/fig2_linedraw_full.yaml"));
+    assert!(plain.hash != dni.hash && plain.hash != full.hash && dni.hash != full.hash);
+    let mut without = dni.spec.clone();
+    without.model.layers[0].dni = None;
+    assert_eq!(
+        (without.model, without.train, &dni.spec.task),
+        (plain.spec.model.clone(), plain.spec.train.clone(), &plain.spec.task)
+    );
+    let mut cut = full.spec.clone();
+    cut.train.bptt = plain.spec.train.bptt.clone();
+    assert_eq!((cut.model, cut.train), (plain.spec.model, plain.spec.train));
+    assert_eq!(full.spec.train.bptt, None);
+}
+
+/// Names of results never change: a changed hash here orphans every directory of results.
+#[test]
+fn the_hashes_stay() {
+    let hashes: Vec<(String, String)> = specs().into_iter().map(|name| (name.clone(), resolved(&name).hash)).collect();
+    insta::assert_debug_snapshot!(hashes);
+    insta::assert_snapshot!(resolved("linedraw_dni.yaml").canonical);
+}
+
+#[test]
+fn the_schema_beside_them_is_the_programs() {
+    let kept = std::fs::read_to_string(folder().join("schema.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    assert!(
+        kept == file_schema(&Registry::built_in()),
+        "experiments/schema.json is old: write it anew with `cargo run -- schema > experiments/schema.json`"
+    );
+}
+
+#[test]
+fn the_readme_names_the_run_that_its_first_command_makes() {
+    let readme = include_str!("../README.md");
+    let hash = resolved("linedraw_dni.yaml").hash;
+    assert!(readme.contains(&format!("outputs/{hash}/")) && readme.contains(&format!("ccdni show {} ", &hash[..4])));
+    let named = readme.split("outputs/").skip(1).filter_map(|rest| rest.get(..12));
+    assert!(named.filter(|name| name.bytes().all(|b| b.is_ascii_hexdigit())).all(|name| name == hash));
+}
