@@ -58,10 +58,10 @@ fn run(job: &Job, dni: bool, order: Order, bench: impl FnOnce(&mut dyn FnMut() -
         let values: Vec<f32> = (0..dims.0 * dims.1 * dims.2).map(|_| stream.normal()).collect();
         Tensor::from_vec(values, dims, &Device::Cpu)
     };
-    let batch = Batch {
-        inputs: Inputs::Dense(normal((ROWS, job.steps, job.features))?),
-        targets: Targets::Values(normal((ROWS, job.steps, 2))?),
-    };
+    let batch = Batch::new(
+        Inputs::Dense(normal((ROWS, job.steps, job.features))?),
+        Targets::Values(normal((ROWS, job.steps, 2))?),
+    );
     let roles = vec![Role::Learning; model.synthesizers.len()];
     let mut one = || -> ccdni::Result<f64> {
         let sequence = Sequence::new(&model, &batch, None)?;

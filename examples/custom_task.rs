@@ -82,10 +82,10 @@ impl Dataset for Sums {
             inputs.extend(numbers.iter().enumerate().flat_map(|(step, &number)| [number, marked(step)]));
             sums.push(numbers[first] + numbers[second]);
         }
-        Ok(Batch {
-            inputs: Inputs::Dense(Tensor::from_vec(inputs, (rows, steps, 2), &Device::Cpu)?),
-            targets: Targets::FinalValues(Tensor::from_vec(sums, (rows, 1), &Device::Cpu)?),
-        })
+        Ok(Batch::new(
+            Inputs::Dense(Tensor::from_vec(inputs, (rows, steps, 2), &Device::Cpu)?),
+            Targets::FinalValues(Tensor::from_vec(sums, (rows, 1), &Device::Cpu)?),
+        ))
     }
 }
 

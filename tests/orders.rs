@@ -117,7 +117,7 @@ impl Experiment {
             (true, false) => Targets::Classes(whole(&[rows, steps], OUTPUTS)?),
             (true, true) => Targets::FinalClass(whole(&[rows], OUTPUTS)?),
         };
-        Ok(Batch { inputs, targets })
+        Ok(Batch::new(inputs, targets))
     }
 
     fn run(&self, order: Order) -> ccdni::Result<(Group, Vec<Tensor>)> {

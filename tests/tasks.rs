@@ -119,13 +119,13 @@ impl Dataset for FaultyData {
         let inputs = Tensor::from_vec(values.clone(), (at.batch_size, 4 / width, width), &Device::Cpu)?;
         let targets: Vec<f32> = (0..at.batch_size * 4).map(|_| stream.normal()).collect();
         let targets = Tensor::from_vec(targets, (at.batch_size, 4, 1), &Device::Cpu)?;
-        Ok(Batch {
-            inputs: Inputs::Dense(inputs),
-            targets: match self.fault {
+        Ok(Batch::new(
+            Inputs::Dense(inputs),
+            match self.fault {
                 WRONG_TARGETS => Targets::FinalValues(targets.get_on_dim(1, 3)?),
                 _ => Targets::Values(targets),
             },
-        })
+        ))
     }
 }
 

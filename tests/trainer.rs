@@ -39,10 +39,10 @@ impl Dataset for Noise {
                 targets.push(sum / (step + 1) as f32);
             }
         }
-        Ok(Batch {
-            inputs: Inputs::Dense(Tensor::from_vec(inputs, (rows, steps, 1), &Device::Cpu)?),
-            targets: Targets::Values(Tensor::from_vec(targets, (rows, steps, 1), &Device::Cpu)?),
-        })
+        Ok(Batch::new(
+            Inputs::Dense(Tensor::from_vec(inputs, (rows, steps, 1), &Device::Cpu)?),
+            Targets::Values(Tensor::from_vec(targets, (rows, steps, 1), &Device::Cpu)?),
+        ))
     }
 }
 
@@ -376,13 +376,13 @@ fn a_parameter_that_nothing_reaches_is_named() {
         }
         fn batch(&self, at: At) -> ccdni::Result<Batch> {
             // One token sequence whose only step is the feature: the embedding is never looked up.
-            Ok(Batch {
-                inputs: Inputs::Tokens {
+            Ok(Batch::new(
+                Inputs::Tokens {
                     feature: Some(Tensor::ones((at.batch_size, 3), DType::F32, &Device::Cpu)?),
                     ids: Tensor::zeros((at.batch_size, 0), DType::U32, &Device::Cpu)?,
                 },
-                targets: Targets::Values(Tensor::ones((at.batch_size, 1, 1), DType::F32, &Device::Cpu)?),
-            })
+                Targets::Values(Tensor::ones((at.batch_size, 1, 1), DType::F32, &Device::Cpu)?),
+            ))
         }
     }
     let mut spec = spec(&[("/model/layers", json!([{ "cell": "lstm", "hidden": 4 }])), ("/record", Value::Null)]);

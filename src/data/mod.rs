@@ -71,6 +71,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A batch of inputs and what they should be answered with.
+    pub fn new(inputs: Inputs, targets: Targets) -> Batch {
+        Batch { inputs, targets }
+    }
+
     /// Number of sequences.
     pub fn rows(&self) -> Result<usize> {
         Ok(match &self.inputs {
@@ -102,7 +107,7 @@ impl Batch {
             Targets::Classes(t) => Targets::Classes(t.to_device(device)?),
             Targets::FinalClass(t) => Targets::FinalClass(t.to_device(device)?),
         };
-        Ok(Batch { inputs, targets })
+        Ok(Batch::new(inputs, targets))
     }
 }
 

@@ -155,10 +155,7 @@ impl Lines {
 
     fn batch_of(&self, inputs: Vec<f32>, targets: Tensor) -> Result<Batch> {
         let shape = (targets.dim(0)?, self.spec.seq_len, 1);
-        Ok(Batch {
-            inputs: Inputs::Dense(Tensor::from_vec(inputs, shape, &Device::Cpu)?),
-            targets: Targets::Values(targets),
-        })
+        Ok(Batch::new(Inputs::Dense(Tensor::from_vec(inputs, shape, &Device::Cpu)?), Targets::Values(targets)))
     }
 }
 

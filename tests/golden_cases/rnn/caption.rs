@@ -58,7 +58,7 @@ pub fn check(case: &Case) -> Outcome {
 fn batch(features: &Tensor, captions: &Tensor) -> Result<Batch, Failed> {
     let captions = captions.to_dtype(DType::U32)?;
     let ids = captions.narrow(1, 0, captions.dim(1)? - 1)?.contiguous()?;
-    Ok(Batch { inputs: Inputs::Tokens { feature: Some(features.clone()), ids }, targets: Targets::Classes(captions) })
+    Ok(Batch::new(Inputs::Tokens { feature: Some(features.clone()), ids }, Targets::Classes(captions)))
 }
 
 fn check_window(
@@ -114,10 +114,10 @@ fn check_sample(case: &Case, model: &Model) -> Outcome {
     let rows = features.dim(0)?;
     let mut ids = Tensor::zeros((rows, 0), DType::U32, &Device::Cpu)?;
     for _ in 0..case.whole("max_sample_length")? {
-        let batch = Batch {
-            inputs: Inputs::Tokens { feature: Some(features.clone()), ids: ids.clone() },
-            targets: Targets::Classes(ids.clone()),
-        };
+        let batch = Batch::new(
+            Inputs::Tokens { feature: Some(features.clone()), ids: ids.clone() },
+            Targets::Classes(ids.clone()),
+        );
         let sequence = Sequence::new(model, &batch, None)?;
         let (logits, _) = engine::evaluate(model, &Composed, &sequence, Outputs::EveryStep)?;
         let next = logits.narrow(1, ids.dim(1)?, 1)?.argmax(D::Minus1)?;

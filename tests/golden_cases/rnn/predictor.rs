@@ -90,8 +90,7 @@ fn train(case: &Case, order: Order) -> Outcome {
         }
     }
 
-    let input =
-        Batch { inputs: Inputs::Dense(case.tensor("eval.input")?.clone()), targets: batch(case, "batch0")?.targets };
+    let input = Batch::new(Inputs::Dense(case.tensor("eval.input")?.clone()), batch(case, "batch0")?.targets);
     let sequence = Sequence::new(&model, &input, None)?;
     let outputs = Feedback::new(&input.targets, &interface, sequence.steps(), 1, model.device())?.outputs();
     let (prediction, end) = engine::evaluate(&model, &Composed, &sequence, outputs)?;
