@@ -1,5 +1,6 @@
-//! Windows side by side are windows one after the other: the same losses, gradients, states and target gradients for
-//! any stack, window length and sparsity.
+//! Windows side by side are windows one after the other, the fused backend is the composed one, and a row that stands for
+//! several sequences is those sequences: the same losses, gradients, states and target gradients for any stack, window
+//! length and sparsity.
 
 use candle_core::{DType, Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
@@ -8,9 +9,9 @@ use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
 use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
-use ccdni::train::backend::{Backend, Composed, Outputs};
-use ccdni::train::engine::{self, Group, Order, Role};
-use ccdni::train::loss::Feedback;
+use ccdni::train::backend::{Backend, Composed, Fused, Plan};
+use ccdni::train::engine::{self, Order, Role, Trace};
+use ccdni::train::loss::{Feedback, WindowLoss};
 use ccdni::train::sequence::{Dropout, Sequence};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ struct Experiment {
     every: usize,
     activity: f64,
     role: Role,
+    from_zero: bool,
     seed: u64,
 }
 
@@ -66,14 +68,14 @@ prop_compose! {
         steps in 1..9usize, rows in 1..4usize, window in 1..10usize, every in 1..4usize,
         activity in prop::sample::select(vec![0.0, 0.5]), input_dropout in prop::sample::select(vec![0.0, 0.2]),
         role in prop::sample::select(vec![Role::Learning, Role::Fixed, Role::Accumulating, Role::Lesioned]),
-        seed in any::<u64>(),
+        from_zero in any::<bool>(), seed in any::<u64>(),
     ) -> Experiment {
         let mut model = json!({ "layers": layers, "input_dropout": input_dropout });
         if tokens {
             model["embed"] = json!({ "size": 3 });
         }
         let every = if last { 1 } else { every };
-        Experiment { model, tokens, classes, last, steps, rows, window, every, activity, role, seed }
+        Experiment { model, tokens, classes, last, steps, rows, window, every, activity, role, from_zero, seed }
     }
 }
 
@@ -120,14 +122,18 @@ impl Experiment {
         Ok(Batch::new(inputs, targets))
     }
 
-    fn run(&self, order: Order) -> ccdni::Result<(Group, Vec<Tensor>)> {
+    fn run(&self, backend: &dyn Backend, order: Order) -> ccdni::Result<Ran> {
+        self.run_batch(backend, order, &self.batch()?, self.from_zero)
+    }
+
+    fn run_batch(&self, backend: &dyn Backend, order: Order, batch: &Batch, from_zero: bool) -> ccdni::Result<Ran> {
         let spec: ModelSpec = serde_json::from_value(self.model.clone()).expect("a valid model");
         let interface = self.interface();
         let model = Model::new(&spec, &interface, self.seed, &Device::Cpu)?;
-        let batch = self.batch()?;
         let dropout = Dropout { input: spec.input_dropout, seed: self.seed, epoch: 1, batch: 2 };
-        let sequence = Sequence::new(&model, &batch, Some(dropout))?;
-        let feedback = Feedback::new(&batch.targets, &interface, self.steps, self.every, model.device())?;
+        let sequence = Sequence::new(&model, batch, Some(dropout))?;
+        let rows = sequence.rows();
+        let feedback = Feedback::new(&batch.targets, &interface, self.steps, self.every, rows, model.device())?;
         let roles = vec![self.role; model.synthesizers.len()];
         let asked = engine::Batch {
             sequence: &sequence,
@@ -137,19 +143,78 @@ impl Experiment {
             activity: self.activity,
             trace: true,
         };
-        let mut start = model.zero_state(self.rows)?;
+        let mut start = model.zero_state(rows.count)?;
         let mut stream = Stream::new(self.seed, "test.start", 0, 0);
         for layer in &mut start {
             let values: Vec<f32> = (0..layer.elem_count()).map(|_| 0.3 * stream.normal()).collect();
             *layer = Tensor::from_vec(values, layer.dims(), &Device::Cpu)?;
         }
-        let mut all = Group { losses: Vec::new(), gradients: Gradients::none(model.params.len()), traces: Vec::new() };
-        let end = engine::run(&model, &Composed, order, &asked, &start, &mut |group| {
-            all.losses.extend(group.losses);
-            all.traces.extend(group.traces);
-            all.gradients.add_all(&group.gradients)
+        let mut ran = Ran { losses: Vec::new(), gradients: Vec::new(), traces: Vec::new(), end: Vec::new() };
+        let start = (!from_zero).then_some(start.as_slice());
+        let mut gradients = Gradients::none(&model.params)?;
+        ran.end = engine::run(&model, backend, order, &asked, start, &mut gradients, &mut |group, _| {
+            ran.losses.extend(group.losses);
+            ran.traces.extend(group.traces);
+            Ok(())
         })?;
-        Ok((all, end))
+        ran.gradients = (0..model.params.len()).map(|index| gradients.get(index)).collect::<ccdni::Result<_>>()?;
+        // A tensor for each row becomes one for each sequence.
+        let expand = |all: &mut Vec<Tensor>| -> ccdni::Result<()> {
+            for tensor in all {
+                *tensor = rows.expand(tensor, 0)?;
+            }
+            Ok(())
+        };
+        expand(&mut ran.end)?;
+        for trace in &mut ran.traces {
+            expand(&mut trace.start)?;
+            expand(&mut trace.target)?;
+            for synthetic in trace.synthetic_start.iter_mut().chain(&mut trace.synthetic_end) {
+                *synthetic = synthetic.as_ref().map(|tensor| rows.expand(tensor, 0)).transpose()?;
+            }
+        }
+        Ok(ran)
+    }
+}
+
+/// What a run gives.
+struct Ran {
+    losses: Vec<WindowLoss>,
+    gradients: Vec<Option<Tensor>>,
+    traces: Vec<Trace>,
+    end: Vec<Tensor>,
+}
+
+impl Ran {
+    fn is(&self, other: &Ran) -> Result<(), TestCaseError> {
+        prop_assert_eq!(self.losses.len(), other.losses.len());
+        for (a, b) in self.losses.iter().zip(&other.losses) {
+            prop_assert_eq!(a.targets, b.targets);
+            prop_assert!((a.loss - b.loss).abs() <= 1e-5 * (1.0 + b.loss.abs()));
+        }
+        for (index, (a, b)) in self.gradients.iter().zip(&other.gradients).enumerate() {
+            prop_assert_eq!(a.is_some(), b.is_some(), "gradient {} exists in one of them only", index);
+            if let (Some(a), Some(b)) = (a, b) {
+                close(&format!("gradient {index}"), a, b)?;
+            }
+        }
+        for (a, b) in self.end.iter().zip(&other.end) {
+            close("final state", a, b)?;
+        }
+        prop_assert_eq!(self.traces.len(), other.traces.len());
+        for (a, b) in self.traces.iter().zip(&other.traces) {
+            for (a, b) in a.target.iter().zip(&b.target).chain(a.start.iter().zip(&b.start)) {
+                close("target gradient or state", a, b)?;
+            }
+            let synthetic = a.synthetic_start.iter().chain(&a.synthetic_end);
+            for (a, b) in synthetic.zip(b.synthetic_start.iter().chain(&b.synthetic_end)) {
+                prop_assert_eq!(a.is_some(), b.is_some());
+                if let (Some(a), Some(b)) = (a, b) {
+                    close("synthetic gradient", a, b)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -168,32 +233,37 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn side_by_side_is_one_after_the_other(experiment in experiment()) {
-        let (one, one_end) = experiment.run(Order::Sequential).expect("a sequential run");
-        let (all, all_end) = experiment.run(Order::SideBySide).expect("a run side by side");
-        prop_assert_eq!(one.losses.len(), all.losses.len());
-        for (a, b) in one.losses.iter().zip(&all.losses) {
-            prop_assert_eq!(a.targets, b.targets);
-            prop_assert!((a.loss - b.loss).abs() <= 1e-5 * (1.0 + b.loss.abs()));
+    fn every_order_and_backend_computes_the_same(experiment in experiment()) {
+        let defined = experiment.run(&Composed, Order::Sequential).expect("the definition runs");
+        let fused = Fused::default();
+        for (backend, order) in [
+            (&Composed as &dyn Backend, Order::SideBySide),
+            (&fused, Order::Sequential),
+            (&fused, Order::SideBySide),
+            // Once more, in buffers that have been used.
+            (&fused, Order::SideBySide),
+        ] {
+            experiment.run(backend, order).expect("it runs").is(&defined)?;
         }
-        for (index, (a, b)) in one.gradients.0.iter().zip(&all.gradients.0).enumerate() {
-            prop_assert_eq!(a.is_some(), b.is_some(), "gradient {} exists in one order only", index);
-            if let (Some(a), Some(b)) = (a, b) {
-                close(&format!("gradient {index}"), a, b)?;
-            }
+    }
+
+    #[test]
+    fn a_row_that_stands_for_several_sequences_is_those_sequences(
+        mut experiment in experiment(), more in prop::collection::vec(any::<u32>(), 0..5),
+    ) {
+        experiment.model["input_dropout"] = json!(0.0);
+        for layer in experiment.model["layers"].as_array_mut().expect("a list") {
+            layer["dropout"] = json!(0.0);
         }
-        for (a, b) in one_end.iter().zip(&all_end) {
-            close("final state", a, b)?;
-        }
-        for (a, b) in one.traces.iter().zip(&all.traces) {
-            for (a, b) in a.target.iter().zip(&b.target).chain(a.start.iter().zip(&b.start)) {
-                close("target gradient or state", a, b)?;
-            }
-            for (a, b) in a.synthetic_start.iter().zip(&b.synthetic_start) {
-                prop_assert_eq!(a.is_some(), b.is_some());
-                if let (Some(a), Some(b)) = (a, b) {
-                    close("synthetic gradient", a, b)?;
-                }
+        let one = experiment.batch().expect("a batch");
+        let rows = experiment.rows as u32;
+        let repeated: Vec<u32> = (0..rows).rev().chain(more.iter().map(|row| row % rows)).collect();
+        let folded = Batch::repeating(one.inputs, one.targets, repeated);
+        let whole = folded.expanded().expect("the same batch, row by row");
+        for backend in [&Composed as &dyn Backend, &Fused::default()] {
+            for order in [Order::Sequential, Order::SideBySide] {
+                let run = |batch| experiment.run_batch(backend, order, batch, true).expect("it runs");
+                run(&folded).is(&run(&whole))?;
             }
         }
     }
@@ -215,12 +285,13 @@ fn activity_counts_where_nothing_else_does() {
         every: 1,
         activity: 0.7,
         role: Role::Lesioned,
+        from_zero: true,
         seed: 5,
     };
     let (interface, batch) = (experiment.interface(), experiment.batch().expect("a batch"));
     let model = Model::new(&spec, &interface, 5, &Device::Cpu).expect("a model");
     let sequence = Sequence::new(&model, &batch, None).expect("a sequence");
-    let feedback = Feedback::new(&batch.targets, &interface, 4, 1, model.device()).expect("targets");
+    let feedback = Feedback::new(&batch.targets, &interface, 4, 1, sequence.rows(), model.device()).expect("targets");
     let start = model.zero_state(2).expect("a state");
     let asked = engine::Batch {
         sequence: &sequence,
@@ -230,29 +301,32 @@ fn activity_counts_where_nothing_else_does() {
         activity: experiment.activity,
         trace: false,
     };
-    let mut first = None;
-    engine::run(&model, &Composed, Order::Sequential, &asked, &start, &mut |group| {
-        first.get_or_insert(group);
+    let index = model.params.find("rnn.0.bias_ih_l0").expect("the first layer's bias");
+    let mut gradient = None;
+    let mut gradients = Gradients::none(&model.params).expect("room");
+    engine::run(&model, &Composed, Order::Sequential, &asked, None, &mut gradients, &mut |group, gradients| {
+        if gradient.is_none() {
+            assert_eq!(group.losses[0].targets, 0);
+            let first = gradients.get(index)?.expect("a gradient");
+            gradient = Some(first.to_vec1::<f32>()?);
+        }
         Ok(())
     })
     .expect("a run");
-    let first = first.expect("a window");
-    assert_eq!(first.losses[0].targets, 0);
 
     // The mean over the window's two steps, the batch and the units, of each layer.
     let activity = || -> f64 {
-        let forward = Composed.forward(&model, &sequence, 0..2, &start, Outputs::LastStep).expect("a forward pass");
+        let plan = Plan { windows: &[0..1, 1..2], taught: &[false; 2], outputs: &[] };
+        let forward = Composed.forward(&model, &sequence, plan, &start).expect("a forward pass");
         let mean = |layer: usize, hidden: usize| -> f64 {
-            let states = Tensor::cat(&forward.states[layer][1..], 0).expect("states");
+            let states = forward.borders[layer].narrow(0, 1, 2).and_then(|all| all.flatten(0, 1)).expect("states");
             let h = states.narrow(1, 0, hidden).expect("h comes first");
             f64::from(h.sqr().and_then(|h| h.mean_all()?.to_scalar::<f32>()).expect("a number"))
         };
         0.7 * (mean(0, 3) + mean(1, 2))
     };
-    let index = model.params.find("rnn.0.bias_ih_l0").expect("the first layer's bias");
-    let gradient = first.gradients.0[index].as_ref().expect("a gradient").to_vec1::<f32>().expect("numbers");
-    let bias = model.params.get(index).constant().copy().expect("a copy");
-    for (unit, gradient) in gradient.iter().enumerate() {
+    let bias = model.params.get(index).value().copy().expect("a copy");
+    for (unit, gradient) in gradient.expect("a window").iter().enumerate() {
         let moved = |by: f32| {
             let step: Vec<f32> = (0..3).map(|k| if k == unit { by } else { 0.0 }).collect();
             let moved = Tensor::from_vec(step, 3, &Device::Cpu).and_then(|step| &bias + step).expect("a bias");

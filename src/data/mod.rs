@@ -62,21 +62,72 @@ pub enum Targets {
 }
 
 /// Sequences of one length, trained or measured together.
+///
+/// Sequences that are equal, inputs and targets, may be given as one row: see [`Batch::repeating`].
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// What the network reads.
     pub inputs: Inputs,
     /// What it should answer.
     pub targets: Targets,
+    /// The row of each sequence; one each where absent.
+    rows: Option<Vec<u32>>,
 }
 
 impl Batch {
     /// A batch of inputs and what they should be answered with.
     pub fn new(inputs: Inputs, targets: Targets) -> Batch {
-        Batch { inputs, targets }
+        Batch { inputs, targets, rows: None }
+    }
+
+    /// A batch in which sequence `i` is row `rows[i]` of inputs and targets. Every row has to occur.
+    ///
+    /// It counts in losses, gradients, metrics and recordings exactly as if every sequence had a row of its own, but each
+    /// row is computed once.
+    pub fn repeating(inputs: Inputs, targets: Targets, rows: Vec<u32>) -> Batch {
+        Batch { inputs, targets, rows: Some(rows) }
+    }
+
+    /// A batch in which row `r` of inputs and targets stands for `multiplicity[r]` sequences, at least 1.
+    pub fn weighted(inputs: Inputs, targets: Targets, multiplicity: &[usize]) -> Batch {
+        let repeated = |(row, &count)| std::iter::repeat_n(row, count);
+        Batch::repeating(inputs, targets, (0u32..).zip(multiplicity).flat_map(repeated).collect())
+    }
+
+    /// The row of each sequence, where rows stand for several.
+    pub fn repetition(&self) -> Option<&[u32]> {
+        self.rows.as_deref()
     }
 
     /// Number of sequences.
+    pub fn sequences(&self) -> Result<usize> {
+        self.rows.as_ref().map_or_else(|| self.rows(), |rows| Ok(rows.len()))
+    }
+
+    /// The same batch with a row for every sequence.
+    ///
+    /// # Errors
+    /// Fails if a sequence is of a row that is not there.
+    pub fn expanded(&self) -> Result<Batch> {
+        let Some(rows) = &self.rows else { return Ok(self.clone()) };
+        let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
+        let repeat = |t: &Tensor| t.contiguous()?.index_select(&rows.to_device(t.device())?, 0);
+        let inputs = match &self.inputs {
+            Inputs::Dense(x) => Inputs::Dense(repeat(x)?),
+            Inputs::Tokens { feature, ids } => {
+                Inputs::Tokens { feature: feature.as_ref().map(repeat).transpose()?, ids: repeat(ids)? }
+            }
+        };
+        let targets = match &self.targets {
+            Targets::Values(t) => Targets::Values(repeat(t)?),
+            Targets::FinalValues(t) => Targets::FinalValues(repeat(t)?),
+            Targets::Classes(t) => Targets::Classes(repeat(t)?),
+            Targets::FinalClass(t) => Targets::FinalClass(repeat(t)?),
+        };
+        Ok(Batch::new(inputs, targets))
+    }
+
+    /// Number of rows: of sequences, where none stands for several.
     pub fn rows(&self) -> Result<usize> {
         Ok(match &self.inputs {
             Inputs::Dense(x) => x.dim(0)?,
@@ -107,7 +158,7 @@ impl Batch {
             Targets::Classes(t) => Targets::Classes(t.to_device(device)?),
             Targets::FinalClass(t) => Targets::FinalClass(t.to_device(device)?),
         };
-        Ok(Batch::new(inputs, targets))
+        Ok(Batch { inputs, targets, rows: self.rows.clone() })
     }
 }
 

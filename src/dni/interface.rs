@@ -45,7 +45,16 @@ impl BackwardInterface {
     /// Fails if the synthesizer was built from constants.
     pub fn learn(&self, predicted: &Tensor, target: &Tensor, factor: f64) -> Result<Vec<Tensor>> {
         let delivered = ((predicted.detach() - target.detach())? * factor)?;
-        let store = (predicted * delivered)?.sum_all()?.backward()?;
+        self.pull_back(predicted, &delivered)
+    }
+
+    /// Gradients of the synthesizer's parameters (in the order of [`Synthesizer::parameters`]) where `delivered` reaches
+    /// the synthesizer's output `predicted`. Weights that the fibre mask removes receive exactly zero.
+    ///
+    /// # Errors
+    /// Fails if the synthesizer was built from constants.
+    pub fn pull_back(&self, predicted: &Tensor, delivered: &Tensor) -> Result<Vec<Tensor>> {
+        let store = (predicted * delivered.detach())?.sum_all()?.backward()?;
         let mut gradients = Vec::new();
         for (index, parameter) in self.synthesizer.parameters().into_iter().enumerate() {
             let gradient = store.get(parameter).ok_or_else(|| {

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::dni::{BackwardInterface, Synthesizer, SynthesizerShape};
 use crate::error::{Error, Result};
 use crate::nn::cell::{CellWeights, state_width};
-use crate::nn::{Linear, ParamStore};
+use crate::nn::{Leaves, Linear, NewParameter, ParamStore};
 use crate::spec::interface::Interface;
 use crate::spec::{Cell, DniSpec, ModelSpec};
 
@@ -39,7 +39,8 @@ pub struct Layer {
     pub dropout: f64,
     /// Index of the synthesizer on it.
     pub synthesizer: Option<usize>,
-    weights: [usize; 4],
+    /// Indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
+    pub weights: [usize; 4],
 }
 
 impl Layer {
@@ -64,13 +65,13 @@ pub struct SynthesizerSlot {
     pub kept: Option<Tensor>,
 }
 
-/// Whether a graph is built on the parameters or they are constants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tracking {
-    /// Gradients flow into them.
-    Tracked,
-    /// They are constants.
+/// What a part of the model is built on.
+#[derive(Clone, Copy)]
+pub enum Weights<'a> {
+    /// The parameters as they are.
     Constant,
+    /// Variables for one automatic differentiation, and constants where there is none.
+    Leaves(&'a Leaves),
 }
 
 impl Model {
@@ -80,11 +81,11 @@ impl Model {
     /// Fails if the device has no room for it.
     pub fn new(spec: &ModelSpec, interface: &Interface, seed: u64, device: &Device) -> Result<Model> {
         let layout = Layout::new(spec, interface);
-        let mut params = ParamStore::default();
-        for slot in &layout.slots {
+        let fresh = |slot: &Slot| {
             let value = Tensor::from_vec(initial::values(slot, spec, seed), slot.dims.as_slice(), device)?;
-            params.add(slot.name.clone(), slot.role.clone(), slot.part, &value)?;
-        }
+            Ok(NewParameter { name: slot.name.clone(), role: slot.role.clone(), part: slot.part, value })
+        };
+        let params = ParamStore::new(layout.slots.iter().map(fresh).collect::<Result<_>>()?, device)?;
         let layers = spec.layers.iter().enumerate().map(|(k, layer)| Layer {
             cell: layer.cell,
             hidden: layer.hidden,
@@ -121,7 +122,7 @@ impl Model {
     /// Lets a synthesizer's first layer keep only the weights where `kept` (`[out, state]`) is 1; the others become 0.
     pub fn keep_fibres(&mut self, synthesizer: usize, kept: Tensor) -> Result<()> {
         let index = self.synthesizers[synthesizer].params[0];
-        self.params.set(index, &(self.params.get(index).constant() * &kept)?)?;
+        self.params.set(index, &(self.params.get(index).value() * &kept)?)?;
         self.synthesizers[synthesizer].kept = Some(kept);
         Ok(())
     }
@@ -142,12 +143,12 @@ impl Model {
                 .iter()
                 .find(|(name, _)| *name == slot.name)
                 .ok_or_else(|| Error::Usage(format!("the weights to start from have no `{}`", slot.name)))?;
-            if value.dims() != parameter.tracked().dims() {
+            if value.dims() != parameter.dims() {
                 return Err(Error::Usage(format!(
                     "`{}` has shape {:?} in the weights to start from, and {:?} here",
                     slot.name,
                     value.dims(),
-                    parameter.tracked().dims()
+                    parameter.dims()
                 )));
             }
             self.params.set(index, &value.to_device(&self.device)?.to_dtype(DType::F32)?)?;
@@ -158,7 +159,7 @@ impl Model {
             let theirs = source_layout.synthesizers.iter().find(|group| group.layers.first() == slot.layers.first());
             let kept = match theirs {
                 Some(group) if group.spec.fibres == slot.spec.fibres => {
-                    self.params.get(slot.params[0]).constant().ne(0f32)?.to_dtype(DType::F32)?
+                    self.params.get(slot.params[0]).value().ne(0f32)?.to_dtype(DType::F32)?
                 }
                 _ => kept,
             };
@@ -173,27 +174,37 @@ impl Model {
     }
 
     /// A layer's weights.
-    pub fn cell_weights(&self, layer: usize, tracking: Tracking) -> CellWeights {
+    pub fn cell_weights(&self, layer: usize, weights: Weights<'_>) -> CellWeights {
         let [weight_ih, weight_hh, bias_ih, bias_hh] =
-            self.layers[layer].weights.map(|index| self.value(index, tracking));
+            self.layers[layer].weights.map(|index| self.value(index, weights));
         CellWeights { weight_ih, weight_hh, bias_ih, bias_hh }
     }
 
     /// The readout, `hidden` of the top layer to outputs.
-    pub fn readout(&self, tracking: Tracking) -> Linear {
-        let [weight, bias] = self.readout.map(|index| self.value(index, tracking));
+    pub fn readout(&self, weights: Weights<'_>) -> Linear {
+        let [weight, bias] = self.readout.map(|index| self.value(index, weights));
         Linear { weight, bias }
     }
 
+    /// Indices of the readout's weight and bias.
+    pub fn readout_indices(&self) -> [usize; 2] {
+        self.readout
+    }
+
     /// The embedding, `[vocabulary, size]`, if the model reads tokens.
-    pub fn embedding(&self, tracking: Tracking) -> Option<Tensor> {
-        self.embed.map(|index| self.value(index, tracking))
+    pub fn embedding(&self, weights: Weights<'_>) -> Option<Tensor> {
+        self.embed.map(|index| self.value(index, weights))
+    }
+
+    /// Index of the embedding, if the model reads tokens.
+    pub fn embedding_index(&self) -> Option<usize> {
+        self.embed
     }
 
     /// The backward interface of a synthesizer.
-    pub fn backward_interface(&self, synthesizer: usize, tracking: Tracking) -> Result<BackwardInterface> {
+    pub fn backward_interface(&self, synthesizer: usize, weights: Weights<'_>) -> Result<BackwardInterface> {
         let slot = &self.synthesizers[synthesizer];
-        let parameters: Vec<Tensor> = slot.params.iter().map(|&index| self.value(index, tracking)).collect();
+        let parameters: Vec<Tensor> = slot.params.iter().map(|&index| self.value(index, weights)).collect();
         let synthesizer = Synthesizer::from_parameters(&slot.shape, &parameters, slot.kept.clone())?;
         Ok(BackwardInterface::new(synthesizer, slot.spec.scale))
     }
@@ -206,10 +217,11 @@ impl Model {
             .collect()
     }
 
-    fn value(&self, index: usize, tracking: Tracking) -> Tensor {
-        match tracking {
-            Tracking::Tracked => self.params.get(index).tracked().clone(),
-            Tracking::Constant => self.params.get(index).constant(),
-        }
+    fn value(&self, index: usize, weights: Weights<'_>) -> Tensor {
+        let leaf = match weights {
+            Weights::Leaves(leaves) => leaves.get(index),
+            Weights::Constant => None,
+        };
+        leaf.unwrap_or_else(|| self.params.get(index).value()).clone()
     }
 }

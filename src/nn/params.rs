@@ -1,8 +1,12 @@
 //! An ordered store of parameters.
 //!
-//! Order is order of creation, so that norms, optimizer state and files never depend on a hash map.
+//! Order is order of creation, so that norms, optimizer state and files never depend on a hash map. All numbers lie in one
+//! flat tensor, one parameter behind the other, so that what goes over all of them is one pass.
 
-use candle_core::{Tensor, Var};
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, Var};
 
 use crate::error::{Error, Result};
 
@@ -15,6 +19,19 @@ pub enum Part {
     Synthesizer(usize),
 }
 
+/// A parameter to be.
+#[derive(Debug)]
+pub struct NewParameter {
+    /// Name in files, as PyTorch has it: `rnn.weight_ih_l0`.
+    pub name: String,
+    /// Its role, which names its random stream: `layer0.weight_ih`.
+    pub role: String,
+    /// The part of the model it belongs to.
+    pub part: Part,
+    /// Its first value.
+    pub value: Tensor,
+}
+
 /// One parameter.
 #[derive(Debug)]
 pub struct Parameter {
@@ -24,37 +41,86 @@ pub struct Parameter {
     pub role: String,
     /// The part of the model it belongs to.
     pub part: Part,
-    value: Var,
+    value: Tensor,
 }
 
 impl Parameter {
-    /// The value as part of a graph: gradients flow into it.
-    pub fn tracked(&self) -> &Tensor {
-        self.value.as_tensor()
+    /// The value. It shares memory with the store: copy it to keep it beyond the next update.
+    pub fn value(&self) -> &Tensor {
+        &self.value
     }
 
-    /// The value as a constant. It shares memory with the parameter: copy it to keep it beyond the next update.
-    pub fn constant(&self) -> Tensor {
-        self.value.as_detached_tensor()
+    /// Its shape.
+    pub fn dims(&self) -> &[usize] {
+        self.value.dims()
+    }
+}
+
+/// Where a parameter lies in the flat tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) range: Range<usize>,
+    pub(super) dims: Vec<usize>,
+}
+
+impl Place {
+    /// The part of a flat tensor that belongs to the parameter, in its shape and without a copy.
+    pub(super) fn view(&self, flat: &Tensor) -> Result<Tensor> {
+        Ok(flat.narrow(0, self.range.start, self.range.len())?.reshape(self.dims.as_slice())?)
     }
 }
 
 /// Parameters in the order of their creation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ParamStore {
     items: Vec<Parameter>,
+    /// `[numbers]`
+    flat: Tensor,
+    pub(super) places: Arc<[Place]>,
 }
 
 impl ParamStore {
-    /// Adds a parameter and returns its index.
-    pub fn add(&mut self, name: String, role: String, part: Part, value: &Tensor) -> Result<usize> {
-        self.items.push(Parameter { name, role, part, value: Var::from_tensor(value)? });
-        Ok(self.items.len() - 1)
+    /// A store of f32 parameters on a device.
+    ///
+    /// # Errors
+    /// Fails if the device has no room for them.
+    pub fn new(parameters: Vec<NewParameter>, device: &Device) -> Result<Self> {
+        let mut places = Vec::with_capacity(parameters.len());
+        let mut parts = Vec::with_capacity(parameters.len());
+        let mut end = 0;
+        for parameter in &parameters {
+            let start = end;
+            end += parameter.value.elem_count();
+            places.push(Place { range: start..end, dims: parameter.value.dims().to_vec() });
+            parts.push(parameter.value.detach().to_device(device)?.flatten_all()?);
+        }
+        let flat = match parts.as_slice() {
+            [] => Tensor::zeros(0, candle_core::DType::F32, device)?,
+            // A copy even of a single one: its value is the store's alone.
+            [one] => one.copy()?,
+            all => Tensor::cat(all, 0)?,
+        };
+        let item = |(parameter, place): (NewParameter, &Place)| {
+            let value = place.view(&flat)?;
+            Ok(Parameter { name: parameter.name, role: parameter.role, part: parameter.part, value })
+        };
+        let items = parameters.into_iter().zip(&places).map(item).collect::<Result<_>>()?;
+        Ok(ParamStore { items, flat, places: places.into() })
     }
 
-    /// The parameter of an index that [`ParamStore::add`] gave.
+    /// The parameter of an index.
     pub fn get(&self, index: usize) -> &Parameter {
         &self.items[index]
+    }
+
+    /// Where a parameter lies in [`ParamStore::flat`].
+    pub fn range(&self, index: usize) -> Range<usize> {
+        self.places[index].range.clone()
+    }
+
+    /// All numbers, one parameter behind the other. Changing them in place changes the parameters.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
     }
 
     /// Index of the parameter with this name in files.
@@ -62,18 +128,32 @@ impl ParamStore {
         self.items.iter().position(|p| p.name == name)
     }
 
-    /// Replaces a value. Graphs built on the old one must be gone by now: it is overwritten in place.
+    /// Replaces a value, in place.
+    ///
+    /// # Errors
+    /// Fails if the new value has another shape.
     pub fn set(&self, index: usize, value: &Tensor) -> Result<()> {
         let parameter = &self.items[index];
         if parameter.value.shape() != value.shape() {
             return Err(Error::Training(format!(
                 "parameter {} has shape {:?}, not {:?}",
                 parameter.name,
-                parameter.value.dims(),
+                parameter.dims(),
                 value.dims()
             )));
         }
-        Ok(parameter.value.set(&value.detach())?)
+        Ok(self.flat.slice_set(&value.detach().flatten_all()?.contiguous()?, 0, self.range(index).start)?)
+    }
+
+    /// Copies of the parameters of `part` through which gradients flow.
+    ///
+    /// # Errors
+    /// Fails if the device has no room for them.
+    pub fn leaves(&self, part: Part) -> Result<Leaves> {
+        let leaf = |parameter: &Parameter| {
+            (parameter.part == part).then(|| Var::from_tensor(&parameter.value.copy()?)).transpose()
+        };
+        Ok(Leaves(self.items.iter().map(leaf).collect::<Result<_, _>>()?))
     }
 
     /// All parameters, in order.
@@ -98,38 +178,48 @@ impl ParamStore {
 
     /// Copies of all values by name, in order.
     pub fn snapshot(&self) -> Result<Vec<(String, Tensor)>> {
-        self.items.iter().map(|p| Ok((p.name.clone(), p.constant().copy()?))).collect()
+        self.items.iter().map(|p| Ok((p.name.clone(), p.value.copy()?))).collect()
     }
 }
 
-/// Gradients by parameter index; `None` is *no* gradient, which is not the same as zero: such a parameter is skipped by
-/// clipping and by the optimizer.
-#[derive(Debug, Clone)]
-pub struct Gradients(pub Vec<Option<Tensor>>);
+/// Variables for one automatic differentiation: copies of some parameters, by index.
+pub struct Leaves(Vec<Option<Var>>);
 
-impl Gradients {
-    /// No gradient for any of `parameters`.
-    pub fn none(parameters: usize) -> Self {
-        Gradients(vec![None; parameters])
+impl Leaves {
+    /// The variable of a parameter, if it is among them.
+    pub fn get(&self, index: usize) -> Option<&Tensor> {
+        self.0[index].as_ref().map(Var::as_tensor)
     }
 
-    /// Adds to one gradient.
-    pub fn add(&mut self, index: usize, gradient: &Tensor) -> Result<()> {
-        let slot = &mut self.0[index];
-        *slot = Some(match slot.take() {
-            Some(sum) => (sum + gradient)?,
-            None => gradient.detach(),
-        });
-        Ok(())
+    /// All of them, with the index of their parameter.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Tensor)> {
+        self.0.iter().enumerate().filter_map(|(index, leaf)| Some((index, leaf.as_ref()?.as_tensor())))
     }
+}
 
-    /// Adds all gradients of `other`.
-    pub fn add_all(&mut self, other: &Gradients) -> Result<()> {
-        for (index, gradient) in other.0.iter().enumerate() {
-            if let Some(gradient) = gradient {
-                self.add(index, gradient)?;
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_one_tensor_of_views() -> Result<()> {
+        let parameter = |name: &str, part, value| NewParameter { name: name.into(), role: name.into(), part, value };
+        let matrix = Tensor::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?;
+        let store = ParamStore::new(
+            vec![
+                parameter("a", Part::Network, matrix.t()?),
+                parameter("b", Part::Synthesizer(0), Tensor::new(&[5f32], &Device::Cpu)?),
+            ],
+            &Device::Cpu,
+        )?;
+        assert_eq!(store.flat().to_vec1::<f32>()?, [1., 3., 2., 4., 5.]);
+        let before = store.snapshot()?;
+        store.set(0, &matrix)?;
+        assert_eq!(store.get(0).value().to_vec2::<f32>()?, [[1., 2.], [3., 4.]]);
+        assert_eq!(before[0].1.to_vec2::<f32>()?, [[1., 3.], [2., 4.]], "a snapshot is a copy");
+        assert!(store.set(1, &matrix).is_err());
+        let leaves = store.leaves(Part::Network)?;
+        assert!(leaves.get(0).is_some() && leaves.get(1).is_none());
         Ok(())
     }
 }

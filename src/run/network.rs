@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
-use crate::train::backend::Composed;
+use crate::train::backend;
 use crate::train::{ShowcaseResult, show};
 
 /// A trained network and the spec that it was trained from.
@@ -52,6 +52,8 @@ impl Network {
         let task = &self.resolved.spec.task;
         let showcase: Option<Showcase> = registry.open(task, seed)?.showcase()?;
         let showcase = showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", task.kind)))?;
-        show(&self.model, &Composed, showcase)
+        let run = &self.resolved.spec.run;
+        let backend = backend::open(run.backend, run.threads, self.model.device())?;
+        show(&self.model, backend.as_ref(), showcase)
     }
 }

@@ -139,11 +139,13 @@ pub enum Jobs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendKind {
-    /// The fastest for the device.
+    /// The fastest for the device: `fused` on the CPU, `composed` elsewhere.
     #[default]
     Auto,
     /// Plain tensor operations and automatic differentiation: the definition.
     Composed,
+    /// Kernels of our own, on the CPU.
+    Fused,
 }
 
 /// How often a checkpoint is written.

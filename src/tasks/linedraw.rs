@@ -153,7 +153,7 @@ impl Lines {
         Ok((inputs, Tensor::from_vec(targets, (rows, steps, 2), &Device::Cpu)?))
     }
 
-    fn batch_of(&self, inputs: Vec<f32>, targets: Tensor) -> Result<Batch> {
+    fn batch_of(&self, (inputs, targets): (Vec<f32>, Tensor)) -> Result<Batch> {
         let shape = (targets.dim(0)?, self.spec.seq_len, 1);
         Ok(Batch::new(Inputs::Dense(Tensor::from_vec(inputs, shape, &Device::Cpu)?), Targets::Values(targets)))
     }
@@ -187,22 +187,29 @@ impl Dataset for Lines {
 
         // All cues before any noise: specs that differ only in noise draw the same lines.
         let indices: Vec<usize> = (0..rows).map(|_| stream.below(self.spec.points)).collect();
+        if noise == 0.0 {
+            // Sequences of one cue are equal: one row each.
+            let mut distinct = indices.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            let row = |index: &usize| distinct.binary_search(index).unwrap_or_default() as u32;
+            let rows = indices.iter().map(row).collect();
+            let Batch { inputs, targets, .. } = self.batch_of(self.draw(&distinct)?)?;
+            return Ok(Batch::repeating(inputs, targets, rows));
+        }
         let (mut inputs, targets) = self.draw(&indices)?;
-        if noise > 0.0 {
-            for row in inputs.chunks_mut(self.spec.seq_len) {
-                for input in &mut row[1..] {
-                    *input = noise as f32 * stream.normal();
-                }
+        for row in inputs.chunks_mut(self.spec.seq_len) {
+            for input in &mut row[1..] {
+                *input = noise as f32 * stream.normal();
             }
         }
-        self.batch_of(inputs, targets)
+        self.batch_of((inputs, targets))
     }
 
     fn showcase(&self) -> Result<Option<Showcase>> {
         let indices: Vec<usize> = (0..self.spec.points).collect();
-        let (inputs, targets) = self.draw(&indices)?;
         let labels = self.spec.cues().map(|cue| format!("cue {cue}")).collect();
-        Ok(Some(Showcase { batch: self.batch_of(inputs, targets)?, labels }))
+        Ok(Some(Showcase { batch: self.batch_of(self.draw(&indices)?)?, labels }))
     }
 }
 
@@ -222,7 +229,7 @@ mod tests {
 
     /// Inputs `[rows][steps]` and end points of a batch of 50.
     fn drawn(data: &dyn Dataset, split: Split, epoch: usize, index: usize) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-        let batch = data.batch(At { split, epoch, index, batch_size: 50 }).unwrap();
+        let batch = data.batch(At { split, epoch, index, batch_size: 50 }).unwrap().expanded().unwrap();
         let (Inputs::Dense(inputs), Targets::Values(targets)) = (batch.inputs, batch.targets) else {
             panic!("dense inputs and values");
         };

@@ -22,9 +22,9 @@ pub(super) fn check(kind: &str, interface: &Interface, draws: Draws, open: Open)
         let problem =
             |what: String| broken(kind, format!("{:?} batch {} of epoch {}: {what}", at.split, at.index, at.epoch));
         check_batch(interface, &batch)?.map_or(Ok(()), |what| Err(problem(what)))?;
-        let rows = batch.rows()?;
-        if rows == 0 || at.split == Split::Train && rows > BATCH_SIZE {
-            return Err(problem(format!("has {rows} sequences, asked for {BATCH_SIZE}")));
+        let sequences = batch.sequences()?;
+        if sequences == 0 || at.split == Split::Train && sequences > BATCH_SIZE {
+            return Err(problem(format!("has {sequences} sequences, asked for {BATCH_SIZE}")));
         }
         seen.push(bits(&batch)?);
     }
@@ -102,6 +102,14 @@ fn check_showcase(kind: &str, interface: &Interface, data: &dyn Dataset) -> Resu
 /// What is wrong with a batch, if anything.
 fn check_batch(interface: &Interface, batch: &Batch) -> Result<Option<String>> {
     let (rows, steps) = (batch.rows()?, batch.steps()?);
+    if let Some(repetition) = batch.repetition()
+        && let Some(row) = (0..rows).find(|&row| !repetition.contains(&(row as u32)))
+    {
+        return Ok(Some(format!("no sequence is of its row {row}")));
+    }
+    if let Some(row) = batch.repetition().and_then(|all| all.iter().find(|&&row| row as usize >= rows)) {
+        return Ok(Some(format!("a sequence is of row {row}, and it has {rows}")));
+    }
     if interface.steps.is_some_and(|promised| promised != steps) {
         return Ok(Some(format!("has {steps} steps, the interface promises {:?}", interface.steps)));
     }
@@ -172,8 +180,9 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
-/// Shapes and numbers of a batch, for comparison.
+/// Shapes and numbers of a batch, a row for every sequence, for comparison.
 fn bits(batch: &Batch) -> Result<Vec<(Vec<usize>, Vec<u64>)>> {
+    let batch = batch.expanded()?;
     let mut tensors = match &batch.inputs {
         Inputs::Dense(x) => vec![x],
         Inputs::Tokens { feature, ids } => feature.iter().chain([ids]).collect(),

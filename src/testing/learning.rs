@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
-use crate::train::backend::Composed;
+use crate::train::backend;
 use crate::train::{
     Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, Trainer, Watcher, measure, show,
 };
@@ -85,10 +85,11 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
 
     let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: BATCH_SIZE };
     let metrics: Vec<Metric> = data.metrics();
-    if measure(&model, &Composed, interface, data, &metrics, at)? != finished.test {
+    let backend = backend::open(spec.run.backend, 1, &Device::Cpu)?;
+    if measure(&model, backend.as_ref(), interface, data, &metrics, at)? != finished.test {
         return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));
     }
-    let shown = data.showcase()?.map(|showcase| show(&model, &Composed, showcase)).transpose()?;
+    let shown = data.showcase()?.map(|showcase| show(&model, backend.as_ref(), showcase)).transpose()?;
     let drawn = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
     let same = match (&shown, &finished.showcase) {
         (Some(shown), Some(before)) => drawn(&shown.predictions)? == drawn(&before.predictions)?,

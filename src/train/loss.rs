@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::backend::Outputs;
+use super::sequence::Rows;
 use crate::data::Targets;
 use crate::error::{Error, Result};
 use crate::spec::interface::{Interface, TargetKind, When};
@@ -15,12 +15,15 @@ use crate::spec::interface::{Interface, TargetKind, When};
 /// What a batch is trained to answer, and when.
 #[derive(Debug, Clone)]
 pub struct Feedback {
-    /// `[time, batch, width]` (time is 1 for a target at the last step): numbers, or classes as one-hot.
+    /// Numbers, `[time, batch, size]`, or classes, `[time, batch]`; time is 1 for a target at the last step.
     target: Tensor,
     kind: TargetKind,
-    outputs: Outputs,
+    when: When,
     steps: usize,
     every: usize,
+    /// How many sequences each row stands for, `[batch, 1]`, where rows stand for several.
+    multiplicity: Option<Tensor>,
+    sequences: usize,
 }
 
 /// The loss of one window.
@@ -37,102 +40,151 @@ impl Feedback {
     ///
     /// # Errors
     /// Fails if the targets are not what the task's interface promises.
-    pub fn new(targets: &Targets, interface: &Interface, steps: usize, every: usize, device: &Device) -> Result<Self> {
-        let kind = interface.target.kind;
-        let target = match (targets, kind) {
-            (Targets::Values(values), TargetKind::Values { .. }) => {
-                values.to_device(device)?.transpose(0, 1)?.contiguous()?
+    pub fn new(
+        targets: &Targets,
+        interface: &Interface,
+        steps: usize,
+        every: usize,
+        rows: &Rows,
+        device: &Device,
+    ) -> Result<Self> {
+        let (kind, when) = (interface.target.kind, interface.target.when);
+        let target = match (targets, kind, when) {
+            (Targets::Values(values), TargetKind::Values { .. }, When::EveryStep) => values.transpose(0, 1)?,
+            (Targets::FinalValues(values), TargetKind::Values { .. }, When::LastStep) => values.unsqueeze(0)?,
+            (Targets::Classes(classes), TargetKind::Classes { count }, When::EveryStep) => {
+                check_classes(classes, count)?;
+                classes.t()?
             }
-            (Targets::FinalValues(values), TargetKind::Values { .. }) => values.to_device(device)?.unsqueeze(0)?,
-            (Targets::Classes(classes), TargetKind::Classes { count }) => {
-                one_hot(&classes.to_device(device)?.t()?.contiguous()?, count)?
-            }
-            (Targets::FinalClass(classes), TargetKind::Classes { count }) => {
-                one_hot(&classes.to_device(device)?.unsqueeze(0)?, count)?
+            (Targets::FinalClass(classes), TargetKind::Classes { count }, When::LastStep) => {
+                check_classes(classes, count)?;
+                classes.unsqueeze(0)?
             }
             _ => return Err(Error::Training("the task's targets are not of the kind that it promised".into())),
         };
-        let outputs = match interface.target.when {
-            When::EveryStep => Outputs::EveryStep,
-            When::LastStep => Outputs::LastStep,
-        };
-        let expected = if outputs == Outputs::LastStep { 1 } else { steps };
-        if target.dim(0)? != expected || target.dim(2)? != interface.target.width() {
+        let mut expected = vec![if when == When::LastStep { 1 } else { steps }, rows.count];
+        if let TargetKind::Values { size } = kind {
+            expected.push(size);
+        }
+        if target.dims() != expected {
             return Err(Error::Training(format!(
-                "the task's targets are {:?} (time, batch, width) where {expected} steps of width {} were promised",
+                "the task's targets are {:?} (time, batch, width) where {expected:?} were promised",
                 target.dims(),
-                interface.target.width()
             )));
         }
-        Ok(Feedback { target, kind, outputs, steps, every })
+        Ok(Feedback {
+            target: target.contiguous()?.to_device(device)?,
+            kind,
+            when,
+            steps,
+            every,
+            multiplicity: rows.column(device)?,
+            sequences: rows.sequences,
+        })
     }
 
-    /// At which steps the model has to answer.
-    pub fn outputs(&self) -> Outputs {
-        self.outputs
+    /// When the model has to answer.
+    pub fn when(&self) -> When {
+        self.when
     }
 
-    /// How many of some steps carry a target.
+    /// The steps of a span that carry a target.
+    pub fn steps(&self, span: &Range<usize>) -> Vec<usize> {
+        match self.when {
+            When::LastStep => span.clone().filter(|&step| step + 1 == self.steps).collect(),
+            When::EveryStep => span.clone().filter(|step| step % self.every == 0).collect(),
+        }
+    }
+
+    /// How many steps of a window carry a target.
     pub fn count(&self, window: &Range<usize>) -> usize {
-        match self.outputs {
-            Outputs::LastStep => usize::from(window.contains(&(self.steps - 1))),
-            Outputs::EveryStep => window.clone().filter(|t| t % self.every == 0).count(),
+        match self.when {
+            When::LastStep => usize::from(window.contains(&(self.steps - 1))),
+            When::EveryStep => window.end.div_ceil(self.every) - window.start.div_ceil(self.every),
         }
     }
 
     /// The context of the states after `step` steps, for the synthesizer: the one target of the sequence, or the target
-    /// of the step that produced the state, whether or not it carries feedback; at the start the first. `[batch, width]`
+    /// of the step that produced the state, whether or not it carries feedback; at the start the first. Classes are
+    /// one-hot. `[batch, width]`
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
     pub fn context(&self, step: usize) -> Result<Tensor> {
-        let index = match self.outputs {
-            Outputs::LastStep => 0,
-            Outputs::EveryStep => step.saturating_sub(1),
+        let index = match self.when {
+            When::LastStep => 0,
+            When::EveryStep => step.saturating_sub(1),
         };
-        Ok(self.target.get(index)?)
+        let target = self.target.get(index)?;
+        match self.kind {
+            TargetKind::Values { .. } => Ok(target),
+            TargetKind::Classes { count } => {
+                Ok(candle_nn::encoding::one_hot(target, count, 1f32, 0f32)?.to_dtype(DType::F32)?)
+            }
+        }
     }
 
-    /// Losses of the windows of a span, and the gradient of their sum at the span's `outputs`; no gradient where no
-    /// window has a target.
+    /// Losses of the windows of a span, and the gradient of their sum at the outputs, for one sequence each; no gradient
+    /// where no window has a target. `outputs` are those at `steps` ([`Feedback::steps`] of the span),
+    /// `[steps, batch, width]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
     pub fn losses(
         &self,
         outputs: Option<&Tensor>,
-        span: &Range<usize>,
+        steps: &[usize],
         windows: &[Range<usize>],
     ) -> Result<(Vec<WindowLoss>, Option<Tensor>)> {
         let counts: Vec<usize> = windows.iter().map(|window| self.count(window)).collect();
-        let (Some(outputs), true) = (outputs, counts.iter().any(|&n| n > 0)) else {
+        let (Some(outputs), false) = (outputs, steps.is_empty()) else {
             return Ok((counts.iter().map(|_| WindowLoss { loss: 0.0, targets: 0 }).collect(), None));
         };
-        let (target, first) = match self.outputs {
-            Outputs::LastStep => (self.target.clone(), self.steps - 1),
-            Outputs::EveryStep => (self.target.narrow(0, span.start, span.len())?, span.start),
+        let target = self.targets_at(steps)?;
+        let weighted = |squares: Tensor| match &self.multiplicity {
+            Some(weights) => squares.broadcast_mul(weights),
+            None => Ok(squares),
         };
-        let batch = target.dim(1)? as f64;
+        let batch = self.sequences as f64;
         // Loss of each step, and its gradient, as if it were alone.
         let (per_step, gradient) = match self.kind {
             TargetKind::Values { size } => {
                 let difference = (outputs - target)?;
                 let elements = batch * size as f64;
-                (((difference.sqr()?.sum((1, 2))?) / elements)?, (difference * (2.0 / elements))?)
+                ((weighted(difference.sqr()?)?.sum((1, 2))? / elements)?, (difference * (2.0 / elements))?)
             }
             TargetKind::Classes { .. } => {
+                let target = target.unsqueeze(2)?;
                 let log_p = candle_nn::ops::log_softmax(outputs, D::Minus1)?;
-                let gradient = ((log_p.exp()? - &target)? / batch)?;
-                (((log_p * target)?.sum((1, 2))? / -batch)?, gradient)
+                let picked = weighted(log_p.gather(&target, 2)?)?;
+                let minus_one = target.to_dtype(DType::F32)?.ones_like()?.neg()?;
+                let gradient = (log_p.exp()?.scatter_add(&target, &minus_one, 2)? / batch)?;
+                ((picked.sum((1, 2))? / -batch)?, gradient)
             }
         };
         let per_step = per_step.to_vec1::<f32>()?;
-        let mut weights = vec![0f32; per_step.len()];
+        let mut weights = Vec::with_capacity(steps.len());
         let mut losses = Vec::with_capacity(windows.len());
-        for (window, &targets) in windows.iter().zip(&counts) {
-            let mut loss = 0.0;
-            for step in window.clone().filter(|&step| step >= first && self.count(&(step..step + 1)) > 0) {
-                loss += f64::from(per_step[step - first]) / targets as f64;
-                weights[step - first] = 1.0 / targets as f32;
-            }
-            losses.push(WindowLoss { loss, targets });
+        for &targets in &counts {
+            let here = weights.len()..weights.len() + targets;
+            let sum: f64 = per_step[here].iter().map(|&loss| f64::from(loss)).sum();
+            losses.push(WindowLoss { loss: if targets == 0 { 0.0 } else { sum / targets as f64 }, targets });
+            weights.extend(std::iter::repeat_n(1.0 / targets as f32, targets));
         }
-        let weights = Tensor::from_vec(weights, (per_step.len(), 1, 1), outputs.device())?;
+        if weights.iter().all(|&weight| weight == 1.0) {
+            return Ok((losses, Some(gradient)));
+        }
+        let weights = Tensor::from_vec(weights, (steps.len(), 1, 1), outputs.device())?;
         Ok((losses, Some(gradient.broadcast_mul(&weights)?)))
+    }
+
+    /// The targets at some steps, time first.
+    fn targets_at(&self, steps: &[usize]) -> Result<Tensor> {
+        if self.when == When::LastStep || steps.len() == self.steps {
+            return Ok(self.target.clone());
+        }
+        let indices: Vec<u32> = steps.iter().map(|&step| step as u32).collect();
+        Ok(self.target.index_select(&Tensor::from_vec(indices, steps.len(), self.target.device())?, 0)?)
     }
 
     /// Factor from a window's mean loss to the unit of the validation metric: squared errors sum over coordinates.
@@ -147,26 +199,30 @@ impl Feedback {
     /// over the whole length even where targets are sparse.
     pub fn original_scale(&self) -> f64 {
         let squared = if matches!(self.kind, TargetKind::Values { .. }) { 2.0 } else { 1.0 };
-        match self.outputs {
-            Outputs::LastStep => squared,
-            Outputs::EveryStep => squared / self.steps as f64,
+        match self.when {
+            When::LastStep => squared,
+            When::EveryStep => squared / self.steps as f64,
         }
     }
 }
 
-/// Classes `[.., n]` to `[.., n, count]`.
-fn one_hot(classes: &Tensor, count: usize) -> Result<Tensor> {
-    let largest = classes.flatten_all()?.max(0)?.to_scalar::<u32>()?;
-    if largest as usize >= count {
-        return Err(Error::Training(format!("the task gave class {largest}, but promised {count} classes")));
+/// Makes sure that every class is one of `count`.
+fn check_classes(classes: &Tensor, count: usize) -> Result<()> {
+    match classes.flatten_all()?.to_vec1::<u32>()?.into_iter().find(|&class| class as usize >= count) {
+        Some(class) => Err(Error::Training(format!("the task gave class {class}, but promised {count} classes"))),
+        None => Ok(()),
     }
-    Ok(candle_nn::encoding::one_hot(classes.clone(), count, 1f32, 0f32)?.to_dtype(DType::F32)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spec::interface::{Input, Target};
+
+    /// One row a sequence.
+    fn rows(count: usize) -> Rows {
+        Rows { count, sequences: count, multiplicity: None, repetition: None }
+    }
 
     fn interface(kind: TargetKind, when: When) -> Interface {
         Interface { input: Input::Dense { features: 1 }, target: Target { kind, when }, steps: None }
@@ -176,15 +232,17 @@ mod tests {
     fn a_window_without_targets_has_no_loss_and_no_gradient() -> Result<()> {
         let targets = Targets::Values(Tensor::zeros((1, 4, 2), DType::F32, &Device::Cpu)?);
         let interface = interface(TargetKind::Values { size: 2 }, When::EveryStep);
-        let feedback = Feedback::new(&targets, &interface, 4, 2, &Device::Cpu)?;
-        let outputs = Tensor::ones((4, 1, 2), DType::F32, &Device::Cpu)?;
+        let feedback = Feedback::new(&targets, &interface, 4, 2, &rows(1), &Device::Cpu)?;
         let windows = [0..1, 1..2, 2..4];
-        let (losses, gradient) = feedback.losses(Some(&outputs), &(0..4), &windows)?;
+        let steps = feedback.steps(&(0..4));
+        assert_eq!(steps, [0, 2]);
+        let outputs = Tensor::ones((2, 1, 2), DType::F32, &Device::Cpu)?;
+        let (losses, gradient) = feedback.losses(Some(&outputs), &steps, &windows)?;
         assert_eq!(losses.iter().map(|w| (w.loss, w.targets)).collect::<Vec<_>>(), [(1.0, 1), (0.0, 0), (1.0, 1)]);
         let gradient = gradient.map(|g| g.to_vec3::<f32>()).transpose()?.unwrap_or_default();
-        assert_eq!(gradient.iter().map(|step| step[0][0]).collect::<Vec<_>>(), [1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(gradient.iter().map(|step| step[0][0]).collect::<Vec<_>>(), [1.0, 1.0]);
         let silent = 1..2;
-        assert!(feedback.losses(Some(&outputs), &silent, std::slice::from_ref(&silent))?.1.is_none());
+        assert!(feedback.losses(None, &feedback.steps(&silent), std::slice::from_ref(&silent))?.1.is_none());
         Ok(())
     }
 
@@ -192,11 +250,11 @@ mod tests {
     fn the_gradient_is_that_of_the_loss() -> Result<()> {
         let targets = Targets::Classes(Tensor::new(&[[0u32, 2], [1, 1]], &Device::Cpu)?);
         let interface = interface(TargetKind::Classes { count: 3 }, When::EveryStep);
-        let feedback = Feedback::new(&targets, &interface, 2, 1, &Device::Cpu)?;
+        let feedback = Feedback::new(&targets, &interface, 2, 1, &rows(2), &Device::Cpu)?;
         let values = [0.1f32, -0.4, 0.3, 1.2, 0.0, -0.7, 0.5, 0.5, 0.2, -1.0, 0.4, 0.9];
         let sum = |values: &[f32]| -> Result<(f64, Vec<f32>)> {
             let outputs = Tensor::from_slice(values, (2, 2, 3), &Device::Cpu)?;
-            let (losses, gradient) = feedback.losses(Some(&outputs), &(0..2), &[0..1, 1..2])?;
+            let (losses, gradient) = feedback.losses(Some(&outputs), &[0, 1], &[0..1, 1..2])?;
             let gradient = gradient.map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or_default();
             Ok((losses.iter().map(|w| w.loss).sum(), gradient))
         };
@@ -216,7 +274,7 @@ mod tests {
     fn a_context_is_the_target_of_the_step_before() -> Result<()> {
         let targets = Targets::Values(Tensor::new(&[[[1f32], [2.], [3.]]], &Device::Cpu)?);
         let interface = interface(TargetKind::Values { size: 1 }, When::EveryStep);
-        let feedback = Feedback::new(&targets, &interface, 3, 1, &Device::Cpu)?;
+        let feedback = Feedback::new(&targets, &interface, 3, 1, &rows(1), &Device::Cpu)?;
         let at = |step| -> Result<f32> { Ok(feedback.context(step)?.to_vec2::<f32>()?[0][0]) };
         assert_eq!([at(0)?, at(1)?, at(2)?, at(3)?], [1.0, 1.0, 2.0, 3.0]);
         Ok(())

@@ -3,7 +3,7 @@
 use candle_core::Device;
 
 use super::ShowcaseResult;
-use super::backend::{Backend, Outputs};
+use super::backend::Backend;
 use super::engine;
 use super::sequence::Sequence;
 use crate::data::{At, Dataset, Measured, Metric, Showcase, Targets};
@@ -27,15 +27,12 @@ pub fn measure(
     if batches == 0 {
         return Ok(Vec::new());
     }
-    let outputs = match interface.target.when {
-        When::EveryStep => Outputs::EveryStep,
-        When::LastStep => Outputs::LastStep,
-    };
     let mut sums = vec![Measured { sum: 0.0, weight: 0.0 }; metrics.len()];
     for index in 0..batches {
         let batch = data.batch(At { index, ..at })?.to_device(model.device())?;
         let sequence = Sequence::new(model, &batch, None)?;
-        let (predicted, _) = engine::evaluate(model, backend, &sequence, outputs)?;
+        let (predicted, _) = engine::evaluate(model, backend, &sequence, interface.target.when)?;
+        let (predicted, batch) = (sequence.rows().expand(&predicted, 0)?, batch.expanded()?);
         for (sum, metric) in sums.iter_mut().zip(metrics) {
             let measured = (metric.measure)(&predicted, &batch.targets)?;
             sum.sum += measured.sum;
@@ -50,11 +47,12 @@ pub fn measure(
 /// # Errors
 /// Fails if the showcase has no numbers as targets at every step, or not one label for each of its sequences.
 pub fn show(model: &Model, backend: &dyn Backend, showcase: Showcase) -> Result<ShowcaseResult> {
-    let Targets::Values(targets) = showcase.batch.targets.clone() else {
+    let batch = showcase.batch.expanded()?;
+    let Targets::Values(targets) = batch.targets.clone() else {
         return Err(Error::Training("a showcase needs numbers as targets, at every step".into()));
     };
-    let sequence = Sequence::new(model, &showcase.batch, None)?;
-    let (predictions, _) = engine::evaluate(model, backend, &sequence, Outputs::EveryStep)?;
+    let sequence = Sequence::new(model, &batch, None)?;
+    let (predictions, _) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
     if predictions.dims() != targets.dims() || showcase.labels.len() != targets.dim(0)? {
         return Err(Error::Training(format!(
             "the task shows {} patterns with targets of shape {:?}; the network answers with {:?}",

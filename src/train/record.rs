@@ -11,8 +11,9 @@ use candle_core::Tensor;
 
 use super::engine::Trace;
 use super::loss::Feedback;
+use super::sequence::Rows;
 use crate::error::Result;
-use crate::model::{Model, Tracking};
+use crate::model::{Model, Weights};
 use crate::spec::{RecordSpec, Recorded};
 
 /// Gathers an epoch's recordings.
@@ -23,6 +24,7 @@ pub struct Recorder {
     /// The batch at work: a list over windows for each name.
     windows: BTreeMap<String, Vec<Tensor>>,
     truth: Vec<Vec<Tensor>>,
+    rows: Option<Rows>,
     cosine: Cosine,
 }
 
@@ -38,7 +40,14 @@ pub struct Cosine {
 impl Recorder {
     /// A recorder with nothing recorded yet.
     pub fn new(spec: RecordSpec) -> Self {
-        Recorder { spec, buffer: Vec::new(), windows: BTreeMap::new(), truth: Vec::new(), cosine: Cosine::default() }
+        Recorder {
+            spec,
+            buffer: Vec::new(),
+            windows: BTreeMap::new(),
+            truth: Vec::new(),
+            rows: None,
+            cosine: Cosine::default(),
+        }
     }
 
     /// Whether the batch of this index (from 0) is recorded.
@@ -56,8 +65,9 @@ impl Recorder {
     }
 
     /// Begins a batch, before its first update: `truth[window][layer]` as [`super::engine::true_gradients`] gives it.
-    pub fn begin(&mut self, batch: usize, model: &Model, truth: Vec<Vec<Tensor>>) -> Result<()> {
+    pub fn begin(&mut self, batch: usize, model: &Model, rows: &Rows, truth: Vec<Vec<Tensor>>) -> Result<()> {
         self.windows.clear();
+        self.rows = Some(rows.clone());
         if self.has(Recorded::Weights) {
             for (name, value) in model.params.snapshot()? {
                 self.buffer.push((format!("batch{:04}.weights.{name}", batch + 1), value));
@@ -104,9 +114,11 @@ impl Recorder {
                     }
                 }
                 if self.spec.cosine {
-                    for cosine in cosines(synthetic, &self.truth[window][layer])? {
-                        self.cosine.sum += cosine;
-                        self.cosine.count += 1.0;
+                    let multiplicity = self.rows.as_ref().and_then(|rows| rows.multiplicity.as_ref());
+                    for (row, cosine) in cosines(synthetic, &self.truth[window][layer])?.into_iter().enumerate() {
+                        let sequences = multiplicity.map_or(1.0, |multiplicity| f64::from(multiplicity[row]));
+                        self.cosine.sum += sequences * cosine;
+                        self.cosine.count += sequences;
                     }
                 }
             }
@@ -114,10 +126,12 @@ impl Recorder {
         Ok(())
     }
 
-    /// Ends a batch.
+    /// Ends a batch. What was recorded of a row that stands for several sequences is there once for each of them.
     pub fn end(&mut self, batch: usize) -> Result<()> {
         for (name, windows) in std::mem::take(&mut self.windows) {
-            self.buffer.push((format!("batch{:04}.{name}", batch + 1), Tensor::stack(&windows, 0)?));
+            let all = Tensor::stack(&windows, 0)?;
+            let all = self.rows.as_ref().map_or(Ok(all.clone()), |rows| rows.expand(&all, 1))?;
+            self.buffer.push((format!("batch{:04}.{name}", batch + 1), all));
         }
         self.truth.clear();
         Ok(())
@@ -145,7 +159,7 @@ impl Recorder {
 fn activity(model: &Model, feedback: &Feedback, layer: usize, step: usize, trace: &Trace) -> Result<Vec<Tensor>> {
     let Some(index) = model.layers[layer].synthesizer else { return Ok(Vec::new()) };
     let context = model.synthesizers[index].shape.context.map(|_| feedback.context(step)).transpose()?;
-    let interface = model.backward_interface(index, Tracking::Constant)?;
+    let interface = model.backward_interface(index, Weights::Constant)?;
     Ok(interface.synthesizer().trace(&trace.start[layer], context.as_ref())?.1)
 }
 

@@ -1,15 +1,18 @@
-//! One batch as the engine wants it: time first, on the device, dropout masks drawn.
+//! One batch as the engine wants it: on the device, dropout masks drawn, with what each row stands for.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::data::{Batch, Inputs};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, Weights};
+use crate::nn::kernel::passes::copy_rows;
+use crate::nn::slices::{self, Slice};
 use crate::rng::Stream;
 
-/// The inputs of a batch, time first.
+/// The inputs of a batch.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     input: Input,
@@ -18,15 +21,76 @@ pub struct Sequence {
     /// For each layer but the top one: `[time, batch, hidden]`, likewise.
     layer_masks: Vec<Option<Tensor>>,
     steps: usize,
-    rows: usize,
+    width: usize,
+    rows: Rows,
 }
 
 #[derive(Debug, Clone)]
 enum Input {
-    /// `[time, batch, features]`
-    Dense(Tensor),
+    /// `[batch, time, features]`, and the same time first, once it is asked for.
+    Dense(Tensor, OnceCell<Tensor>),
     /// A feature `[batch, width]` perhaps, then ids `[time, batch]`.
     Tokens { feature: Option<Tensor>, ids: Tensor },
+}
+
+/// What the rows of a batch stand for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Number of rows.
+    pub count: usize,
+    /// Number of sequences.
+    pub sequences: usize,
+    /// How many sequences each row stands for; one each where absent.
+    pub multiplicity: Option<Vec<f32>>,
+    /// The row of each sequence, where rows stand for several.
+    pub repetition: Option<Vec<u32>>,
+}
+
+impl Rows {
+    /// What the rows of a batch stand for.
+    ///
+    /// # Errors
+    /// Fails if a sequence is of a row that is not there, or a row stands for none.
+    pub fn of(batch: &Batch) -> Result<Rows> {
+        let count = batch.rows()?;
+        let Some(repetition) = batch.repetition() else {
+            return Ok(Rows { count, sequences: count, multiplicity: None, repetition: None });
+        };
+        let mut multiplicity = vec![0f32; count];
+        for &row in repetition {
+            *multiplicity.get_mut(row as usize).ok_or_else(|| {
+                Error::Training(format!("the task gave a sequence of row {row} in a batch of {count} rows"))
+            })? += 1.0;
+        }
+        if let Some(row) = multiplicity.iter().position(|&sequences| sequences == 0.0) {
+            return Err(Error::Training(format!("the task gave a batch in which row {row} stands for no sequence")));
+        }
+        let sequences = repetition.len();
+        Ok(Rows { count, sequences, multiplicity: Some(multiplicity), repetition: Some(repetition.to_vec()) })
+    }
+
+    /// The multiplicities as a tensor, shaped to be broadcast over `[batch, features]`: `[batch, 1]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn column(&self, device: &Device) -> Result<Option<Tensor>> {
+        let column = |weights: &Vec<f32>| Tensor::from_slice(weights, (weights.len(), 1), device);
+        Ok(self.multiplicity.as_ref().map(column).transpose()?)
+    }
+
+    /// A tensor over rows (along `axis`) as one over sequences.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn expand(&self, tensor: &Tensor, axis: usize) -> Result<Tensor> {
+        match &self.repetition {
+            None => Ok(tensor.clone()),
+            Some(rows) => {
+                let rows = Tensor::from_slice(rows, rows.len(), tensor.device())?;
+                Ok(tensor.contiguous()?.index_select(&rows, axis)?)
+            }
+        }
+    }
 }
 
 /// Which dropout masks a batch gets.
@@ -42,36 +106,60 @@ pub struct Dropout {
     pub batch: usize,
 }
 
+impl Dropout {
+    /// Whether anything is dropped: then equal sequences are no longer equal.
+    pub fn is_active(&self, model: &Model) -> bool {
+        self.input > 0.0 || model.layers.iter().any(|layer| layer.dropout > 0.0)
+    }
+}
+
 impl Sequence {
     /// Prepares a batch. Without `dropout` nothing is dropped (evaluation).
     ///
     /// # Errors
-    /// Fails if the batch is empty or of a kind that the model does not read.
+    /// Fails if the batch is empty or of a kind that the model does not read, or if something is dropped in a batch whose
+    /// rows stand for several sequences.
     pub fn new(model: &Model, batch: &Batch, dropout: Option<Dropout>) -> Result<Sequence> {
-        let (rows, steps) = (batch.rows()?, batch.steps()?);
-        if rows == 0 || steps == 0 {
-            return Err(Error::Training(format!("the task gave a batch of {rows} sequences of {steps} steps")));
+        let (rows, steps) = (Rows::of(batch)?, batch.steps()?);
+        if rows.count == 0 || steps == 0 {
+            return Err(Error::Training(format!("the task gave a batch of {} sequences of {steps} steps", rows.count)));
         }
         let device = model.device();
         let (input, width) = match &batch.inputs {
             Inputs::Dense(x) => {
-                let x = x.to_device(device)?.transpose(0, 1)?.contiguous()?;
+                let x = x.to_device(device)?.contiguous()?;
                 let width = x.dim(2)?;
-                (Input::Dense(x), width)
+                (Input::Dense(x, OnceCell::new()), width)
             }
             Inputs::Tokens { feature, ids } => {
                 let table = model
-                    .embedding(crate::model::Tracking::Constant)
+                    .embedding(Weights::Constant)
                     .ok_or_else(|| Error::Training("the task gives tokens, the model has no embedding".into()))?;
+                let (vocabulary, width) = table.dims2()?;
+                if let Some(id) = ids.flatten_all()?.to_vec1::<u32>()?.into_iter().find(|&id| id as usize >= vocabulary)
+                {
+                    return Err(Error::Training(format!("the task gave token {id} of a vocabulary of {vocabulary}")));
+                }
+                if let Some(feature) = feature.as_ref().filter(|feature| feature.dims() != [rows.count, width]) {
+                    let dims = feature.dims();
+                    return Err(Error::Training(format!(
+                        "the task gave features {dims:?} for {} sequences and embeddings of {width} numbers",
+                        rows.count
+                    )));
+                }
                 let ids = ids.to_device(device)?.t()?.contiguous()?;
-                let feature = feature.as_ref().map(|f| f.to_device(device)).transpose()?;
-                (Input::Tokens { feature, ids }, table.dim(1)?)
+                let feature = feature.as_ref().map(|f| f.to_device(device)?.contiguous()).transpose()?;
+                (Input::Tokens { feature, ids }, width)
             }
         };
+        let dropout = dropout.filter(|dropout| dropout.is_active(model));
+        if dropout.is_some() && rows.repetition.is_some() {
+            return Err(Error::Training("dropout in a batch whose rows stand for several sequences".into()));
+        }
         let mask = |purpose: &str, p: f64, width: usize| match dropout {
             Some(d) if p > 0.0 => {
                 let mut stream = Stream::new(d.seed, purpose, d.epoch, d.batch);
-                Ok::<_, Error>(Some(dropout_mask(&mut stream, p, (steps, rows, width), device)?))
+                Ok::<_, Error>(Some(dropout_mask(&mut stream, p, (steps, rows.count, width), device)?))
             }
             _ => Ok(None),
         };
@@ -79,7 +167,7 @@ impl Sequence {
         let layer_masks = (model.layers.iter().enumerate())
             .map(|(k, layer)| mask(&format!("dropout.layer{k}"), layer.dropout, layer.hidden))
             .collect::<Result<_>>()?;
-        Ok(Sequence { input, input_mask, layer_masks, steps, rows })
+        Ok(Sequence { input, input_mask, layer_masks, steps, width, rows })
     }
 
     /// Number of steps.
@@ -87,18 +175,40 @@ impl Sequence {
         self.steps
     }
 
-    /// Number of sequences.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// Numbers in the input of a step: features, or the width of the embedding.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The rows, and what they stand for.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Whether the input of a step is looked up in the embedding.
+    pub fn looks_up(&self, step: usize) -> bool {
+        matches!(&self.input, Input::Tokens { feature, .. } if step > 0 || feature.is_none())
     }
 
     /// The input of step `offset` of each window, windows one below the other: `[windows · batch, width]`.
     ///
     /// Embeddings are looked up in `table`, so that gradients flow into it where it is tracked.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
     pub fn input(&self, windows: &[Range<usize>], offset: usize, table: Option<&Tensor>) -> Result<Tensor> {
         let steps = windows.iter().map(|window| window.start + offset);
         let x = match &self.input {
-            Input::Dense(x) => gather(x, steps.clone())?,
+            Input::Dense(x, time_first) => {
+                let time_first = match time_first.get() {
+                    Some(x) => x,
+                    None => {
+                        let x = x.transpose(0, 1)?.contiguous()?;
+                        time_first.get_or_init(|| x)
+                    }
+                };
+                gather(time_first, steps.clone())?
+            }
             Input::Tokens { feature, ids } => {
                 let table = table.ok_or_else(|| Error::Training("tokens without an embedding".into()))?;
                 let mut parts = Vec::with_capacity(windows.len());
@@ -118,11 +228,115 @@ impl Sequence {
     }
 
     /// Applies the dropout mask of a layer's output at step `offset` of each window to `h`, `[windows · batch, hidden]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
     pub fn drop_out(&self, layer: usize, windows: &[Range<usize>], offset: usize, h: &Tensor) -> Result<Tensor> {
         match &self.layer_masks[layer] {
             Some(mask) => Ok((h * gather(mask, windows.iter().map(|window| window.start + offset))?)?),
             None => Ok(h.clone()),
         }
+    }
+
+    /// The inputs as slices.
+    ///
+    /// # Errors
+    /// Fails if they are not on the CPU.
+    pub fn on_cpu(&self) -> Result<OnCpu<'_>> {
+        fn mask(mask: &Option<Tensor>) -> Result<Option<Slice<'_>>> {
+            mask.as_ref().map(slices::read).transpose()
+        }
+        let input = match &self.input {
+            Input::Dense(x, _) => SliceInput::Dense(slices::read(x)?),
+            Input::Tokens { feature, ids } => SliceInput::Tokens {
+                feature: feature.as_ref().map(slices::read).transpose()?,
+                ids: ids.flatten_all()?.to_vec1()?,
+            },
+        };
+        Ok(OnCpu {
+            input,
+            input_mask: mask(&self.input_mask)?,
+            layer_masks: self.layer_masks.iter().map(mask).collect::<Result<_>>()?,
+            steps: self.steps,
+            rows: self.rows.count,
+            width: self.width,
+        })
+    }
+}
+
+/// The inputs of a batch as slices.
+pub struct OnCpu<'a> {
+    input: SliceInput<'a>,
+    input_mask: Option<Slice<'a>>,
+    layer_masks: Vec<Option<Slice<'a>>>,
+    steps: usize,
+    rows: usize,
+    width: usize,
+}
+
+enum SliceInput<'a> {
+    Dense(Slice<'a>),
+    Tokens { feature: Option<Slice<'a>>, ids: Vec<u32> },
+}
+
+impl OnCpu<'_> {
+    /// Copies the input of a step into the first columns of rows that begin `stride` numbers apart. Embeddings are
+    /// looked up in `table`, `[vocabulary, width]`.
+    pub fn copy_input(&self, step: usize, table: &[f32], to: &mut [f32], stride: usize) {
+        let width = self.width;
+        match &self.input {
+            SliceInput::Dense(x) => copy_rows(to, stride, &x[step * width..], self.steps * width, width),
+            SliceInput::Tokens { feature: Some(feature), .. } if step == 0 => {
+                copy_rows(to, stride, feature, width, width);
+            }
+            SliceInput::Tokens { .. } => {
+                for (to, &id) in to.chunks_mut(stride).zip(self.ids(step)) {
+                    to[..width].copy_from_slice(&table[id as usize * width..][..width]);
+                }
+            }
+        }
+        if let Some(mask) = self.input_mask_at(step) {
+            for (to, mask) in to.chunks_mut(stride).zip(mask.chunks(width)) {
+                to.iter_mut().zip(mask).for_each(|(x, m)| *x *= m);
+            }
+        }
+    }
+
+    /// Adds the gradient at the input of a step, `[batch, width]`, to the rows of the embedding that were looked up, each
+    /// as often as its row of the batch occurs.
+    pub fn add_to_embedding(&self, step: usize, gradient: &mut [f32], multiplicity: Option<&[f32]>, table: &mut [f32]) {
+        let width = self.width;
+        if let Some(mask) = self.input_mask_at(step) {
+            gradient.iter_mut().zip(mask).for_each(|(g, m)| *g *= m);
+        }
+        for (row, (gradient, &id)) in gradient.chunks(width).zip(self.ids(step)).enumerate() {
+            let times = multiplicity.map_or(1.0, |multiplicity| multiplicity[row]);
+            let sum = &mut table[id as usize * width..][..width];
+            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += times * g);
+        }
+    }
+
+    /// The tokens read at a step, one a row; none where it is a feature that is read.
+    fn ids(&self, step: usize) -> &[u32] {
+        match &self.input {
+            SliceInput::Tokens { feature, ids } => match step.checked_sub(usize::from(feature.is_some())) {
+                Some(at) => &ids[at * self.rows..][..self.rows],
+                None => &[],
+            },
+            SliceInput::Dense(_) => &[],
+        }
+    }
+
+    fn input_mask_at(&self, step: usize) -> Option<&[f32]> {
+        let size = self.rows * self.width;
+        self.input_mask.as_ref().map(|mask| &mask[step * size..][..size])
+    }
+
+    /// The dropout mask of a layer's output at a step, `[batch, hidden]`, if anything is dropped.
+    pub fn layer_mask(&self, layer: usize, step: usize) -> Option<&[f32]> {
+        let mask = self.layer_masks[layer].as_ref()?;
+        let size = mask.len() / self.steps;
+        Some(&mask[step * size..][..size])
     }
 }
 
@@ -133,6 +347,9 @@ fn gather(x: &Tensor, steps: impl Iterator<Item = usize>) -> Result<Tensor> {
 }
 
 /// Puts `[rows, n]` tensors one below the other.
+///
+/// # Errors
+/// Fails if they are not equally wide.
 pub fn stack_rows(parts: &[Tensor]) -> Result<Tensor> {
     match parts {
         [one] => Ok(one.clone()),

@@ -6,9 +6,10 @@ use candle_core::Tensor;
 
 use super::engine::Role;
 use super::optimizer::Optimizer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::nn::{Gradients, Part};
+use crate::nn::kernel::passes::sum_of_squares;
+use crate::nn::{Gradients, ParamStore, Part, slices};
 use crate::spec::{ClipScope, ClipSpec, DniSpec, FrozenInNorm, TrainSpec};
 
 /// What a synthesizer does in an epoch.
@@ -30,17 +31,22 @@ pub struct Updater {
     optimizer: Optimizer,
     clip: Option<ClipSpec>,
     /// Gradients of synthesizers that do not learn, piled up as in the original: clipped with the rest, never cleared.
-    held: Gradients,
+    held: Option<Gradients>,
+    coefficients: Vec<Option<f64>>,
 }
 
 impl Updater {
     /// An updater at its start.
-    pub fn new(spec: &TrainSpec, parameters: usize) -> Self {
-        Updater {
-            optimizer: Optimizer::new(&spec.optimizer, parameters),
+    ///
+    /// # Errors
+    /// Fails if the device has no room for the optimizer's state.
+    pub fn new(spec: &TrainSpec, params: &ParamStore) -> Result<Self> {
+        Ok(Updater {
+            optimizer: Optimizer::new(&spec.optimizer, params)?,
             clip: spec.clip.clone(),
-            held: Gradients::none(parameters),
-        }
+            held: None,
+            coefficients: Vec::new(),
+        })
     }
 
     /// The learning rate.
@@ -58,43 +64,47 @@ impl Updater {
     ///
     /// Parameters without a gradient are skipped: neither their moments nor their step count move. Gradients that are not
     /// finite change nothing; the caller decides what it means.
-    pub fn apply(&mut self, model: &Model, roles: &[Role], mut gradients: Gradients) -> Result<Option<Norm>> {
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn apply(&mut self, model: &Model, roles: &[Role], gradients: &mut Gradients) -> Result<Option<Norm>> {
         let role = |part| match part {
             Part::Network => Role::Learning,
             Part::Synthesizer(index) => roles[index],
         };
-        for (index, parameter) in model.params.iter().enumerate() {
-            match role(parameter.part) {
-                Role::Accumulating => {
-                    if let Some(held) = self.held.0[index].take() {
-                        gradients.add(index, &held)?;
-                    }
+        if let Some(held) = &mut self.held {
+            for (index, parameter) in model.params.iter().enumerate() {
+                if role(parameter.part) == Role::Accumulating {
+                    gradients.add_from(held, index)?;
                 }
-                _ => self.held.0[index] = None,
+                held.remove(index);
             }
         }
-        if gradients.0.iter().all(Option::is_none) {
+        if !gradients.present().contains(&true) {
             return Ok(None);
         }
-        let norms = Norms::of(model, &gradients)?;
+        let norms = Norms::of(model, gradients)?;
         let norm = Norm { value: norms.all(), culprit: norms.culprit.clone() };
         if norm.culprit.is_some() {
             return Ok(Some(norm));
         }
-        for (index, gradient) in gradients.0.into_iter().enumerate() {
-            let Some(gradient) = gradient else { continue };
-            let parameter = model.params.get(index);
-            let clipped = match self.coefficient(&norms, parameter.part) {
-                1.0 => gradient,
-                coefficient => (gradient * coefficient)?,
-            };
-            match role(parameter.part) {
-                Role::Learning => {
-                    let value = self.optimizer.step(index, &parameter.constant(), &clipped)?;
-                    model.params.set(index, &value)?;
-                }
-                Role::Accumulating => self.held.0[index] = Some(clipped),
-                Role::Fixed | Role::Lesioned => {}
+        let mut coefficients = std::mem::take(&mut self.coefficients);
+        coefficients.clear();
+        coefficients.extend(model.params.iter().map(|parameter| {
+            (role(parameter.part) == Role::Learning).then(|| self.coefficient(&norms, parameter.part))
+        }));
+        self.optimizer.step(&model.params, gradients, &coefficients)?;
+        self.coefficients = coefficients;
+        for (index, parameter) in model.params.iter().enumerate() {
+            if role(parameter.part) == Role::Accumulating
+                && let Some(gradient) = gradients.get(index)?
+            {
+                let clipped = (gradient * self.coefficient(&norms, parameter.part))?;
+                let held = match &mut self.held {
+                    Some(held) => held,
+                    none => none.insert(Gradients::none(&model.params)?),
+                };
+                held.add(index, &clipped)?;
             }
         }
         Ok(Some(norm))
@@ -114,24 +124,34 @@ impl Updater {
     /// Everything that a checkpoint needs: tensors by name, and the rest as JSON.
     pub fn state(&self, names: &[String]) -> Result<(Vec<(String, Tensor)>, serde_json::Value)> {
         let (mut tensors, value) = self.optimizer.state(names)?;
-        for (name, held) in names.iter().zip(&self.held.0) {
-            if let Some(held) = held {
-                tensors.push((format!("held.{name}"), held.clone()));
+        for (index, name) in names.iter().enumerate() {
+            if let Some(held) = self.held.as_ref().map(|held| held.get(index)).transpose()?.flatten() {
+                tensors.push((format!("held.{name}"), held.copy()?));
             }
         }
         Ok((tensors, value))
     }
 
     /// Takes back what [`Updater::state`] gave.
+    ///
+    /// # Errors
+    /// Fails if it is the state of another model or optimizer.
     pub fn restore(
         &mut self,
-        names: &[String],
+        params: &ParamStore,
         tensors: &HashMap<String, Tensor>,
         value: &serde_json::Value,
     ) -> Result<()> {
-        self.optimizer.restore(names, tensors, value)?;
-        for (name, held) in names.iter().zip(&mut self.held.0) {
-            *held = tensors.get(&format!("held.{name}")).cloned();
+        self.optimizer.restore(&params.names(), tensors, value)?;
+        self.held = None;
+        for (index, parameter) in params.iter().enumerate() {
+            if let Some(value) = tensors.get(&format!("held.{}", parameter.name)) {
+                let held = match &mut self.held {
+                    Some(held) => held,
+                    none => none.insert(Gradients::none(params)?),
+                };
+                held.add(index, value)?;
+            }
         }
         Ok(())
     }
@@ -156,9 +176,8 @@ struct Norms {
 impl Norms {
     fn of(model: &Model, gradients: &Gradients) -> Result<Norms> {
         let mut norms = Norms { network: 0.0, synthesizers: 0.0, culprit: None };
-        for (parameter, gradient) in model.params.iter().zip(&gradients.0) {
-            let Some(gradient) = gradient else { continue };
-            let squares = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+        let present = model.params.iter().zip(gradients.present()).filter(|(_, present)| **present);
+        for ((parameter, _), squares) in present.zip(squares(model, gradients)?) {
             if !squares.is_finite() && norms.culprit.is_none() {
                 norms.culprit = Some(parameter.name.clone());
             }
@@ -173,6 +192,21 @@ impl Norms {
     fn all(&self) -> f64 {
         (self.network + self.synthesizers).sqrt()
     }
+}
+
+/// The sum of squares of every gradient that is there, read from the device in one go.
+fn squares(model: &Model, gradients: &Gradients) -> Result<Vec<f64>> {
+    let present = (0..model.params.len()).filter(|&index| gradients.present()[index]);
+    if model.device().is_cpu() {
+        let (arch, flat) = (pulp::Arch::new(), slices::read(gradients.flat())?);
+        return Ok(present.map(|index| sum_of_squares(arch, &flat[model.params.range(index)])).collect());
+    }
+    let sum = |index| match gradients.get(index)? {
+        Some(gradient) => Ok(gradient.sqr()?.sum_all()?),
+        None => Err(Error::Training("a gradient that is not there".into())),
+    };
+    let sums = present.map(sum).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::stack(&sums, 0)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
 #[cfg(test)]
@@ -208,17 +242,17 @@ mod tests {
                 r#"{{"epochs": 1, "batch_size": 1, "clip": {{"norm": 0.5, "scope": "{scope}"}},
                      "optimizer": {{"kind": "sgd", "lr": 1, "momentum": 0}}}}"#
             );
-            let mut updater = Updater::new(&serde_json::from_str(&train).expect("a spec"), model.params.len());
-            let mut gradients = Gradients::none(model.params.len());
+            let mut updater = Updater::new(&serde_json::from_str(&train).expect("a spec"), &model.params)?;
+            let mut gradients = Gradients::none(&model.params)?;
             for (index, parameter) in model.params.iter().enumerate() {
                 let size = if parameter.part == Part::Network { 1.0 } else { 10.0 };
-                gradients.add(index, &(parameter.tracked().ones_like()?.detach() * size)?)?;
+                gradients.add(index, &(parameter.value().ones_like()? * size)?)?;
             }
             let before = model.params.snapshot()?;
-            updater.apply(&model, &[Role::Learning], gradients)?;
+            updater.apply(&model, &[Role::Learning], &mut gradients)?;
             let mut squares = [0.0; 2];
             for (parameter, (_, before)) in model.params.iter().zip(&before) {
-                let step = (parameter.constant() - before)?.sqr()?.sum_all()?.to_scalar::<f32>()?;
+                let step = (parameter.value() - before)?.sqr()?.sum_all()?.to_scalar::<f32>()?;
                 squares[usize::from(parameter.part != Part::Network)] += f64::from(step);
             }
             Ok(squares.map(f64::sqrt))

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use candle_core::Device;
 use ccdni::data::Direction;
+use ccdni::nn::{Gradients, NewParameter, ParamStore, Part};
 use ccdni::spec::{OptimizerSpec, ScheduleSpec};
 use ccdni::train::{Optimizer, ReduceOnPlateau};
 use libtest_mimic::{Failed, Trial};
@@ -33,11 +35,20 @@ fn check_optimizer(file: &Path, case: &Value) -> Outcome {
     let gradients = tensor(&tensors, "grads")?;
     for (weight_decay, name) in [(0.0, "l2_0.after"), (0.01, "l2_0.01.after")] {
         let expected = tensor(&tensors, name)?;
-        let mut optimizer = Optimizer::new(&optimizer_spec(case, weight_decay)?, 1);
-        let mut parameter = tensor(&tensors, "param_init")?.clone();
+        let value = tensor(&tensors, "param_init")?.clone();
+        let parameter = NewParameter { name: "p".into(), role: "p".into(), part: Part::Network, value };
+        let params = ParamStore::new(vec![parameter], &Device::Cpu)?;
+        let mut optimizer = Optimizer::new(&optimizer_spec(case, weight_decay)?, &params)?;
         for step in 0..gradients.dim(0)? {
-            parameter = optimizer.step(0, &parameter, &gradients.get(step)?)?;
-            assert_close(&format!("{name}, step {}", step + 1), &parameter, &expected.get(step)?, tolerance)?;
+            let mut gradient = Gradients::none(&params)?;
+            gradient.add(0, &gradients.get(step)?)?;
+            optimizer.step(&params, &gradient, &[Some(1.0)])?;
+            assert_close(
+                &format!("{name}, step {}", step + 1),
+                params.get(0).value(),
+                &expected.get(step)?,
+                tolerance,
+            )?;
         }
     }
     Ok(())

@@ -7,11 +7,12 @@ use std::ops::Range;
 
 use candle_core::{Tensor, Var};
 
-use super::{Backend, Backward, Cotangents, Forward, Outputs};
+use super::{Backend, Cotangents, Forward, Plan, Prediction};
+use crate::dni::BackwardInterface;
 use crate::error::{Error, Result};
-use crate::model::{Model, Tracking};
-use crate::nn::Gradients;
+use crate::model::{Model, Weights};
 use crate::nn::cell::{self, State};
+use crate::nn::{Gradients, Leaves, Part};
 use crate::train::sequence::{Sequence, stack_rows};
 
 /// Plain tensor operations and automatic differentiation.
@@ -32,15 +33,15 @@ fn run(
     sequence: &Sequence,
     windows: &[Range<usize>],
     start: &[Tensor],
-    tracking: Tracking,
+    weights: Weights<'_>,
 ) -> Result<Run> {
     let length = windows.first().map_or(0, |window| window.len());
-    let table = model.embedding(tracking);
+    let table = model.embedding(weights);
     let mut inputs: Vec<Tensor> =
         (0..length).map(|offset| sequence.input(windows, offset, table.as_ref())).collect::<Result<_>>()?;
     let mut states = Vec::with_capacity(model.layers.len());
     for (k, layer) in model.layers.iter().enumerate() {
-        let weights = model.cell_weights(k, tracking);
+        let weights = model.cell_weights(k, weights);
         let mut trace = vec![State::split(layer.cell, &start[k])?];
         for (offset, input) in inputs.iter_mut().enumerate() {
             let next = cell::step(layer.cell, &weights, input, &trace[offset])?;
@@ -52,117 +53,163 @@ fn run(
     Ok(Run { states, top: inputs })
 }
 
-/// The model's outputs over a run, `[steps, windows · batch, width]`, or `[1, batch, width]` for the last step alone.
+/// The model's outputs over a run at some steps of its windows, `[steps · batch, width]`, with the place of each step in
+/// `outputs`; nothing where there is no such step.
 fn read_out(
     model: &Model,
     run: &Run,
     windows: &[Range<usize>],
-    outputs: Outputs,
-    last_step: usize,
+    outputs: &[usize],
     rows: usize,
-    tracking: Tracking,
-) -> Result<Option<Tensor>> {
-    let readout = model.readout(tracking);
-    match outputs {
-        Outputs::EveryStep => Ok(Some(readout.forward(&Tensor::stack(&run.top, 0)?)?)),
-        Outputs::LastStep => {
-            let Some(at) = windows.iter().position(|window| window.end == last_step) else { return Ok(None) };
-            let Some(top) = run.top.last() else { return Ok(None) };
-            Ok(Some(readout.forward(&top.narrow(0, at * rows, rows)?.contiguous()?)?.unsqueeze(0)?))
-        }
+    weights: Weights<'_>,
+) -> Result<Option<(Tensor, Vec<usize>)>> {
+    let (mut top, mut places) = (Vec::new(), Vec::new());
+    for (place, step) in outputs.iter().enumerate() {
+        let Some(at) = windows.iter().position(|window| window.contains(step)) else { continue };
+        top.push(run.top[step - windows[at].start].narrow(0, at * rows, rows)?);
+        places.push(place);
     }
+    if top.is_empty() {
+        return Ok(None);
+    }
+    let outputs = model.readout(weights).forward(&stack_rows(&top)?.contiguous()?)?;
+    Ok(Some((outputs, places)))
 }
 
 impl Backend for Composed {
-    fn forward(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        span: Range<usize>,
-        start: &[Tensor],
-        outputs: Outputs,
-    ) -> Result<Forward> {
+    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward> {
+        let (span, rows) = (plan.span(), sequence.rows().count);
         let whole = std::slice::from_ref(&span);
-        let run = run(model, sequence, whole, start, Tracking::Constant)?;
-        let outputs = read_out(model, &run, whole, outputs, sequence.steps(), sequence.rows(), Tracking::Constant)?;
-        let states = run
-            .states
-            .iter()
-            .map(|trace| trace.iter().map(State::join).collect::<Result<Vec<_>>>())
-            .collect::<Result<_>>()?;
-        Ok(Forward { span, outputs, states, saved: Box::new(()) })
+        let run = run(model, sequence, whole, start, Weights::Constant)?;
+        let outputs = match read_out(model, &run, whole, plan.outputs, rows, Weights::Constant)? {
+            Some((outputs, places)) => {
+                let width = outputs.dim(1)?;
+                Some(outputs.reshape((places.len(), rows, width))?)
+            }
+            None => None,
+        };
+        let borders = |states: &Vec<State>| {
+            let steps = plan.windows.iter().map(|window| window.start).chain([span.end]);
+            let joined = steps.map(|step| states[step - span.start].join()).collect::<Result<Vec<_>>>()?;
+            Ok(Tensor::stack(&joined, 0)?)
+        };
+        let borders = run.states.iter().map(borders).collect::<Result<_>>()?;
+        Ok(Forward { outputs, borders, saved: Box::new(()) })
     }
 
     fn backward(
         &self,
         model: &Model,
         sequence: &Sequence,
-        forward: &Forward,
-        windows: &[Range<usize>],
-        outputs: Outputs,
+        plan: Plan<'_>,
+        forward: &mut Forward,
         cotangents: &Cotangents,
-    ) -> Result<Backward> {
-        let mut gradients = Gradients::none(model.params.len());
+        mut gradients: Option<&mut Gradients>,
+    ) -> Result<Vec<Tensor>> {
+        let leaves = model.params.leaves(Part::Network)?;
+        let taught: Vec<usize> = (0..plan.windows.len()).filter(|&w| plan.taught[w]).collect();
         let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); model.layers.len()];
         // Windows of one length go together; only the last of a sequence can be shorter.
         let mut first = 0;
-        for group in windows.chunk_by(|a, b| a.len() == b.len()) {
-            let part = self.group(model, sequence, forward, group, first, outputs, cotangents)?;
-            gradients.add_all(&part.gradients)?;
-            for (all, one) in starts.iter_mut().zip(part.starts) {
+        for group in taught.chunk_by(|&a, &b| plan.windows[a].len() == plan.windows[b].len()) {
+            let group = Group { model, sequence, plan, windows: group, first, cotangents, leaves: &leaves };
+            for (all, one) in starts.iter_mut().zip(group.backward(forward, gradients.as_deref_mut())?) {
                 all.push(one);
             }
-            first += group.len();
+            first += group.windows.len();
         }
-        let starts = match cotangents.starts {
-            true => starts.iter().map(|parts| stack_rows(parts)).collect::<Result<_>>()?,
-            false => Vec::new(),
-        };
-        Ok(Backward { gradients, starts })
+        match cotangents.starts && first > 0 {
+            true => starts.iter().map(|parts| stack_rows(parts)).collect(),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn predict(
+        &self,
+        model: &Model,
+        synthesizer: usize,
+        states: &Tensor,
+        context: Option<&Tensor>,
+    ) -> Result<Prediction> {
+        let leaves = model.params.leaves(Part::Synthesizer(synthesizer))?;
+        let interface = model.backward_interface(synthesizer, Weights::Leaves(&leaves))?;
+        let tracked = interface.predict(states, context)?;
+        Ok(Prediction { values: tracked.detach(), saved: Box::new((interface, tracked)) })
+    }
+
+    fn learn(
+        &self,
+        model: &Model,
+        synthesizer: usize,
+        prediction: &Prediction,
+        delivered: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let saved = prediction.saved.downcast_ref::<(BackwardInterface, Tensor)>();
+        let (interface, tracked) = saved.ok_or_else(|| Error::Training("a prediction of another backend".into()))?;
+        let learned = interface.pull_back(&tracked.narrow(0, 0, delivered.dim(0)?)?, delivered)?;
+        for (&parameter, gradient) in model.synthesizers[synthesizer].params.iter().zip(&learned) {
+            gradients.add(parameter, gradient)?;
+        }
+        Ok(())
     }
 }
 
-impl Composed {
-    /// The backward pass of windows of one length; `first` is the place of the first among all windows asked for.
-    #[allow(clippy::too_many_arguments)]
-    fn group(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        forward: &Forward,
-        windows: &[Range<usize>],
-        first: usize,
-        outputs: Outputs,
-        cotangents: &Cotangents,
-    ) -> Result<Backward> {
-        let rows = sequence.rows();
-        // The start states are variables of their own: their gradients are what arrives at the windows' starts.
-        let starts: Vec<Var> = (0..model.layers.len())
-            .map(|k| Ok(Var::from_tensor(&forward.states_at(k, windows.iter().map(|window| window.start))?)?))
-            .collect::<Result<_>>()?;
-        let start_tensors: Vec<Tensor> = starts.iter().map(|start| start.as_tensor().clone()).collect();
-        let run = run(model, sequence, windows, &start_tensors, Tracking::Tracked)?;
+/// The backward pass through windows of one length.
+struct Group<'a> {
+    model: &'a Model,
+    sequence: &'a Sequence,
+    plan: Plan<'a>,
+    /// Which windows, ascending.
+    windows: &'a [usize],
+    /// Taught windows before these.
+    first: usize,
+    cotangents: &'a Cotangents,
+    leaves: &'a Leaves,
+}
 
-        // The gradient of the sum of (what is computed × what arrives there) is the vector-Jacobian product.
+impl Group<'_> {
+    fn backward(&self, forward: &Forward, gradients: Option<&mut Gradients>) -> Result<Vec<Tensor>> {
+        let (model, cotangents) = (self.model, self.cotangents);
+        let rows = self.sequence.rows();
+        let multiplicity = rows.column(model.device())?;
+        // What arrives is for one sequence, and parameters receive it from every one: each row counts as often as it
+        // occurs. What comes out at the starts is then for all of them, and is divided again.
+        let weighted = |tensor: Tensor| -> Result<Tensor> {
+            let Some(weights) = &multiplicity else { return Ok(tensor) };
+            let (all, width) = tensor.dims2()?;
+            Ok(tensor.reshape((all / rows.count, rows.count, width))?.broadcast_mul(weights)?.reshape((all, width))?)
+        };
+        let windows: Vec<Range<usize>> = self.windows.iter().map(|&w| self.plan.windows[w].clone()).collect();
+        let starts = (forward.borders.iter())
+            .map(|borders| {
+                let parts = self.windows.iter().map(|&w| borders.get(w)).collect::<Result<Vec<_>, _>>()?;
+                Ok(Var::from_tensor(&stack_rows(&parts)?.copy()?)?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let start: Vec<Tensor> = starts.iter().map(|start| start.as_tensor().clone()).collect();
+        let weights = Weights::Leaves(self.leaves);
+        let run = run(model, self.sequence, &windows, &start, weights)?;
+
         let mut terms = Vec::new();
-        if let Some(cotangent) = &cotangents.outputs {
-            let arriving = arriving(cotangent, forward, windows, outputs, sequence.steps())?;
-            let computed = read_out(model, &run, windows, outputs, sequence.steps(), rows, Tracking::Tracked)?;
-            if let (Some(computed), Some(arriving)) = (computed, arriving) {
-                terms.push((computed * arriving)?.sum_all()?);
-            }
+        if let Some(arriving) = &cotangents.outputs
+            && let Some((computed, places)) = read_out(model, &run, &windows, self.plan.outputs, rows.count, weights)?
+        {
+            let parts = places.iter().map(|&place| arriving.get(place)).collect::<Result<Vec<_>, _>>()?;
+            terms.push((computed * weighted(stack_rows(&parts)?)?)?.sum_all()?);
         }
         for (k, injected) in cotangents.ends.iter().enumerate() {
             if let (Some(injected), Some(end)) = (injected, run.states[k].last()) {
-                let here = injected.narrow(0, first * rows, windows.len() * rows)?;
-                terms.push((end.join()? * here)?.sum_all()?);
+                let here = injected.narrow(0, self.first * rows.count, windows.len() * rows.count)?;
+                terms.push((end.join()? * weighted(here)?)?.sum_all()?);
             }
         }
         if cotangents.activity > 0.0 {
             for (trace, layer) in run.states.iter().zip(&model.layers) {
-                let count = (trace.len() - 1) * rows * layer.hidden;
+                let count = (trace.len() - 1) * rows.sequences * layer.hidden;
                 for state in &trace[1..] {
-                    terms.push((state.h.sqr()?.sum_all()? * (cotangents.activity / count as f64))?);
+                    let squares = weighted(state.h.sqr()?)?.sum_all()?;
+                    terms.push((squares * (cotangents.activity / count as f64))?);
                 }
             }
         }
@@ -170,42 +217,31 @@ impl Composed {
             return Err(Error::Training("a backward pass in which nothing arrives".into()));
         };
         let store = total.backward()?;
-        let mut gradients = Gradients::none(model.params.len());
-        for (index, parameter) in model.params.iter().enumerate() {
-            if let Some(gradient) = store.get(parameter.tracked()) {
-                gradients.add(index, gradient)?;
+        let looked_up = windows.iter().cloned().flatten().any(|step| self.sequence.looks_up(step));
+        if let Some(gradients) = gradients {
+            for (index, leaf) in self.leaves.iter() {
+                match store.get(leaf) {
+                    Some(gradient) => gradients.add(index, gradient)?,
+                    // Whatever a window has looked up is reached with the window, if only by zeros, as in PyTorch.
+                    None if Some(index) == model.embedding_index() && looked_up => {
+                        gradients.add(index, &leaf.zeros_like()?)?;
+                    }
+                    None => {}
+                }
             }
         }
-        let starts = match cotangents.starts {
-            true => starts
-                .iter()
-                .map(|start| match store.get(start) {
-                    Some(gradient) => Ok(gradient.detach()),
-                    None => Ok(start.as_tensor().zeros_like()?),
-                })
-                .collect::<Result<_>>()?,
-            false => Vec::new(),
+        if !cotangents.starts {
+            return Ok(Vec::new());
+        }
+        let one = multiplicity.as_ref().map(|weights| weights.recip()).transpose()?;
+        let arrived = |start: &Var| -> Result<Tensor> {
+            let arrived = match store.get(start) {
+                Some(gradient) => gradient.detach(),
+                None => start.as_tensor().detach().zeros_like()?,
+            };
+            let (Some(one), (all, width)) = (&one, arrived.dims2()?) else { return Ok(arrived) };
+            Ok(arrived.reshape((all / rows.count, rows.count, width))?.broadcast_mul(one)?.reshape((all, width))?)
         };
-        Ok(Backward { gradients, starts })
+        starts.iter().map(arrived).collect()
     }
-}
-
-/// The part of the outputs' cotangent that belongs to `windows`, in the order of [`read_out`]; none where they have no
-/// output.
-fn arriving(
-    cotangent: &Tensor,
-    forward: &Forward,
-    windows: &[Range<usize>],
-    outputs: Outputs,
-    last_step: usize,
-) -> Result<Option<Tensor>> {
-    if outputs == Outputs::LastStep {
-        return Ok(windows.iter().any(|window| window.end == last_step).then(|| cotangent.clone()));
-    }
-    // [steps, batch, width] to [length, windows · batch, width]
-    let parts = windows
-        .iter()
-        .map(|window| cotangent.narrow(0, window.start - forward.span.start, window.len()))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(Tensor::cat(&parts, 1)?))
 }

@@ -1,62 +1,76 @@
-//! What computes the recurrent stack: a forward pass over a span of steps, and a backward pass in which windows lie
-//! side by side.
+//! What computes the network: the recurrent stack over a span of steps, forward and, with windows side by side, backward;
+//! and the synthesizers.
 //!
-//! The engine never sees how; a backend never sees losses, synthesizers or optimizers.
+//! The engine never sees how; a backend never sees losses, optimizers or what a synthesizer is for.
 
 mod composed;
+mod fused;
 
 pub use composed::Composed;
+pub use fused::Fused;
 
 use std::any::Any;
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::sequence::Sequence;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Gradients;
+use crate::spec::BackendKind;
 
-/// At which steps outputs are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outputs {
-    /// At every step of the span.
-    EveryStep,
-    /// Only at the last step of the sequence.
-    LastStep,
+/// What a forward pass goes over.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The windows, one behind the other. All have the same length, but for the last one, which may be shorter.
+    pub windows: &'a [Range<usize>],
+    /// For each window, whether a backward pass through it follows.
+    pub taught: &'a [bool],
+    /// The steps of the sequence at which outputs are wanted, ascending. Where a backward pass follows, they lie in
+    /// windows that are taught.
+    pub outputs: &'a [usize],
 }
 
-/// What a forward pass over a span gives.
+impl Plan<'_> {
+    /// The steps that the windows cover.
+    pub fn span(&self) -> Range<usize> {
+        match self.windows {
+            [] => 0..0,
+            [first, .., last] => first.start..last.end,
+            [one] => one.clone(),
+        }
+    }
+}
+
+/// What a forward pass gives.
 pub struct Forward {
-    /// The steps it covers.
-    pub span: Range<usize>,
-    /// `[steps, batch, width]` as asked for (one step for the last); none where the span has no such step.
+    /// `[outputs, batch, width]`: one for each step that was asked for; none where there is no such step.
     pub outputs: Option<Tensor>,
-    /// Joined states, `states[layer][t]` is `[batch, width]` after `t` steps of the span; `t = 0` is its start.
-    pub states: Vec<Vec<Tensor>>,
+    /// For each layer the joined states at the borders of the windows, `[windows + 1, batch, width]`.
+    pub borders: Vec<Tensor>,
     /// Whatever the backend wants to find again in its backward pass.
-    pub saved: Box<dyn Any>,
+    saved: Box<dyn Any>,
 }
 
 impl Forward {
-    /// The joined states of a layer at some steps of the sequence (the state *before* that step), one below the other.
-    pub fn states_at(&self, layer: usize, steps: impl Iterator<Item = usize>) -> Result<Tensor> {
-        let parts: Vec<Tensor> = steps.map(|step| self.states[layer][step - self.span.start].clone()).collect();
-        super::sequence::stack_rows(&parts)
-    }
-
-    /// The joined states at the end of the span.
-    pub fn end(&self) -> Vec<Tensor> {
-        self.states.iter().filter_map(|states| states.last().cloned()).collect()
+    /// The joined states at the end of the span, `[batch, width]` for each layer.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn end(&self) -> Result<Vec<Tensor>> {
+        let last = |borders: &Tensor| Ok(borders.get(borders.dim(0)? - 1)?);
+        self.borders.iter().map(last).collect()
     }
 }
 
-/// What arrives from outside in a backward pass.
+/// What arrives from outside in a backward pass. All of it is for one sequence: where a row of the batch stands for
+/// several, each of them receives this.
 #[derive(Debug, Default)]
 pub struct Cotangents {
     /// Gradient at the outputs, shaped like [`Forward::outputs`].
     pub outputs: Option<Tensor>,
-    /// For each layer, what is injected at the ends of the windows, `[windows · batch, width]`, if anything.
+    /// For each layer, what is injected at the ends of the taught windows, `[taught · batch, width]`, if anything.
     pub ends: Vec<Option<Tensor>>,
     /// `a` in `a · mean(h²)`, the mean over a window's steps, batch and units; summed over layers and windows.
     pub activity: f64,
@@ -64,35 +78,86 @@ pub struct Cotangents {
     pub starts: bool,
 }
 
-/// What a backward pass gives.
-pub struct Backward {
-    /// Gradients of embedding, stack and readout, summed over the windows.
-    pub gradients: Gradients,
-    /// For each layer, the gradient at the starts of the windows, `[windows · batch, width]`; empty if not wanted.
-    pub starts: Vec<Tensor>,
+/// What a synthesizer says.
+pub struct Prediction {
+    /// Predicted gradients, `[rows, width]`; constants.
+    pub values: Tensor,
+    /// Whatever the backend wants to find again when the synthesizer learns.
+    saved: Box<dyn Any>,
 }
 
-/// Computes the recurrent stack.
+/// Computes the network.
 pub trait Backend {
-    /// Runs over the steps of `span` from the joined states `start`, `[batch, width]` for each layer.
-    fn forward(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        span: Range<usize>,
-        start: &[Tensor],
-        outputs: Outputs,
-    ) -> Result<Forward>;
+    /// Runs over the windows of a plan from the joined states `start`, `[batch, width]` for each layer.
+    ///
+    /// # Errors
+    /// Fails on a tensor error, or where the sequence is not one of the model's.
+    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward>;
 
-    /// The vector-Jacobian product of `windows`, each by itself from its start state (a constant) to its end. Windows
-    /// lie within the forward pass's span and ascend.
+    /// The vector-Jacobian product of the taught windows, each by itself from its start state (a constant) to its end:
+    /// adds the gradients of embedding, stack and readout, each row as often as it occurs, and gives what arrives at the
+    /// starts of the windows, `[taught · batch, width]` for each layer (nothing if it is not wanted). To be called once
+    /// for a forward pass, with its plan.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
     fn backward(
         &self,
         model: &Model,
         sequence: &Sequence,
-        forward: &Forward,
-        windows: &[Range<usize>],
-        outputs: Outputs,
+        plan: Plan<'_>,
+        forward: &mut Forward,
         cotangents: &Cotangents,
-    ) -> Result<Backward>;
+        gradients: Option<&mut Gradients>,
+    ) -> Result<Vec<Tensor>>;
+
+    /// Asks a synthesizer about states `[rows, width]` with context `[rows, context]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error, or where the context is missing or there should be none.
+    fn predict(
+        &self,
+        model: &Model,
+        synthesizer: usize,
+        states: &Tensor,
+        context: Option<&Tensor>,
+    ) -> Result<Prediction>;
+
+    /// Adds a synthesizer's gradients, given what is delivered at its output for the first rows of a prediction,
+    /// `[rows, width]`. Weights that the fibre mask removes receive exactly zero.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    fn learn(
+        &self,
+        model: &Model,
+        synthesizer: usize,
+        prediction: &Prediction,
+        delivered: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<()>;
+}
+
+/// The backend that a spec asks for on a device: `auto` is the fused one on the CPU and the composed one elsewhere.
+/// `threads` is `run.threads`.
+///
+/// # Errors
+/// [`Error::Usage`] where there is no such backend for the device.
+pub fn open(kind: BackendKind, threads: usize, device: &Device) -> Result<Box<dyn Backend>> {
+    match (kind, device.is_cpu()) {
+        (BackendKind::Composed, _) | (BackendKind::Auto, false) => Ok(Box::new(Composed)),
+        (BackendKind::Fused | BackendKind::Auto, true) => Ok(Box::new(Fused::new(threads))),
+        (BackendKind::Fused, false) => Err(Error::Usage(format!(
+            "`run.backend: fused` is for the CPU, and this is {}; use `auto`",
+            crate::device::name(device)
+        ))),
+    }
+}
+
+/// The backend's name, as units note it.
+pub fn name(kind: BackendKind, device: &Device) -> &'static str {
+    match (kind, device.is_cpu()) {
+        (BackendKind::Composed, _) | (BackendKind::Auto, false) => "composed",
+        _ => "fused",
+    }
 }

@@ -8,11 +8,11 @@ use candle_core::{Result, Tensor};
 use crate::spec::{AdamSpec, OptimizerSpec};
 
 /// What a rule makes of a gradient.
-pub(super) struct Update {
+struct Update {
     /// To be subtracted from the parameter.
-    pub change: Tensor,
+    change: Tensor,
     /// The new content of the slots, in the order of [`slots`].
-    pub slots: Vec<Tensor>,
+    slots: Vec<Tensor>,
 }
 
 /// What a rule keeps for each parameter, by PyTorch's names. All slots start at zero.
@@ -27,8 +27,30 @@ pub(super) fn slots(spec: &OptimizerSpec) -> &'static [&'static str] {
     }
 }
 
-/// Step number `t`, counted from 1, on gradient `g` (weight decay included); `slots` as after step `t - 1`.
-pub(super) fn update(spec: &OptimizerSpec, lr: f64, t: u64, slots: &[Tensor], g: &Tensor) -> Result<Update> {
+/// Step number `t`, counted from 1, on gradient `g`; `slots` as after step `t - 1`. Gives the parameter and the slots
+/// after it.
+pub(super) fn step(
+    spec: &OptimizerSpec,
+    lr: f64,
+    t: u64,
+    p: &Tensor,
+    slots: &[Tensor],
+    g: &Tensor,
+) -> Result<(Tensor, Vec<Tensor>)> {
+    let decay = spec.weight_decay();
+    let (mut p, mut g) = (p.clone(), g.clone());
+    if decay != 0.0 {
+        match spec {
+            OptimizerSpec::Adamw(_) => p = p.affine(1.0 - lr * decay, 0.0)?,
+            _ => g = (g + p.affine(decay, 0.0)?)?,
+        }
+    }
+    let update = update(spec, lr, t, slots, &g)?;
+    Ok(((p - update.change)?, update.slots))
+}
+
+/// As [`step`], for a gradient with weight decay included.
+fn update(spec: &OptimizerSpec, lr: f64, t: u64, slots: &[Tensor], g: &Tensor) -> Result<Update> {
     match *spec {
         OptimizerSpec::Adam(ref spec) | OptimizerSpec::Adamw(ref spec) => adam(spec, lr, t, slots, g),
         OptimizerSpec::Adamax(ref spec) => adamax(spec, lr, t, slots, g),
@@ -77,6 +99,6 @@ fn running_mean(mean: &Tensor, decay: f64, value: &Tensor) -> Result<Tensor> {
 }
 
 /// What a running mean that started at zero lacks after `t` steps.
-fn bias_correction(decay: f64, t: u64) -> f64 {
+pub(super) fn bias_correction(decay: f64, t: u64) -> f64 {
     1.0 - decay.powf(t as f64)
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::backend::{Backend, Composed};
+use super::backend::{self, Backend};
 use super::engine::{self, Order, Role};
 use super::loss::Feedback;
 use super::measure::{measure, show};
@@ -34,6 +34,7 @@ pub struct Trainer {
     backend: Box<dyn Backend>,
     order: Order,
     updater: Updater,
+    gradients: Gradients,
     plateau: Option<ReduceOnPlateau>,
     stopping: Option<EarlyStopping>,
     recorder: Option<Recorder>,
@@ -128,13 +129,14 @@ impl Trainer {
                 StepEvery::Batch => Order::SideBySide,
                 StepEvery::Window => Order::Sequential,
             },
-            updater: Updater::new(&spec.train, model.params.len()),
+            updater: Updater::new(&spec.train, &model.params)?,
+            gradients: Gradients::none(&model.params)?,
             plateau: direction.zip(spec.train.schedule.as_ref()).map(|(d, schedule)| ReduceOnPlateau::new(schedule, d)),
             stopping: direction
                 .zip(spec.train.early_stopping.as_ref())
                 .map(|(d, stopping)| EarlyStopping::new(stopping.patience, d)),
             recorder: spec.record.clone().map(Recorder::new),
-            backend: Box::new(Composed),
+            backend: backend::open(spec.run.backend, spec.run.threads, &device)?,
             carried: None,
             best: None,
             history: Vec::new(),
@@ -201,12 +203,17 @@ impl Trainer {
     fn train_batch(&mut self) -> Result<f64> {
         let Cursor { epoch, batch: index, .. } = self.cursor;
         let train = &self.spec.train;
-        let batch = self.data.batch(At { split: Split::Train, epoch, index, batch_size: train.batch_size })?;
+        let mut batch = self.data.batch(At { split: Split::Train, epoch, index, batch_size: train.batch_size })?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
+        if train.keep_hidden || dropout.is_active(&self.model) {
+            // Equal sequences do not stay equal.
+            batch = batch.expanded()?;
+        }
         let sequence = Sequence::new(&self.model, &batch, Some(dropout))?;
         let steps = sequence.steps();
         let every = train.feedback_every.unwrap_or(1);
-        let feedback = Feedback::new(&batch.targets, &self.interface, steps, every, self.model.device())?;
+        let feedback =
+            Feedback::new(&batch.targets, &self.interface, steps, every, sequence.rows(), self.model.device())?;
         let roles: Vec<Role> = self.model.synthesizers.iter().map(|slot| role(&slot.spec, epoch)).collect();
         let mut recorder = self.recorder.take_if(|recorder| recorder.wants(index));
         let window = train.window(steps);
@@ -218,42 +225,49 @@ impl Trainer {
             activity: train.activity_l2,
             trace: recorder.is_some(),
         };
-        let start = match self.carried.take() {
-            Some(state) if state.iter().all(|layer| layer.dim(0).is_ok_and(|rows| rows == sequence.rows())) => state,
-            _ => self.model.zero_state(sequence.rows())?,
-        };
+        let fits = |layer: &Tensor| layer.dim(0).is_ok_and(|rows| rows == sequence.rows().count);
+        let start = self.carried.take().filter(|state| state.iter().all(fits));
+        let start = start.as_deref();
         if let Some(recorder) = &mut recorder {
             let truth = match recorder.wants_truth() {
-                true => engine::true_gradients(&self.model, self.backend.as_ref(), &asked, &start)?,
+                true => engine::true_gradients(&self.model, self.backend.as_ref(), &asked, start)?,
                 false => Vec::new(),
             };
-            recorder.begin(index, &self.model, truth)?;
+            recorder.begin(index, &self.model, sequence.rows(), truth)?;
         }
 
         let windows = engine::windows(steps, window);
         let mut losses = Vec::with_capacity(windows.len());
         let mut norms = Vec::new();
         let mut reached = vec![false; self.model.params.len()];
-        let mut sum = Gradients::none(self.model.params.len());
         let (model, updater) = (&self.model, &mut self.updater);
         let step_every_window = train.step_every == StepEvery::Window;
-        let end = engine::run(model, self.backend.as_ref(), self.order, &asked, &start, &mut |group| {
-            if let Some(recorder) = &mut recorder {
-                recorder.windows(model, &feedback, &windows, losses.len(), &group.traces)?;
-            }
-            losses.extend(group.losses);
-            for (reached, gradient) in reached.iter_mut().zip(&group.gradients.0) {
-                *reached |= gradient.is_some();
-            }
-            if step_every_window {
-                norms.extend(updater.apply(model, &roles, group.gradients)?);
-            } else {
-                sum.add_all(&group.gradients)?;
-            }
-            Ok(())
-        })?;
+        let gradients = &mut self.gradients;
+        gradients.clear();
+        let end = engine::run(
+            model,
+            self.backend.as_ref(),
+            self.order,
+            &asked,
+            start,
+            gradients,
+            &mut |group, gradients| {
+                if let Some(recorder) = &mut recorder {
+                    recorder.windows(model, &feedback, &windows, losses.len(), &group.traces)?;
+                }
+                losses.extend(group.losses);
+                for (reached, present) in reached.iter_mut().zip(gradients.present()) {
+                    *reached |= present;
+                }
+                if step_every_window {
+                    norms.extend(updater.apply(model, &roles, gradients)?);
+                    gradients.clear();
+                }
+                Ok(())
+            },
+        )?;
         if !step_every_window {
-            norms.extend(updater.apply(model, &roles, sum)?);
+            norms.extend(updater.apply(model, &roles, gradients)?);
         }
         if let Some(mut recorder) = recorder {
             recorder.end(index)?;
@@ -272,7 +286,7 @@ impl Trainer {
         if train.keep_hidden {
             self.carried = Some(end);
         }
-        let rows = sequence.rows() as f64;
+        let rows = sequence.rows().sequences as f64;
         self.cursor.rows += rows;
         self.cursor.loss += rows * loss;
         self.cursor.original += rows * feedback.original_scale() * weighted;

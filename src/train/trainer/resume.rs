@@ -42,7 +42,7 @@ impl Trainer {
                 self.model.keep_fibres(index, kept.clone())?;
             }
         }
-        self.updater.restore(&names, &tensors, &saved.optimizer)?;
+        self.updater.restore(&self.model.params, &tensors, &saved.optimizer)?;
         self.best = saved.best.map(|(epoch, value)| Best {
             epoch,
             value,

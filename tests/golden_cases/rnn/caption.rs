@@ -3,7 +3,9 @@
 use candle_core::{D, DType, Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::model::Model;
-use ccdni::train::backend::{Composed, Outputs};
+use ccdni::nn::Gradients;
+use ccdni::spec::interface::When;
+use ccdni::train::backend::Backend;
 use ccdni::train::engine::{self, Order, Trace};
 use ccdni::train::loss::Feedback;
 use ccdni::train::sequence::Sequence;
@@ -11,18 +13,25 @@ use ccdni::train::update::Updater;
 use libtest_mimic::Failed;
 
 use super::super::{Outcome, assert_close};
-use super::setup::Case;
+use super::setup::{Case, backends};
 
 pub fn check(case: &Case) -> Outcome {
+    for (name, backend) in backends() {
+        train(case, backend.as_ref()).map_err(|failed| format!("{name}: {}", failed.message().unwrap_or("failed")))?;
+    }
+    Ok(())
+}
+
+fn train(case: &Case, backend: &dyn Backend) -> Outcome {
     let (interface, train) = (case.interface()?, case.train_spec()?);
     let model = case.model()?;
     let names = model.params.names();
-    let mut updater = Updater::new(&train, names.len());
+    let mut updater = Updater::new(&train, &model.params)?;
     let roles = vec![case.role(); model.synthesizers.len()];
     for k in 0..case.whole("batches")? {
         let batch = batch(case.tensor(&format!("batch{k}.features"))?, case.tensor(&format!("batch{k}.captions"))?)?;
         let sequence = Sequence::new(&model, &batch, None)?;
-        let feedback = Feedback::new(&batch.targets, &interface, sequence.steps(), 1, model.device())?;
+        let feedback = Feedback::new(&batch.targets, &interface, sequence.steps(), 1, sequence.rows(), model.device())?;
         let asked = engine::Batch {
             sequence: &sequence,
             feedback: &feedback,
@@ -31,16 +40,16 @@ pub fn check(case: &Case) -> Outcome {
             activity: 0.0,
             trace: !roles.is_empty(),
         };
-        let start = model.zero_state(sequence.rows())?;
         let mut losses = Vec::new();
-        engine::run(&model, &Composed, Order::Sequential, &asked, &start, &mut |group| {
+        let mut gradients = Gradients::none(&model.params)?;
+        engine::run(&model, backend, Order::Sequential, &asked, None, &mut gradients, &mut |group, gradients| {
             let w = losses.len();
             let prefix = format!("batch{k}.window{w}");
-            let gradients = group.gradients.clone();
-            let norm = updater.apply(&model, &roles, group.gradients)?.map_or(f64::NAN, |norm| norm.value);
-            let checked = check_window(case, &prefix, &names, &gradients.0, norm, &model)
+            let norm = updater.apply(&model, &roles, gradients)?.map_or(f64::NAN, |norm| norm.value);
+            let checked = check_window(case, &prefix, &names, gradients, norm, &model)
                 .and_then(|()| if k == 0 { check_trace(case, &prefix, &group.traces) } else { Ok(()) });
             losses.extend(group.losses);
+            gradients.clear();
             checked.map_err(|failed| ccdni::Error::Training(failed.message().unwrap_or("failed").into()))
         })?;
         for (w, loss) in losses.iter().enumerate() {
@@ -50,8 +59,8 @@ pub fn check(case: &Case) -> Outcome {
         let reported = feedback.original_scale() * weighted;
         case.close("the reported loss", reported, case.scalar(&format!("batch{k}.loss_reported"))?, "loss_rel")?;
     }
-    check_evaluation(case, &model)?;
-    check_sample(case, &model)
+    check_evaluation(case, &model, backend)?;
+    check_sample(case, &model, backend)
 }
 
 /// The feature is the first input and must predict the first token; the last token is never an input.
@@ -65,14 +74,14 @@ fn check_window(
     case: &Case,
     prefix: &str,
     names: &[String],
-    gradients: &[Option<Tensor>],
+    gradients: &Gradients,
     norm: f64,
     model: &Model,
 ) -> Outcome {
-    for (name, gradient) in names.iter().zip(gradients) {
+    for (index, name) in names.iter().enumerate() {
         let key = format!("{prefix}.grad.{name}");
-        let gradient = gradient.as_ref().ok_or_else(|| format!("{key}: no gradient"))?;
-        case.close_gradient(gradient, &key, "grad_rel_to_tensor_max", "grad_abs_floor")?;
+        let gradient = gradients.get(index)?.ok_or_else(|| format!("{key}: no gradient"))?;
+        case.close_gradient(&gradient, &key, "grad_rel_to_tensor_max", "grad_abs_floor")?;
     }
     case.close("the norm", norm, case.scalar(&format!("{prefix}.grad_norm"))?, "grad_norm_rel")?;
     for (name, value) in model.params.snapshot()? {
@@ -98,10 +107,10 @@ fn check_trace(case: &Case, prefix: &str, traces: &[Trace]) -> Outcome {
     Ok(())
 }
 
-fn check_evaluation(case: &Case, model: &Model) -> Outcome {
+fn check_evaluation(case: &Case, model: &Model, backend: &dyn Backend) -> Outcome {
     let batch = batch(case.tensor("eval.features")?, case.tensor("eval.captions")?)?;
     let sequence = Sequence::new(model, &batch, None)?;
-    let (logits, end) = engine::evaluate(model, &Composed, &sequence, Outputs::EveryStep)?;
+    let (logits, end) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
     case.close_tensor(&logits, "eval.prediction", "eval_abs")?;
     case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")?;
     let nll = (ccdni::data::Metric::nll().measure)(&logits, &batch.targets)?;
@@ -109,7 +118,7 @@ fn check_evaluation(case: &Case, model: &Model) -> Outcome {
 }
 
 /// Greedy decoding: the best token so far is the next input; the end token does not end it here.
-fn check_sample(case: &Case, model: &Model) -> Outcome {
+fn check_sample(case: &Case, model: &Model, backend: &dyn Backend) -> Outcome {
     let features = case.tensor("sample.features")?;
     let rows = features.dim(0)?;
     let mut ids = Tensor::zeros((rows, 0), DType::U32, &Device::Cpu)?;
@@ -119,7 +128,7 @@ fn check_sample(case: &Case, model: &Model) -> Outcome {
             Targets::Classes(ids.clone()),
         );
         let sequence = Sequence::new(model, &batch, None)?;
-        let (logits, _) = engine::evaluate(model, &Composed, &sequence, Outputs::EveryStep)?;
+        let (logits, _) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
         let next = logits.narrow(1, ids.dim(1)?, 1)?.argmax(D::Minus1)?;
         ids = match ids.dim(1)? {
             0 => next,

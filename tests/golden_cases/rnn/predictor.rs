@@ -4,21 +4,24 @@ use candle_core::{DType, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::nn::Gradients;
 use ccdni::spec::interface::TargetKind;
-use ccdni::train::backend::Composed;
+use ccdni::train::backend::Backend;
 use ccdni::train::engine::{self, Order, Role, Trace};
 use ccdni::train::loss::{Feedback, WindowLoss};
 use ccdni::train::record::Recorder;
-use ccdni::train::sequence::Sequence;
+use ccdni::train::sequence::{Rows, Sequence};
 use ccdni::train::update::Updater;
 use libtest_mimic::Failed;
 use serde_json::json;
 
 use super::super::{Outcome, assert_close};
-use super::setup::Case;
+use super::setup::{Case, backends};
 
 pub fn check(case: &Case) -> Outcome {
-    for order in [Order::Sequential, Order::SideBySide] {
-        train(case, order).map_err(|failed| format!("{order:?}: {}", failed.message().unwrap_or("failed")))?;
+    for (name, backend) in backends() {
+        for order in [Order::Sequential, Order::SideBySide] {
+            train(case, backend.as_ref(), order)
+                .map_err(|failed| format!("{name}, {order:?}: {}", failed.message().unwrap_or("failed")))?;
+        }
     }
     Ok(())
 }
@@ -30,14 +33,14 @@ fn batch(case: &Case, prefix: &str) -> Result<Batch, Failed> {
         TargetKind::Values { .. } => Targets::Values(target.clone()),
         TargetKind::Classes { .. } => Targets::FinalClass(target.to_dtype(DType::U32)?),
     };
-    Ok(Batch { inputs: Inputs::Dense(case.tensor(&format!("{prefix}.input"))?.clone()), targets })
+    Ok(Batch::new(Inputs::Dense(case.tensor(&format!("{prefix}.input"))?.clone()), targets))
 }
 
-fn train(case: &Case, order: Order) -> Outcome {
+fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
     let (interface, train) = (case.interface()?, case.train_spec()?);
     let model = case.model()?;
     let names = model.params.names();
-    let mut updater = Updater::new(&train, names.len());
+    let mut updater = Updater::new(&train, &model.params)?;
     let roles = vec![case.role(); model.synthesizers.len()];
     let every = train.feedback_every.unwrap_or(1);
     let traced = case.role() != Role::Lesioned && !roles.is_empty();
@@ -46,7 +49,8 @@ fn train(case: &Case, order: Order) -> Outcome {
     for k in 0..case.whole("steps")? {
         let batch = batch(case, &format!("batch{k}"))?;
         let sequence = Sequence::new(&model, &batch, None)?;
-        let feedback = Feedback::new(&batch.targets, &interface, sequence.steps(), every, model.device())?;
+        let feedback =
+            Feedback::new(&batch.targets, &interface, sequence.steps(), every, sequence.rows(), model.device())?;
         let window = train.window(sequence.steps());
         let asked = engine::Batch {
             sequence: &sequence,
@@ -56,17 +60,16 @@ fn train(case: &Case, order: Order) -> Outcome {
             activity: 0.0,
             trace: traced,
         };
-        let start = model.zero_state(sequence.rows())?;
         let truth = match recording {
-            true => engine::true_gradients(&model, &Composed, &asked, &start)?,
+            true => engine::true_gradients(&model, backend, &asked, None)?,
             false => Vec::new(),
         };
         let (mut losses, mut traces) = (Vec::new(), Vec::new());
-        let mut gradients = Gradients::none(names.len());
-        engine::run(&model, &Composed, order, &asked, &start, &mut |group| {
+        let mut gradients = Gradients::none(&model.params)?;
+        engine::run(&model, backend, order, &asked, None, &mut gradients, &mut |group, _| {
             losses.extend(group.losses);
             traces.extend(group.traces);
-            gradients.add_all(&group.gradients)
+            Ok(())
         })?;
 
         check_losses(case, k, &losses, &feedback)?;
@@ -75,10 +78,10 @@ fn train(case: &Case, order: Order) -> Outcome {
             check_traces(case, prefix, &traces)?;
         }
         if recording {
-            check_recording(case, &model, &feedback, window, &traces, truth)?;
+            check_recording(case, &model, &feedback, sequence.rows(), window, &traces, truth)?;
         }
         check_gradients(case, k, &names, &gradients, &updater)?;
-        let norm = updater.apply(&model, &roles, gradients)?.ok_or("no gradient at all")?.value;
+        let norm = updater.apply(&model, &roles, &mut gradients)?.ok_or("no gradient at all")?.value;
         case.close(
             &format!("batch{k}.grad_norm"),
             norm,
@@ -92,8 +95,7 @@ fn train(case: &Case, order: Order) -> Outcome {
 
     let input = Batch::new(Inputs::Dense(case.tensor("eval.input")?.clone()), batch(case, "batch0")?.targets);
     let sequence = Sequence::new(&model, &input, None)?;
-    let outputs = Feedback::new(&input.targets, &interface, sequence.steps(), 1, model.device())?.outputs();
-    let (prediction, end) = engine::evaluate(&model, &Composed, &sequence, outputs)?;
+    let (prediction, end) = engine::evaluate(&model, backend, &sequence, interface.target.when)?;
     case.close_tensor(&prediction, "eval.prediction", "eval_abs")?;
     case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")
 }
@@ -121,16 +123,17 @@ fn check_losses(case: &Case, k: usize, losses: &[WindowLoss], feedback: &Feedbac
 fn check_gradients(case: &Case, k: usize, names: &[String], gradients: &Gradients, updater: &Updater) -> Outcome {
     let (state, _) = updater.state(names)?;
     let without = case.json["params_without_grad"].as_array().ok_or("`params_without_grad` is no list")?;
-    for (name, gradient) in names.iter().zip(&gradients.0) {
+    for (index, name) in names.iter().enumerate() {
+        let gradient = gradients.get(index)?;
         if without.contains(&json!(name)) {
             if gradient.is_some() {
                 return Err(format!("{name} has a gradient and should have none").into());
             }
             continue;
         }
-        let gradient = gradient.as_ref().ok_or_else(|| format!("{name} has no gradient"))?;
+        let gradient = gradient.ok_or_else(|| format!("{name} has no gradient"))?;
         let held = state.iter().find(|(key, _)| *key == format!("held.{name}"));
-        let total = held.map_or(Ok(gradient.clone()), |(_, held)| gradient + held)?;
+        let total = held.map_or(Ok(gradient.clone()), |(_, held)| &gradient + held)?;
         case.close_gradient(&total, &format!("batch{k}.grad.{name}"), "grad_rel_to_tensor_max", "grad_abs_floor")?;
     }
     Ok(())
@@ -168,6 +171,7 @@ fn check_recording(
     case: &Case,
     model: &ccdni::model::Model,
     feedback: &Feedback,
+    rows: &Rows,
     window: usize,
     traces: &[Trace],
     truth: Vec<Vec<Tensor>>,
@@ -176,7 +180,7 @@ fn check_recording(
         "what": ["hidden", "synthetic", "target", "true", "synthesizer", "weights"], "cosine": true,
     }))?);
     let windows = engine::windows(case.whole("seq_len")?, window);
-    recorder.begin(0, model, truth)?;
+    recorder.begin(0, model, rows, truth)?;
     // In two parts, as the sequential order hands them over.
     let (first, rest) = traces.split_at(1);
     recorder.windows(model, feedback, &windows, 0, first)?;

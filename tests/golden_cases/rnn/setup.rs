@@ -7,11 +7,17 @@ use candle_core::{DType, Device, Tensor};
 use ccdni::model::Model;
 use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
+use ccdni::train::backend::{Backend, Composed, Fused};
 use ccdni::train::engine::Role;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use super::super::{Outcome, assert_close, read_json, read_tensors};
+
+/// The backends, by name: all of them have to pass.
+pub fn backends() -> [(&'static str, Box<dyn Backend>); 2] {
+    [("composed", Box::new(Composed)), ("fused", Box::new(Fused::default()))]
+}
 
 /// A case and its numbers.
 pub struct Case {
@@ -116,8 +122,7 @@ impl Case {
     pub fn model(&self) -> Result<Model, Failed> {
         let mut model = Model::new(&self.model_spec()?, &self.interface()?, 1, &Device::Cpu)?;
         let listed = self.json["params"].as_object().ok_or("`params` is no table")?;
-        let ours: Vec<(String, Value)> =
-            model.params.iter().map(|p| (p.name.clone(), json!(p.tracked().dims()))).collect();
+        let ours: Vec<(String, Value)> = model.params.iter().map(|p| (p.name.clone(), json!(p.dims()))).collect();
         for (name, shape) in &ours {
             if listed.get(name) != Some(shape) {
                 return Err(format!("our parameter {name} {shape} is not listed like that").into());

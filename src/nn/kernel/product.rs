@@ -1,0 +1,164 @@
+//! Matrix products, by the `gemm` crate.
+
+use gemm::Parallelism;
+
+/// How many threads a product may use. They divide its rows and columns, never a sum: no bit depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threads(pub usize);
+
+/// A matrix to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    numbers: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows one behind the other.
+    pub fn new(numbers: &'a [f32], rows: usize, columns: usize) -> Self {
+        Matrix::strided(numbers, rows, columns, columns)
+    }
+
+    /// Rows that begin `stride` numbers apart.
+    ///
+    /// # Panics
+    /// If there are not that many numbers.
+    pub fn strided(numbers: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(reaches(rows, columns, stride) <= numbers.len(), "a matrix of more numbers than there are");
+        Matrix { numbers, rows, columns, row_stride: stride, column_stride: 1 }
+    }
+
+    /// The transposed matrix.
+    pub fn t(self) -> Self {
+        Matrix {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// A matrix to write.
+#[derive(Debug)]
+pub struct MatrixMut<'a> {
+    numbers: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// Rows one behind the other.
+    pub fn new(numbers: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        MatrixMut::strided(numbers, rows, columns, columns)
+    }
+
+    /// Rows that begin `stride` numbers apart.
+    ///
+    /// # Panics
+    /// If there are not that many numbers, or rows overlap.
+    pub fn strided(numbers: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(reaches(rows, columns, stride) <= numbers.len() && (columns <= stride || rows <= 1));
+        MatrixMut { numbers, rows, columns, stride }
+    }
+}
+
+/// Numbers from the first of a matrix to its last, inclusive.
+fn reaches(rows: usize, columns: usize, stride: usize) -> usize {
+    if rows == 0 || columns == 0 { 0 } else { (rows - 1) * stride + columns }
+}
+
+/// `out = a · b`, or `out += a · b` where `add`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, threads: Threads) {
+    let (m, n, k) = (out.rows, out.columns, a.columns);
+    assert!(a.rows == m && b.columns == n && b.rows == k, "shapes of a product do not fit");
+    if m == 0 || n == 0 {
+        return;
+    }
+    let parallelism = if threads.0 > 1 { Parallelism::Rayon(threads.0) } else { Parallelism::None };
+    // SAFETY: the constructors made sure that every element of the three matrices lies within its slice, and that the
+    // elements written are distinct; `out` is borrowed mutably, so it overlaps with neither of the others. With `k` = 0
+    // nothing of `a` and `b` is read.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.numbers.as_mut_ptr(),
+            1,
+            out.stride as isize,
+            add,
+            a.numbers.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.numbers.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn plain(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f64> {
+        let at = |m: &Matrix<'_>, r: usize, c: usize| f64::from(m.numbers[r * m.row_stride + c * m.column_stride]);
+        let mut out = Vec::new();
+        for r in 0..a.rows {
+            for c in 0..b.columns {
+                out.push((0..a.columns).map(|k| at(&a, r, k) * at(&b, k, c)).sum());
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_is_the_sum_of_its_products(
+            (m, n, k) in (0..20usize, 0..20usize, 0..40usize), more in 0..3usize, transposed in any::<bool>(), add in any::<bool>(),
+        ) {
+            let numbers = |count: usize, by: f32| -> Vec<f32> { (0..count).map(|i| (i as f32 * by).sin()).collect() };
+            let (a, b) = (numbers(m * (k + more), 0.7), numbers(n * k, 0.3));
+            let a = Matrix::strided(&a, m, k, k + more);
+            let b = if transposed { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+            let mut out = vec![1.0; m * (n + more)];
+            product(MatrixMut::strided(&mut out, m, n, n + more), a, b, add, Threads(1));
+            let expected = plain(a, b);
+            for r in 0..m {
+                for c in 0..n + more {
+                    let expected = if c < n { expected[r * n + c] + f64::from(u8::from(add)) } else { 1.0 };
+                    prop_assert!((f64::from(out[r * (n + more) + c]) - expected).abs() < 1e-5);
+                }
+            }
+        }
+
+        #[test]
+        fn threads_change_no_bit((m, n, k) in (1..200usize, 1..200usize, 1..600usize), transposed in any::<bool>()) {
+            let numbers = |count: usize, by: f32| -> Vec<f32> { (0..count).map(|i| (i as f32 * by).sin()).collect() };
+            let (a, b) = (numbers(m * k, 0.7), numbers(n * k, 0.3));
+            let b = if transposed { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+            let [one, two] = [1, 2].map(|threads| {
+                let mut out = vec![0.0; m * n];
+                product(MatrixMut::new(&mut out, m, n), Matrix::new(&a, m, k), b, false, Threads(threads));
+                out
+            });
+            prop_assert!(one == two);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The backward pass: layer by layer from the top, all windows side by side, offset by offset from their ends.
+
+use candle_core::Tensor;
+
+use super::gates::Gates;
+use super::layout::Layout;
+use super::{Cotangents, Fused, Plan, Saved, SavedLayer, room};
+use crate::error::Result;
+use crate::model::Model;
+use crate::nn::kernel::cells::{self, StepBack};
+use crate::nn::kernel::passes::{copy_rows, multiply, scale_rows, sum_rows};
+use crate::nn::kernel::{Matrix, MatrixMut, product};
+use crate::nn::{Gradients, slices};
+use crate::spec::Cell;
+use crate::train::sequence::{OnCpu, Rows, Sequence};
+
+/// Buffers of a backward pass.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// `[rows, hidden]`: what reaches `h` at each step from outputs and upper layers.
+    dh_here: Vec<f32>,
+    /// `[rows, inputs]`: what reaches a layer's inputs.
+    dx: Vec<f32>,
+    /// `[windows · batch, hidden]`: what reaches the state from later steps.
+    dh: Vec<f32>,
+    dc: Vec<f32>,
+    /// Products that become gradients of parameters.
+    weights: Vec<f32>,
+    /// The gradient at the outputs, each row as often as it occurs.
+    outputs: Vec<f32>,
+}
+
+/// Runs the stack backward, adds to `gradients`, and gives what arrives at the starts of the taught windows.
+#[expect(clippy::too_many_arguments)]
+pub(super) fn run(
+    fused: &Fused,
+    model: &Model,
+    sequence: &Sequence,
+    plan: Plan<'_>,
+    saved: &mut Saved,
+    cotangents: &Cotangents,
+    mut gradients: Option<&mut Gradients>,
+    scratch: &mut Scratch,
+) -> Result<Vec<Tensor>> {
+    let params = slices::read(model.params.flat())?;
+    let inputs = sequence.on_cpu()?;
+    let Saved { layout, layers, top } = saved;
+    // What nothing arrives at from above has no gradient, which is not the same as zero.
+    let mut reached = false;
+    if let (Some(arriving), Some(last)) = (&cotangents.outputs, model.layers.last()) {
+        let arriving = slices::read(arriving)?;
+        reached = true;
+        let [weight, _] = model.readout_indices().map(|index| &params[model.params.range(index)]);
+        let readout = Readout { fused, model, plan, layout, arriving: &arriving, hidden: last.hidden };
+        readout.pass_down(weight, scratch);
+        if let Some(gradients) = gradients.as_deref_mut() {
+            readout.learn(top, sequence.rows(), scratch, gradients)?;
+        }
+    }
+    let mut starts = Vec::with_capacity(model.layers.len());
+    for (k, layer) in model.layers.iter().enumerate().rev() {
+        let gates = Gates::new(model, layer);
+        let ends = cotangents.ends.get(k).and_then(Option::as_ref);
+        if !reached && ends.is_none() && cotangents.activity == 0.0 {
+            starts.extend(zeros(cotangents.starts, layout.starts(), gates.state_width(), model)?);
+            continue;
+        }
+        if !reached {
+            room(&mut scratch.dh_here, layout.rows() * gates.hidden).fill(0.0);
+        }
+        reached = true;
+        let ends = ends.map(slices::read).transpose()?;
+        let pass = Pass { fused, layout, rows: sequence.rows(), gates, cotangents, ends: ends.as_deref() };
+        let saved = &mut layers[k];
+        let weight_hh = gates.weight_hh(model, &params);
+        if let Some(arrived) = pass.scan(weight_hh, saved, scratch) {
+            let shape = (layout.starts(), gates.state_width());
+            starts.push(Tensor::from_vec(arrived, shape, model.device())?);
+        }
+        let embeds = k == 0 && model.embedding_index().is_some();
+        if k > 0 || (embeds && gradients.is_some()) {
+            pass.pass_down(&gates.weight_ih(model, &params), saved, scratch);
+        }
+        if let Some(gradients) = gradients.as_deref_mut() {
+            pass.learn(saved, scratch, gradients)?;
+            if embeds {
+                embed(model, sequence, &inputs, layout, scratch, gradients)?;
+            }
+        }
+        if k > 0 {
+            // What reached this layer's inputs reaches the outputs of the one below, before they were dropped out.
+            std::mem::swap(&mut scratch.dx, &mut scratch.dh_here);
+            for step in layout.steps() {
+                if let (Some(rows), Some(mask)) = (layout.rows_of(step), inputs.layer_mask(k - 1, step)) {
+                    let here = rows.start * gates.inputs..rows.end * gates.inputs;
+                    multiply(fused.arch, &mut scratch.dh_here[here], mask);
+                }
+            }
+        }
+    }
+    starts.reverse();
+    Ok(starts)
+}
+
+/// What arrives where nothing does, if that is asked for.
+fn zeros(wanted: bool, rows: usize, width: usize, model: &Model) -> Result<Option<Tensor>> {
+    let zeros = || Tensor::zeros((rows, width), candle_core::DType::F32, model.device());
+    Ok(wanted.then(zeros).transpose()?)
+}
+
+/// The readout's part.
+struct Readout<'a> {
+    fused: &'a Fused,
+    model: &'a Model,
+    plan: Plan<'a>,
+    layout: &'a Layout,
+    /// `[outputs, batch, width]`
+    arriving: &'a [f32],
+    hidden: usize,
+}
+
+impl Readout<'_> {
+    fn width(&self) -> usize {
+        self.arriving.len() / (self.plan.outputs.len() * self.layout.batch).max(1)
+    }
+
+    /// From the outputs to the top layer's `h`.
+    fn pass_down(&self, weight: &[f32], scratch: &mut Scratch) {
+        let (batch, n, width) = (self.layout.batch, self.hidden, self.width());
+        let dh_here = room(&mut scratch.dh_here, self.layout.rows() * n);
+        dh_here.fill(0.0);
+        for (step, arriving) in self.plan.outputs.iter().zip(self.arriving.chunks_exact(batch * width)) {
+            let Some(rows) = self.layout.rows_of(*step) else { continue };
+            let to = MatrixMut::new(&mut dh_here[rows.start * n..rows.end * n], batch, n);
+            let arriving = Matrix::new(arriving, batch, width);
+            product(to, arriving, Matrix::new(weight, width, n), false, self.fused.threads);
+        }
+    }
+
+    /// Gradients of weight and bias.
+    fn learn(&self, top: &[f32], rows: &Rows, scratch: &mut Scratch, gradients: &mut Gradients) -> Result<()> {
+        let (count, n, width) = (self.plan.outputs.len() * self.layout.batch, self.hidden, self.width());
+        let arriving = match &rows.multiplicity {
+            Some(multiplicity) => {
+                let weighted = room(&mut scratch.outputs, self.arriving.len());
+                weighted.copy_from_slice(self.arriving);
+                scale_rows(self.fused.arch, weighted, width, multiplicity);
+                &*weighted
+            }
+            None => self.arriving,
+        };
+        let [weight, bias] = self.model.readout_indices();
+        gradients.on_cpu(|mut gradients| {
+            let (to, add) = gradients.take(weight);
+            let (arriving_t, top) = (Matrix::new(arriving, count, width).t(), Matrix::new(top, count, n));
+            product(MatrixMut::new(to, width, n), arriving_t, top, add, self.fused.threads);
+            let (to, add) = gradients.take(bias);
+            sum_rows(self.fused.arch, to, arriving, add);
+        })
+    }
+}
+
+/// The pass through one layer.
+struct Pass<'a> {
+    fused: &'a Fused,
+    layout: &'a Layout,
+    rows: &'a Rows,
+    gates: Gates,
+    cotangents: &'a Cotangents,
+    /// `[windows · batch, width]`: what is injected at the ends of the windows.
+    ends: Option<&'a [f32]>,
+}
+
+impl Pass<'_> {
+    /// Goes from the ends of the windows to their starts; the gates become the gradients of what went into them. Gives
+    /// what arrives at the starts, if that is wanted.
+    fn scan(&self, weight_hh: &[f32], saved: &mut SavedLayer, scratch: &mut Scratch) -> Option<Vec<f32>> {
+        let (n, columns, cells) = (self.gates.hidden, self.gates.width(), self.gates.cell_width());
+        let (width, stride) = (self.gates.state_width(), self.gates.input_width());
+        if self.cotangents.activity > 0.0 {
+            self.add_activity(saved, &mut scratch.dh_here);
+        }
+        let starts = self.layout.starts();
+        let dh = room(&mut scratch.dh, starts * n);
+        let dc = room(&mut scratch.dc, starts * cells);
+        let mut before = 0;
+        for (offset, rows) in self.layout.offsets.iter().enumerate().rev() {
+            // Windows that end here.
+            for row in before..rows.len() {
+                match self.ends {
+                    Some(ends) => {
+                        let (h, c) = ends[row * width..][..width].split_at(n);
+                        dh[row * n..][..n].copy_from_slice(h);
+                        dc[row * cells..][..cells].copy_from_slice(c);
+                    }
+                    None => {
+                        dh[row * n..][..n].fill(0.0);
+                        dc[row * cells..][..cells].fill(0.0);
+                    }
+                }
+            }
+            before = rows.len();
+            let gates = &mut saved.gates[rows.start * columns..rows.end * columns];
+            let step = StepBack {
+                gates: &mut *gates,
+                dh_here: &scratch.dh_here[rows.start * n..rows.end * n],
+                dh: &mut dh[..rows.len() * n],
+                dc: &mut dc[..rows.len() * cells],
+                c_before: &saved.c_before[rows.start * cells..rows.end * cells],
+                tanh_c: &saved.tanh_c[rows.start * cells..rows.end * cells],
+                h_before: &saved.inputs[rows.start * stride..rows.end * stride],
+                stride,
+            };
+            cells::backward(self.fused.arch, self.gates.cell, n, step);
+            if offset > 0 || self.cotangents.starts {
+                let here = self.gates.h_columns();
+                let gradient = Matrix::strided(&gates[here.start..], rows.len(), here.len(), columns);
+                let weight = Matrix::new(weight_hh, here.len(), n);
+                // What is there of the others has arrived.
+                let add = self.gates.cell == Cell::Gru;
+                product(MatrixMut::new(dh, rows.len(), n), gradient, weight, add, self.fused.threads);
+            }
+        }
+        self.cotangents.starts.then(|| {
+            let mut arrived = vec![0.0; starts * width];
+            copy_rows(&mut arrived, width, dh, n, n);
+            if cells > 0 {
+                copy_rows(&mut arrived[n..], width, dc, n, n);
+            }
+            arrived
+        })
+    }
+
+    /// From the gates to the layer's inputs.
+    fn pass_down(&self, weight_ih: &[(std::ops::Range<usize>, &[f32])], saved: &SavedLayer, scratch: &mut Scratch) {
+        let (rows, inputs, columns) = (self.layout.rows(), self.gates.inputs, self.gates.width());
+        let dx = room(&mut scratch.dx, rows * inputs);
+        for (run, (here, weight)) in weight_ih.iter().enumerate() {
+            let gradient = Matrix::strided(&saved.gates[here.start..], rows, here.len(), columns);
+            let weight = Matrix::new(weight, here.len(), inputs);
+            product(MatrixMut::new(dx, rows, inputs), gradient, weight, run > 0, self.fused.threads);
+        }
+    }
+
+    /// Gradients of the layer's parameters: one product over all rows, each as often as it occurs.
+    fn learn(&self, saved: &mut SavedLayer, scratch: &mut Scratch, gradients: &mut Gradients) -> Result<()> {
+        let (rows, columns, width) = (self.layout.rows(), self.gates.width(), self.gates.input_width());
+        let gates = &mut saved.gates[..rows * columns];
+        if let Some(multiplicity) = &self.rows.multiplicity {
+            scale_rows(self.fused.arch, gates, columns, multiplicity);
+        }
+        let all = room(&mut scratch.weights, columns * width);
+        let gradient = Matrix::new(gates, rows, columns).t();
+        let inputs = Matrix::new(&saved.inputs, rows, width);
+        product(MatrixMut::new(all, columns, width), gradient, inputs, false, self.fused.threads);
+        gradients.on_cpu(|mut gradients| self.gates.scatter(all, &mut gradients))
+    }
+
+    /// Adds the gradient of `a · mean(h²)` over each window's steps, the sequences and the units.
+    fn add_activity(&self, saved: &SavedLayer, dh_here: &mut [f32]) {
+        let (n, columns, stride) = (self.gates.hidden, self.gates.width(), self.gates.input_width());
+        for rows in &self.layout.offsets {
+            for row in rows.clone() {
+                let length = self.layout.lengths[(row - rows.start) / self.layout.batch];
+                let count = (length * self.rows.sequences * n) as f64;
+                let factor = (2.0 * self.cotangents.activity / count) as f32;
+                let gates = &saved.gates[row * columns..][..columns];
+                for (unit, dh) in dh_here[row * n..][..n].iter_mut().enumerate() {
+                    *dh += factor
+                        * match self.gates.cell {
+                            Cell::Lstm => gates[3 * n + unit] * saved.tanh_c[row * n + unit],
+                            Cell::Gru => {
+                                let (candidate, z) = (gates[unit], gates[2 * n + unit]);
+                                candidate + z * (saved.inputs[row * stride + unit] - candidate)
+                            }
+                            Cell::Tanh | Cell::Relu => gates[unit],
+                        };
+                }
+            }
+        }
+    }
+}
+
+/// Adds to the embedding what reached the inputs of all steps that looked something up.
+fn embed(
+    model: &Model,
+    sequence: &Sequence,
+    inputs: &OnCpu<'_>,
+    layout: &Layout,
+    scratch: &mut Scratch,
+    gradients: &mut Gradients,
+) -> Result<()> {
+    let looked_up = layout.steps().filter(|&step| sequence.looks_up(step));
+    let looked_up: Vec<_> = looked_up.filter_map(|step| Some((step, layout.rows_of(step)?))).collect();
+    let (Some(index), false) = (model.embedding_index(), looked_up.is_empty()) else { return Ok(()) };
+    let multiplicity = sequence.rows().multiplicity.as_deref();
+    let width = sequence.width();
+    gradients.on_cpu(|mut gradients| {
+        let table = gradients.sum(index);
+        for (step, here) in looked_up {
+            let gradient = &mut scratch.dx[here.start * width..here.end * width];
+            inputs.add_to_embedding(step, gradient, multiplicity, table);
+        }
+    })
+}

@@ -1,0 +1,228 @@
+//! Truncated backpropagation with synthetic gradients, exactly as `golden/README.md` section 4 has it.
+//!
+//! A sequence is cut into windows. The state flows across a cut by value; no gradient does, except what a synthesizer
+//! predicts. Windows of one batch need nothing from one another but the states at their borders, so they can run one
+//! after the other or all side by side. Both orders are the same code over *groups* of windows: groups of one, or one
+//! group of all.
+
+mod borders;
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use self::borders::Borders;
+use super::backend::{Backend, Cotangents, Plan};
+use super::loss::{Feedback, WindowLoss};
+use super::sequence::Sequence;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::nn::Gradients;
+use crate::spec::interface::When;
+
+/// How the windows of a batch are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// One after the other: the original's order, and the only one where the optimizer steps after every window.
+    Sequential,
+    /// All at once, as one large batch.
+    SideBySide,
+}
+
+/// What a synthesizer does in an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It injects gradients and learns.
+    Learning,
+    /// It injects gradients; its own are not computed.
+    Fixed,
+    /// It injects gradients; its own are computed and count in the clip norm, but it does not change.
+    Accumulating,
+    /// The interface is cut: the layers learn as if there were none.
+    Lesioned,
+}
+
+/// What is asked of the engine for a batch.
+pub struct Batch<'a> {
+    /// The inputs.
+    pub sequence: &'a Sequence,
+    /// The targets.
+    pub feedback: &'a Feedback,
+    /// Window length in steps.
+    pub window: usize,
+    /// One role a synthesizer.
+    pub roles: &'a [Role],
+    /// `train.activity_l2`
+    pub activity: f64,
+    /// Whether states, synthetic and target gradients are handed out.
+    pub trace: bool,
+}
+
+/// What a group of windows gives, beside gradients.
+pub struct Group {
+    /// Losses of its windows.
+    pub losses: Vec<WindowLoss>,
+    /// If asked for, one a window.
+    pub traces: Vec<Trace>,
+}
+
+/// What passes a window's borders. Everything is per layer, `[batch, width]` (a row of the batch may stand for several
+/// sequences); gradients of layers without a synthesizer are absent.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// Joined state at its start.
+    pub start: Vec<Tensor>,
+    /// Joined state at its end.
+    pub end: Vec<Tensor>,
+    /// `S` at its start, not scaled.
+    pub synthetic_start: Vec<Option<Tensor>>,
+    /// `S` at its end, not scaled.
+    pub synthetic_end: Vec<Option<Tensor>>,
+    /// What arrived at its start: the synthesizer's target.
+    pub target: Vec<Tensor>,
+}
+
+/// The windows of a sequence; the last may be shorter.
+pub fn windows(steps: usize, window: usize) -> Vec<Range<usize>> {
+    (0..steps).step_by(window.max(1)).map(|start| start..(start + window.max(1)).min(steps)).collect()
+}
+
+/// Runs a batch from the joined states `start` (zero where there are none). Gradients are added to `gradients`, and every
+/// group of windows is handed to `each` as soon as it is done; with [`Order::Sequential`], `each` may change the
+/// parameters and clear the gradients. Gives the states at the end.
+///
+/// # Errors
+/// Fails if `each` does, or on a tensor error.
+pub fn run(
+    model: &Model,
+    backend: &dyn Backend,
+    order: Order,
+    batch: &Batch<'_>,
+    start: Option<&[Tensor]>,
+    gradients: &mut Gradients,
+    each: &mut dyn FnMut(Group, &mut Gradients) -> Result<()>,
+) -> Result<Vec<Tensor>> {
+    let windows = windows(batch.sequence.steps(), batch.window);
+    let size = match order {
+        Order::Sequential => 1,
+        Order::SideBySide => windows.len().max(1),
+    };
+    let zero = model.zero_state(batch.sequence.rows().count)?;
+    let mut state = start.unwrap_or(&zero).to_vec();
+    let mut at_zero = start.is_none();
+    for group in windows.chunks(size) {
+        let (done, end) = run_group(model, backend, batch, group, &state, at_zero, gradients)?;
+        (state, at_zero) = (end, false);
+        each(done, gradients)?;
+    }
+    Ok(state)
+}
+
+fn run_group(
+    model: &Model,
+    backend: &dyn Backend,
+    batch: &Batch<'_>,
+    windows: &[Range<usize>],
+    start: &[Tensor],
+    at_zero: bool,
+    gradients: &mut Gradients,
+) -> Result<(Group, Vec<Tensor>)> {
+    let (sequence, feedback) = (batch.sequence, batch.feedback);
+    let counts: Vec<usize> = windows.iter().map(|window| feedback.count(window)).collect();
+    let injecting = batch.roles.iter().any(|&role| role != Role::Lesioned);
+    // Without a synthesizer, a window in which nothing arrives has nothing to teach.
+    let teaches = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0;
+    let taught: Vec<bool> = counts.iter().map(teaches).collect();
+    let span = windows[0].start..windows[windows.len() - 1].end;
+    let outputs = feedback.steps(&span);
+    let plan = Plan { windows, taught: &taught, outputs: &outputs };
+    let mut forward = backend.forward(model, sequence, plan, start)?;
+    let (losses, arriving) = feedback.losses(forward.outputs.as_ref(), &outputs, windows)?;
+    let borders = Borders::predict(model, backend, batch, windows, &forward.borders, at_zero)?;
+    let mut arrived = Vec::new();
+    if taught.contains(&true) {
+        let cotangents = Cotangents {
+            outputs: arriving,
+            ends: borders.injections(model)?,
+            activity: batch.activity,
+            starts: injecting || batch.trace,
+        };
+        arrived = backend.backward(model, sequence, plan, &mut forward, &cotangents, Some(gradients))?;
+        borders.learn(model, backend, batch, &arrived, gradients)?;
+    }
+    let traces = match batch.trace {
+        true => borders.traces(model, &forward.borders, &taught, &arrived)?,
+        false => Vec::new(),
+    };
+    Ok((Group { losses, traces }, forward.end()?))
+}
+
+/// The outputs for whole sequences in one piece, batch first (`[batch, time, width]`, or `[batch, width]` for the last
+/// step), and the states at their end. No synthesizer, no windows.
+///
+/// # Errors
+/// Fails on a tensor error.
+pub fn evaluate(
+    model: &Model,
+    backend: &dyn Backend,
+    sequence: &Sequence,
+    when: When,
+) -> Result<(Tensor, Vec<Tensor>)> {
+    let start = model.zero_state(sequence.rows().count)?;
+    let whole = 0..sequence.steps();
+    let outputs: Vec<usize> = match when {
+        When::EveryStep => whole.clone().collect(),
+        When::LastStep => vec![whole.end - 1],
+    };
+    let plan = Plan { windows: std::slice::from_ref(&whole), taught: &[false], outputs: &outputs };
+    let forward = backend.forward(model, sequence, plan, &start)?;
+    let end = forward.end()?;
+    let time_first = forward.outputs.ok_or_else(|| Error::Training("a forward pass without outputs".into()))?;
+    let batch_first = match when {
+        When::EveryStep => time_first.transpose(0, 1)?.contiguous()?,
+        When::LastStep => time_first.squeeze(0)?,
+    };
+    Ok((batch_first, end))
+}
+
+/// The true gradients at the starts of the windows: of the sum of all windows' losses, in one backward pass that is not
+/// cut and knows no synthesizer. `true[window][layer]` is `[batch, width]` (`golden/README.md` section 7).
+///
+/// # Errors
+/// Fails on a tensor error.
+pub fn true_gradients(
+    model: &Model,
+    backend: &dyn Backend,
+    batch: &Batch<'_>,
+    start: Option<&[Tensor]>,
+) -> Result<Vec<Vec<Tensor>>> {
+    let zero = model.zero_state(batch.sequence.rows().count)?;
+    let mut state = start.unwrap_or(&zero).to_vec();
+    let mut passes = Vec::new();
+    fn plan<'a>(window: &'a Range<usize>, outputs: &'a [usize]) -> Plan<'a> {
+        Plan { windows: std::slice::from_ref(window), taught: &[true], outputs }
+    }
+    for window in windows(batch.sequence.steps(), batch.window) {
+        let outputs = batch.feedback.steps(&window);
+        let forward = backend.forward(model, batch.sequence, plan(&window, &outputs), &state)?;
+        state = forward.end()?;
+        passes.push((window, outputs, forward));
+    }
+    // Backwards through the windows: what arrives at a start is what is injected at the end before it.
+    let mut arrived: Vec<Tensor> = state.iter().map(Tensor::zeros_like).collect::<Result<_, _>>()?;
+    let mut all = Vec::with_capacity(passes.len());
+    for (window, outputs, forward) in passes.iter_mut().rev() {
+        let one = std::slice::from_ref(&*window);
+        let (_, arriving) = batch.feedback.losses(forward.outputs.as_ref(), outputs, one)?;
+        let cotangents = Cotangents {
+            outputs: arriving,
+            ends: arrived.into_iter().map(Some).collect(),
+            activity: batch.activity,
+            starts: true,
+        };
+        arrived = backend.backward(model, batch.sequence, plan(window, outputs), forward, &cotangents, None)?;
+        all.push(arrived.clone());
+    }
+    all.reverse();
+    Ok(all)
+}
