@@ -181,6 +181,25 @@ fn what_cannot_be_printed_is_an_error_and_no_panic() {
 }
 
 #[test]
+fn an_error_that_nobody_can_hear_still_has_its_exit_code() {
+    let lab = Lab::new();
+    let Ok(full) = fs::File::options().write(true).open("/dev/full") else { return };
+    let ended = lab.command(&["check", "nowhere.yaml"]).stderr(full).status().unwrap();
+    assert_eq!(ended.code(), Some(2));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_name_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let lab = Lab::new();
+    let name = std::ffi::OsStr::from_bytes(b"s\xff.yaml");
+    fs::rename(lab.path("spec.yaml"), lab.dir.path().join(name)).unwrap();
+    let ended = lab.command(&["run", "--set", "train.epochs=1"]).arg(name).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
 fn force_trains_anew_and_keeps_the_old_unit_beside() {
     let lab = Lab::new();
     lab.ccdni(&["run", "spec.yaml"]).exits(0);

@@ -64,7 +64,8 @@ pub fn main(registry: &Registry) -> ExitCode {
         // Whoever was interrupted has said how to go on.
         Err(error @ Error::Interrupted) => ExitCode::from(error.exit_code()),
         Err(error) => {
-            eprintln!("error: {error}");
+            // Where nobody can hear it, the exit code still says what happened.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())
         }
     }

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "SEEDS")]
     seeds: Option<Seeds>,
     /// Seeds trained at the same time: `auto` (as many as cores) or a number.
-    #[arg(long, value_name = "N", value_parser = parse_jobs)]
+    #[arg(long, value_name = "N")]
     jobs: Option<Jobs>,
     /// Directory of the run directories.
     #[arg(long, value_name = "DIR", default_value = "outputs")]
@@ -37,7 +37,8 @@ pub struct Args {
 /// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let request = args.spec.request();
-    let resume = resume_line(std::env::args(), &request.env);
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let resume = resume_line(arguments, &request.env);
     let mut resolved = spec::resolve(&request, registry)?;
     if let Some(seeds) = args.seeds {
         resolved.spec.seeds = seeds;
@@ -46,14 +47,6 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         resolved.spec.run.jobs = jobs;
     }
     run::run(&resolved, &Options { outputs: args.outputs, force: args.force, resume }, registry)
-}
-
-fn parse_jobs(text: &str) -> Result<Jobs, String> {
-    match (text, text.parse()) {
-        ("auto", _) => Ok(Jobs::Auto),
-        (_, Ok(count)) if count > 0 => Ok(Jobs::Count(count)),
-        _ => Err("expected `auto` or a whole number of at least 1".into()),
-    }
 }
 
 /// The same command without `--force`: an interrupted forced run goes on as the new one.
@@ -84,12 +77,5 @@ mod tests {
             resume_line(arguments.into_iter(), &env),
             r"CCDNI__NAME='it'\''s' ccdni run 'my spec.yaml' --set 'seeds=[1, 2]'"
         );
-    }
-
-    #[test]
-    fn jobs_are_auto_or_a_number() {
-        assert_eq!(parse_jobs("auto"), Ok(Jobs::Auto));
-        assert_eq!(parse_jobs("3"), Ok(Jobs::Count(3)));
-        assert!(["0", "-1", "many", ""].iter().all(|bad| parse_jobs(bad).is_err()));
     }
 }

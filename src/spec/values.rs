@@ -352,6 +352,8 @@ mod tests {
         assert_eq!(yaml::<Jobs>("auto").unwrap(), Jobs::Auto);
         assert_eq!(yaml::<Jobs>("2").unwrap(), Jobs::Count(2));
         assert!(yaml::<Jobs>("0").is_err() && yaml::<Jobs>("many").is_err());
+        assert_eq!("3".parse(), Ok(Jobs::Count(3)));
+        assert!(["0", "-1", "many", ""].iter().all(|bad| bad.parse::<Jobs>().is_err()));
     }
 
     #[test]
