@@ -161,12 +161,17 @@ pub(super) fn tint(color: RGBColor, opacity: f64) -> RGBColor {
 
 /// A number on an axis: as short as it can be, with a true minus sign.
 pub(super) fn tick(value: f64) -> String {
+    // Ticks are sums of steps, and summing leaves dust: three digits are as many as steps have. What is left of a sum that
+    // should be zero is far below any number that is shown.
     let magnitude = value.abs();
-    let text = if magnitude != 0.0 && !(1e-3..1e5).contains(&magnitude) {
-        format!("{value:.0e}")
+    let text = if magnitude < 1e-12 {
+        "0".into()
+    } else if (1e-3..1e5).contains(&magnitude) {
+        ((value * 1e6).round() / 1e6).to_string()
     } else {
-        // Ticks are sums of steps: rounding drops the dust that summing leaves.
-        ((value * 1e6).round() / 1e6 + 0.0).to_string()
+        let digits = format!("{value:.2e}");
+        let (mantissa, exponent) = digits.split_once('e').unwrap_or((&digits, "0"));
+        format!("{}e{exponent}", mantissa.trim_end_matches('0').trim_end_matches('.'))
     };
     text.replace('-', "\u{2212}")
 }
@@ -180,10 +185,13 @@ mod tests {
         for (value, text) in [
             (0.0, "0"),
             (-0.0, "0"),
+            (-2.8e-17, "0"),
             (0.1 + 0.2, "0.3"),
             (-10.0, "\u{2212}10"),
-            (250_000.0, "2e5"),
+            (100_000.0, "1e5"),
+            (250_000.0, "2.5e5"),
             (0.0001, "1e\u{2212}4"),
+            (0.0001 + 0.0002, "3e\u{2212}4"),
         ] {
             assert_eq!(tick(value), text);
         }
