@@ -1,5 +1,7 @@
 //! What networks that answer with points in the plane have drawn, against what they should.
 
+use std::f64::consts::TAU;
+
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -35,6 +37,30 @@ fn color_of(pattern: usize, count: usize) -> RGBColor {
             RGBColor(r, g, b)
         }
     }
+}
+
+/// Marks at the ends of lines, which tell patterns apart where there are no colours: corners, which way the first points
+/// (in turns, clockwise from the top), their distance from the centre, and that of the points between them in a star.
+const MARKS: [(usize, f64, f64, Option<f64>); 7] = [
+    (24, 0.0, 1.0, None),        // disc
+    (4, 0.125, 1.2, None),       // square
+    (3, 0.0, 1.35, None),        // triangle
+    (4, 0.0, 1.35, None),        // diamond
+    (3, 0.5, 1.35, None),        // triangle on its tip
+    (5, 0.0, 1.5, Some(0.6)),    // star
+    (4, 0.125, 1.7, Some(0.55)), // cross
+];
+
+/// The outline of a pattern's mark around the origin, as large as a disc of this radius.
+fn mark_of(pattern: usize, radius: f64) -> Vec<(i32, i32)> {
+    let (corners, turn, outer, inner) = MARKS[pattern % MARKS.len()];
+    let point = |step: usize, distance: f64| {
+        let angle = TAU * (turn + step as f64 / (2 * corners) as f64);
+        let (x, y) = (distance * radius * angle.sin(), -distance * radius * angle.cos());
+        (x.round() as i32, y.round() as i32)
+    };
+    let corner = |index| std::iter::once(point(2 * index, outer)).chain(inner.map(|inner| point(2 * index + 1, inner)));
+    (0..corners).flat_map(corner).collect()
 }
 
 /// One panel a seed: the best, and of several the middle one and the worst, all on one scale.
@@ -139,8 +165,8 @@ impl Drawings<'_> {
             let line = path(&showcase.predictions, pattern, time);
             chart.draw_series([PathElement::new(line.clone(), pen.line(color, 1.8))])?;
             chart.draw_series(line.iter().map(|&point| Circle::new(point, pen.px(1.9), color.filled())))?;
-            let end = line.last().copied();
-            chart.draw_series(end.map(|end| Circle::new(end, pen.px(3.4), color.filled())))?;
+            let mark = || Polygon::new(mark_of(pattern, f64::from(pen.px(3.4))), color);
+            chart.draw_series(line.last().map(|&end| EmptyElement::at(end) + mark()))?;
         }
         Ok(())
     }
@@ -158,7 +184,8 @@ fn draw_legend<DB: DrawingBackend>(area: &Area<DB>, pen: Pen, labels: &[String])
         let y = row(index + 1);
         let color = color_of(index, labels.len());
         area.draw(&PathElement::new(vec![(left, y), (right, y)], pen.line(color, 1.8)))?;
-        area.draw(&Circle::new((right, y), pen.px(3.4), color.filled()))?;
+        let mark = Polygon::new(mark_of(index, f64::from(pen.px(3.4))), color);
+        area.draw(&(EmptyElement::at((right, y)) + mark))?;
         area.draw_text(label, &style, (text, y))?;
     }
     if labels.len() > NAMED {
@@ -184,5 +211,12 @@ mod tests {
                 (0..count).map(|pattern| color_of(pattern, count)).map(|c| (c.0, c.1, c.2)).collect();
             assert_eq!(colors.len(), count);
         }
+    }
+
+    #[test]
+    fn patterns_that_are_named_are_told_apart_without_colors() {
+        let marks: std::collections::BTreeSet<_> = (0..MARKS.len()).map(|pattern| mark_of(pattern, 100.0)).collect();
+        assert_eq!(marks.len(), MARKS.len());
+        assert_eq!(mark_of(2, 100.0)[0], (0, -135), "a triangle points up, where y is negative");
     }
 }
