@@ -158,6 +158,26 @@ fn an_interrupted_forced_run_goes_on_as_the_new_one() {
 }
 
 #[test]
+fn force_does_not_go_on_with_a_unit_that_another_holds() {
+    let lab = Lab::new();
+    let mut first = lab.start(&["run", "spec.yaml"]);
+    assert!(first.saw_epochs(1));
+    first.signal_group("STOP");
+    // It trains the seed that is free, and lets the other alone even where its holder has gone by then.
+    let mut forced = lab.start(&["run", "spec.yaml", "--force", "--seeds", "1,2", "--jobs", "1"]);
+    assert!(forced.saw_epochs(1));
+    first.signal_group("KILL");
+    first.end();
+    let said = forced.end().exits(0);
+    assert!(said.contains("others train the rest") && said.contains("seed 1 is held by process "), "{said}");
+    let run = lab.run();
+    assert_eq!((run.began_at(1).len(), run.began_at(2).len()), (1, 1), "{}", run.log());
+    lab.ccdni(&["run", "spec.yaml", "--force", "--seeds", "1"]).exits(0);
+    assert_eq!(run.began_at(1), [(1, 1), (1, 1)]);
+    assert!(run.0.join("seeds/1.old-1").is_dir() && !run.0.join("seeds/2.old-1").exists());
+}
+
+#[test]
 fn a_resume_on_another_processor_warns_and_keeps_the_note() {
     let lab = Lab::new();
     let mut running = lab.start(&["run", "spec.yaml"]);

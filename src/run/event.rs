@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::Holder;
+
 /// One event of a unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -64,6 +66,13 @@ pub enum Ended {
         /// Whether another attempt, from the last good checkpoint, may come further.
         again: bool,
     },
+}
+
+impl Ended {
+    /// Not trained here, since somebody else holds it.
+    pub fn held(by: Option<Holder>) -> Self {
+        Ended::Held { by: by.map_or_else(|| "another process".into(), |by| by.to_string()) }
+    }
 }
 
 impl Event {

@@ -55,11 +55,12 @@ pub struct Options {
 pub fn run(resolved: &Resolved, options: &Options, registry: &Registry) -> Result<()> {
     let spec = &resolved.spec;
     let directory = Directory::of(&options.outputs, &resolved.hash);
-    prepare(resolved, &directory, options, registry)?;
+    let held = prepare(resolved, &directory, options, registry)?;
 
     let mut display = Display::new();
-    let missing = not_done(&directory, &spec.seeds.0)?;
-    if missing.is_empty() {
+    let mut missing = not_done(&directory, &spec.seeds.0)?;
+    missing.retain(|seed| !held.contains_key(seed));
+    if missing.is_empty() && held.is_empty() {
         print_line(&format!("{} is finished already; `--force` trains it anew", title(resolved)));
         aggregate::refresh(&directory)?;
         return print_result(&directory, spec, &BTreeMap::new());
@@ -74,15 +75,22 @@ pub fn run(resolved: &Resolved, options: &Options, registry: &Registry) -> Resul
     directory.log(&format!("run of seeds {missing:?} begins"));
 
     let stop = Stop::on_signal()?;
-    let ended = train(&directory, spec, &missing, &stop, &mut display)?;
+    let mut ended = train(&directory, spec, &missing, &stop, &mut display)?;
+    ended.extend(held);
     // What became of the units is said first: a file that cannot be aggregated must not hide it.
     let aggregated = aggregate::refresh(&directory);
     conclude(&directory, spec, &ended, &stop, options)?;
     aggregated
 }
 
-/// Everything that may be refused, and then the directory; `--force` moves old units away.
-fn prepare(resolved: &Resolved, directory: &Directory, options: &Options, registry: &Registry) -> Result<()> {
+/// Everything that may be refused, and then the directory; `--force` moves old units away. Returns the units that could not
+/// be moved away since somebody holds them: to train these on would not be to train them anew.
+fn prepare(
+    resolved: &Resolved,
+    directory: &Directory,
+    options: &Options,
+    registry: &Registry,
+) -> Result<BTreeMap<u64, Ended>> {
     let spec = &resolved.spec;
     let seeds = &spec.seeds.0;
     directory::check_outputs(&options.outputs)?;
@@ -111,21 +119,27 @@ fn prepare(resolved: &Resolved, directory: &Directory, options: &Options, regist
     if old.iter().any(|unit| unit.record_path().exists()) {
         directory.manifest()?.check_data(&data)?;
     }
-    if options.force {
-        set_aside(directory, seeds)?;
-    }
-    aggregate::ask(directory, seeds, data)
+    let held = if options.force { set_aside(directory, seeds)? } else { BTreeMap::new() };
+    aggregate::ask(directory, seeds, data)?;
+    Ok(held)
 }
 
-/// Renames the directories of old units away, so that these seeds start again whatever happens from now on. A unit
-/// that somebody trains right now is left alone.
-fn set_aside(directory: &Directory, seeds: &[u64]) -> Result<()> {
+/// Renames the directories of old units away, so that these seeds start again whatever happens from now on. Units that
+/// somebody trains right now are left alone, and returned.
+fn set_aside(directory: &Directory, seeds: &[u64]) -> Result<BTreeMap<u64, Ended>> {
+    let mut held = BTreeMap::new();
     for &seed in seeds {
         let unit = directory.unit(seed);
         if !unit.directory.exists() {
             continue;
         }
-        let Attempt::Claimed(_claim) = Claim::attempt(&unit.directory)? else { continue };
+        let _claim = match Claim::attempt(&unit.directory)? {
+            Attempt::Claimed(claim) => claim,
+            Attempt::Held(by) => {
+                held.insert(seed, Ended::held(by));
+                continue;
+            }
+        };
         let old = |n: usize| unit.directory.with_file_name(format!("{seed}.old-{n}"));
         let mut n = 1;
         while old(n).exists() {
@@ -134,7 +148,7 @@ fn set_aside(directory: &Directory, seeds: &[u64]) -> Result<()> {
         std::fs::rename(&unit.directory, old(n)).map_err(Error::io("rename", &unit.directory))?;
         directory.log(&format!("seed {seed}: set aside as {}", old(n).display()));
     }
-    Ok(())
+    Ok(held)
 }
 
 /// Trains units in two passes: what others held in the first may be free in the second.

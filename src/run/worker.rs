@@ -80,9 +80,7 @@ fn train(
     let unit = directory.unit(seed);
     let claim = match Claim::attempt(&unit.directory)? {
         Attempt::Claimed(claim) => claim,
-        Attempt::Held(by) => {
-            return Ok(Ended::Held { by: by.map_or_else(|| "another process".into(), |by| by.to_string()) });
-        }
+        Attempt::Held(by) => return Ok(Ended::held(by)),
     };
     // Only now is it certain that nobody else is about to finish it.
     if unit.is_done()? {
