@@ -74,7 +74,8 @@ pub(super) fn read_all(run: &Path) -> Result<Vec<Unit>> {
     for entry in fs::read_dir(&seeds).map_err(Error::io("read", &seeds))? {
         let dir = entry.map_err(Error::io("read", &seeds))?.path();
         // Units that were set aside have other names, and must not count.
-        let Some(seed) = dir.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+        let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(seed) = name.parse().ok().filter(|seed: &u64| seed.to_string() == name) else { continue };
         units.extend(read(&dir, seed)?);
     }
     units.sort_by_key(|unit| unit.seed);

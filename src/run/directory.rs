@@ -143,7 +143,7 @@ impl Directory {
     /// Every unit that has a directory, by ascending seed.
     pub fn units(&self) -> Vec<Unit> {
         let entries = std::fs::read_dir(self.path.join("seeds")).into_iter().flatten().flatten();
-        let mut seeds: Vec<u64> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        let mut seeds: Vec<u64> = entries.filter_map(|entry| seed_of(entry.file_name().to_str()?)).collect();
         seeds.sort_unstable();
         seeds.into_iter().map(|seed| self.unit(seed)).collect()
     }
@@ -172,6 +172,12 @@ impl Directory {
         let line = format!("{} {}:{} {line}", clock::now(), claim::host(), std::process::id());
         let _ = fs::append_line(&self.path.join("log.txt"), &line);
     }
+}
+
+/// The seed that a directory of a unit is named after; units that were set aside have other names.
+pub fn seed_of(name: &str) -> Option<u64> {
+    // `007` is no name that we give.
+    name.parse().ok().filter(|seed: &u64| seed.to_string() == name)
 }
 
 /// Refuses a place for results that cannot be one, before anything is created.
@@ -273,7 +279,7 @@ mod tests {
     fn units_are_listed_by_number_and_old_ones_are_not() {
         let outputs = outputs_with(&["3f9a1c04d2be"]);
         let run = find(outputs.path(), "3").unwrap();
-        for name in ["10", "2", "2.old-1", "x"] {
+        for name in ["10", "2", "2.old-1", "x", "007", "+3"] {
             std::fs::create_dir_all(run.path.join("seeds").join(name)).unwrap();
         }
         assert_eq!(run.units().iter().map(|unit| unit.seed).collect::<Vec<_>>(), [2, 10]);
