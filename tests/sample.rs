@@ -30,6 +30,17 @@ fn a_network_answers_from_its_file_as_it_did_at_the_end() {
 }
 
 #[test]
+fn a_network_answers_after_the_run_that_it_began_from_is_gone() {
+    let (lab, run) = trained();
+    let from = format!("train.init_from={run}");
+    lab.ccdni(&["run", "spec.yaml", "--set", "train.epochs=1", "--set", &from, "--outputs", "second"]).exits(0);
+    std::fs::rename(lab.path("outputs"), lab.path("elsewhere")).unwrap();
+    let second = std::fs::read_dir(lab.path("second")).unwrap().next().unwrap().unwrap().path();
+    let decoder = second.join("decoder.safetensors").display().to_string();
+    assert!(lab.ccdni(&["sample", "--decoder", &decoder]).exits(0).contains("cue -3"));
+}
+
+#[test]
 fn what_is_no_trained_network_is_named() {
     let (lab, run) = trained();
     let said = lab.ccdni(&["sample", "--decoder", "nowhere.safetensors"]).exits(2);

@@ -31,10 +31,7 @@ pub struct Args {
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let device = device::open("cpu")?;
     let network = Network::load(&args.decoder, &device, registry)?;
-    // Patterns that differ from seed to seed are those of the seed that the file belongs to, or of the first.
-    let seed = args.decoder.parent().and_then(|dir| dir.file_name()?.to_str()?.parse().ok());
-    let seed = seed.or(network.resolved.spec.seeds.0.first().copied()).unwrap_or(1);
-    let shown = network.show(seed, registry)?;
+    let shown = network.show(registry)?;
     print(&table(&shown)?)?;
     if let Some(out) = &args.out {
         let numbers = shown.predictions.flatten_all()?.to_vec1::<f32>()?;

@@ -72,9 +72,10 @@ pub fn digests(spec: &Spec, seeds: &[u64], registry: &Registry) -> Result<BTreeM
             let seeds = missing.iter().map(|(_, seed)| seed.to_string()).collect::<Vec<_>>().join(", ");
             Err(Error::Usage(format!(
                 "`train.init_from` names {0}, which has no trained seed {seeds}; train it with `ccdni run \
-                 {0}/spec.yaml --seeds {1}`, or name one seed for all with `init_from: {{run: ..., seed: ...}}`",
+                 {0}/spec.yaml --seeds {1} --outputs {2}`, or name one seed for all with `init_from: {{run: ..., seed: ...}}`",
                 run.display(),
                 seeds.replace(", ", ","),
+                run.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(".")).display(),
             )))
         }
     }

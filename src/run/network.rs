@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 
+use super::directory::Directory;
 use crate::data::Showcase;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -14,8 +15,10 @@ use crate::train::{ShowcaseResult, show};
 
 /// A trained network and the spec that it was trained from.
 pub struct Network {
-    /// The spec.
+    /// The spec, without `train.init_from`.
     pub resolved: Resolved,
+    /// The seed that it was trained with.
+    pub seed: u64,
     model: Model,
 }
 
@@ -29,11 +32,14 @@ impl Network {
             return Err(Error::data(decoder, "there is no such file; `ccdni list` shows the runs there are"));
         }
         // outputs/<hash>/decoder.safetensors, or outputs/<hash>/seeds/<seed>/decoder.safetensors
-        let above = decoder.ancestors().skip(1).take(3);
-        let file = above.map(|dir| dir.join("spec.yaml")).find(|path| path.is_file()).ok_or_else(|| {
+        let mut above = decoder.ancestors().skip(1).take(3);
+        let run = above.find(|directory| directory.join("spec.yaml").is_file()).ok_or_else(|| {
             Error::data(decoder, "has no `spec.yaml` beside it; keep the weights in their run's directory")
         })?;
-        let resolved = spec::resolve(&Request { file, ..Request::default() }, registry)?;
+        let file = run.join("spec.yaml");
+        // The weights are here: where they began, and whether that is still there, does not matter.
+        let set = vec!["train.init_from=null".into()];
+        let resolved = spec::resolve(&Request { file, set, ..Request::default() }, registry)?;
         let weights = candle_core::safetensors::load(decoder, device)
             .map_err(|error| Error::data(decoder, format!("cannot be read as safetensors: {error}")))?;
         let weights: Vec<_> = weights.into_iter().collect();
@@ -41,16 +47,20 @@ impl Network {
         model.adopt(&resolved.spec.model, &resolved.interface, &weights).map_err(|error| {
             Error::data(decoder, format!("is not the network of the `spec.yaml` beside it: {error}"))
         })?;
-        Ok(Network { resolved, model })
+        let named =
+            decoder.strip_prefix(run.join("seeds")).ok().and_then(|below| below.parent()?.to_str()?.parse().ok());
+        let best = || Directory { path: run.to_path_buf() }.manifest().ok()?.best_seed;
+        let seed = named.or_else(best).or(resolved.spec.seeds.0.first().copied()).unwrap_or(1);
+        Ok(Network { resolved, seed, model })
     }
 
-    /// Its outputs for the task's showcase of a seed.
+    /// Its outputs for the task's showcase of its seed.
     ///
     /// # Errors
     /// [`Error::Usage`] if the task has nothing to show.
-    pub fn show(&self, seed: u64, registry: &Registry) -> Result<ShowcaseResult> {
+    pub fn show(&self, registry: &Registry) -> Result<ShowcaseResult> {
         let task = &self.resolved.spec.task;
-        let showcase: Option<Showcase> = registry.open(task, seed)?.showcase()?;
+        let showcase: Option<Showcase> = registry.open(task, self.seed)?.showcase()?;
         let showcase = showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", task.kind)))?;
         let run = &self.resolved.spec.run;
         let backend = backend::open(run.backend, run.threads, self.model.device())?;
