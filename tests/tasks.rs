@@ -76,6 +76,7 @@ const IGNORES_SEED: usize = 3;
 const NOT_FINITE: usize = 4;
 const WRONG_TARGETS: usize = 5;
 const SILENT_INPUT: usize = 6;
+const NO_VALIDATION: usize = 7;
 
 impl<const FAULT: usize> Task for Faulty<FAULT> {
     const KIND: &'static str = "faulty";
@@ -100,8 +101,8 @@ impl Dataset for FaultyData {
         vec![Metric::squared_distance()]
     }
 
-    fn batches(&self, _split: Split, _batch_size: usize) -> usize {
-        2
+    fn batches(&self, split: Split, _batch_size: usize) -> usize {
+        if self.fault == NO_VALIDATION && split == Split::Validation { 0 } else { 2 }
     }
 
     fn batch(&self, at: At) -> ccdni::Result<Batch> {
@@ -143,6 +144,7 @@ fn the_kit_finds_what_is_wrong() {
         (verdict::<NOT_FINITE>(), "not all finite"),
         (verdict::<WRONG_TARGETS>(), "targets are not what"),
         (verdict::<SILENT_INPUT>(), "does not change the parameter"),
+        (verdict::<NO_VALIDATION>(), "`validates`"),
     ] {
         assert!(found.contains(says), "{found}: should say {says:?}");
     }

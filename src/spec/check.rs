@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 
 use super::canonical::normal_dni;
 use super::interface::{Input, Interface, TargetKind, When};
-use super::{Bptt, Cell, DniSpec, InitLast, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec};
+use super::{Bptt, Cell, DniSpec, InitLast, Keep, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec, TrainSpec};
 use crate::error::Problem;
 
 /// Looks for combinations in a spec that cannot work.
 ///
-/// `interface` is `None` where the task's own keys are wrong. Keys in `broken` hold placeholders: whatever involves one
+/// `interface` is `None` where the task's own keys are wrong; `validates` is whether the task has data to validate with. Keys in `broken` hold placeholders: whatever involves one
 /// of them is not judged.
-pub(super) fn check(spec: &Spec, interface: Option<&Interface>, broken: &[String]) -> Vec<Problem> {
+pub(super) fn check(spec: &Spec, interface: Option<&Interface>, validates: bool, broken: &[String]) -> Vec<Problem> {
     let mut check = Check { broken, problems: Vec::new() };
     for (index, layer) in spec.model.layers.iter().enumerate() {
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
     }
     check.shared(&spec.model.layers);
     check.train(spec);
+    if !validates {
+        check.without_validation(&spec.train);
+    }
     check.record(spec);
     if let Some(interface) = interface {
         check.against_task(spec, interface);
@@ -166,6 +169,20 @@ impl Check<'_> {
         {
             let message = "expected a number above 0: the first gradient that is zero would be divided by zero";
             self.refuse("train.optimizer.eps", &[], message, "leave `eps` out for its default");
+        }
+    }
+
+    /// What follows the first validation metric needs one.
+    fn without_validation(&mut self, train: &TrainSpec) {
+        for (key, needed) in [
+            ("train.schedule", train.schedule.is_some()),
+            ("train.early_stopping", train.early_stopping.is_some()),
+            ("train.keep", train.keep == Keep::Best),
+        ] {
+            if needed {
+                let message = "needs validation data, and the task, as it is set, has none";
+                self.refuse(key, &["task"], message, "leave it out, or let the task keep data to validate with");
+            }
         }
     }
 

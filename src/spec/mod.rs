@@ -39,6 +39,8 @@ pub trait TaskCatalogue {
     fn check(&self, kind: &str, keys: &Keys) -> Vec<Problem>;
     /// What the task's data look like; the keys have passed `check`.
     fn interface(&self, kind: &str, keys: &Keys) -> Result<Interface>;
+    /// Whether there are data to validate with; the keys have passed `check`.
+    fn validates(&self, kind: &str, keys: &Keys) -> bool;
 }
 
 /// The keys of a task's table.
@@ -100,7 +102,8 @@ fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize
     };
 
     let interface = task_interface(&mut spec, catalogue, &broken, &mut problems);
-    problems.extend(check::check(&spec, interface.as_ref(), &broken));
+    let validates = interface.is_none() || catalogue.validates(&spec.task.kind, &spec.task.keys);
+    problems.extend(check::check(&spec, interface.as_ref(), validates, &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
             init_from::run_hash(from, catalogue, depth).map_err(|problem| problems.push(problem)).ok()

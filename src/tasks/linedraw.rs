@@ -122,6 +122,10 @@ impl Task for LineDraw {
         }
     }
 
+    fn validates(spec: &LineDrawSpec) -> bool {
+        spec.validation_size() > 0
+    }
+
     fn open(spec: LineDrawSpec, seed: u64) -> Result<Box<dyn Dataset>> {
         let ends = spec.ends();
         Ok(Box::new(Lines { spec, ends, seed }))

@@ -34,6 +34,11 @@ pub trait Task: 'static {
     /// What the data look like; called only with specs that pass [`Task::check`].
     fn interface(spec: &Self::Spec) -> Interface;
 
+    /// Whether its datasets have batches to validate with; called only with specs that pass [`Task::check`].
+    fn validates(_spec: &Self::Spec) -> bool {
+        true
+    }
+
     /// Files that the data come from: their content is part of a run's manifest.
     fn files(_spec: &Self::Spec) -> Vec<std::path::PathBuf> {
         Vec::new()

@@ -17,6 +17,7 @@ struct Entry {
     fill: fn(&Keys) -> Result<Keys, Vec<Problem>>,
     check: fn(&Keys) -> Vec<Problem>,
     interface: fn(&Keys) -> Result<Interface>,
+    validates: fn(&Keys) -> Result<bool>,
     files: fn(&Keys) -> Result<Vec<std::path::PathBuf>>,
     open: fn(&Keys, u64) -> Result<Box<dyn Dataset>>,
 }
@@ -64,6 +65,7 @@ impl Registry {
                 Err(error) => vec![Problem::new("", error.to_string())],
             },
             interface: |keys| Ok(T::interface(&read::<T>(keys)?)),
+            validates: |keys| Ok(T::validates(&read::<T>(keys)?)),
             files: |keys| Ok(T::files(&read::<T>(keys)?)),
             open: |keys, seed| T::open(read::<T>(keys)?, seed),
         });
@@ -112,5 +114,10 @@ impl TaskCatalogue for Registry {
 
     fn interface(&self, kind: &str, keys: &Keys) -> Result<Interface> {
         (self.entry(kind)?.interface)(keys)
+    }
+
+    fn validates(&self, kind: &str, keys: &Keys) -> bool {
+        // Keys that cannot be read have been refused before.
+        self.entry(kind).and_then(|entry| (entry.validates)(keys)).unwrap_or(true)
     }
 }

@@ -14,7 +14,7 @@ mod learning;
 
 use serde_json::{Value, json};
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::spec::interface::Interface;
 use crate::tasks::Task;
@@ -36,6 +36,7 @@ pub enum Draws {
 /// `keys` are those under `task` in a spec, without `kind`; choose small sizes. What is checked:
 ///
 /// - the keys: defaults are filled in and stable, unknown ones are refused, each has a description;
+/// - there are data to validate with where [`Task::validates`] says so;
 /// - batches of every split have the shapes and types that [`Task::interface`] promises, with finite numbers and classes
 ///   in range; they are the same for the same seed in whatever order they are asked for, and depend on the seed as
 ///   `draws` says;
@@ -51,6 +52,10 @@ pub fn check_task<T: Task>(keys: Value, draws: Draws) -> Result<()> {
     subject.check_keys()?;
     let interface = T::interface(&subject.spec()?);
     let open = |seed| T::open(subject.spec()?, seed);
+    let validated = open(1)?.batches(Split::Validation, BATCH_SIZE) > 0;
+    if validated != T::validates(&subject.spec()?) {
+        return Err(broken(T::KIND, "its `validates` does not say whether there are batches to validate with"));
+    }
     batches::check(T::KIND, &interface, draws, &open)?;
     learning::check(T::KIND, &subject.filled, &interface, &open)
 }
@@ -109,7 +114,7 @@ impl<T: Task> Subject<T> {
 
 /// What a network has to be to read and answer the task.
 fn embedding(interface: &Interface, data: &dyn Dataset) -> Result<Option<Value>> {
-    use crate::data::{At, Inputs, Split};
+    use crate::data::{At, Inputs};
     use crate::spec::interface::Input;
     let Input::Tokens { .. } = interface.input else { return Ok(None) };
     let first = data.batch(At { split: Split::Train, epoch: 1, index: 0, batch_size: BATCH_SIZE })?;
