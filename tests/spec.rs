@@ -270,6 +270,19 @@ fn a_resolved_spec_runs_again_and_hashes_to_the_same() {
 }
 
 #[test]
+fn a_resolved_spec_has_numbers_that_every_yaml_reader_takes_for_numbers() {
+    let set = ["train.optimizer.eps=2.5e-7", "train.activity_l2=1e-30", "model.layers.0.init_scale=1e20"];
+    let text = base(&set).unwrap().to_yaml();
+    for number in ["eps: 2.5e-7\n", "activity_l2: 1.0e-30\n", "init_scale: 1.0e+20\n"] {
+        assert!(text.contains(number), "{number}: {text}");
+    }
+    // Words are left as they were written.
+    let notes = base(&["notes=\"one\\nlr: 1e-9\"", set[1]]).unwrap();
+    let again = Folder::new(&[("spec.yaml", &notes.to_yaml())]).resolve("spec.yaml", &[], &[]).unwrap();
+    assert_eq!(again.spec, notes.spec);
+}
+
+#[test]
 fn a_run_to_start_from_is_hashed_by_what_it_is_not_where() {
     let first = base(&["train.epochs=3"]).unwrap();
     let folder =

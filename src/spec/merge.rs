@@ -104,9 +104,11 @@ impl<'a> Merge<'a> {
             let Some(item) = key.parse::<usize>().ok().and_then(|index| items.get_mut(index)) else {
                 let counted = if length == 1 { "1 item".into() } else { format!("{length} items") };
                 let problem = Problem::new(path, format!("index {key} is beyond the end: the list has {counted}"));
-                let last = length
-                    .checked_sub(1)
-                    .map_or_else(|| "say".into(), |last| format!("count from 0 up to {last}, or say"));
+                let last = match length {
+                    0 => "say".into(),
+                    1 => "its only item is 0; say".into(),
+                    _ => format!("count from 0 up to {}, or say", length - 1),
+                };
                 self.problems.push((problem.help(format!("{last} the whole list to make it longer")), tag));
                 continue;
             };

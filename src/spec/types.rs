@@ -1,6 +1,7 @@
 //! The typed spec: every key, its default and its meaning. The doc comments become the JSON Schema's descriptions.
 //!
-//! The network is in `model`, learning in `train`.
+//! The network is in `model`, learning in `train`. Sizes have upper limits far above anything that could be computed: beyond
+//! them is a slip of the finger, which must not end in an allocation that overflows.
 
 mod model;
 mod train;
@@ -103,7 +104,7 @@ pub struct RunSpec {
     pub jobs: Jobs,
     /// Threads within one seed; changes no bit of the result.
     #[serde(default = "one_usize")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub threads: usize,
     /// Which implementation of the recurrent stack computes.
     #[serde(default)]

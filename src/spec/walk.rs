@@ -158,8 +158,10 @@ impl<'a> Walk<'a> {
 
     fn unknown_key(&mut self, path: &str, key: &str, value: Option<&Value>, known: &serde_json::Map<String, Json>) {
         let names: Vec<&str> = known.keys().map(String::as_str).collect();
-        let elsewhere = find_key(self.schema, key, "");
+        // A key of the same table may belong to another `kind`: then this is its place.
+        let elsewhere = find_key(self.schema, key, "").filter(|elsewhere| *elsewhere != join(path, key));
         let hint = match (did_you_mean(key, &names), elsewhere) {
+            _ if key.contains('.') => "levels are tables within tables here; dots are for `--set`. ".into(),
             (Some(hint), _) => format!("{hint} "),
             (None, Some(elsewhere)) => format!("did you mean `{elsewhere}`? "),
             (None, None) => String::new(),
@@ -234,7 +236,11 @@ impl<'a> Walk<'a> {
                 "no" | "off" | "false" => Some("write `false`".into()),
                 _ => None,
             },
-            Value::Num(..) | Value::Bool(..) if can_be("string") && !can_be("array") => {
+            // A text of a certain form is not made by quotes.
+            Value::Num(..) | Value::Bool(..)
+                if types.iter().any(|schema| type_of(schema) == "string" && takes(&line(value), schema))
+                    && !can_be("array") =>
+            {
                 Some(format!("put it in quotes if it is meant: `\"{}\"`", line(value)))
             }
             Value::String(..) if can_be("string") => None,

@@ -90,7 +90,17 @@ pub(super) fn write_spec(spec: &Spec) -> String {
             dni.remove("frozen_in_norm");
         }
     }
-    write(&value)
+    let text = write(&value);
+    // Readers of YAML 1.1, such as Python's, take `1e-9` for text: a number has a point, and its exponent a sign.
+    let Ok(number) = regex::Regex::new(r"(?m)^(\s*(?:- )*(?:[\w-]+: )?-?\d+)(\.\d+)?e(-?)(\d+)$") else { return text };
+    let plain = number.replace_all(&text, |found: &regex::Captures| {
+        let part = |index| found.get(index).map_or("", |part| part.as_str());
+        let or = |part: &'static str, index| if found.get(index).is_none_or(|f| f.is_empty()) { part } else { "" };
+        format!("{}{}{}e{}{}{}", part(1), or(".0", 2), part(2), or("+", 3), part(3), part(4))
+    });
+    // What looks like a number may be a line of a longer text.
+    let same = serde_yaml::from_str::<serde_yaml::Value>(&plain).is_ok_and(|read| read == value);
+    if same { plain.into_owned() } else { text }
 }
 
 /// A value as YAML text.

@@ -36,7 +36,7 @@ pub enum Readout {
 #[serde(deny_unknown_fields)]
 pub struct EmbedSpec {
     /// Numbers a token.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub size: usize,
 }
 
@@ -47,7 +47,7 @@ pub struct LayerSpec {
     /// The kind of recurrent unit.
     pub cell: Cell,
     /// Number of units.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub hidden: usize,
     /// Dropout on this layer's output, between layers only (the top layer has none).
     #[serde(default)]
@@ -103,7 +103,7 @@ pub enum Init {
 pub struct DniSpec {
     /// Sizes of its hidden layers; an empty list is a linear synthesizer.
     #[serde(default)]
-    #[schemars(inner(range(min = 1)))]
+    #[schemars(inner(range(min = 1, max = 1_000_000)))]
     pub hidden: Vec<usize>,
     /// Factor on an injected synthetic gradient.
     #[serde(default = "tenth")]

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
     /// Epochs to train.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub epochs: usize,
     /// Sequences a batch.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: usize,
     /// Window of truncated backpropagation: steps, or a share of the sequence such as "20%"; the whole by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
