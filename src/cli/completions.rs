@@ -1,5 +1,8 @@
 //! `ccdni completions`: completion scripts for shells.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -18,7 +21,28 @@ pub struct Args {
 
 /// Does it.
 pub fn execute(args: Args) -> Result<()> {
+    // A program with tasks of its own has a name of its own.
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_stem).and_then(OsStr::to_str).unwrap_or("ccdni").to_owned();
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "ccdni", &mut script);
+    clap_complete::generate(args.shell, &mut visible(&super::Cli::command()), name, &mut script);
     super::print(&String::from_utf8_lossy(&script))
+}
+
+/// The program with the commands that are for people.
+fn visible(program: &clap::Command) -> clap::Command {
+    let commands = program.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    clap::Command::new("ccdni").version(env!("CARGO_PKG_VERSION")).subcommands(commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_for_people_is_not_completed() {
+        let program = visible(&super::super::Cli::command());
+        let names: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).collect();
+        assert!(names.contains(&"run") && names.contains(&"completions") && !names.contains(&"worker"), "{names:?}");
+    }
 }

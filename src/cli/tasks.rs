@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::spec::TaskCatalogue;
 use crate::tasks::Registry;
 
-/// Lists the registered tasks and their keys.
+/// List the registered tasks and their keys.
 #[derive(Arguments)]
-#[command(after_help = "Example:\n  ccdni tasks\n  ccdni tasks linedraw")]
+#[command(after_help = "Examples:\n  ccdni tasks\n  ccdni tasks linedraw")]
 pub(super) struct Args {
     /// Only this task.
     kind: Option<String>,
