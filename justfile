@@ -36,7 +36,13 @@ new-task NAME:
     file=src/tasks/$name.rs
     if [ -e "$file" ]; then echo "$file is there already" >&2; exit 2; fi
     export name type=$(printf %s "$name" | perl -pe 's/(^|_)([a-z0-9])/\U$2/g')
-    perl -0pe 's/\nfn main.*//s; s/delayed_addition/$ENV{name}/g; s/DelayedAddition/$ENV{type}/g; s/ccdni::/crate::/g' \
+    # Words of the language, and names that the example uses already, would not compile.
+    if ! printf 'mod %s {}\n' "$name" | rustfmt --edition 2024 >/dev/null 2>&1 ||
+      sed 's/DelayedAddition//g' examples/custom_task.rs | grep -qw "$type"; then
+      echo "the name $name means something already: choose another" >&2; exit 2
+    fi
+    perl -0pe 's/\A(\/\/!.*\n)+/\/\/! $ENV{name}: what it is, and who did it first.\n/; s/\nfn main.*//s;
+      s/delayed_addition/$ENV{name}/g; s/DelayedAddition/$ENV{type}/g; s/ccdni::/crate::/g' \
       examples/custom_task.rs > "$file"
     perl -pi -e 's/^mod registry;/pub mod $ENV{name};\n$&/' src/tasks/mod.rs
     perl -pi -e 's/^ +registry.register::<LineDraw>\(\);/$&\n registry.register::<super::$ENV{name}::$ENV{type}>();/' \
