@@ -1,12 +1,12 @@
 //! `ccdni sample`: what a trained network answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 
 use super::print;
 use crate::device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::report::npy;
 use crate::run::network::Network;
@@ -29,6 +29,13 @@ pub struct Args {
 
 /// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
+    let folder = args.out.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Error::Usage(format!(
+            "`--out` names a file in {}, which is no directory; make it first",
+            folder.display()
+        )));
+    }
     let device = device::open("cpu")?;
     let network = Network::load(&args.decoder, &device, registry)?;
     let shown = network.show(registry)?;
