@@ -100,6 +100,24 @@ fn the_schema_beside_them_is_the_programs() {
 }
 
 #[test]
+fn the_readmes_spec_and_table_are_true() {
+    let readme = include_str!("../README.md");
+    let spec = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("base")).unwrap();
+    std::fs::copy(folder().join("base/linedraw.yaml"), copy.path().join("base/linedraw.yaml")).unwrap();
+    std::fs::write(copy.path().join("spec.yaml"), spec).unwrap();
+    let request = Request { file: copy.path().join("spec.yaml"), ..Request::default() };
+    let resolved = resolve(&request, &Registry::built_in()).unwrap();
+    assert_eq!(resolved.spec.seeds.0.len(), 10);
+
+    let named: Vec<String> =
+        readme.split("| `experiments/").skip(1).filter_map(|rest| Some(rest.split('`').next()?.to_owned())).collect();
+    let runnable: Vec<String> = specs().into_iter().filter(|name| !name.starts_with("base/")).collect();
+    assert_eq!(named.iter().collect::<std::collections::BTreeSet<_>>(), runnable.iter().collect());
+}
+
+#[test]
 fn the_readme_names_the_run_that_its_first_command_makes() {
     let readme = include_str!("../README.md");
     let hash = resolved("linedraw_dni.yaml").hash;
