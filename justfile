@@ -48,5 +48,7 @@ new-task NAME:
     perl -pi -e 's/^ +registry.register::<LineDraw>\(\);/$&\n registry.register::<super::$ENV{name}::$ENV{type}>();/' \
       src/tasks/registry.rs
     cargo fmt
-    echo "$file is a copy of the example, registered as \`$name\`: make it yours, name it in tests/tasks.rs,"
-    echo "and keep the editors' schema true: cargo run --release -- schema > experiments/schema.json"
+    echo "$file is a copy of the example, registered as \`$name\`. Make it yours, and then bring up to date:"
+    echo "  the tasks that are checked   a line in tests/tasks.rs"
+    echo "  the editors' schema          cargo run --release -- schema > experiments/schema.json"
+    echo "  the list of tasks            INSTA_UPDATE=always cargo test --release --lib cli::tasks"

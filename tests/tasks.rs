@@ -24,7 +24,7 @@ fn every_built_in_task_conforms() {
     }
     let registry = Registry::built_in();
     let registered: Vec<_> = registry.list().map(|(kind, _)| kind).collect();
-    assert_eq!(registered, checked.map(|(kind, _)| kind));
+    assert_eq!(registered, checked.map(|(kind, _)| kind), "every registered task has a line above");
 }
 
 #[test]
