@@ -2,6 +2,7 @@
 //!
 //! The same files give the same reports, byte for byte, whoever makes them.
 
+pub mod analysis;
 mod arrays;
 mod bitmap;
 mod curves;

@@ -1,5 +1,6 @@
 //! The walk over a directory of golden cases, and what the cases share.
 
+mod analysis;
 mod optim;
 mod rnn;
 mod tasks;
@@ -20,6 +21,7 @@ pub fn trials(root: &Path) -> Vec<Trial> {
     for dir in entries(root).into_iter().filter(|path| path.is_dir()) {
         let room = stem(&dir);
         let trials = match room.as_str() {
+            "analysis" => analysis::trials(&dir),
             "rnn" => rnn::trials(&dir),
             "optim" => optim::trials(&dir),
             "tasks" => tasks::trials(&dir),

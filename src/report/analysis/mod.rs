@@ -1,0 +1,3 @@
+//! Analyses of recordings.
+
+pub mod measures;
