@@ -1,9 +1,11 @@
 //! The command line: one file a command, each of which parses, calls and prints.
 
+mod analyse;
 mod check;
 mod completions;
 mod hash;
 mod list;
+mod plot;
 mod run;
 mod sample;
 mod schema;
@@ -37,6 +39,8 @@ enum Command {
     List(list::Args),
     Show(show::Args),
     Tasks(tasks::Args),
+    Plot(plot::Args),
+    Analyse(analyse::Args),
     Sample(sample::Args),
     Schema(schema::Args),
     Completions(completions::Args),
@@ -54,6 +58,8 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::List(args) => list::execute(args),
         Command::Show(args) => show::execute(args),
         Command::Tasks(args) => tasks::execute(&args, registry),
+        Command::Plot(args) => plot::execute(args, registry),
+        Command::Analyse(args) => analyse::execute(args),
         Command::Sample(args) => sample::execute(args, registry),
         Command::Schema(args) => schema::execute(args, registry),
         Command::Completions(args) => completions::execute(args),

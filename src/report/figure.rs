@@ -3,7 +3,7 @@
 //! plotters places everything on whole pixels. So figures are drawn much larger than they are shown: an SVG is scaled
 //! down by its view box, and the pixels of a PNG are means over squares of drawn ones, which also smooths every edge.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -72,23 +72,54 @@ impl Pen {
     }
 }
 
-/// Draws `figure` into `<dir>/<name>.svg` and `<dir>/<name>.png`.
+/// A kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Scalable, for papers and browsers.
+    Svg,
+    /// Pixels, at 300 dots an inch.
+    Png,
+}
+
+impl Format {
+    /// Both.
+    pub const ALL: [Format; 2] = [Format::Svg, Format::Png];
+
+    /// What names of such files end in.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Svg => "svg",
+            Format::Png => "png",
+        }
+    }
+}
+
+/// Draws `figure` into `<dir>/<name>.svg` and `<dir>/<name>.png`, and gives these two.
 ///
 /// # Errors
 /// Fails if a file cannot be written.
-pub(super) fn save(figure: &impl Figure, dir: &Path, name: &str) -> Result<()> {
+pub(super) fn save(figure: &impl Figure, dir: &Path, name: impl AsRef<str>) -> Result<Vec<PathBuf>> {
+    let path = |format: Format| dir.join(format!("{}.{}", name.as_ref(), format.extension()));
+    Format::ALL.into_iter().map(|format| save_as(figure, path(format), format)).collect()
+}
+
+/// Draws `figure` into one file, and gives it back.
+///
+/// # Errors
+/// Fails if the file cannot be written.
+pub(super) fn save_as(figure: &impl Figure, path: PathBuf, format: Format) -> Result<PathBuf> {
     // Registered once for the process: plotters keeps fonts in a table of its own.
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         let bytes = include_bytes!("../../assets/fonts/DejaVuSans.ttf");
         let _ = register_font(FONT, FontStyle::Normal, bytes);
     });
-    let path = dir.join(name).with_extension("svg");
-    let drawn = svg(figure).map_err(|error| undrawable(&path, error))?;
-    write_atomically(&path, drawn.as_bytes())?;
-    let path = dir.join(name).with_extension("png");
-    let drawn = png(figure).map_err(|error| undrawable(&path, error))?;
-    write_atomically(&path, &drawn)
+    let drawn = match format {
+        Format::Svg => svg(figure).map(String::into_bytes),
+        Format::Png => png(figure),
+    };
+    write_atomically(&path, &drawn.map_err(|error| undrawable(&path, error))?)?;
+    Ok(path)
 }
 
 fn undrawable(path: &Path, why: String) -> Error {

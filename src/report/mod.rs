@@ -4,15 +4,22 @@
 
 pub mod analysis;
 mod arrays;
+mod axis;
 mod bitmap;
+pub mod compare;
 mod curves;
 mod drawings;
 mod figure;
+mod legend;
+mod panel;
+mod sheet;
 pub mod statistics;
+mod style;
 mod tables;
 mod units;
 
 pub use arrays::{Element, npy};
+pub use figure::Format;
 
 use std::fs;
 use std::path::Path;

@@ -42,7 +42,8 @@ fn number(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn write(rows: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
+/// Rows as CSV.
+pub(super) fn write(rows: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
         // Into memory, and rows of one length: there is nothing that could fail.

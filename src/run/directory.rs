@@ -237,6 +237,27 @@ pub fn find(outputs: &Path, prefix: &str) -> Result<Directory> {
     }
 }
 
+/// The run that `name` says: its directory, or the first digits of its hash under `outputs`.
+///
+/// # Errors
+/// [`Error::Usage`] if there is no such run, or more than one.
+pub fn locate(outputs: &Path, name: &str) -> Result<Directory> {
+    let path = Path::new(name);
+    if !name.is_empty() && path.join("spec.yaml").is_file() {
+        // With its own name, even where it is called `.`.
+        let path = match path.file_name() {
+            Some(_) => path.to_path_buf(),
+            None => path.canonicalize().map_err(Error::io("read", path))?,
+        };
+        return Ok(Directory { path });
+    }
+    if path.components().count() > 1 {
+        let what = if path.is_dir() { "holds no `spec.yaml`, and so is no run" } else { "is no directory" };
+        return Err(Error::Usage(format!("{name} {what}; `ccdni list` shows the runs there are")));
+    }
+    find(outputs, name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +280,19 @@ mod tests {
             let error = find(outputs.path(), prefix).unwrap_err();
             assert!(error.to_string().contains(said) && error.exit_code() == 2, "{error}");
         }
+    }
+
+    #[test]
+    fn a_run_is_located_by_its_directory_too() {
+        let outputs = outputs_with(&["3f9a1c04d2be", "elsewhere"]);
+        let at = |name: &str| outputs.path().join(name).display().to_string();
+        let located = |name: &str| locate(outputs.path(), name).map(|run| run.hash());
+        assert_eq!(located("3f9").unwrap(), "3f9a1c04d2be");
+        assert_eq!(located(&at("3f9a1c04d2be")).unwrap(), "3f9a1c04d2be");
+        assert_eq!(located(&format!("{}/", at("elsewhere"))).unwrap(), "elsewhere");
+        assert!(located(&at("nothing")).unwrap_err().to_string().contains("is no directory"));
+        assert!(located(&at("")).unwrap_err().to_string().contains("holds no `spec.yaml`"));
+        assert!(located("4").unwrap_err().to_string().contains("ccdni list"));
     }
 
     #[test]

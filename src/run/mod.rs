@@ -9,6 +9,7 @@ pub mod claim;
 pub mod clock;
 pub mod directory;
 pub mod event;
+pub mod finished;
 pub mod fs;
 pub mod init_from;
 pub mod interrupt;

@@ -15,11 +15,13 @@ mod values;
 mod walk;
 mod yaml;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use layers::ENV_PREFIX;
+pub(crate) use layers::nearest;
 pub use schema::{file_schema, schema};
 pub use types::*;
+pub(crate) use yaml::line;
 
 use crate::error::{Error, Problem, Problems, Result};
 use interface::Interface;
@@ -146,6 +148,18 @@ fn task_interface(
         .interface(kind, &spec.task.keys)
         .map_err(|error| problems.push(Problem::new("task", error.to_string())))
         .ok()
+}
+
+/// Reads the `spec.yaml` of a run, which has every default written out, as it stands: it is not checked again, so that
+/// a run can be looked at where the run that it started from has gone.
+///
+/// # Errors
+/// [`Error::Data`] if the file is missing or is no resolved spec.
+pub fn read_resolved(path: &Path) -> Result<Spec> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::data(path, format!("cannot be read: {error}")))?;
+    yaml::read_spec(&text).map_err(|error| {
+        Error::data(path, format!("is not the spec that a run wrote here: {error}; restore it, or run the spec again"))
+    })
 }
 
 impl Resolved {

@@ -103,6 +103,11 @@ pub(super) fn write_spec(spec: &Spec) -> String {
     if same { plain.into_owned() } else { text }
 }
 
+/// Reads what [`write_spec`] wrote, without any layering or checking.
+pub(super) fn read_spec(text: &str) -> Result<Spec, String> {
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
 /// A value as YAML text.
 pub(super) fn write<T: Serialize>(value: &T) -> String {
     // Values here are trees of tables with text keys, which always can be written.
@@ -110,7 +115,7 @@ pub(super) fn write<T: Serialize>(value: &T) -> String {
 }
 
 /// A value as YAML on one line, for messages: shortened where it is long.
-pub(super) fn line<T: Serialize>(value: &T) -> String {
+pub(crate) fn line<T: Serialize>(value: &T) -> String {
     const LONGEST: usize = 60;
     let text = match serde_json::to_value(value) {
         // JSON on one line is YAML too, and YAML has no other short form for these.

@@ -46,8 +46,11 @@ impl Population {
         let centered = self.centered();
         // The two products have the same eigenvalues but for zeros: the smaller one is cheaper. What they are divided
         // by cancels out.
-        let product =
-            if self.variables() <= self.observations() { &centered * centered.transpose() } else { centered.tr_mul(&centered) };
+        let product = if self.variables() <= self.observations() {
+            &centered * centered.transpose()
+        } else {
+            centered.tr_mul(&centered)
+        };
         let eigenvalues = product.symmetric_eigenvalues();
         let largest = eigenvalues.max();
         // What rounding alone can explain is zero: the square root would make it large.
@@ -175,7 +178,9 @@ mod tests {
 
     #[test]
     fn what_is_too_small_to_be_measured_is_nan() {
-        for small in [Population::new(0, Vec::new()), Population::new(3, Vec::new()), rows(&[&[1., 2.]]), rows(&[&[1.], &[2.]])] {
+        for small in
+            [Population::new(0, Vec::new()), Population::new(3, Vec::new()), rows(&[&[1., 2.]]), rows(&[&[1.], &[2.]])]
+        {
             assert!(small.population_correlation().is_nan(), "{small:?}");
             assert!(small.mean_abs_pearson().is_nan(), "{small:?}");
         }

@@ -1,3 +1,296 @@
-//! Analyses of recordings.
+//! Analyses of recordings: how the activity of a network and of its synthesizers develops while it learns.
+//!
+//! # Variables and observations
+//!
+//! A recording is `[windows, batch, width]`: what was there at the start of each window of each sequence of a batch. The
+//! **variables** are the units, the last axis (an LSTM's state is h, then c, and so has two variables a unit). The
+//! **observations** are all pairs of window and sequence of one batch. Units are the variables because every measure
+//! asks how units vary together; a batch is taken by itself, since its recordings share one set of weights, and an epoch
+//! has the mean over its recorded batches. Which side is longer makes no difference: nothing is transposed.
+//!
+//! The first window is left out of populations: there the state is the zero start, the same for every sequence whatever
+//! was learnt, and the step away from it would correlate all units. With `train.keep_hidden` that is so in an epoch's
+//! first batch alone. Cosines compare vector with vector and take every window, as the column `cosine` of `metrics.csv`.
 
+mod figures;
 pub mod measures;
+mod recordings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use measures::{Population, cosine};
+use recordings::{Batch, Windows};
+
+use super::{figure, tables};
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::spec::{Recorded, Spec};
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Measure {
+    /// [`Population::population_correlation`].
+    PopulationCorrelation,
+    /// [`Population::mean_abs_pearson`], and [`Population::mean_abs_pearson_with`] between two populations.
+    MeanAbsPearson,
+    /// [`Population::coding_space`].
+    CodingSpace,
+    /// [`Population::sparsity`].
+    Sparsity,
+    /// Mean [`cosine`] of vectors at the same window and sequence.
+    Cosine,
+    /// Mean of a parameter's values.
+    WeightMean,
+    /// Standard deviation of a parameter's values (divided by their number).
+    WeightSd,
+    /// Mean absolute value of a parameter.
+    WeightMeanAbs,
+    /// 2-norm of a parameter.
+    WeightNorm,
+    /// Share of a parameter's values that are exactly zero.
+    WeightZeros,
+}
+
+impl Measure {
+    /// Its name in `measures.csv`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::PopulationCorrelation => "population_correlation",
+            Measure::MeanAbsPearson => "mean_abs_pearson",
+            Measure::CodingSpace => "coding_space",
+            Measure::Sparsity => "sparsity",
+            Measure::Cosine => "cosine",
+            Measure::WeightMean => "weight_mean",
+            Measure::WeightSd => "weight_sd",
+            Measure::WeightMeanAbs => "weight_mean_abs",
+            Measure::WeightNorm => "weight_norm",
+            Measure::WeightZeros => "weight_zeros",
+        }
+    }
+}
+
+/// What is measured of what: `with` is empty but for measures between two.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The measure.
+    pub measure: Measure,
+    /// A recorded quantity (`hidden.layer0`) or a parameter.
+    pub of: String,
+    /// The other recorded quantity.
+    pub with: String,
+}
+
+/// What was measured of the seeds of a run.
+#[derive(Debug)]
+pub struct Analysis {
+    /// Values by key, then seed, then epoch.
+    pub values: BTreeMap<Key, BTreeMap<u64, BTreeMap<usize, f64>>>,
+    /// What a reader should know: what could not be measured, and why.
+    pub notes: Vec<String>,
+}
+
+/// Measures the recordings of these seeds of the run in `dir`, whose spec is `spec`.
+///
+/// # Errors
+/// [`Error::Usage`] if nothing was recorded, saying how to record it; [`Error::Data`] naming a damaged file.
+pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
+    let wanted = spec.record.as_ref().map(|record| record.what.as_slice()).unwrap_or_default();
+    if wanted.is_empty() {
+        let says = match spec.record {
+            Some(_) => "records no activity (`record.what` is empty)",
+            None => "has no `record` table",
+        };
+        // The first batch of every epoch is always recorded, so this is one batch an epoch where epochs are short.
+        let names: Vec<&str> = recordable(spec).map(|(name, _)| name).collect();
+        return Err(Error::Usage(format!(
+            "there is nothing to analyse: the spec of {} {says}; record while training, which makes another run:\n  \
+             ccdni run {} --set 'record={{every: 100, what: [{}]}}'",
+            dir.display(),
+            dir.join("spec.yaml").display(),
+            names.join(", ")
+        )));
+    }
+    let mut analysis = Analysis { values: BTreeMap::new(), notes: Vec::new() };
+    let mut zero_starts = 0;
+    for &seed in seeds {
+        let unit = dir.join("seeds").join(seed.to_string());
+        let files = recordings::files(&unit)?;
+        if files.is_empty() {
+            let advice = format!("train it again with `--force --seeds {seed}`, or leave it out with `--seeds`");
+            return Err(Error::data(&unit.join("recordings"), format!("holds no recordings of seed {seed}; {advice}")));
+        }
+        for (epoch, path) in files {
+            let mut means: BTreeMap<Key, Mean> = BTreeMap::new();
+            for batch in recordings::read(&path)? {
+                // The state that an epoch begins with is never carried.
+                let zero_start = !spec.train.keep_hidden || batch.number == 1;
+                zero_starts += usize::from(batch.windows.values().any(|windows| zero_start && windows.count < 2));
+                measure(&batch, usize::from(zero_start), &mut |key, value| means.entry(key).or_default().add(value));
+            }
+            for (key, mean) in means {
+                analysis.values.entry(key).or_default().entry(seed).or_default().insert(epoch, mean.value());
+            }
+        }
+    }
+    if zero_starts > 0 {
+        analysis.notes.push(
+            "windows span whole sequences: their only state is the zero start, so there are no populations to measure; \
+             a smaller `train.bptt` has more"
+                .into(),
+        );
+    }
+    analysis.notes.extend(missing(spec, wanted));
+    Ok(analysis)
+}
+
+/// What a network of this spec could record.
+fn recordable(spec: &Spec) -> impl Iterator<Item = (&'static str, Recorded)> {
+    let with_synthesizer = spec.model.layers.iter().any(|layer| layer.dni.is_some());
+    let all = [
+        ("hidden", Recorded::Hidden, true),
+        ("synthetic", Recorded::Synthetic, with_synthesizer),
+        ("target", Recorded::Target, true),
+        ("true", Recorded::True, true),
+        ("synthesizer", Recorded::Synthesizer, with_synthesizer),
+        ("weights", Recorded::Weights, true),
+    ];
+    all.into_iter().filter(|(.., there)| *there).map(|(name, what, _)| (name, what))
+}
+
+/// Says which recordings would have given more.
+fn missing(spec: &Spec, wanted: &[Recorded]) -> Option<String> {
+    let missing: Vec<&str> =
+        recordable(spec).filter(|(_, what)| !wanted.contains(what)).map(|(name, _)| name).collect();
+    let named = missing.join("`, `");
+    (!missing.is_empty())
+        .then(|| format!("not recorded, and so not measured: `{named}` (`record.what` has them recorded)"))
+}
+
+/// Takes every measure of a batch; populations without the first `skip` windows.
+fn measure(batch: &Batch, skip: usize, add: &mut impl FnMut(Key, f64)) {
+    let key = |measure, of: &str, with: &str| Key { measure, of: of.into(), with: with.into() };
+    let population =
+        |windows: &Windows| Population::new(windows.width, windows.rows(skip).flatten().copied().collect());
+    let populations: Vec<(&str, Population)> = batch
+        .windows
+        .iter()
+        .map(|(name, windows)| (name.as_str(), population(windows)))
+        .filter(|(_, population)| population.observations() > 0)
+        .collect();
+    for (index, (name, population)) in populations.iter().enumerate() {
+        add(key(Measure::PopulationCorrelation, name, ""), population.population_correlation());
+        add(key(Measure::MeanAbsPearson, name, ""), population.mean_abs_pearson());
+        add(key(Measure::CodingSpace, name, ""), population.coding_space());
+        add(key(Measure::Sparsity, name, ""), population.sparsity());
+        for (other, with) in &populations[index + 1..] {
+            if layer(name) == layer(other) {
+                add(key(Measure::MeanAbsPearson, name, other), population.mean_abs_pearson_with(with));
+            }
+        }
+    }
+    for (name, synthetic) in &batch.windows {
+        let Some(of_layer) = name.strip_prefix("synthetic.") else { continue };
+        for with in ["target", "true"].map(|what| format!("{what}.{of_layer}")) {
+            let Some(gradient) = batch.windows.get(&with).filter(|gradient| gradient.width == synthetic.width) else {
+                continue;
+            };
+            let mut mean = Mean::default();
+            synthetic.rows(0).zip(gradient.rows(0)).for_each(|(a, b)| mean.add(cosine(a, b)));
+            add(key(Measure::Cosine, name, &with), mean.value());
+        }
+    }
+    for (name, values) in &batch.weights {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares = values.iter().map(|x| x * x).sum::<f64>();
+        let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        add(key(Measure::WeightMean, name, ""), mean);
+        add(key(Measure::WeightSd, name, ""), variance.sqrt());
+        add(key(Measure::WeightMeanAbs, name, ""), values.iter().map(|x| x.abs()).sum::<f64>() / n);
+        add(key(Measure::WeightNorm, name, ""), squares.sqrt());
+        add(key(Measure::WeightZeros, name, ""), values.iter().filter(|&&x| x == 0.0).count() as f64 / n);
+    }
+}
+
+/// The layer at the end of a recorded name.
+fn layer(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, layer)| layer)
+}
+
+/// A mean of what is defined; NaN where nothing is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: f64,
+    count: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        if !value.is_nan() {
+            self.sum += value;
+            self.count += 1.0;
+        }
+    }
+
+    fn value(self) -> f64 {
+        self.sum / self.count
+    }
+}
+
+impl Analysis {
+    /// Writes `measures.csv` and the figures, SVG and PNG, into `dir`, and says which files that made.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        std::fs::create_dir_all(dir).map_err(Error::io("create the directory", dir))?;
+        let path = dir.join("measures.csv");
+        write_atomically(&path, &self.table())?;
+        let mut files = vec![path];
+        for (name, drawing) in figures::all(self) {
+            files.extend(figure::save(&drawing, dir, name)?);
+        }
+        Ok(files)
+    }
+
+    /// One row a seed, epoch and key.
+    fn table(&self) -> Vec<u8> {
+        let mut rows: Vec<(u64, usize, &Key, f64)> = Vec::new();
+        for (key, seeds) in &self.values {
+            for (&seed, epochs) in seeds {
+                rows.extend(epochs.iter().map(|(&epoch, &value)| (seed, epoch, key, value)));
+            }
+        }
+        rows.sort_by_key(|&(seed, epoch, key, _)| (seed, epoch, key));
+        let header = ["seed", "epoch", "measure", "of", "with", "value"].map(str::to_owned).to_vec();
+        let cells = rows.into_iter().map(|(seed, epoch, key, value)| {
+            let Key { measure, of, with } = key.clone();
+            vec![seed.to_string(), epoch.to_string(), measure.name().into(), of, with, value.to_string()]
+        });
+        tables::write(std::iter::once(header).chain(cells))
+    }
+
+    /// A table for people, the header first: the means over seeds at the first and the last epoch. Of weights, which are
+    /// many, there is only the file.
+    pub fn summary(&self) -> Vec<Vec<String>> {
+        let epochs = || self.values.values().flat_map(BTreeMap::values).flat_map(|epochs| epochs.keys().copied());
+        let (Some(first), Some(last)) = (epochs().min(), epochs().max()) else { return Vec::new() };
+        let mut rows = vec![["measure", "of", "with"].map(str::to_owned).to_vec()];
+        rows[0].extend([format!("epoch {first}"), format!("epoch {last}")]);
+        for (key, seeds) in self.values.iter().filter(|(key, _)| key.measure < Measure::WeightMean) {
+            let mean = |epoch: usize| {
+                let mut mean = Mean::default();
+                seeds.values().filter_map(|epochs| epochs.get(&epoch)).for_each(|&value| mean.add(value));
+                match mean.value() {
+                    value if value.is_nan() => "-".into(),
+                    value if value != 0.0 && value.abs() < 1e-3 => format!("{value:.2e}"),
+                    value => format!("{value:.4}"),
+                }
+            };
+            let with = if key.with.is_empty() { "-".to_owned() } else { key.with.clone() };
+            rows.push(vec![key.measure.name().into(), key.of.clone(), with, mean(first), mean(last)]);
+        }
+        rows
+    }
+}

@@ -1,0 +1,131 @@
+//! Figures of an analysis: measures over epochs, mean and standard error over seeds.
+
+use std::collections::BTreeMap;
+
+use super::{Analysis, Key, Measure};
+use crate::report::axis::Axis;
+use crate::report::panel::{Curve, Panel, Series, Summary};
+use crate::report::sheet::{Sheet, entry, remark};
+use crate::report::style::Style;
+
+/// Every figure for which there are numbers, by the name of its file. Of several layers each has its own.
+pub(super) fn all(analysis: &Analysis) -> Vec<(String, Sheet)> {
+    let mut figures = Vec::new();
+    let recorded: Vec<&Key> = analysis.values.keys().filter(|key| key.measure < Measure::WeightMean).collect();
+    let mut layers: Vec<&str> = recorded.iter().map(|key| super::layer(&key.of)).collect();
+    layers.sort_unstable();
+    layers.dedup();
+    for layer in &layers {
+        let name = |what: &str| if layers.len() > 1 { format!("{what}_{layer}") } else { what.to_owned() };
+        let of_layer = |key: &&Key| super::layer(&key.of) == *layer && key.measure < Measure::WeightMean;
+        let names = quantities(analysis.values.keys().filter(of_layer));
+        figures.push((name("populations"), populations(analysis, &names)));
+        figures.push((name("correlations"), correlations(analysis, &names)));
+        figures.push((name("cosines"), cosines(analysis, &names)));
+    }
+    figures.push(("weights".to_owned(), weights(analysis)));
+    figures.retain(|(_, sheet)| !sheet.panels.is_empty());
+    figures
+}
+
+/// The recorded quantities that these keys speak of: states first, gradients last.
+fn quantities<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = keys.flat_map(|key| [key.of.as_str(), key.with.as_str()]).collect();
+    names.retain(|name| !name.is_empty());
+    let rank = |name: &str| {
+        let order = ["hidden", "synthesizer", "synthetic", "target", "true"];
+        order.iter().position(|begin| name.starts_with(begin)).unwrap_or(order.len())
+    };
+    names.sort_by_key(|name| (rank(name), *name));
+    names.dedup();
+    names
+}
+
+/// What a recorded quantity is called in a figure.
+fn words(name: &str) -> String {
+    let what = name.rsplit_once('.').map_or(name, |(what, _)| what);
+    match (what, what.strip_prefix("synthesizer").map(str::parse::<usize>)) {
+        ("hidden", _) => "hidden state".into(),
+        ("synthetic", _) => "synthetic gradient".into(),
+        ("target", _) => "target gradient".into(),
+        ("true", _) => "true gradient".into(),
+        (_, Some(Ok(layer))) => format!("synthesizer, layer {}", layer + 1),
+        (other, _) => other.into(),
+    }
+}
+
+fn populations(analysis: &Analysis, names: &[&str]) -> Sheet {
+    let panels = [
+        (Measure::PopulationCorrelation, "Population correlation", "population correlation", false),
+        (Measure::MeanAbsPearson, "Pairwise correlation", "mean |Pearson r| within", false),
+        (Measure::CodingSpace, "Coding space", "trace of covariance (activity²)", true),
+        (Measure::Sparsity, "Sparsity", "sparsity (0 even, 1 single unit)", false),
+    ];
+    let of = |measure| move |name: &str| Key { measure, of: name.to_owned(), with: String::new() };
+    let panels = panels.map(|(measure, title, label, log)| panel(analysis, names, title, label, log, of(measure)));
+    sheet(panels.into(), names, words)
+}
+
+/// A panel for each quantity: its correlation with the others.
+fn correlations(analysis: &Analysis, names: &[&str]) -> Sheet {
+    // A pair is stored under one of its two names.
+    let pair = |a: &str, b: &str| Key { measure: Measure::MeanAbsPearson, of: a.min(b).into(), with: a.max(b).into() };
+    let panels = names.iter().map(|of| {
+        let title = format!("With the {}", words(of));
+        panel(analysis, names, &title, "mean |Pearson r| between", false, |name| pair(of, name))
+    });
+    sheet(panels.collect(), names, words)
+}
+
+fn cosines(analysis: &Analysis, names: &[&str]) -> Sheet {
+    let synthetic = names.iter().find(|name| name.starts_with("synthetic."));
+    let panels = synthetic.map(|of| {
+        let key = |name: &str| Key { measure: Measure::Cosine, of: (*of).to_owned(), with: name.to_owned() };
+        panel(analysis, names, "Synthetic gradient", "mean cosine (1 same direction)", false, key)
+    });
+    sheet(panels.into_iter().collect(), names, |name| format!("with the {}", words(name)))
+}
+
+fn weights(analysis: &Analysis) -> Sheet {
+    let of_weights = |key: &&Key| key.measure == Measure::WeightNorm;
+    let names: Vec<&str> = analysis.values.keys().filter(of_weights).map(|key| key.of.as_str()).collect();
+    let panels = [
+        (Measure::WeightMeanAbs, "Magnitude", "mean absolute value"),
+        (Measure::WeightNorm, "Norm", "2-norm"),
+        (Measure::WeightSd, "Spread", "standard deviation"),
+    ];
+    let of = |measure| move |name: &str| Key { measure, of: name.to_owned(), with: String::new() };
+    let panels = panels.map(|(measure, title, label)| panel(analysis, &names, title, label, false, of(measure)));
+    sheet(panels.into(), &names, str::to_owned)
+}
+
+/// A curve for each of the names that has one, in the colour of its place among them.
+fn panel(analysis: &Analysis, names: &[&str], title: &str, label: &str, log: bool, key: impl Fn(&str) -> Key) -> Panel {
+    let mut series = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        if let Some(seeds) = analysis.values.get(&key(name)) {
+            let seeds: Vec<Curve> = seeds.values().cloned().collect();
+            series.push(Series { style: Style::color(index), seeds });
+        }
+    }
+    let extent: Vec<f64> = series.iter().flat_map(|s| Summary::of(&s.seeds).extent().collect::<Vec<_>>()).collect();
+    let axis = if log { Axis::logarithmic(extent) } else { Axis::linear(extent) };
+    Panel { title: title.into(), label: label.into(), axis, series, singles: false, events: BTreeMap::new() }
+}
+
+/// The panels that have curves, and a legend of the names whose curves are in one of them.
+fn sheet(mut panels: Vec<Panel>, names: &[&str], words: impl Fn(&str) -> String) -> Sheet {
+    panels.retain(|panel| !panel.series.is_empty());
+    let mut legend = Vec::new();
+    let (mut least, mut most) = (usize::MAX, 0);
+    for (index, name) in names.iter().enumerate() {
+        let style = Style::color(index);
+        let curves = panels.iter().flat_map(|panel| &panel.series).filter(|series| series.style == style);
+        if let Some(seeds) = curves.map(|series| series.seeds.len()).max() {
+            (least, most) = (least.min(seeds), most.max(seeds));
+            legend.push(entry(words(name), style, seeds));
+        }
+    }
+    legend.push(remark(least.min(most), most));
+    Sheet { panels, legend }
+}

@@ -1,0 +1,220 @@
+//! Keys of specs: in which ones runs differ, and which one a person means.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::spec::{Spec, nearest};
+
+/// What is asked of a run, and its name: everything that a legend can speak of.
+pub(super) fn tree(spec: &Spec) -> Value {
+    let mut tree = Map::new();
+    let mut part = |key: &str, value: Value| tree.insert(key.to_owned(), value);
+    part("model", serde_json::to_value(&spec.model).unwrap_or_default());
+    part("train", serde_json::to_value(&spec.train).unwrap_or_default());
+    part("task", serde_json::to_value(&spec.task).unwrap_or_default());
+    part("record", serde_json::to_value(&spec.record).unwrap_or_default());
+    part("name", serde_json::to_value(&spec.name).unwrap_or_default());
+    Value::Object(tree)
+}
+
+/// Which network a run is, as the papers say it: what `model` stands for.
+pub(super) fn network(tree: &Value) -> &'static str {
+    let layers = tree["model"]["layers"].as_array();
+    let with = layers.is_some_and(|layers| layers.iter().any(|layer| layer.get("dni").is_some_and(Value::is_object)));
+    if with { "ccRNN" } else { "cRNN" }
+}
+
+/// The value at a dotted path; `None` where it is left out or `null`.
+pub(super) fn at<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
+    let mut value = tree;
+    for key in path.split('.') {
+        value = match value {
+            Value::Array(items) => items.get(key.parse::<usize>().ok()?)?,
+            table => table.get(key)?,
+        };
+    }
+    Some(value).filter(|value| !value.is_null())
+}
+
+/// Whether the table that holds this key is there: a key of a synthesizer says nothing of a network without one.
+pub(super) fn applies(tree: &Value, path: &str) -> bool {
+    path.rsplit_once('.').is_none_or(|(table, _)| at(tree, table).is_some())
+}
+
+/// Paths of the keys in which specs differ, model before training before task. What is recorded changes no number, and
+/// the name is for people: they are not compared.
+pub(super) fn differing(trees: &[&Value]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for part in ["model", "train", "task"] {
+        differ(part, &trees.iter().map(|tree| at(tree, part)).collect::<Vec<_>>(), &mut paths);
+    }
+    // Layers that differ in the same way from run to run are told once.
+    let mut told: Vec<String> = Vec::new();
+    for path in paths {
+        let alike = |other: &String| {
+            let (Some(a), Some(b)) = (below_layer(&path), below_layer(other)) else { return false };
+            a == b && trees.iter().all(|tree| at(tree, &path) == at(tree, other))
+        };
+        if !told.iter().any(alike) {
+            told.push(path);
+        }
+    }
+    told
+}
+
+/// What a path says of its layer.
+fn below_layer(path: &str) -> Option<&str> {
+    path.strip_prefix("model.layers.")?.split_once('.').map(|(_, key)| key)
+}
+
+fn differ(path: &str, values: &[Option<&Value>], paths: &mut Vec<String>) {
+    let Some(first) = values.first() else { return };
+    if values.iter().all(|value| value == first) {
+        return;
+    }
+    let said: Vec<&Value> = values.iter().copied().flatten().collect();
+    let tables: Option<Vec<&Map<String, Value>>> = said.iter().map(|value| value.as_object()).collect();
+    if let Some(tables) = tables {
+        if said.len() < values.len() {
+            paths.push(path.to_owned());
+        }
+        let mut keys: Vec<&String> = tables.iter().flat_map(|table| table.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        // Two kinds of one thing have keys of their own, which the kind stands for.
+        let kinds = tables.iter().any(|table| table.get("kind") != tables[0].get("kind"));
+        for key in keys {
+            if !kinds || tables.iter().all(|table| table.contains_key(key)) {
+                let below: Vec<Option<&Value>> =
+                    tables.iter().map(|table| table.get(key).filter(|value| !value.is_null())).collect();
+                differ(&format!("{path}.{key}"), &below, paths);
+            }
+        }
+        return;
+    }
+    let lists: Option<Vec<&Vec<Value>>> = values.iter().map(|value| value.and_then(Value::as_array)).collect();
+    let alike = |lists: &&Vec<&Vec<Value>>| {
+        lists.iter().all(|list| list.len() == lists[0].len() && list.iter().all(Value::is_object))
+    };
+    match lists.as_ref().filter(alike) {
+        Some(lists) => {
+            for index in 0..lists[0].len() {
+                let items: Vec<Option<&Value>> = lists.iter().map(|list| list.get(index)).collect();
+                differ(&format!("{path}.{index}"), &items, paths);
+            }
+        }
+        None => paths.push(path.to_owned()),
+    }
+}
+
+/// The path that a person means by a key: a whole path, or the end of one that no other has.
+///
+/// # Errors
+/// [`Error::Usage`] naming `flag`, and the nearest key where none has this end.
+pub(super) fn resolve(flag: &str, key: &str, trees: &[&Value]) -> Result<String> {
+    let mut paths = Vec::new();
+    trees.iter().for_each(|tree| collect("", tree, &mut paths));
+    paths.sort_unstable();
+    paths.dedup();
+    if paths.iter().any(|path| path == key) {
+        return Ok(key.to_owned());
+    }
+    let ending: Vec<&String> = paths.iter().filter(|path| path.ends_with(&format!(".{key}"))).collect();
+    match ending.as_slice() {
+        [path] => Ok((*path).clone()),
+        [] => {
+            let ends = paths.iter().flat_map(|path| {
+                let deep = path.matches('.').count() + 1;
+                path.match_indices('.').map(|(dot, _)| &path[dot + 1..]).chain([path.as_str()]).take(deep)
+            });
+            let help = nearest(key, ends).map_or_else(
+                || "`ccdni show` prints the spec of a run with all its keys".to_owned(),
+                |near| format!("did you mean `{near}`?"),
+            );
+            Err(Error::Usage(format!("{flag} {key}: no spec of these runs has this key; {help}")))
+        }
+        several => {
+            let named: Vec<String> = several.iter().map(|path| format!("`{path}`")).collect();
+            Err(Error::Usage(format!("{flag} {key}: may be any of {}; say more of its path", named.join(", "))))
+        }
+    }
+}
+
+/// Every path in a tree, tables and lists of tables included.
+fn collect(path: &str, value: &Value, paths: &mut Vec<String>) {
+    if !path.is_empty() {
+        paths.push(path.to_owned());
+    }
+    let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match value {
+        Value::Object(table) => table.iter().for_each(|(key, value)| collect(&join(key), value, paths)),
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            items.iter().enumerate().for_each(|(index, item)| collect(&join(&index.to_string()), item, paths));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(dni: Value, train: Value) -> Value {
+        json!({
+            "model": {"layers": [{"cell": "lstm", "hidden": 50, "dni": dni}]}, "train": train,
+            "task": {"kind": "linedraw"}, "record": null, "name": null,
+        })
+    }
+
+    fn differing_of(runs: &[Value]) -> Vec<String> {
+        differing(&runs.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn only_keys_that_differ_are_found_and_a_missing_table_is_one_key() {
+        let plain = run(json!(null), json!({"bptt": 1}));
+        let dni = run(json!({"hidden": [400], "scale": 0.1}), json!({"bptt": 1}));
+        let full = run(json!(null), json!({}));
+        assert!(differing_of(&[plain.clone(), plain.clone()]).is_empty());
+        assert_eq!(differing_of(&[plain.clone(), dni.clone()]), ["model.layers.0.dni"]);
+        assert_eq!(differing_of(&[plain.clone(), full]), ["train.bptt"]);
+        let lesion = run(json!({"hidden": [400], "scale": 0.1, "lesion_at": 5}), json!({"bptt": 1}));
+        assert_eq!(differing_of(&[plain, dni, lesion]), ["model.layers.0.dni", "model.layers.0.dni.lesion_at"]);
+    }
+
+    #[test]
+    fn kinds_stand_for_their_keys() {
+        let adam = run(json!(null), json!({"optimizer": {"kind": "adam", "lr": 0.1, "betas": [0.9, 0.98]}}));
+        let sgd = run(json!(null), json!({"optimizer": {"kind": "sgd", "lr": 0.2, "momentum": 0.9}}));
+        assert_eq!(differing_of(&[adam, sgd]), ["train.optimizer.kind", "train.optimizer.lr"]);
+    }
+
+    #[test]
+    fn stacks_of_different_height_are_one_key() {
+        let one = json!({"model": {"layers": [{"hidden": 1}]}});
+        let two = json!({"model": {"layers": [{"hidden": 1}, {"hidden": 1}]}});
+        assert_eq!(differing(&[&one, &two]), ["model.layers"]);
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_end_and_a_slip_is_named() {
+        let run = run(json!({"hidden": [400], "lesion_at": 5}), json!({"bptt": 1}));
+        let found = |key| resolve("--label", key, &[&run]);
+        assert_eq!(found("train.bptt").unwrap(), "train.bptt");
+        assert_eq!(found("bptt").unwrap(), "train.bptt");
+        assert_eq!(found("dni.hidden").unwrap(), "model.layers.0.dni.hidden");
+        assert_eq!(found("model").unwrap(), "model");
+        for (key, says) in [
+            ("bppt", "did you mean `bptt`?"),
+            ("train.bpt", "did you mean `train.bptt`?"),
+            ("lesionat", "did you mean `lesion_at`?"),
+            ("hidden", "`model.layers.0.dni.hidden`, `model.layers.0.hidden`"),
+            ("xyz", "ccdni show"),
+        ] {
+            let error = found(key).unwrap_err();
+            assert!(error.to_string().contains(says) && error.exit_code() == 2, "{error}");
+            assert!(error.to_string().starts_with("--label"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a legend calls a run, and a title a panel: spec values in the words of the papers.
+
+use serde_json::Value;
+
+use super::keys::{applies, at, network};
+use crate::spec::line;
+
+/// The longest label; what is longer is cut, and can be read in full in the table.
+pub(super) const LONGEST: usize = 60;
+
+/// A run's label from these keys of its spec.
+pub(super) fn label(tree: &Value, keys: &[String]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for key in keys.iter().filter(|key| applies(tree, key)) {
+        words.extend(word(tree, key, &short(key, keys)));
+    }
+    let treated = |key: &String| ["lesion_at", "freeze_at", "learn"].contains(&last(key)) && applies(tree, key);
+    if keys.iter().any(treated) && !keys.iter().any(|key| treated(key) && word(tree, key, "").is_some()) {
+        words.push("intact".into());
+    }
+    if words.is_empty() { "default".into() } else { words.join(", ") }
+}
+
+/// The title of the panel of a value. Windows are told in per cent of the sequence where that has a fixed length.
+pub(super) fn title(tree: &Value, key: &str, steps: Option<usize>) -> String {
+    match (key, steps) {
+        ("train.bptt", Some(steps)) => {
+            let window = at(tree, key).and_then(Value::as_u64).map_or(steps as f64, |window| window as f64);
+            format!("bptt {} %", (100.0 * window / steps.max(1) as f64).round())
+        }
+        _ => label(tree, &[key.to_owned()]),
+    }
+}
+
+/// The words for one value; `None` where the value is what one expects.
+fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
+    let value = at(tree, key);
+    let layer = |text: &str| Some(format!("{}{text}", if name.starts_with("layer") { prefix(name) } else { "" }));
+    match (key, last(key), value) {
+        ("model", ..) => Some(network(tree).into()),
+        ("name", _, value) => Some(value.and_then(Value::as_str).unwrap_or("no name").into()),
+        (_, "dni", Some(_)) => layer("ccRNN"),
+        (_, "dni", None) => layer("cRNN"),
+        ("train.bptt", _, None) => Some("full BPTT".into()),
+        (_, "lesion_at", value) => layer(&format!("lesion at epoch {}", value?)),
+        (_, "freeze_at", value) => layer(&format!("frozen from epoch {}", value?)),
+        (_, "learn", value) => (value == Some(&Value::Bool(false))).then(|| "fixed random synthesizer".into()),
+        (_, "fibres", None) => layer("all fibres"),
+        (_, "fibres", Some(count)) => layer(&format!("{count} fibres")),
+        (_, "cell" | "kind", Some(Value::String(kind))) => Some(kind.clone()),
+        (_, _, Some(Value::Bool(true))) => Some(name.into()),
+        (_, _, None | Some(Value::Bool(false))) => Some(format!("no {name}")),
+        (_, _, Some(value)) => Some(format!("{name} {}", line(value))),
+    }
+}
+
+/// `layer 1 ` of `layer 1 hidden`.
+fn prefix(name: &str) -> &str {
+    name.match_indices(' ').nth(1).map_or("", |(end, _)| &name[..=end])
+}
+
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+/// The shortest end of a key that tells it from the other keys, `layers.1` being "layer 1".
+fn short(key: &str, keys: &[String]) -> String {
+    let ends = key.rmatch_indices('.').map(|(dot, _)| &key[dot + 1..]).chain([key]);
+    let unique = |end: &&str| {
+        let same = |other: &&String| other.as_str() == *end || other.ends_with(&format!(".{end}"));
+        keys.iter().filter(same).count() <= 1 && !end.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let end = { ends }.find(unique).unwrap_or(key);
+    let rest = end.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
+    rest.map_or_else(|| end.to_owned(), |(index, rest)| format!("layer {index} {rest}"))
+}
+
+/// A label of no more than [`LONGEST`] letters.
+pub(super) fn cut(label: &str) -> String {
+    if label.chars().count() <= LONGEST {
+        return label.to_owned();
+    }
+    label.chars().take(LONGEST - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::differing;
+    use super::*;
+    use serde_json::json;
+
+    fn labels(runs: &[Value]) -> Vec<String> {
+        let keys = differing(&runs.iter().collect::<Vec<_>>());
+        runs.iter().map(|run| label(run, &keys)).collect()
+    }
+
+    fn run(layers: Value, train: Value) -> Value {
+        json!({"model": {"layers": layers}, "train": train, "task": {"kind": "linedraw"}})
+    }
+
+    #[test]
+    fn models_and_windows_have_the_papers_names() {
+        let runs = [
+            run(json!([{"hidden": 5}]), json!({"bptt": 1})),
+            run(json!([{"hidden": 5, "dni": {"scale": 0.1}}]), json!({"bptt": 1})),
+            run(json!([{"hidden": 5}]), json!({})),
+        ];
+        assert_eq!(labels(&runs), ["cRNN, bptt 1", "ccRNN, bptt 1", "cRNN, full BPTT"]);
+        assert_eq!(label(&runs[1], &["model".into()]), "ccRNN");
+    }
+
+    #[test]
+    fn lesions_are_told_and_their_absence_is_intact() {
+        let dni = |dni: Value| run(json!([{"dni": dni}]), json!({}));
+        let runs = [
+            dni(json!({"learn": true})),
+            dni(json!({"learn": true, "lesion_at": 20})),
+            dni(json!({"learn": true, "freeze_at": 20})),
+            dni(json!({"learn": false})),
+        ];
+        assert_eq!(labels(&runs), ["intact", "lesion at epoch 20", "frozen from epoch 20", "fixed random synthesizer"]);
+        let with_plain = [runs.as_slice(), &[run(json!([{}]), json!({}))]].concat();
+        assert_eq!(labels(&with_plain)[0], "ccRNN, intact");
+        assert_eq!(labels(&with_plain)[4], "cRNN");
+    }
+
+    #[test]
+    fn other_keys_are_told_by_as_much_of_their_path_as_it_takes() {
+        let runs = [
+            run(json!([{"hidden": 5, "dni": {"hidden": [9], "fibres": 4}}]), json!({"keep_hidden": true})),
+            run(json!([{"hidden": 6, "dni": {"hidden": []}}]), json!({"keep_hidden": false})),
+        ];
+        assert_eq!(
+            labels(&runs),
+            [
+                "4 fibres, dni.hidden [9], layer 0 hidden 5, keep_hidden",
+                "all fibres, dni.hidden [], layer 0 hidden 6, no keep_hidden"
+            ]
+        );
+        let two = |a: u64, b: u64| {
+            run(json!([{"hidden": a, "dni": {"lesion_at": a}}, {"hidden": b, "dni": {"lesion_at": b}}]), json!({}))
+        };
+        assert_eq!(
+            labels(&[two(1, 2), two(3, 3)])[0],
+            "layer 0 lesion at epoch 1, layer 0 hidden 1, layer 1 lesion at epoch 2, layer 1 hidden 2"
+        );
+        let alike = |dni: Value| run(json!([{"dni": dni.clone()}, {"dni": dni}]), json!({}));
+        assert_eq!(labels(&[alike(json!(null)), alike(json!({}))]), ["cRNN", "ccRNN"]);
+    }
+
+    #[test]
+    fn windows_are_titled_in_per_cent_of_the_sequence() {
+        let with = |train: Value| run(json!([]), train);
+        assert_eq!(title(&with(json!({"bptt": 3})), "train.bptt", Some(28)), "bptt 11 %");
+        assert_eq!(title(&with(json!({})), "train.bptt", Some(28)), "bptt 100 %");
+        assert_eq!(title(&with(json!({"bptt": 3})), "train.bptt", None), "bptt 3");
+        assert_eq!(title(&with(json!({"batch_size": 50})), "train.batch_size", Some(28)), "batch_size 50");
+    }
+
+    #[test]
+    fn long_labels_are_cut() {
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"ä".repeat(100)).chars().count(), LONGEST);
+    }
+}

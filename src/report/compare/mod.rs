@@ -1,0 +1,260 @@
+//! Several runs on one set of axes, or on a grid of panels.
+//!
+//! Everything is read from the runs' directories: `spec.yaml` says what a run is called, `seeds/` what came of it.
+
+mod keys;
+mod labels;
+mod read;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::axis::Axis;
+use super::figure::{self, Format};
+use super::legend::{Entry, Sample};
+use super::panel::{Panel, Series, Summary};
+use super::sheet::{Sheet, entry, remark};
+use super::style::Style;
+use crate::error::{Error, Result};
+use crate::spec::TaskCatalogue;
+use read::{Loaded, Metric};
+
+/// A finished run, and which of its seeds are drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Seeds, all of which are finished.
+    pub seeds: Vec<u64>,
+}
+
+/// What is drawn, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A column of `metrics.csv`, `val_` left out or not; by default the first validation metric, or `train_loss` where
+    /// nothing is validated.
+    pub metric: Option<String>,
+    /// A logarithmic value axis.
+    pub log: bool,
+    /// Keys that make the legend; by default those in which the runs differ.
+    pub label: Vec<String>,
+    /// A panel for each value of this key.
+    pub panels: Option<String>,
+    /// A run that is drawn in every panel, for the others to be held against.
+    pub reference: Option<Run>,
+}
+
+/// Runs side by side, ready to be drawn.
+pub struct Comparison {
+    sheet: Sheet,
+    table: Vec<Vec<String>>,
+}
+
+/// A run, and what it is called.
+struct Named<'a> {
+    run: &'a Loaded,
+    label: String,
+    /// The title of its panel.
+    panel: String,
+}
+
+impl Comparison {
+    /// Reads runs and arranges them; `tasks` says how long sequences are.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a run that is named twice, an unknown key or metric, runs whose metrics have different
+    /// units, or values that have no logarithm; [`Error::Data`] naming a damaged file.
+    pub fn new(runs: &[Run], options: &Options, tasks: &dyn TaskCatalogue) -> Result<Self> {
+        for (index, run) in runs.iter().enumerate() {
+            let same =
+                |other: &Run| other.path == run.path || other.path.canonicalize().ok() == run.path.canonicalize().ok();
+            if runs[..index].iter().any(same) {
+                return Err(Error::Usage(format!("the run {} is named twice", run.path.display())));
+            }
+        }
+        let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, tasks)).collect::<Result<_>>()?;
+        let reference = options.reference.as_ref().map(|run| Loaded::read(run, tasks)).transpose()?;
+        let all: Vec<&Loaded> = loaded.iter().chain(&reference).collect();
+        let Some(first) = all.first() else { return Err(Error::Usage("there is no run to plot".into())) };
+        let metric = Metric::choose(options.metric.as_deref(), &all)?;
+        let trees: Vec<&Value> = all.iter().map(|run| &run.tree).collect();
+        let chosen = |flag: &str, key: &String| keys::resolve(flag, key, &trees);
+        let label: Vec<String> = options.label.iter().map(|key| chosen("--label", key)).collect::<Result<_>>()?;
+        let panels = options.panels.as_ref().map(|key| chosen("--panels", key)).transpose()?;
+
+        let named = name(&loaded, &label, panels.as_deref());
+        let mut comparison = Comparison { sheet: Sheet { panels: Vec::new(), legend: Vec::new() }, table: Vec::new() };
+        comparison.table.push(vec![
+            "label".into(),
+            "run".into(),
+            "seeds".into(),
+            "epoch".into(),
+            metric.column.clone(),
+        ]);
+        comparison.arrange(&named, &metric);
+        if let Some(reference) = &reference {
+            let keys = if label.is_empty() { keys::differing(&trees) } else { label };
+            comparison.refer(reference, labels::label(&reference.tree, &keys), &metric);
+        }
+        comparison.finish(options.log, first, &metric)?;
+        Ok(comparison)
+    }
+
+    /// A panel for each title, a colour for each label.
+    fn arrange(&mut self, named: &[Named], metric: &Metric) {
+        let mut titles: Vec<&str> = Vec::new();
+        let mut styles: Vec<(&str, Style)> = Vec::new();
+        // Greys mean something only beside colours.
+        let plain = |run: &Named| keys::network(&run.run.tree) == "cRNN";
+        let mixed = named.iter().any(plain) && !named.iter().all(plain);
+        let (mut greys, mut colors) = ((0..).map(Style::grey), (0..).map(Style::color));
+        for run in named {
+            if !titles.contains(&run.panel.as_str()) {
+                titles.push(&run.panel);
+            }
+            if !styles.iter().any(|(label, _)| *label == run.label) {
+                let next = if mixed && plain(run) { greys.next() } else { colors.next() };
+                styles.extend(next.map(|style| (run.label.as_str(), style)));
+            }
+        }
+        for title in titles {
+            let mut panel = Panel {
+                title: title.to_owned(),
+                label: metric.label.clone(),
+                axis: Axis::linear([]),
+                series: Vec::new(),
+                singles: false,
+                events: BTreeMap::new(),
+            };
+            for run in named.iter().filter(|run| run.panel == title) {
+                let style =
+                    styles.iter().find(|(label, _)| *label == run.label).map_or(Style::reference(), |found| found.1);
+                self.row(&format!("{}{}", prefix(title), run.label), run.run, metric);
+                for epoch in run.run.events() {
+                    // One colour for what befalls one curve alone.
+                    let color = Some(style.color).filter(|_| !panel.events.contains_key(&epoch));
+                    panel.events.insert(epoch, color);
+                }
+                panel.series.push(Series { style, seeds: run.run.curves(metric) });
+            }
+            self.sheet.panels.push(panel);
+        }
+        for (label, style) in styles {
+            let seeds = named.iter().filter(|run| run.label == label).map(|run| run.run.units.len()).max();
+            self.sheet.legend.push(entry(labels::cut(label), style, seeds.unwrap_or(1)));
+        }
+    }
+
+    /// The reference goes into every panel, below the others.
+    fn refer(&mut self, run: &Loaded, label: String, metric: &Metric) {
+        let (style, seeds) = (Style::reference(), run.curves(metric));
+        for panel in &mut self.sheet.panels {
+            panel.series.insert(0, Series { style, seeds: seeds.clone() });
+        }
+        self.sheet.legend.push(entry(labels::cut(&label), style, run.units.len()));
+        self.row(&label, run, metric);
+    }
+
+    /// One scale for all panels, and what the legend says of all curves.
+    fn finish(&mut self, log: bool, first: &Loaded, metric: &Metric) -> Result<()> {
+        let series = || self.sheet.panels.iter().flat_map(|panel| &panel.series);
+        let summaries: Vec<Summary> = series().map(|series| Summary::of(&series.seeds)).collect();
+        let extent = || summaries.iter().flat_map(Summary::extent);
+        if extent().next().is_none() {
+            return Err(Error::Usage(format!("{} has no number in any epoch of these runs", metric.column)));
+        }
+        if log && summaries.iter().flat_map(|summary| &summary.0).any(|&(_, mean, _)| mean <= 0.0) {
+            let what = "has values of zero or below, which have no logarithm; leave out `--log`";
+            return Err(Error::Usage(format!("{} {what}", metric.column)));
+        }
+        let axis = if log { Axis::logarithmic(extent()) } else { Axis::linear(extent()) };
+        let seeds: Vec<usize> = series().map(|series| series.seeds.len()).collect();
+        let events = self.sheet.panels.iter().any(|panel| !panel.events.is_empty());
+        self.sheet.panels.iter_mut().for_each(|panel| panel.axis = axis);
+        if events {
+            self.sheet.legend.push(Entry { text: "lesion or freezing begins".into(), sample: Sample::Event });
+        }
+        let least = seeds.iter().copied().min().unwrap_or(first.units.len());
+        self.sheet.legend.push(remark(least, seeds.iter().copied().max().unwrap_or(least)));
+        Ok(())
+    }
+
+    /// A row of the table: the mean and standard error of the last epoch that every seed has.
+    fn row(&mut self, label: &str, run: &Loaded, metric: &Metric) {
+        let summary = Summary::of(&run.curves(metric));
+        let (epoch, value) = match summary.0.last() {
+            Some((epoch, mean, error)) if run.units.len() > 1 => (epoch.to_string(), format!("{mean:.4} ± {error:.4}")),
+            Some((epoch, mean, _)) => (epoch.to_string(), format!("{mean:.4}")),
+            None => ("-".into(), "-".into()),
+        };
+        self.table.push(vec![label.into(), run.hash.clone(), run.units.len().to_string(), epoch, value]);
+    }
+
+    /// A table for people, the header first: label, run, number of seeds, last epoch, mean and standard error there.
+    pub fn table(&self) -> &[Vec<String>] {
+        &self.table
+    }
+
+    /// Draws `<dir>/<name>.svg`, `<dir>/<name>.png` or both, and gives the files.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, dir: &Path, name: &str, formats: &[Format]) -> Result<Vec<PathBuf>> {
+        if !dir.as_os_str().is_empty() {
+            std::fs::create_dir_all(dir).map_err(Error::io("create the directory", dir))?;
+        }
+        let path = |format: Format| dir.join(format!("{name}.{}", format.extension()));
+        formats.iter().map(|&format| figure::save_as(&self.sheet, path(format), format)).collect()
+    }
+}
+
+/// A panel's title before a label in the table.
+fn prefix(title: &str) -> String {
+    if title.is_empty() { String::new() } else { format!("{title}: ") }
+}
+
+/// Names every run, in the order of panels: numbers ascending, windows that span the whole sequence last.
+fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>) -> Vec<Named<'a>> {
+    let trees: Vec<&Value> = runs.iter().map(|run| &run.tree).collect();
+    let keys = if label.is_empty() { keys::differing(&trees) } else { label.to_vec() };
+    // What the title says, the legend need not.
+    let keys: Vec<String> = keys.into_iter().filter(|key| Some(key.as_str()) != panels || !label.is_empty()).collect();
+    let mut order: Vec<&Loaded> = runs.iter().collect();
+    let titles = panels.map(|key| titles(runs, key));
+    if let Some(key) = panels {
+        let rank = |run: &Loaded| keys::at(&run.tree, key).map_or(f64::INFINITY, |value| value.as_f64().unwrap_or(0.0));
+        order.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
+    }
+    let mut named: Vec<Named> = order
+        .into_iter()
+        .map(|run| Named {
+            run,
+            label: if runs.len() == 1 && label.is_empty() { run.name() } else { labels::label(&run.tree, &keys) },
+            panel: titles.as_ref().and_then(|titles| titles.get(&run.hash)).cloned().unwrap_or_default(),
+        })
+        .collect();
+    // Two curves of one name in one panel are told apart by their hashes.
+    let twins: Vec<bool> = named
+        .iter()
+        .map(|a| named.iter().filter(|b| (&a.label, &a.panel) == (&b.label, &b.panel)).count() > 1)
+        .collect();
+    for (run, _) in named.iter_mut().zip(twins).filter(|(_, twin)| *twin) {
+        run.label = format!("{} ({})", run.label, run.run.hash);
+    }
+    named
+}
+
+/// The title of each run's panel, by hash. Per cent that name two windows alike, or windows of sequences of different
+/// lengths, would mislead: then it is steps.
+fn titles(runs: &[Loaded], key: &str) -> BTreeMap<String, String> {
+    let steps = runs.first().and_then(|run| run.steps).filter(|steps| runs.iter().all(|run| run.steps == Some(*steps)));
+    let with =
+        |steps: Option<usize>| -> Vec<String> { runs.iter().map(|run| labels::title(&run.tree, key, steps)).collect() };
+    let (in_percent, plain) = (with(steps), with(None));
+    let clash = |a: usize, b: usize| in_percent[a] == in_percent[b] && plain[a] != plain[b];
+    let clashes = (0..runs.len()).any(|a| (0..a).any(|b| clash(a, b)));
+    let chosen = if clashes { plain } else { in_percent };
+    runs.iter().map(|run| run.hash.clone()).zip(chosen).collect()
+}

@@ -1,0 +1,149 @@
+//! A run as a comparison needs it, and the metric that all of them have.
+
+use serde_json::Value;
+
+use super::{Run, keys};
+use crate::error::{Error, Result};
+use crate::report::panel::{Curve, curve, labelled};
+use crate::report::units::{self, Unit};
+use crate::spec::{Spec, TaskCatalogue, nearest, read_resolved};
+
+/// A run's spec and finished units.
+pub(super) struct Loaded {
+    /// The name of its directory.
+    pub hash: String,
+    pub spec: Spec,
+    /// The spec as [`keys::tree`] has it.
+    pub tree: Value,
+    /// Steps of every sequence, where that is one number.
+    pub steps: Option<usize>,
+    pub units: Vec<Unit>,
+}
+
+impl Loaded {
+    /// Reads the seeds of a run.
+    pub fn read(run: &Run, tasks: &dyn TaskCatalogue) -> Result<Self> {
+        let path = run.path.join("spec.yaml");
+        let spec = read_resolved(&path)?;
+        let mut units = units::read_all(&run.path)?;
+        units.retain(|unit| run.seeds.contains(&unit.seed));
+        if units.len() < run.seeds.len() || units.is_empty() {
+            return Err(Error::data(&run.path.join("seeds"), "lacks a finished seed that is to be drawn"));
+        }
+        // A task of another program is drawn as well; its sequences are just not known here.
+        let known = tasks.kinds().contains(&spec.task.kind.as_str());
+        let interface = known.then(|| tasks.interface(&spec.task.kind, &spec.task.keys)).transpose();
+        Ok(Loaded {
+            hash: run.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            tree: keys::tree(&spec),
+            steps: interface.ok().flatten().and_then(|interface| interface.steps),
+            spec,
+            units,
+        })
+    }
+
+    /// What to call it where there is nothing to tell it from.
+    pub fn name(&self) -> String {
+        self.spec.name.clone().unwrap_or_else(|| self.hash.clone())
+    }
+
+    /// Epochs at whose start a synthesizer is cut off or stops learning, ascending.
+    pub fn events(&self) -> Vec<usize> {
+        let dnis = self.spec.model.layers.iter().filter_map(|layer| layer.dni.as_ref());
+        let mut events: Vec<usize> = dnis.flat_map(|dni| dni.lesion_at.into_iter().chain(dni.freeze_at)).collect();
+        events.sort_unstable();
+        events.dedup();
+        events
+    }
+
+    /// The metric of each seed.
+    pub fn curves(&self, metric: &Metric) -> Vec<Curve> {
+        self.units.iter().map(|unit| curve(unit.table.column(&metric.column))).collect()
+    }
+
+    fn columns(&self) -> Vec<&str> {
+        self.units.first().map(|unit| unit.table.scores()).unwrap_or_default()
+    }
+
+    fn first_validation(&self) -> Option<String> {
+        let metric = self.units.first()?.metrics.first()?;
+        Some(format!("val_{}", metric.name)).filter(|column| self.columns().contains(&column.as_str()))
+    }
+
+    /// The unit of a column; `None` where it is not known. Training losses are in that of the first validation metric.
+    fn unit(&self, column: &str) -> Option<&str> {
+        let metrics = &self.units.first()?.metrics;
+        let metric = match column.strip_prefix("val_") {
+            Some(name) => metrics.iter().find(|metric| metric.name == name),
+            None if column.starts_with("train_loss") => metrics.first(),
+            None => None,
+        };
+        metric.map(|metric| metric.unit.as_str())
+    }
+}
+
+/// What is drawn.
+pub(super) struct Metric {
+    /// The column of `metrics.csv`.
+    pub column: String,
+    /// The axis.
+    pub label: String,
+}
+
+impl Metric {
+    /// The metric that is asked for, or the first validation metric; all runs must have it, in one unit.
+    pub fn choose(asked: Option<&str>, runs: &[&Loaded]) -> Result<Self> {
+        let Some(first) = runs.first() else { return Err(Error::Usage("there is no run to plot".into())) };
+        let column = match asked {
+            Some(name) => find(name, runs)?,
+            None => first.first_validation().unwrap_or_else(|| "train_loss".into()),
+        };
+        for run in runs {
+            if !run.columns().contains(&column.as_str()) {
+                let with = runs.iter().find(|run| run.columns().contains(&column.as_str()));
+                return Err(Error::Usage(format!(
+                    "the runs' metrics differ: {} has no `{column}`{}; it has {}; choose one that all have with `--metric`",
+                    run.hash,
+                    with.map_or_else(String::new, |with| format!(", which {} has", with.hash)),
+                    run.columns().join(", ")
+                )));
+            }
+            let (here, there) = (run.unit(&column), first.unit(&column));
+            if here != there {
+                let unit = |unit: Option<&str>| unit.unwrap_or("no unit").to_owned();
+                return Err(Error::Usage(format!(
+                    "`{column}` of {} is in {}, and that of {} in {}: they cannot share an axis",
+                    run.hash,
+                    unit(here),
+                    first.hash,
+                    unit(there)
+                )));
+            }
+        }
+        let unit = first.unit(&column);
+        let label = match column.as_str() {
+            "train_loss" => labelled("training loss", unit),
+            // It adds up over windows, and so is in no unit of one step.
+            "train_loss_original" => "training loss as the papers' code reports it".into(),
+            _ => match column.strip_prefix("val_") {
+                Some(name) => labelled(&format!("validation {name}"), unit),
+                None => column.clone(),
+            },
+        };
+        Ok(Metric { column, label })
+    }
+}
+
+/// The column that a person means.
+fn find(name: &str, runs: &[&Loaded]) -> Result<String> {
+    let columns: Vec<&str> = runs.iter().flat_map(|run| run.columns()).collect();
+    let validation = format!("val_{name}");
+    let found = [name, &validation].into_iter().find(|column| columns.contains(column));
+    found.map(str::to_owned).ok_or_else(|| {
+        let help = match nearest(name, columns.iter().flat_map(|column| [*column, column.trim_start_matches("val_")])) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are {}", runs.first().map(|run| run.columns().join(", ")).unwrap_or_default()),
+        };
+        Error::Usage(format!("--metric {name}: these runs have no such column; {help}"))
+    })
+}

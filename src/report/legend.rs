@@ -1,0 +1,89 @@
+//! Legends: what lines, bands and marks mean.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::figure::{Area, Drawn, FAINT, INK, Pen, tint};
+use super::style::Style;
+
+/// How strongly a band is coloured.
+pub(super) const BAND: f64 = 0.22;
+/// The look of a vertical line where something happens.
+pub(super) const EVENT: Style = Style { color: FAINT, dash: Some((4.0, 4.0)), width: 1.4 };
+
+const ROW: f64 = 19.0;
+const SAMPLE: f64 = 30.0;
+
+/// A line of a legend.
+pub(super) struct Entry {
+    pub text: String,
+    pub sample: Sample,
+}
+
+/// What stands before the text.
+pub(super) enum Sample {
+    /// A line.
+    Line(Style),
+    /// A line on a band of its colour.
+    Band(Style),
+    /// A vertical dashed line.
+    Event,
+    /// Nothing: a remark.
+    None,
+}
+
+impl Entry {
+    /// Where the text begins, in shown units.
+    fn indent(&self) -> f64 {
+        if matches!(self.sample, Sample::None) { 0.0 } else { SAMPLE + 7.0 }
+    }
+}
+
+/// Room that entries take, in shown units, with some to spare. What a figure's size follows from has no font to ask.
+pub(super) fn width(entries: &[Entry]) -> u32 {
+    let room = |entry: &Entry| 7.1 * entry.text.chars().count() as f64 + entry.indent();
+    (entries.iter().map(room).fold(0.0, f64::max) + 16.0).ceil() as u32
+}
+
+/// The width of entries as they are drawn.
+pub(super) fn measure<DB: DrawingBackend>(
+    area: &Area<DB>,
+    pen: Pen,
+    entries: &[Entry],
+) -> Result<i32, DrawingAreaErrorKind<DB::ErrorType>> {
+    let style = pen.text(INK, 13.0, HPos::Left, VPos::Center);
+    let mut width = 0;
+    for entry in entries {
+        width = width.max(pen.px(entry.indent()) + area.estimate_text_size(&entry.text, &style)?.0 as i32);
+    }
+    Ok(width)
+}
+
+/// Height of that many entries, in shown units.
+pub(super) fn height(entries: usize) -> u32 {
+    (ROW * entries as f64 + 8.0).ceil() as u32
+}
+
+/// Draws entries below one another from a corner, `corner` being their upper left.
+pub(super) fn draw<DB: DrawingBackend>(area: &Area<DB>, pen: Pen, corner: (i32, i32), entries: &[Entry]) -> Drawn<DB> {
+    let style = pen.text(INK, 13.0, HPos::Left, VPos::Center);
+    let (left, right) = (corner.0, corner.0 + pen.px(SAMPLE));
+    for (index, entry) in entries.iter().enumerate() {
+        let y = corner.1 + pen.px(8.0 + ROW * index as f64);
+        match entry.sample {
+            Sample::None => {}
+            Sample::Line(line) => line.draw(area, pen, vec![(left, y), (right, y)])?,
+            Sample::Band(line) => {
+                let band = [(left, y - pen.px(5.0)), (right, y + pen.px(5.0))];
+                area.draw(&Rectangle::new(band, tint(line.color, BAND).filled()))?;
+                line.draw(area, pen, vec![(left, y), (right, y)])?;
+            }
+            Sample::Event => {
+                let middle = (left + right) / 2;
+                EVENT.draw(area, pen, vec![(middle, y - pen.px(8.0)), (middle, y + pen.px(8.0))])?;
+            }
+        }
+        area.draw_text(&entry.text, &style, (left + pen.px(entry.indent()), y))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! One set of axes: curves over epochs, their mean and standard error over seeds.
+
+use std::collections::BTreeMap;
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::axis::Axis;
+use super::figure::{Area, GRID, INK, Pen, tick, tint};
+use super::legend::{BAND, EVENT};
+use super::style::Style;
+
+/// The size of a panel, in shown units.
+pub(super) const PANEL: (u32, u32) = (400, 310);
+/// Panels side by side.
+pub(super) const PANELS_A_ROW: usize = 3;
+
+/// Values of one seed by epoch. Seeds may have stopped at different epochs.
+pub(super) type Curve = BTreeMap<usize, f64>;
+
+/// The curves of one thing, one a seed.
+#[derive(Debug, Clone)]
+pub(super) struct Series {
+    pub style: Style,
+    pub seeds: Vec<Curve>,
+}
+
+/// One set of axes.
+#[derive(Debug, Clone)]
+pub(super) struct Panel {
+    pub title: String,
+    /// What the values are, with their unit.
+    pub label: String,
+    pub axis: Axis,
+    pub series: Vec<Series>,
+    /// Whether single seeds are drawn too.
+    pub singles: bool,
+    /// Epochs at whose start something happens, with the colour of the curve that it happens to, if it is one alone.
+    pub events: BTreeMap<usize, Option<RGBColor>>,
+}
+
+impl Panel {
+    /// The last epoch of any curve.
+    fn epochs(&self) -> usize {
+        let last = |curve: &Curve| curve.keys().next_back().copied();
+        self.series.iter().flat_map(|series| series.seeds.iter().filter_map(last)).max().unwrap_or(1)
+    }
+
+    /// Draws it. Gives the pixels of its frame within `area`: left, right, top, bottom.
+    pub fn draw<DB: DrawingBackend>(
+        &self,
+        area: &Area<DB>,
+        pen: Pen,
+    ) -> Result<[i32; 4], DrawingAreaErrorKind<DB::ErrorType>> {
+        let epochs = self.epochs();
+        let (first, last) = if epochs > 1 { (1.0, epochs as f64) } else { (0.5, 1.5) };
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(pen.px(36.0))
+            .margin_right(pen.px(18.0))
+            .margin_bottom(pen.px(8.0))
+            .margin_left(pen.px(8.0))
+            .x_label_area_size(pen.px(40.0))
+            .y_label_area_size(pen.px(54.0))
+            .build_cartesian_2d(first..last, self.axis)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(pen.line(GRID, 1.0))
+            .axis_style(pen.line(INK, 1.0))
+            .label_style(pen.text(INK, 13.0, HPos::Center, VPos::Center))
+            .axis_desc_style(pen.text(INK, 14.5, HPos::Center, VPos::Center))
+            .set_all_tick_mark_size(pen.px(4.0))
+            .x_labels(6)
+            .y_labels(6)
+            .x_label_formatter(&|&epoch| if epoch.fract() == 0.0 { tick(epoch) } else { String::new() })
+            .x_desc("Epoch")
+            .y_desc(&self.label)
+            .draw()?;
+        let plot = chart.plotting_area();
+
+        let (low, high) = self.axis.ends();
+        for (&epoch, color) in &self.events {
+            // An epoch's numbers are of its end: what happens at its start happens between two of them.
+            let x = epoch as f64 - 0.5;
+            if x > first && x < last {
+                Style { color: color.unwrap_or(INK), ..EVENT }.draw(plot, pen, vec![(x, low), (x, high)])?;
+            }
+        }
+        let summaries: Vec<Summary> = self.series.iter().map(|series| Summary::of(&series.seeds)).collect();
+        let several = |series: &&Series| series.seeds.len() > 1;
+        for (series, summary) in self.series.iter().zip(&summaries).filter(|(series, _)| several(series)) {
+            // Bands of several curves may cross: what lies below has to show. One alone needs no blending.
+            let color = series.style.color;
+            let fill = if self.series.len() > 1 { color.mix(BAND) } else { tint(color, BAND).to_rgba() };
+            for run in summary.runs(&self.axis) {
+                let upper = run.iter().map(|&(x, mean, error)| (x, self.axis.clamp(mean + error)));
+                let lower = run.iter().rev().map(|&(x, mean, error)| (x, self.axis.clamp(mean - error)));
+                plot.draw(&Polygon::new(upper.chain(lower).collect::<Vec<_>>(), fill))?;
+            }
+        }
+        for series in self.series.iter().filter(several).filter(|_| self.singles) {
+            let thin = Style { color: tint(series.style.color, 0.4), dash: None, width: 0.8 };
+            for curve in &series.seeds {
+                thin.draw(plot, pen, self.points(curve))?;
+            }
+        }
+        for (series, summary) in self.series.iter().zip(&summaries) {
+            for run in summary.runs(&self.axis) {
+                let mean: Vec<(f64, f64)> = run.iter().map(|&(x, mean, _)| (x, mean)).collect();
+                if let [(x, mean)] = mean[..] {
+                    plot.draw(&Circle::new((x, mean), pen.px(3.0), series.style.color.filled()))?;
+                }
+                series.style.draw(plot, pen, mean)?;
+            }
+        }
+
+        let (x, y) = plot.get_pixel_range();
+        let (x0, y0) = area.get_base_pixel();
+        let title = pen.text(INK, 16.0, HPos::Center, VPos::Bottom);
+        area.draw_text(&self.title, &title, ((x.start + x.end) / 2 - x0, y.start - y0 - pen.px(8.0)))?;
+        Ok([x.start - x0, x.end - x0, y.start - y0, y.end - y0])
+    }
+
+    fn points(&self, curve: &Curve) -> Vec<(f64, f64)> {
+        let numbered = curve.iter().map(|(&epoch, &value)| (epoch as f64, value));
+        numbered.filter(|&(_, value)| self.axis.shows(value)).collect()
+    }
+}
+
+/// Panels in rows.
+pub(super) struct Grid<'a>(pub &'a [Panel]);
+
+impl Grid<'_> {
+    fn columns(&self) -> usize {
+        // Four are two and two.
+        if self.0.len() == 4 { 2 } else { self.0.len().clamp(1, PANELS_A_ROW) }
+    }
+
+    fn rows(&self) -> usize {
+        self.0.len().div_ceil(self.columns()).max(1)
+    }
+
+    /// Width and height in shown units.
+    pub fn size(&self) -> (u32, u32) {
+        (PANEL.0 * self.columns() as u32, PANEL.1 * self.rows() as u32)
+    }
+
+    /// Draws every panel, and gives the frame of the first as [`Panel::draw`] does.
+    pub fn draw<DB: DrawingBackend>(
+        &self,
+        area: &Area<DB>,
+        pen: Pen,
+    ) -> Result<Option<[i32; 4]>, DrawingAreaErrorKind<DB::ErrorType>> {
+        let mut frame = None;
+        for (panel, place) in self.0.iter().zip(area.split_evenly((self.rows(), self.columns()))) {
+            let drawn = panel.draw(&place, pen)?;
+            frame = frame.or(Some(drawn));
+        }
+        Ok(frame)
+    }
+}
+
+/// Mean and standard error over seeds, by epoch. Where not every seed has a number there is none: a mean over those
+/// that have not stopped yet would jump whenever one does.
+pub(super) struct Summary(pub Vec<(f64, f64, f64)>);
+
+impl Summary {
+    pub fn of(seeds: &[Curve]) -> Self {
+        let n = seeds.len() as f64;
+        let of_epoch = |&epoch: &usize| {
+            let values: Option<Vec<f64>> = seeds.iter().map(|seed| seed.get(&epoch).copied()).collect();
+            let values = values?;
+            let mean = values.iter().sum::<f64>() / n;
+            let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+            let error = if n > 1.0 { (squares / (n - 1.0) / n).sqrt() } else { 0.0 };
+            (mean + error).is_finite().then_some((epoch as f64, mean, error))
+        };
+        Summary(seeds.first().into_iter().flat_map(|seed| seed.keys().filter_map(of_epoch)).collect())
+    }
+
+    /// Means and errors added and taken away: what an axis has to hold.
+    pub fn extent(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().flat_map(|&(_, mean, error)| [mean, mean + error, mean - error])
+    }
+
+    /// What an axis can show, without what it cannot.
+    fn runs<'a>(&'a self, axis: &'a Axis) -> impl Iterator<Item = &'a [(f64, f64, f64)]> {
+        self.0.split(|&(_, mean, _)| !axis.shows(mean)).filter(|run| !run.is_empty())
+    }
+}
+
+/// A table's column as a curve.
+pub(super) fn curve(values: Vec<f64>) -> Curve {
+    values.into_iter().enumerate().map(|(index, value)| (index + 1, value)).collect()
+}
+
+/// A name with its unit, for an axis.
+pub(super) fn labelled(name: &str, unit: Option<&str>) -> String {
+    match unit {
+        Some(unit) if !unit.is_empty() => format!("{name} ({unit})"),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_ends_where_the_first_seed_stops() {
+        let seeds = [vec![1.0, 4.0, f64::NAN, 2.0], vec![3.0, 4.0, 1.0, 2.0, 5.0]].map(curve);
+        assert_eq!(Summary::of(&seeds).0, [(1.0, 2.0, 1.0), (2.0, 4.0, 0.0), (4.0, 2.0, 0.0)]);
+        assert!(Summary::of(&[]).0.is_empty());
+    }
+
+    #[test]
+    fn a_logarithmic_axis_leaves_out_what_it_cannot_show() {
+        let summary = Summary::of(&[curve(vec![0.0, 1.0, 2.0, -1.0, 3.0])]);
+        let axis = Axis::logarithmic(summary.extent());
+        assert_eq!(summary.runs(&axis).map(<[_]>::len).collect::<Vec<_>>(), [2, 1]);
+    }
+}
