@@ -63,18 +63,26 @@ impl Axis {
         }
     }
 
-    /// Ticks at 1, 2 and 5 times powers of ten, or at fewer of these where they would be more than `most`.
+    /// Ticks at 1, 2 and 5 times powers of ten, or at 1 and 3 times, or at powers alone, so that there are no more than
+    /// `most`.
     fn log_ticks(&self, most: usize) -> Vec<f64> {
         let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
         let ticks = |steps: &[f64], every: usize| -> Vec<f64> {
             let powers = (first..=last).filter(|power| power.rem_euclid(every as i32) == 0);
-            let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+            // Divided, so that 3e-1 is the number that reads 0.3.
+            let scaled = |step: f64, power: i32| {
+                if power < 0 { step / 10f64.powi(-power) } else { step * 10f64.powi(power) }
+            };
+            let all = powers.flat_map(|power| steps.iter().map(move |&step| scaled(step, power)));
             all.filter(|tick| (self.low..=self.high).contains(tick)).collect()
         };
         let mut chosen = ticks(&[1.0, 2.0, 5.0], 1);
         if chosen.len() < 2 {
             // Less than an octave: what a linear axis would have.
             return RangedCoordf64::from(self.low..self.high).key_points(most);
+        }
+        if chosen.len() > most {
+            chosen = ticks(&[1.0, 3.0], 1);
         }
         for every in 1.. {
             if chosen.len() <= most {
@@ -133,7 +141,8 @@ mod tests {
     fn a_logarithmic_axis_has_round_ticks_and_even_decades() {
         let axis = Axis::logarithmic([0.0, -1.0, 0.02, 30.0, f64::NAN]);
         assert_eq!(axis.key_points(20), [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0]);
-        assert_eq!(axis.key_points(6), [0.1, 1.0, 10.0]);
+        assert_eq!(axis.key_points(7), [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]);
+        assert_eq!(axis.key_points(5), [0.1, 1.0, 10.0]);
         assert_eq!(axis.key_points(2), [1.0]);
         let at = |value| axis.map(&value, (1000, 0));
         assert!((at(0.1) - at(1.0) - (at(1.0) - at(10.0))).abs() <= 1);

@@ -18,15 +18,15 @@ pub(super) struct Style {
 /// Colours of networks with a synthesizer, and of anything that is no network. Neighbours differ in lightness.
 const COLORS: [RGBColor; 6] = [
     RGBColor(224, 123, 0),
-    RGBColor(0, 70, 140),
+    RGBColor(0, 55, 120),
     RGBColor(60, 180, 140),
     RGBColor(140, 30, 90),
-    RGBColor(110, 185, 240),
+    RGBColor(135, 200, 250),
     RGBColor(110, 100, 20),
 ];
 /// Greys of plain networks beside networks with a synthesizer.
 const GREYS: [RGBColor; 3] = [RGBColor(105, 105, 105), RGBColor(40, 40, 40), RGBColor(165, 165, 165)];
-const DASHES: [Option<(f64, f64)>; 4] = [None, Some((8.0, 3.5)), Some((2.5, 2.5)), Some((14.0, 3.0))];
+const DASHES: [Option<(f64, f64)>; 5] = [None, Some((8.0, 3.5)), Some((2.5, 2.5)), Some((14.0, 3.0)), Some((5.0, 5.0))];
 
 impl Style {
     /// The look of the line of this index among all.

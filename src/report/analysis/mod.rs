@@ -17,7 +17,9 @@ pub mod measures;
 mod recordings;
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use measures::{Population, cosine};
 use recordings::{Batch, Windows};
@@ -111,26 +113,24 @@ pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
             names.join(", ")
         )));
     }
+    let mut files: Vec<(u64, usize, PathBuf)> = Vec::new();
+    for &seed in seeds {
+        let of_seed = recordings::files(&dir.join("seeds").join(seed.to_string()))?;
+        if of_seed.is_empty() {
+            let path = dir.join("seeds").join(seed.to_string()).join("recordings");
+            let advice = format!("train it again with `--force --seeds {seed}`, or leave it out with `--seeds`");
+            return Err(Error::data(&path, format!("holds no recordings of seed {seed}; {advice}")));
+        }
+        files.extend(of_seed.into_iter().map(|(epoch, path)| (seed, epoch, path)));
+    }
     let mut analysis = Analysis { values: BTreeMap::new(), notes: Vec::new() };
     let mut zero_starts = 0;
-    for &seed in seeds {
-        let unit = dir.join("seeds").join(seed.to_string());
-        let files = recordings::files(&unit)?;
-        if files.is_empty() {
-            let advice = format!("train it again with `--force --seeds {seed}`, or leave it out with `--seeds`");
-            return Err(Error::data(&unit.join("recordings"), format!("holds no recordings of seed {seed}; {advice}")));
-        }
-        for (epoch, path) in files {
-            let mut means: BTreeMap<Key, Mean> = BTreeMap::new();
-            for batch in recordings::read(&path)? {
-                // The state that an epoch begins with is never carried.
-                let zero_start = !spec.train.keep_hidden || batch.number == 1;
-                zero_starts += usize::from(batch.windows.values().any(|windows| zero_start && windows.count < 2));
-                measure(&batch, usize::from(zero_start), &mut |key, value| means.entry(key).or_default().add(value));
-            }
-            for (key, mean) in means {
-                analysis.values.entry(key).or_default().entry(seed).or_default().insert(epoch, mean.value());
-            }
+    for (index, measured) in on_all_cores(files.len(), |index| epoch(&files[index].2, spec)).into_iter().enumerate() {
+        let (means, alone) = measured?;
+        zero_starts += alone;
+        for (key, mean) in means {
+            let (seed, epoch, _) = files[index];
+            analysis.values.entry(key).or_default().entry(seed).or_default().insert(epoch, mean.value());
         }
     }
     if zero_starts > 0 {
@@ -142,6 +142,34 @@ pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
     }
     analysis.notes.extend(missing(spec, wanted));
     Ok(analysis)
+}
+
+/// The means over the batches of one epoch, and in how many of these there was nothing but zero starts.
+fn epoch(path: &Path, spec: &Spec) -> Result<(BTreeMap<Key, Mean>, usize)> {
+    let (mut means, mut alone): (BTreeMap<Key, Mean>, usize) = (BTreeMap::new(), 0);
+    for batch in recordings::read(path)? {
+        // The state that an epoch begins with is never carried.
+        let zero_start = !spec.train.keep_hidden || batch.number == 1;
+        alone += usize::from(batch.windows.values().any(|windows| zero_start && windows.count < 2));
+        measure(&batch, usize::from(zero_start), &mut |key, value| means.entry(key).or_default().add(value));
+    }
+    Ok((means, alone))
+}
+
+/// What `task` gives for 0, 1, ... `count`, in that order, whichever core took which.
+fn on_all_cores<T: Send>(count: usize, task: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(count);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mine = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < count);
+        std::iter::from_fn(mine).map(|index| (index, task(index))).collect::<Vec<_>>()
+    };
+    let mut done: Vec<(usize, T)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, value)| value).collect()
 }
 
 /// What a network of this spec could record.

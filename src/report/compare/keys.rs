@@ -3,13 +3,19 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::spec::{Spec, nearest};
+use crate::spec::{DniSpec, Spec, nearest};
 
 /// What is asked of a run, and its name: everything that a legend can speak of.
 pub(super) fn tree(spec: &Spec) -> Value {
+    let mut model = spec.model.clone();
+    for dni in model.layers.iter_mut().filter_map(|layer| layer.dni.as_mut()) {
+        // What follows from another key is nothing in which runs differ.
+        let default = DniSpec { init_last: None, ..dni.clone() }.init_last();
+        dni.init_last = dni.init_last.filter(|init| *init != default);
+    }
     let mut tree = Map::new();
     let mut part = |key: &str, value: Value| tree.insert(key.to_owned(), value);
-    part("model", serde_json::to_value(&spec.model).unwrap_or_default());
+    part("model", serde_json::to_value(&model).unwrap_or_default());
     part("train", serde_json::to_value(&spec.train).unwrap_or_default());
     part("task", serde_json::to_value(&spec.task).unwrap_or_default());
     part("record", serde_json::to_value(&spec.record).unwrap_or_default());

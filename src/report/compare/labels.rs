@@ -8,17 +8,41 @@ use crate::spec::line;
 /// The longest label; what is longer is cut, and can be read in full in the table.
 pub(super) const LONGEST: usize = 60;
 
-/// A run's label from these keys of its spec.
-pub(super) fn label(tree: &Value, keys: &[String]) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for key in keys.iter().filter(|key| applies(tree, key)) {
-        words.extend(word(tree, key, &short(key, keys)));
+/// Values of synthesizers and initial weights that more than half of the runs have: what the others are variants of.
+pub(super) fn usual(trees: &[&Value], keys: &[String]) -> Vec<(String, Option<Value>)> {
+    let mut usual = Vec::new();
+    for key in keys.iter().filter(|key| is_treatment(key)) {
+        let values: Vec<Option<&Value>> =
+            trees.iter().filter(|tree| applies(tree, key)).map(|tree| at(tree, key)).collect();
+        let many = |value: &&Option<&Value>| 2 * values.iter().filter(|other| other == value).count() > values.len();
+        if let Some(value) = values.iter().find(many).filter(|_| values.len() > 2) {
+            usual.push((key.clone(), value.cloned()));
+        }
     }
-    let treated = |key: &String| ["lesion_at", "freeze_at", "learn"].contains(&last(key)) && applies(tree, key);
-    if keys.iter().any(treated) && !keys.iter().any(|key| treated(key) && word(tree, key, "").is_some()) {
+    usual
+}
+
+/// A run's label from these keys of its spec. What is `usual` is not said; where that is all there is to say of a
+/// synthesizer, the run is "intact".
+pub(super) fn label(tree: &Value, keys: &[String], usual: &[(String, Option<Value>)]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let (mut untreated, mut treated) = (false, false);
+    for key in keys.iter().filter(|key| applies(tree, key)) {
+        let is_usual = usual.iter().any(|(name, value)| name == key && value.as_ref() == at(tree, key));
+        let word = if is_usual { None } else { word(tree, key, &short(key, keys)) };
+        untreated |= is_treatment(key) && word.is_none();
+        treated |= is_treatment(key) && word.is_some();
+        words.extend(word);
+    }
+    if untreated && !treated {
         words.push("intact".into());
     }
     if words.is_empty() { "default".into() } else { words.join(", ") }
+}
+
+/// Whether a key says what is done to a network, rather than which network it is.
+fn is_treatment(key: &str) -> bool {
+    key.contains(".dni.") || ["init", "init_scale"].contains(&last(key))
 }
 
 /// The title of the panel of a value. Windows are told in per cent of the sequence where that has a fixed length.
@@ -28,7 +52,7 @@ pub(super) fn title(tree: &Value, key: &str, steps: Option<usize>) -> String {
             let window = at(tree, key).and_then(Value::as_u64).map_or(steps as f64, |window| window as f64);
             format!("bptt {} %", (100.0 * window / steps.max(1) as f64).round())
         }
-        _ => label(tree, &[key.to_owned()]),
+        _ => label(tree, &[key.to_owned()], &[]),
     }
 }
 
@@ -91,7 +115,8 @@ mod tests {
 
     fn labels(runs: &[Value]) -> Vec<String> {
         let keys = differing(&runs.iter().collect::<Vec<_>>());
-        runs.iter().map(|run| label(run, &keys)).collect()
+        let usual = usual(&runs.iter().collect::<Vec<_>>(), &keys);
+        runs.iter().map(|run| label(run, &keys, &usual)).collect()
     }
 
     fn run(layers: Value, train: Value) -> Value {
@@ -106,7 +131,7 @@ mod tests {
             run(json!([{"hidden": 5}]), json!({})),
         ];
         assert_eq!(labels(&runs), ["cRNN, bptt 1", "ccRNN, bptt 1", "cRNN, full BPTT"]);
-        assert_eq!(label(&runs[1], &["model".into()]), "ccRNN");
+        assert_eq!(label(&runs[1], &["model".into()], &[]), "ccRNN");
     }
 
     #[test]
@@ -122,6 +147,19 @@ mod tests {
         let with_plain = [runs.as_slice(), &[run(json!([{}]), json!({}))]].concat();
         assert_eq!(labels(&with_plain)[0], "ccRNN, intact");
         assert_eq!(labels(&with_plain)[4], "cRNN");
+    }
+
+    #[test]
+    fn variants_are_told_by_what_sets_them_apart() {
+        let layer = |layer: Value| run(json!([layer]), json!({}));
+        let runs = [
+            layer(json!({"init_scale": 1.0, "dni": {"hidden": [400]}})),
+            layer(json!({"init_scale": 1.0, "dni": {"hidden": [400], "fibres": 4}})),
+            layer(json!({"init_scale": 0.5, "dni": {"hidden": [400]}})),
+            layer(json!({"init_scale": 1.0, "dni": {"hidden": [400], "lesion_at": 7}})),
+        ];
+        assert_eq!(labels(&runs), ["intact", "4 fibres", "init_scale 0.5", "lesion at epoch 7"]);
+        assert_eq!(labels(&runs[1..3]), ["4 fibres, init_scale 1.0", "all fibres, init_scale 0.5"]);
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Comparison {
         comparison.arrange(&named, &metric);
         if let Some(reference) = &reference {
             let keys = if label.is_empty() { keys::differing(&trees) } else { label };
-            comparison.refer(reference, labels::label(&reference.tree, &keys), &metric);
+            comparison.refer(reference, labels::label(&reference.tree, &keys, &[]), &metric);
         }
         comparison.finish(options.log, first, &metric)?;
         Ok(comparison)
@@ -221,6 +221,7 @@ fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>) -> Vec<N
     let keys = if label.is_empty() { keys::differing(&trees) } else { label.to_vec() };
     // What the title says, the legend need not.
     let keys: Vec<String> = keys.into_iter().filter(|key| Some(key.as_str()) != panels || !label.is_empty()).collect();
+    let usual = if label.is_empty() { labels::usual(&trees, &keys) } else { Vec::new() };
     let mut order: Vec<&Loaded> = runs.iter().collect();
     let titles = panels.map(|key| titles(runs, key));
     if let Some(key) = panels {
@@ -231,7 +232,11 @@ fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>) -> Vec<N
         .into_iter()
         .map(|run| Named {
             run,
-            label: if runs.len() == 1 && label.is_empty() { run.name() } else { labels::label(&run.tree, &keys) },
+            label: if runs.len() == 1 && label.is_empty() {
+                run.name()
+            } else {
+                labels::label(&run.tree, &keys, &usual)
+            },
             panel: titles.as_ref().and_then(|titles| titles.get(&run.hash)).cloned().unwrap_or_default(),
         })
         .collect();
