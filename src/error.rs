@@ -37,6 +37,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Something could not be got from the network, and is not at hand either.
+    #[error("{0}")]
+    Download(String),
     /// Training produced something that is no number, or a parameter out of reach.
     #[error("{0}")]
     Training(String),

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{self, Request};
-use ccdni::tasks::{LineDraw, Registry, Task};
+use ccdni::tasks::{LineDraw, Registry, SeqMnist, Task};
 use ccdni::testing::{Draws, check_task};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,10 @@ mod custom_task;
 #[test]
 fn every_built_in_task_conforms() {
     // One line a task: a task that is registered and not named here has not been checked.
-    let checked =
-        [(LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed))];
+    let checked = [
+        (LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed)),
+        (SeqMnist::KIND, check_task::<SeqMnist>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
+    ];
     for (kind, result) in &checked {
         assert!(result.is_ok(), "{kind}: {result:?}");
     }
@@ -34,6 +36,24 @@ fn line_drawing_conforms_at_its_edges() {
         json!({"points": 4, "seq_len": 3, "fixed_data": true}),
     ] {
         check_task::<LineDraw>(keys, Draws::BySeed).unwrap();
+    }
+}
+
+/// A source of few images.
+fn glyphs(train: usize, test: usize) -> serde_json::Value {
+    json!({"kind": "glyphs", "train": train, "test": test})
+}
+
+#[test]
+fn sequential_digits_conform_in_every_mode() {
+    for (keys, draws) in [
+        (json!({"mode": "lines", "source": glyphs(50, 20)}), Draws::BySeed),
+        (json!({"mode": "lines", "ends": "grid", "source": glyphs(30, 0), "row": 392, "radius": 1}), Draws::BySeed),
+        (json!({"mode": "digits", "row": 14, "source": glyphs(40, 0), "split": "ordered"}), Draws::BySeed),
+        (json!({"numbers": [7, 1], "source": glyphs(60, 5), "split": "ordered", "shuffle": false}), Draws::Fixed),
+        (json!({"row": 392, "source": glyphs(20, 5), "val_split": 0}), Draws::BySeed),
+    ] {
+        check_task::<SeqMnist>(keys, draws).unwrap();
     }
 }
 

@@ -34,15 +34,19 @@ pub(super) fn execute(args: &Args, registry: &Registry) -> Result<()> {
 
 /// One line for the task, one for each of its keys: name, type, default, meaning.
 fn describe(kind: &str, about: &str, schema: &Value) -> String {
-    let rows: Vec<[String; 4]> = schema["properties"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, property)| {
-            let default = property.get("default").map_or("required".into(), |value| format!("({})", plain(value)));
-            [key.clone(), type_of(property), default, meaning(property)]
-        })
-        .collect();
+    let mut rows = Vec::new();
+    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        let default = property.get("default").map_or("required".into(), |value| format!("({})", plain(value)));
+        rows.push([key.clone(), type_of(property), default, meaning(property)]);
+        for (kind, alternative) in kinds(property) {
+            rows.push([format!("  kind: {kind}"), String::new(), String::new(), meaning(alternative)]);
+            let inner = alternative["properties"].as_object().into_iter().flatten().filter(|(key, _)| *key != "kind");
+            rows.extend(inner.map(|(key, property)| {
+                let default = property.get("default").map_or("required".into(), |value| format!("({})", plain(value)));
+                [format!("    {key}"), type_of(property), default, meaning(property)]
+            }));
+        }
+    }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2)];
     let mut text = format!("{kind}: {about}\n");
@@ -52,6 +56,17 @@ fn describe(kind: &str, about: &str, schema: &Value) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+/// The alternatives of a table whose `kind` decides which keys it has.
+fn kinds(property: &Value) -> Vec<(&str, &Value)> {
+    let alternatives = property["oneOf"].as_array().or(property["anyOf"].as_array());
+    let kind = |alternative| Some((alternative_kind(alternative)?, alternative));
+    alternatives.into_iter().flatten().filter_map(kind).collect()
+}
+
+fn alternative_kind(alternative: &Value) -> Option<&str> {
+    alternative["properties"]["kind"]["const"].as_str()
 }
 
 fn meaning(property: &Value) -> String {
@@ -66,6 +81,9 @@ fn type_of(property: &Value) -> String {
     }
     if let Some(value) = property.get("const") {
         return plain(value);
+    }
+    if !kinds(property).is_empty() {
+        return "table".into();
     }
     for either in ["anyOf", "oneOf"] {
         if let Some(choices) = property[either].as_array() {
@@ -115,6 +133,8 @@ fn named(name: &str, property: &Value) -> String {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        // Of a table, what decides which keys it has: they are listed with their own defaults.
+        Value::Object(table) if table.contains_key("kind") => format!("kind: {}", plain(&table["kind"])),
         Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
         other => other.to_string(),
     }

@@ -2,6 +2,7 @@
 //!
 //! A task hands out [`Batch`]es on the CPU; the trainer moves them to its device. Axes are `[batch, time, features]`.
 
+pub mod digits;
 mod metric;
 
 pub use metric::{Direction, Measured, Metric};
@@ -169,6 +170,8 @@ pub struct Showcase {
     pub batch: Batch,
     /// A name for each of them.
     pub labels: Vec<String>,
+    /// A picture of what goes in, to be shown beside the answer: `[patterns, height, width]`, u8, 0 is background.
+    pub images: Option<Tensor>,
 }
 
 /// One task's data for one seed. Everything random in it is drawn from [`crate::rng::Stream`]s of that seed.

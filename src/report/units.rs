@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -45,6 +45,16 @@ pub(super) struct Showcase {
     pub predictions: Vec<f32>,
     pub targets: Vec<f32>,
     pub labels: Vec<String>,
+    /// Pictures of what went in, where the task gives them.
+    pub images: Option<Images>,
+}
+
+/// Pictures, `[patterns, height, width]`: 0 is background.
+#[derive(Debug)]
+pub(super) struct Images {
+    pub height: usize,
+    pub width: usize,
+    pub pixels: Vec<u8>,
 }
 
 /// The part of `unit.json` that every unit has.
@@ -222,7 +232,19 @@ fn read_showcase(path: &Path) -> Result<Option<Showcase>> {
         let what = format!("predictions {shape:?}, targets {target_shape:?} and {} labels do not fit", labels.len());
         return Err(damaged(path, what));
     }
-    Ok(Some(Showcase { shape, predictions, targets, labels }))
+    let images = tensors.get("images").map(|images| read_images(path, images, shape[0])).transpose()?;
+    Ok(Some(Showcase { shape, predictions, targets, labels, images }))
+}
+
+fn read_images(path: &Path, images: &Tensor, patterns: usize) -> Result<Images> {
+    match (images.dtype(), images.dims()) {
+        (DType::U8, &[count, height, width]) if count == patterns && height > 0 && width > 0 => {
+            Ok(Images { height, width, pixels: images.flatten_all()?.to_vec1()? })
+        }
+        (dtype, dims) => {
+            Err(damaged(path, format!("`images` are {dtype:?} {dims:?}, not U8 [{patterns}, height, width]")))
+        }
+    }
 }
 
 fn damaged(path: &Path, what: impl AsRef<str>) -> Error {

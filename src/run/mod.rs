@@ -97,6 +97,7 @@ fn prepare(
     directory::check_outputs(&options.outputs)?;
     device::open(&spec.run.device)?;
     init_from::check(resolved, registry)?;
+    registry.prepare(&spec.task)?;
     let mut data = manifest::digests(&registry.files(&spec.task)?)?;
     data.extend(init_from::digests(spec, seeds, registry)?);
     if let Some(&seed) = seeds.first() {

@@ -60,6 +60,7 @@ impl Network {
     /// [`Error::Usage`] if the task has nothing to show.
     pub fn show(&self, registry: &Registry) -> Result<ShowcaseResult> {
         let task = &self.resolved.spec.task;
+        registry.prepare(task)?;
         let showcase: Option<Showcase> = registry.open(task, self.seed)?.showcase()?;
         let showcase = showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", task.kind)))?;
         let run = &self.resolved.spec.run;

@@ -256,13 +256,15 @@ impl Unit {
         claim.write(&path, &to_safetensors(tensors, None)?)
     }
 
-    /// Writes `showcase.safetensors`: `predictions` and `targets`, with the patterns' names as a JSON list in the header.
+    /// Writes `showcase.safetensors`: `predictions` and `targets`, perhaps `images`, with the patterns' names as a JSON
+    /// list in the header.
     ///
     /// # Errors
     /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
     pub fn write_showcase(&self, claim: &Claim, showcase: &ShowcaseResult) -> Result<()> {
-        let tensors =
-            [("predictions".into(), showcase.predictions.clone()), ("targets".into(), showcase.targets.clone())];
+        let mut tensors =
+            vec![("predictions".into(), showcase.predictions.clone()), ("targets".into(), showcase.targets.clone())];
+        tensors.extend(showcase.images.iter().map(|images| ("images".into(), images.clone())));
         let labels = serde_json::to_string(&showcase.labels).unwrap_or_default();
         claim.write(&self.showcase_path(), &to_safetensors(&tensors, Some(("labels", labels)))?)
     }

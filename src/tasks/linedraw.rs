@@ -213,7 +213,7 @@ impl Dataset for Lines {
     fn showcase(&self) -> Result<Option<Showcase>> {
         let indices: Vec<usize> = (0..self.spec.points).collect();
         let labels = self.spec.cues().map(|cue| format!("cue {cue}")).collect();
-        Ok(Some(Showcase { batch: self.batch_of(self.draw(&indices)?)?, labels }))
+        Ok(Some(Showcase { batch: self.batch_of(self.draw(&indices)?)?, labels, images: None }))
     }
 }
 

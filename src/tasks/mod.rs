@@ -4,9 +4,11 @@
 
 pub mod linedraw;
 mod registry;
+pub mod seqmnist;
 
 pub use linedraw::LineDraw;
 pub use registry::Registry;
+pub use seqmnist::SeqMnist;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -37,6 +39,15 @@ pub trait Task: 'static {
     /// Whether its datasets have batches to validate with; called only with specs that pass [`Task::check`].
     fn validates(_spec: &Self::Spec) -> bool {
         true
+    }
+
+    /// Gets ready what [`Task::files`] and [`Task::open`] need: finds files, downloads those that have to be. Called once
+    /// before a run writes anything, and tells people on standard error what takes its time.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do.
+    fn prepare(_spec: &Self::Spec) -> Result<()> {
+        Ok(())
     }
 
     /// Files that the data come from: their content is part of a run's manifest.

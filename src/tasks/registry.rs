@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::{LineDraw, Task};
+use super::{LineDraw, SeqMnist, Task};
 use crate::data::Dataset;
 use crate::error::{Error, Problem, Result};
 use crate::spec::interface::Interface;
@@ -18,6 +18,7 @@ struct Entry {
     check: fn(&Keys) -> Vec<Problem>,
     interface: fn(&Keys) -> Result<Interface>,
     validates: fn(&Keys) -> Result<bool>,
+    prepare: fn(&Keys) -> Result<()>,
     files: fn(&Keys) -> Result<Vec<std::path::PathBuf>>,
     open: fn(&Keys, u64) -> Result<Box<dyn Dataset>>,
 }
@@ -37,6 +38,7 @@ impl Registry {
     pub fn built_in() -> Self {
         let mut registry = Registry::default();
         registry.register::<LineDraw>();
+        registry.register::<SeqMnist>();
         registry
     }
 
@@ -66,6 +68,7 @@ impl Registry {
             },
             interface: |keys| Ok(T::interface(&read::<T>(keys)?)),
             validates: |keys| Ok(T::validates(&read::<T>(keys)?)),
+            prepare: |keys| T::prepare(&read::<T>(keys)?),
             files: |keys| Ok(T::files(&read::<T>(keys)?)),
             open: |keys, seed| T::open(read::<T>(keys)?, seed),
         });
@@ -79,6 +82,14 @@ impl Registry {
     /// Opens the data of a resolved task table for one seed.
     pub fn open(&self, task: &TaskTable, seed: u64) -> Result<Box<dyn Dataset>> {
         (self.entry(&task.kind)?.open)(&task.keys, seed)
+    }
+
+    /// Gets the data ready: finds files, downloads those that have to be.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do.
+    pub fn prepare(&self, task: &TaskTable) -> Result<()> {
+        (self.entry(&task.kind)?.prepare)(&task.keys)
     }
 
     /// Files that the data come from.

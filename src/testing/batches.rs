@@ -90,6 +90,12 @@ fn check_showcase(kind: &str, interface: &Interface, data: &dyn Dataset) -> Resu
     if showcase.labels.len() != rows {
         return problem(format!("has {} labels for {rows} sequences", showcase.labels.len()));
     }
+    if let Some(images) = &showcase.images
+        && (images.dtype() != DType::U8 || images.dims().len() != 3 || images.dim(0)? != rows)
+    {
+        let (is, dims) = (images.dtype(), images.dims());
+        return problem(format!("its images are {is:?} {dims:?}, not U8 [{rows}, height, width]"));
+    }
     let Targets::Values(targets) = &showcase.batch.targets else {
         return problem("needs numbers as targets, at every step".into());
     };

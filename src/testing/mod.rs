@@ -43,7 +43,7 @@ pub enum Draws {
 /// - training: two epochs of two steps change every parameter of a small network with a synthesizer, metrics are finite,
 ///   and a run that is stopped and resumed ends with the same bits;
 /// - saved weights, loaded into another network, measure and draw the same;
-/// - the showcase has as many labels as sequences.
+/// - the showcase has as many labels as sequences, and as many images where it has any.
 ///
 /// # Errors
 /// [`Error::Training`] with the first thing that the task does not keep, or whatever the task itself reports.

@@ -61,5 +61,10 @@ pub fn show(model: &Model, backend: &dyn Backend, showcase: Showcase) -> Result<
             predictions.dims()
         )));
     }
-    Ok(ShowcaseResult { predictions: predictions.to_device(&Device::Cpu)?, targets, labels: showcase.labels })
+    Ok(ShowcaseResult {
+        predictions: predictions.to_device(&Device::Cpu)?,
+        targets,
+        labels: showcase.labels,
+        images: showcase.images,
+    })
 }

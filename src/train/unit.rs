@@ -133,6 +133,8 @@ pub struct ShowcaseResult {
     pub targets: Tensor,
     /// A name for each pattern.
     pub labels: Vec<String>,
+    /// Pictures of what went in, `[patterns, height, width]`, u8, where the task gives them.
+    pub images: Option<Tensor>,
 }
 
 /// How training ended.

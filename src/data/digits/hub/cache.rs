@@ -1,0 +1,265 @@
+//! Gets files of the hub into the cache, and makes sure that they are what the hub says.
+
+use std::fs::{self, File};
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::{Cache, Repo, RepoType};
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+
+use super::{ALTERNATIVES, CACHE, Digits, HubDataset, Part, Use, parquet};
+use crate::error::{Error, Result};
+
+/// The hub itself.
+const ENDPOINT: &str = "https://huggingface.co";
+/// How often a download is tried. Every try goes on where the one before was cut off.
+const TRIES: u32 = 4;
+/// The wait before the second try; before each further one twice the last.
+const WAIT: Duration = Duration::from_millis(250);
+
+/// Reads the images of a data set from the cache.
+pub(in crate::data::digits) fn read(dataset: HubDataset, r#use: Use) -> Result<Digits> {
+    let parts = r#use.parts().iter().map(|&part| parquet::read(&Wanted { dataset, part }.cached()?));
+    Ok(Digits::of_parts(parts.collect::<Result<_>>()?))
+}
+
+/// Makes sure that the cache has the files of a data set, whole.
+pub(in crate::data::digits) fn fetch(dataset: HubDataset, r#use: Use) -> Result<()> {
+    r#use.parts().iter().try_for_each(|&part| Wanted { dataset, part }.fetch())
+}
+
+/// The files in the cache, and the one that says which version of the data set they are.
+pub(in crate::data::digits) fn files(dataset: HubDataset, r#use: Use) -> Vec<PathBuf> {
+    let version = Path::new(CACHE).join(repo(dataset).folder_name()).join("refs/main");
+    let files = r#use.parts().iter().filter_map(|&part| Wanted { dataset, part }.cached().ok());
+    std::iter::once(version).chain(files).collect()
+}
+
+fn repo(dataset: HubDataset) -> Repo {
+    Repo::new(dataset.repository().0.into(), RepoType::Dataset)
+}
+
+fn cache() -> Cache {
+    Cache::new(CACHE.into())
+}
+
+/// One file of the hub.
+struct Wanted {
+    dataset: HubDataset,
+    part: Part,
+}
+
+impl Wanted {
+    fn name(&self) -> String {
+        self.dataset.file(self.part)
+    }
+
+    /// Where it is in the cache.
+    fn cached(&self) -> Result<PathBuf> {
+        cache().repo(repo(self.dataset)).get(&self.name()).ok_or_else(|| {
+            let what = format!("has no {} of {} any more; run again", self.name(), self.dataset.repository().0);
+            Error::data(Path::new(CACHE), what)
+        })
+    }
+
+    /// Gets it into the cache if it is not there, and checks it.
+    fn fetch(&self) -> Result<()> {
+        if let Ok(path) = self.cached() {
+            let Err(what) = check(&path) else { return Ok(()) };
+            if offline() {
+                let help = "HF_HUB_OFFLINE is set, so it cannot be downloaded again";
+                return Err(Error::data(&path, format!("{what}; {help}; {ALTERNATIVES}")));
+            }
+            tell(&format!("{}: {what}; downloading it again", path.display()));
+            discard(&path);
+        }
+        let (name, id) = (self.name(), self.dataset.repository().0);
+        if offline() {
+            return Err(Error::Usage(format!(
+                "HF_HUB_OFFLINE is set, and {CACHE} has no {name} of {id}: run once without HF_HUB_OFFLINE, or copy \
+                 {CACHE} from a machine where that was done; {ALTERNATIVES}"
+            )));
+        }
+        fs::create_dir_all(CACHE).map_err(Error::io("create the directory", Path::new(CACHE)))?;
+        let endpoint = endpoint()?;
+        let failed = |what: String| {
+            let again = "run again to go on with the download";
+            Error::Download(format!(
+                "cannot get {name} of {id} from {endpoint}: {what}; {again}, or set HF_ENDPOINT to a mirror; {ALTERNATIVES}"
+            ))
+        };
+        let builder = ApiBuilder::from_cache(cache()).with_endpoint(endpoint.clone());
+        let api = builder.build().map_err(|error| failed(error.to_string()))?;
+        let mut wait = WAIT;
+        for attempt in 1.. {
+            match self.download(&api) {
+                Ok(path) => {
+                    return check(&path).map_err(|what| {
+                        discard(&path);
+                        failed(format!("{what}, so it was not kept"))
+                    });
+                }
+                Err(Failure::ForGood(what)) => return Err(failed(what)),
+                Err(Failure::ForNow(what)) if attempt >= TRIES => {
+                    return Err(failed(format!("{what} (tried {TRIES} times)")));
+                }
+                Err(Failure::ForNow(what)) => {
+                    tell(&format!("{name}: {what}; trying again"));
+                    std::thread::sleep(wait);
+                    wait *= 2;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One try.
+    fn download(&self, api: &Api) -> Result<PathBuf, Failure> {
+        let (name, remote) = (self.name(), api.repo(repo(self.dataset)));
+        let metadata = api.metadata(&remote.url(&name))?;
+        // The tag becomes the name of a file, and it is what the content is checked against.
+        if !is_sha256(metadata.etag()) {
+            let tag: String = metadata.etag().chars().take(80).collect();
+            return Err(Failure::ForGood(format!("the server gives no SHA-256 to check it against, but `{tag}`")));
+        }
+        // A part that cannot be continued is of no use.
+        let part = cache().repo(repo(self.dataset)).blob_path(metadata.etag()).with_extension("part");
+        if fs::metadata(&part).is_ok_and(|part| part.len() >= metadata.size() as u64) {
+            let _ = fs::remove_file(&part);
+        }
+        let path = remote.download_with_progress(&name, Shown::default())?;
+        let size = fs::metadata(&path)?.len();
+        if size != metadata.size() as u64 {
+            discard(&path);
+            return Err(Failure::ForNow(format!("{size} bytes came, not {}", metadata.size())));
+        }
+        Ok(path)
+    }
+}
+
+/// Why a try failed, and whether another makes sense.
+enum Failure {
+    ForNow(String),
+    ForGood(String),
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::RequestError(error) => match *error {
+                ureq::Error::StatusCode(404) => Failure::ForGood("there is no such file (404)".into()),
+                ureq::Error::StatusCode(status @ (400..=407 | 409..=428 | 430..=499)) => {
+                    Failure::ForGood(format!("the server refuses ({status})"))
+                }
+                ureq::Error::StatusCode(status) => Failure::ForNow(format!("the server fails ({status})")),
+                error => Failure::ForNow(error.to_string()),
+            },
+            ApiError::MissingHeader(name) | ApiError::InvalidHeader(name) => {
+                Failure::ForGood(format!("the server does not answer as the hub does (header `{name}`)"))
+            }
+            error => Failure::ForNow(error.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::ForNow(error.to_string())
+    }
+}
+
+/// Whether the network is not to be used; the values that the hub's own tools take for yes.
+fn offline() -> bool {
+    let said = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
+    ["1", "on", "yes", "true"].contains(&said.to_lowercase().as_str())
+}
+
+/// The hub, or the mirror that HF_ENDPOINT names.
+fn endpoint() -> Result<String> {
+    let said = std::env::var("HF_ENDPOINT").unwrap_or_default();
+    let endpoint = said.trim().trim_end_matches('/');
+    if endpoint.is_empty() {
+        return Ok(ENDPOINT.into());
+    }
+    let host = endpoint.strip_prefix("https://").or(endpoint.strip_prefix("http://"));
+    match host.filter(|host| !host.is_empty()) {
+        Some(_) => Ok(endpoint.into()),
+        None => {
+            let expected = "expected an address such as https://huggingface.co";
+            Err(Error::Usage(format!("the environment variable HF_ENDPOINT is `{said}`: {expected}")))
+        }
+    }
+}
+
+/// Holds a cached file against its SHA-256, which is the name of the file that the cache's link leads to.
+fn check(path: &Path) -> Result<(), String> {
+    let found = || -> std::io::Result<(String, String)> {
+        let blob = fs::canonicalize(path)?;
+        let (mut file, mut hasher, mut chunk) = (File::open(&blob)?, Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match file.read(&mut chunk)? {
+                0 => break,
+                count => hasher.update(&chunk[..count]),
+            }
+        }
+        let digest = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok((digest, blob.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()))
+    };
+    match found() {
+        Ok((digest, name)) if digest == name => Ok(()),
+        Ok((digest, name)) => Err(format!("its SHA-256 is {digest}, not {name} as the hub says")),
+        Err(error) => Err(format!("it cannot be read ({error})")),
+    }
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Removes a file from the cache: what the link leads to, and the link.
+fn discard(path: &Path) {
+    if let Ok(blob) = fs::canonicalize(path) {
+        let _ = fs::remove_file(blob);
+    }
+    let _ = fs::remove_file(path);
+}
+
+/// Says a line on standard error; a reader that has gone stops nothing.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Shows how a download gets on: a bar on a terminal, one line otherwise.
+#[derive(Default)]
+struct Shown {
+    bar: Option<ProgressBar>,
+    told: bool,
+}
+
+impl Progress for Shown {
+    fn init(&mut self, size: usize, name: &str) {
+        if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(size as u64).with_message(name.to_owned());
+            let style = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {eta}");
+            self.bar.get_or_insert(style.map_or(bar.clone(), |style| bar.with_style(style)));
+        } else if !std::mem::replace(&mut self.told, true) {
+            tell(&format!("downloading {name} ({:.1} MB)", size as f64 / 1e6));
+        }
+    }
+
+    fn update(&mut self, size: usize) {
+        if let Some(bar) = &self.bar {
+            bar.inc(size as u64);
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

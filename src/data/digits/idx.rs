@@ -1,0 +1,177 @@
+//! IDX files: a big-endian header of magic number and sizes, then bytes. Gzip or not is told by their first bytes.
+//!
+//! Nothing that a header claims is believed before it is held against the size of the file: no claim allocates memory.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::{CLASSES, PIXELS, Part, SIDE};
+use crate::error::{Error, Result};
+
+/// Unsigned bytes, three dimensions.
+const IMAGES: u32 = 0x0803;
+/// Unsigned bytes, one dimension.
+const LABELS: u32 = 0x0801;
+/// Bytes of the smallest header: magic number and one size.
+const HEADER: u64 = 8;
+/// Deflate makes nothing smaller than by this factor.
+const LARGEST_RATIO: u64 = 1032;
+
+/// The names that a part is distributed under: images and labels.
+fn names(part: Part) -> [&'static str; 2] {
+    match part {
+        Part::Train => ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"],
+        Part::Test => ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"],
+    }
+}
+
+/// The files of a part, images and labels. Of a file that is there unpacked and packed, the unpacked one counts.
+///
+/// # Errors
+/// [`Error::Data`] naming the directory, what was looked for, and the key that says what is needed.
+pub(super) fn find(dir: &Path, part: Part) -> Result<[PathBuf; 2]> {
+    if !dir.is_dir() {
+        return Err(Error::data(
+            dir,
+            "there is no such directory; `task.source.dir` is relative to where ccdni is run",
+        ));
+    }
+    let [images, labels] = names(part).map(|name| {
+        let packed = format!("{name}.gz");
+        let found = [name, &packed].into_iter().map(|name| dir.join(name)).find(|path| path.is_file());
+        found.ok_or_else(|| {
+            let (this, other) = match part {
+                Part::Train => ("training", "test"),
+                Part::Test => ("test", "training"),
+            };
+            let what = format!(
+                "holds neither `{name}` nor `{packed}`, which has the {this} data; put it there, or choose with \
+                 `task.source.use: {}` to do with the {other} data alone",
+                if part == Part::Train { "test" } else { "train" }
+            );
+            Error::data(dir, what)
+        })
+    });
+    Ok([images?, labels?])
+}
+
+/// Reads a part: pixels `[images, 784]` and labels `[images]`.
+///
+/// # Errors
+/// [`Error::Data`] naming the file and what is wrong with it.
+pub(super) fn read(dir: &Path, part: Part) -> Result<(Vec<u8>, Vec<u8>)> {
+    let [images, labels] = find(dir, part)?;
+    let pixels = read_images(&images)?;
+    let classes = read_labels(&labels)?;
+    if pixels.len() / PIXELS != classes.len() {
+        let what = format!(
+            "holds {} labels, but {} has {} images; the two do not belong together",
+            classes.len(),
+            images.display(),
+            pixels.len() / PIXELS
+        );
+        return Err(Error::data(&labels, what));
+    }
+    Ok((pixels, classes))
+}
+
+/// Reads a file of images: `[images, 784]`, row by row.
+///
+/// # Errors
+/// [`Error::Data`] naming the file and what is wrong with it.
+pub fn read_images(path: &Path) -> Result<Vec<u8>> {
+    with_file(path, |bytes, size| {
+        let [count, rows, columns] = header(bytes, IMAGES, "images")?;
+        if (rows, columns) != (SIDE as u32, SIDE as u32) {
+            return Err(format!("holds images of {rows} x {columns} pixels; they must be {SIDE} x {SIDE}"));
+        }
+        body(bytes, count, PIXELS as u64, size, "images")
+    })
+}
+
+/// Reads a file of labels, each below 10.
+///
+/// # Errors
+/// [`Error::Data`] naming the file and what is wrong with it.
+pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
+    with_file(path, |bytes, size| {
+        let [count] = header(bytes, LABELS, "labels")?;
+        let labels = body(bytes, count, 1, size, "labels")?;
+        match labels.iter().position(|&label| usize::from(label) >= CLASSES) {
+            Some(index) => Err(format!("label {index} is {}; labels are from 0 to {}", labels[index], CLASSES - 1)),
+            None => Ok(labels),
+        }
+    })
+}
+
+/// Opens a file, unpacks it if it is packed, and reads it, given the most bytes that can be in it.
+fn with_file(path: &Path, read: impl FnOnce(&mut dyn Read, u64) -> Result<Vec<u8>, String>) -> Result<Vec<u8>> {
+    let mut file = File::open(path).map_err(|error| Error::data(path, format!("cannot be read: {error}")))?;
+    let size = file.metadata().map_err(Error::io("read", path))?.len();
+    let mut first = [0; 2];
+    let packed = size >= 2 && file.read_exact(&mut first).is_ok() && first == [0x1f, 0x8b];
+    let file = File::open(path).map_err(|error| Error::data(path, format!("cannot be read: {error}")))?;
+    let bytes = BufReader::with_capacity(1 << 16, file);
+    let outcome = match packed {
+        true => read(&mut MultiGzDecoder::new(bytes), size.saturating_mul(LARGEST_RATIO)),
+        false => {
+            let mut bytes = bytes;
+            read(&mut bytes, size)
+        }
+    };
+    outcome.map_err(|what| Error::data(path, format!("{what}; get the file again")))
+}
+
+/// Reads the header: the sizes behind the magic number.
+fn header<const DIMENSIONS: usize>(bytes: &mut dyn Read, magic: u32, what: &str) -> Result<[u32; DIMENSIONS], String> {
+    let mut word = || -> Result<u32, String> {
+        let mut word = [0; 4];
+        bytes.read_exact(&mut word).map_err(|error| broken(&error, "within its header"))?;
+        Ok(u32::from_be_bytes(word))
+    };
+    let found = word()?;
+    if found != magic {
+        return Err(format!("begins with {found:#010x}, not with {magic:#010x}: it is no IDX file of {what}"));
+    }
+    let mut sizes = [0; DIMENSIONS];
+    for size in &mut sizes {
+        *size = word()?;
+    }
+    Ok(sizes)
+}
+
+/// Reads `count` items of `each` bytes, which must be all there is.
+fn body(bytes: &mut dyn Read, count: u32, each: u64, most: u64, what: &str) -> Result<Vec<u8>, String> {
+    let expected = u64::from(count) * each;
+    if count == 0 {
+        return Err(format!("holds no {what}"));
+    }
+    if expected > most.saturating_sub(HEADER) {
+        return Err(format!("says that it holds {count} {what}, for which it is too small: it is cut off or damaged"));
+    }
+    // What is read grows with what is there, not with what was claimed.
+    let mut items = Vec::new();
+    let place = |length: usize| format!("after {} of {count} {what}", length as u64 / each);
+    if let Err(error) = bytes.take(expected).read_to_end(&mut items) {
+        return Err(broken(&error, &place(items.len())));
+    }
+    if (items.len() as u64) < expected {
+        return Err(format!("ends {}: it is cut off", place(items.len())));
+    }
+    // A packed file has its checksum at the end, which is only looked at here.
+    match bytes.read(&mut [0]) {
+        Ok(0) => Ok(items),
+        Ok(_) => Err(format!("holds more than the {count} {what} that its header names")),
+        Err(error) => Err(broken(&error, &format!("at the end, behind the {count} {what}"))),
+    }
+}
+
+fn broken(error: &std::io::Error, place: &str) -> String {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => format!("ends {place}: it is cut off"),
+        _ => format!("cannot be read {place}: {error}"),
+    }
+}

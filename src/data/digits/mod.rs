@@ -1,0 +1,213 @@
+//! Images of digits, wherever they come from: 28 x 28 pixels of one byte, with a class from 0 to 9.
+//!
+//! Three sources with one interface: [`glyphs`] are drawn by the program, [`idx`] are files in a local directory, and
+//! [`hub`] are data sets of the Hugging Face hub. Whatever the source, all images lie in one store, one behind the other.
+
+pub mod glyphs;
+pub mod hub;
+pub mod idx;
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// Pixels along an edge.
+pub const SIDE: usize = 28;
+/// Pixels of an image.
+pub const PIXELS: usize = SIDE * SIDE;
+/// Classes that a label can name.
+pub const CLASSES: usize = 10;
+
+/// Where images of digits come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    /// Digits that the program draws itself: nothing is read, nothing downloaded.
+    Glyphs(Glyphs),
+    /// IDX files in a local directory, gzip or not, named as MNIST is distributed.
+    Idx {
+        /// The directory that holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k`, each
+        /// perhaps with `.gz`.
+        dir: PathBuf,
+        /// Which of the pairs are used: with one alone, validation is taken from it and there is no test.
+        #[serde(default)]
+        r#use: Use,
+    },
+    /// A data set of the Hugging Face hub, kept in `datasets/hub` once it was downloaded.
+    Hub {
+        /// Which data set.
+        #[serde(default)]
+        dataset: HubDataset,
+        /// Which of its parts are used: with one alone, validation is taken from it and there is no test.
+        #[serde(default)]
+        r#use: Use,
+    },
+}
+
+/// How many digits the program draws.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Glyphs {
+    /// Images that train and validate.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub train: usize,
+    /// Images of the test; 0 for none.
+    #[schemars(range(max = 1_000_000))]
+    pub test: usize,
+    /// Other digits for another number here: the same for every seed of a run, as with a data set from a file.
+    pub draw: u64,
+}
+
+/// Which of the two parts of a data set are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// Train and validate on the one, test on the other.
+    #[default]
+    TrainAndTest,
+    /// The training images alone.
+    Train,
+    /// The test images alone.
+    Test,
+}
+
+/// A data set of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HubDataset {
+    /// MNIST: handwritten digits, 60,000 and 10,000.
+    #[default]
+    Mnist,
+    /// Fashion-MNIST: ten kinds of clothes in the same format.
+    FashionMnist,
+}
+
+impl Default for Glyphs {
+    fn default() -> Self {
+        Glyphs { train: 10_000, test: 2_000, draw: 1 }
+    }
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source::Glyphs(Glyphs::default())
+    }
+}
+
+/// A part of a data set, as both file formats call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The training images.
+    Train,
+    /// The test images.
+    Test,
+}
+
+impl Use {
+    /// The parts, in the order in which they are stored.
+    pub(crate) fn parts(self) -> &'static [Part] {
+        match self {
+            Use::TrainAndTest => &[Part::Train, Part::Test],
+            Use::Train => &[Part::Train],
+            Use::Test => &[Part::Test],
+        }
+    }
+}
+
+/// Images and their classes: those for training and validation first, then those of the test.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Digits {
+    /// `[images, 784]`, row by row from the top, 0 is background.
+    pixels: Vec<u8>,
+    /// `[images]`, each below [`CLASSES`].
+    labels: Vec<u8>,
+    /// How many of them are for training and validation.
+    train: usize,
+}
+
+impl Digits {
+    /// Reads or draws the images of a source.
+    ///
+    /// # Errors
+    /// [`crate::Error::Data`] naming a file that is missing, damaged or not what it should be; [`crate::Error::Usage`]
+    /// if the source cannot be used in this program or at this time.
+    pub fn open(source: &Source) -> Result<Digits> {
+        match source {
+            Source::Glyphs(spec) => Ok(glyphs::draw(spec)),
+            Source::Idx { dir, r#use } => {
+                let parts = r#use.parts().iter().map(|&part| idx::read(dir, part)).collect::<Result<Vec<_>>>()?;
+                Ok(Digits::of_parts(parts))
+            }
+            Source::Hub { dataset, r#use } => hub::read(*dataset, *r#use),
+        }
+    }
+
+    /// Puts parts one behind the other: the first is for training and validation.
+    pub(crate) fn of_parts(parts: Vec<(Vec<u8>, Vec<u8>)>) -> Digits {
+        let mut digits = Digits::default();
+        for (index, (pixels, labels)) in parts.into_iter().enumerate() {
+            if index == 0 {
+                digits = Digits { train: labels.len(), pixels, labels };
+            } else {
+                digits.pixels.extend(pixels);
+                digits.labels.extend(labels);
+            }
+        }
+        digits
+    }
+
+    /// Indices of the images for training and validation.
+    pub fn train(&self) -> Range<usize> {
+        0..self.train
+    }
+
+    /// Indices of the images of the test.
+    pub fn test(&self) -> Range<usize> {
+        self.train..self.labels.len()
+    }
+
+    /// The [`PIXELS`] of an image, row by row from the top.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn pixels(&self, index: usize) -> &[u8] {
+        &self.pixels[index * PIXELS..(index + 1) * PIXELS]
+    }
+
+    /// The class of an image.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn label(&self, index: usize) -> usize {
+        usize::from(self.labels[index])
+    }
+}
+
+impl Source {
+    /// Makes sure that the source can be opened: finds its files, downloads and checks those that have to be.
+    ///
+    /// # Errors
+    /// As [`Digits::open`].
+    pub fn prepare(&self) -> Result<()> {
+        match self {
+            Source::Glyphs(_) => Ok(()),
+            Source::Idx { dir, r#use } => r#use.parts().iter().try_for_each(|&part| idx::find(dir, part).map(|_| ())),
+            Source::Hub { dataset, r#use } => hub::fetch(*dataset, *r#use),
+        }
+    }
+
+    /// The files that the images are read from, those that are there: their content belongs to a run.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Source::Glyphs(_) => Vec::new(),
+            Source::Idx { dir, r#use } => {
+                r#use.parts().iter().filter_map(|&part| idx::find(dir, part).ok()).flatten().collect()
+            }
+            Source::Hub { dataset, r#use } => hub::files(*dataset, *r#use),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is drawn for each class: a straight line to its point, or its picture in one stroke
+//! (`tests/golden/README.md`, section 12).
+
+use std::f64::consts::TAU;
+
+use super::{Ends, Mode, SeqMnistSpec};
+use crate::rng::Stream;
+
+/// A point of the plane, y upwards.
+pub type Point = [f64; 2];
+
+/// Nodes along an edge of the grid.
+const GRID: usize = 4;
+
+/// The picture of each digit as the keys of a telephone that it runs over, 1 to 9 with 7 at the upper left; `/` is half way
+/// from 4 to 8. The keys stand on the unit square.
+const PICTURES: [&str; 10] = [
+    "741236987",
+    "/852",
+    "7895123",
+    "789656321",
+    "74565852",
+    "78987456321",
+    "74123654",
+    "78951",
+    "753215987",
+    "74569878963",
+];
+
+/// Where a key of [`PICTURES`] stands.
+fn key(key: u8) -> Point {
+    match key {
+        b'1'..=b'9' => {
+            let index = key - b'1';
+            [f64::from(index % 3) / 2.0, f64::from(index / 3) / 2.0]
+        }
+        _ => [0.25, 0.75],
+    }
+}
+
+/// Corners of a digit's picture, both ends included.
+pub(super) fn corners(number: u8) -> usize {
+    PICTURES.get(usize::from(number)).map_or(0, |picture| picture.len())
+}
+
+/// The curve of every class, in order: `steps` positions each.
+pub(super) fn of(spec: &SeqMnistSpec, seed: u64) -> Vec<Vec<Point>> {
+    let (steps, count) = (spec.steps(), spec.numbers.len());
+    match spec.mode {
+        Mode::Recognise => Vec::new(),
+        Mode::Lines => ends(spec.ends, spec.radius, count, seed).iter().map(|&end| line(end, steps)).collect(),
+        Mode::Digits => spec.numbers.iter().map(|&number| picture(number, steps)).collect(),
+    }
+}
+
+/// Where the lines of `count` classes end.
+fn ends(ends: Ends, radius: f64, count: usize, seed: u64) -> Vec<Point> {
+    match ends {
+        // The first straight up, the others clockwise.
+        Ends::Circle => (0..count)
+            .map(|class| TAU * class as f64 / count as f64)
+            .map(|angle| [radius * angle.sin(), radius * angle.cos()])
+            .collect(),
+        Ends::Grid => {
+            let mut nodes = grid();
+            Stream::new(seed, "data.ends", 0, 0).shuffle(&mut nodes);
+            nodes.into_iter().take(count).map(|[x, y]| [radius * x, radius * y]).collect()
+        }
+    }
+}
+
+/// The nodes of the 4 x 4 grid on the unit square, row by row from the origin.
+pub fn grid() -> Vec<Point> {
+    let place = |index: usize| index as f64 / (GRID - 1) as f64;
+    (0..GRID * GRID).map(|node| [place(node % GRID), place(node / GRID)]).collect()
+}
+
+/// A straight line from the origin, both ends included.
+fn line(end: Point, steps: usize) -> Vec<Point> {
+    (0..steps).map(|step| step as f64 / (steps - 1) as f64).map(|way| [way * end[0], way * end[1]]).collect()
+}
+
+/// The picture of a digit. Its sides take the same number of steps as nearly as the original has it: of `r` steps left
+/// over, the first `r - 1` sides get one each, and the corner at the end takes the last.
+fn picture(number: u8, steps: usize) -> Vec<Point> {
+    let corners: Vec<Point> = PICTURES[usize::from(number)].bytes().map(key).collect();
+    let sides = corners.len() - 1;
+    let (each, left) = (steps / sides, steps % sides);
+    let mut points = Vec::with_capacity(steps);
+    for (side, ends) in corners.windows(2).enumerate() {
+        let steps = match left {
+            0 if side == sides - 1 => each - 1,
+            _ => each + usize::from(side + 1 < left),
+        };
+        points.extend((0..steps).map(|step| {
+            let way = step as f64 / steps as f64;
+            [0, 1].map(|axis| ends[0][axis] + way * (ends[1][axis] - ends[0][axis]))
+        }));
+    }
+    points.extend(corners.last());
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_picture_takes_the_steps_it_is_given() {
+        for number in 0..10 {
+            for steps in corners(number)..60 {
+                let points = picture(number, steps);
+                assert_eq!(points.len(), steps, "{number}");
+                let (first, last) = PICTURES[usize::from(number)].split_at(1);
+                assert_eq!(points[0], key(first.as_bytes()[0]));
+                assert_eq!(points[steps - 1], key(last.as_bytes()[last.len() - 1]));
+            }
+        }
+    }
+
+    #[test]
+    fn ends_on_the_grid_are_distinct_and_differ_between_seeds() {
+        let drawn = |seed| ends(Ends::Grid, 10.0, 10, seed);
+        let (one, two) = (drawn(1), drawn(2));
+        assert_ne!(one, two);
+        for (index, end) in one.iter().enumerate() {
+            assert!(!one[..index].contains(end));
+            assert!(grid().iter().any(|[x, y]| [10.0 * x, 10.0 * y] == *end));
+        }
+    }
+
+    #[test]
+    fn a_circle_is_divided_by_the_classes_that_take_part() {
+        let three = ends(Ends::Circle, 2.0, 3, 1);
+        assert_eq!(three[0], [0.0, 2.0]);
+        assert!((three[1][1] + 1.0).abs() < 1e-9 && three[1][0] > 0.0, "{three:?}");
+    }
+}
