@@ -66,9 +66,37 @@ fn mark_of(pattern: usize, radius: f64) -> Vec<(i32, i32)> {
 /// One panel a seed: the best, and of several the middle one and the worst, all on one scale.
 pub(super) struct Drawings<'a> {
     panels: Vec<(String, &'a Showcase)>,
-    /// The side of the square that holds everything drawn: centre and half its length.
+    bounds: Bounds,
+}
+
+/// The square that holds everything drawn: its centre and half the length of its sides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
     center: (f64, f64),
     half: f64,
+}
+
+impl Bounds {
+    /// The square around outputs and targets of showcases; `None` where nothing in them is finite.
+    pub fn of<'a>(showcases: impl IntoIterator<Item = &'a Showcase> + Clone) -> Option<Bounds> {
+        let bounds = |axis: usize| {
+            let all = showcases.clone().into_iter().flat_map(|s| s.predictions.chunks(2).chain(s.targets.chunks(2)));
+            let finite = all.map(|point| f64::from(point[axis])).filter(|x| x.is_finite());
+            finite.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)))
+        };
+        let (x, y) = (bounds(0), bounds(1));
+        if x.0 > x.1 || y.0 > y.1 {
+            return None;
+        }
+        let side = (x.1 - x.0).max(y.1 - y.0);
+        let half = if side > 0.0 { 0.5 * side * 1.12 } else { 1.0 };
+        Some(Bounds { center: ((x.0 + x.1) / 2.0, (y.0 + y.1) / 2.0), half })
+    }
+
+    /// Its extent in x and y.
+    pub fn ranges(&self) -> [std::ops::Range<f64>; 2] {
+        [self.center.0, self.center.1].map(|center| center - self.half..center + self.half)
+    }
 }
 
 impl<'a> Drawings<'a> {
@@ -86,18 +114,8 @@ impl<'a> Drawings<'a> {
             let showcase = order[place].showcase.as_ref().filter(|showcase| showcase.shape[2] == 2)?;
             panels.push((format!("Seed {}{note}", order[place].seed), showcase));
         }
-        let bounds = |axis: usize| {
-            let all = panels.iter().flat_map(|(_, s)| s.predictions.chunks(2).chain(s.targets.chunks(2)));
-            let finite = all.map(|point| f64::from(point[axis])).filter(|x| x.is_finite());
-            finite.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)))
-        };
-        let (x, y) = (bounds(0), bounds(1));
-        if x.0 > x.1 || y.0 > y.1 {
-            return None;
-        }
-        let side = (x.1 - x.0).max(y.1 - y.0);
-        let half = if side > 0.0 { 0.5 * side * 1.12 } else { 1.0 };
-        Some(Drawings { panels, center: ((x.0 + x.1) / 2.0, (y.0 + y.1) / 2.0), half })
+        let bounds = Bounds::of(panels.iter().map(|(_, showcase)| *showcase))?;
+        Some(Drawings { panels, bounds })
     }
 }
 
@@ -128,14 +146,14 @@ impl Drawings<'_> {
         let (width, height) = area.dim_in_pixel();
         let side = width as i32 - pen.px(margin) - pen.px(left) - pen.px(right);
         let top = height as i32 - side - pen.px(bottom);
-        let (x, y) = self.center;
+        let [x, y] = self.bounds.ranges();
         let mut chart = ChartBuilder::on(area)
             .margin_top(top)
             .margin_left(pen.px(margin))
             .margin_right(pen.px(right))
             .x_label_area_size(pen.px(bottom))
             .y_label_area_size(pen.px(left))
-            .build_cartesian_2d(x - self.half..x + self.half, y - self.half..y + self.half)?;
+            .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .disable_mesh()
@@ -195,7 +213,7 @@ fn draw_legend<DB: DrawingBackend>(area: &Area<DB>, pen: Pen, labels: &[String])
 }
 
 /// The points of one pattern, without those that are not finite.
-fn path(points: &[f32], pattern: usize, time: usize) -> Vec<(f64, f64)> {
+pub(super) fn path(points: &[f32], pattern: usize, time: usize) -> Vec<(f64, f64)> {
     let of_pattern = points.chunks(2).skip(pattern * time).take(time);
     of_pattern.map(|p| (f64::from(p[0]), f64::from(p[1]))).filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
 }

@@ -12,6 +12,7 @@ mod drawings;
 mod figure;
 mod legend;
 mod panel;
+mod pictures;
 mod sheet;
 pub mod statistics;
 mod style;
@@ -56,6 +57,9 @@ pub fn write_all(dir: &Path) -> Result<()> {
     figure::save(&curves::LearningCurves::new(&units), &plots, "learning")?;
     if let Some(drawings) = drawings::Drawings::new(&units) {
         figure::save(&drawings, &plots, "drawings")?;
+    }
+    if let Some(pictures) = pictures::Pictures::new(&units) {
+        figure::save(&pictures, &plots, "pictures")?;
     }
     Ok(())
 }
