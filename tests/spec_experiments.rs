@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ccdni::spec::{Request, Resolved, file_schema, resolve};
+use ccdni::spec::{Bptt, OptimizerSpec, Request, Resolved, file_schema, resolve};
 use ccdni::tasks::Registry;
 
 /// The seeds of NeurIPS 2021, Fig. 2.
@@ -62,6 +62,46 @@ fn the_papers_specs_differ_from_ours_in_their_seeds_alone() {
         assert_eq!(papers.spec.seeds.0, SEEDS);
     }
     assert_eq!(resolved("paper/fig2_linedraw_full.yaml").spec.seeds.0, SEEDS);
+}
+
+/// The windows of NeurIPS 2021, Fig. S3, short of the whole sequence.
+const WINDOWS: [usize; 7] = [1, 2, 3, 4, 5, 7, 10];
+
+#[test]
+fn the_papers_digits_differ_from_ours_in_data_rate_and_seeds_alone() {
+    for (figure, ours) in
+        [("fig3_recognition", "seqmnist"), ("figs3_lines", "seqmnist_lines"), ("figs3_digits", "seqmnist_digits")]
+    {
+        for dni in ["", "_dni"] {
+            let ours = resolved(&format!("{ours}{dni}.yaml"));
+            for window in WINDOWS {
+                let name = format!("paper/{figure}{dni}_bptt{window}.yaml");
+                let mut papers = resolved(&name);
+                assert_eq!(papers.spec.name, Some(format!("{figure}{dni}_bptt{window}").replace('_', "-")));
+                assert_eq!(papers.spec.seeds.0.len(), 12, "{name}");
+                assert_eq!(papers.spec.train.bptt, Some(Bptt::Steps(window)), "{name}");
+                let OptimizerSpec::Adam(adam) = &mut papers.spec.train.optimizer else { panic!("{name}: not adam") };
+                assert_eq!(std::mem::replace(&mut adam.lr, 1e-3), 1e-4, "{name}");
+                let source = papers.spec.task.keys.insert("source".into(), ours.spec.task.keys["source"].clone());
+                assert_eq!(source.unwrap()["kind"], "hub", "{name}");
+                papers.spec.train.bptt = ours.spec.train.bptt.clone();
+                let (papers, ours) = (papers.spec, ours.spec.clone());
+                assert_eq!((papers.task, papers.model, papers.train), (ours.task, ours.model, ours.train), "{name}");
+            }
+        }
+        let full = resolved(&format!("paper/{figure}_full.yaml"));
+        assert_eq!((full.spec.train.bptt, full.spec.seeds.0.len()), (None, 12));
+    }
+}
+
+#[test]
+fn a_synthesizer_is_all_that_is_added_to_the_network_that_reads_digits() {
+    for name in ["seqmnist", "seqmnist_lines", "seqmnist_digits"] {
+        let (plain, dni) = (resolved(&format!("{name}.yaml")), resolved(&format!("{name}_dni.yaml")));
+        let mut without = dni.spec;
+        assert_eq!(without.model.layers[0].dni.take().unwrap().hidden, [300]);
+        assert_eq!((without.task, without.model, without.train), (plain.spec.task, plain.spec.model, plain.spec.train));
+    }
 }
 
 #[test]
