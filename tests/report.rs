@@ -134,6 +134,43 @@ fn plots_show_the_curves_and_the_lines() {
     }
 }
 
+/// Adds pictures, one black pixel in each, to what a unit shows.
+fn add_images(unit: &Path, shape: &[usize]) {
+    let path = unit.join("showcase.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+    let mut pixels = vec![0u8; shape.iter().product()];
+    pixels.iter_mut().step_by(6).for_each(|pixel| *pixel = 255);
+    tensors.insert("images".into(), Tensor::from_vec(pixels, shape, &candle_core::Device::Cpu).unwrap());
+    let metadata = HashMap::from([("labels".to_owned(), json!(["right", "up"]).to_string())]);
+    fs::write(path, safetensors::serialize(&tensors, Some(metadata)).unwrap()).unwrap();
+}
+
+#[test]
+fn what_was_drawn_is_shown_beside_the_picture_that_was_read() {
+    let run = run();
+    report::write_all(run.path()).unwrap();
+    let figure = run.path().join("plots/pictures.svg");
+    assert!(!figure.exists(), "without pictures there is no such figure");
+    ["seeds/7", "seeds/12"].iter().for_each(|unit| add_images(&run.path().join(unit), &[2, 2, 3]));
+    report::write_all(run.path()).unwrap();
+    let svg = fs::read_to_string(&figure).unwrap();
+    for text in ["Seed 7, the best of 2", "target", "drawn", "right", "up"] {
+        assert!(svg.contains(text), "pictures.svg lacks {text:?}");
+    }
+    assert_eq!(svg.matches("fill=\"#000000\"").count(), 2, "one black pixel a picture");
+    let png = image::load_from_memory(&fs::read(figure.with_extension("png")).unwrap()).unwrap().to_luma8();
+    assert!(png.pixels().any(|pixel| pixel.0 == [0]), "and they are in the PNG");
+    assert_eq!(Tensor::read_npy(run.path().join("predictions.npy")).unwrap().dims(), [2, 2, 3, 2]);
+}
+
+#[test]
+fn pictures_that_do_not_fit_are_named() {
+    let run = run();
+    add_images(&run.path().join("seeds/7"), &[3, 2, 3]);
+    let message = report::write_all(run.path()).unwrap_err().to_string();
+    assert!(message.contains("seeds/7/showcase.safetensors") && message.contains("[3, 2, 3]"), "{message}");
+}
+
 #[test]
 fn the_same_files_give_the_same_bytes() {
     let run = run();
