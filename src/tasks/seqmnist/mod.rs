@@ -43,6 +43,10 @@ impl Task for SeqMnist {
         }
     }
 
+    fn validates(spec: &SeqMnistSpec) -> bool {
+        spec.val_split > 0.0
+    }
+
     fn prepare(spec: &SeqMnistSpec) -> Result<()> {
         spec.source.prepare()
     }

@@ -1,0 +1,45 @@
+//! One training step of the reference jobs, on one thread, next to a large matrix product on the same machine in the same
+//! run.
+//!
+//! `just bench` (or `RAYON_NUM_THREADS=1 cargo bench --bench step`) times every step, and ends with a table: medians, what
+//! share of the matrix product's speed each step reaches, and where its time goes. A name or a part of one chooses steps,
+//! and leaves the table out. Compare medians of one run; between machines, compare shares.
+
+mod jobs;
+mod table;
+
+use candle_core::{DType, Device, Tensor};
+use ccdni::train::backend::{Composed, Fused};
+use divan::counter::ItemsCount;
+use jobs::{Job, Work};
+
+fn main() {
+    divan::main();
+    if std::env::args().skip(1).all(|argument| argument.starts_with("--") && !argument.contains("list")) {
+        table::print().expect("the steps run");
+    }
+}
+
+/// Items are floating-point operations of matrix products.
+#[divan::bench(args = Job::ALL)]
+fn fused(bencher: divan::Bencher<'_, '_>, job: &Job) {
+    step(bencher, Work::new(job, Box::new(Fused::default())));
+}
+
+#[divan::bench(args = Job::ALL)]
+fn composed(bencher: divan::Bencher<'_, '_>, job: &Job) {
+    step(bencher, Work::new(job, Box::new(Composed)));
+}
+
+fn step(bencher: divan::Bencher<'_, '_>, work: ccdni::Result<Work>) {
+    let mut work = work.expect("a job");
+    let operations = work.operations();
+    bencher.counter(ItemsCount::new(operations)).bench_local(|| work.step().expect("the step runs"));
+}
+
+/// The yardstick: a float32 product of two 2000 x 2000 matrices.
+#[divan::bench(sample_count = 20)]
+fn matrix_product_2000(bencher: divan::Bencher<'_, '_>) {
+    let matrix = Tensor::ones((2000, 2000), DType::F32, &Device::Cpu).expect("a matrix");
+    bencher.counter(ItemsCount::new(2u64 * 2000 * 2000 * 2000)).bench_local(|| matrix.matmul(&matrix));
+}
