@@ -40,6 +40,9 @@ pub struct Record {
     pub device: String,
     /// The processor's instruction set.
     pub instruction_set: String,
+    /// What computed the network: `fused` or `composed`.
+    #[serde(default)]
+    pub backend: String,
     /// Threads within the unit.
     pub threads: usize,
     /// When training began first.
@@ -334,6 +337,7 @@ mod tests {
             host: "here".into(),
             device: "cpu".into(),
             instruction_set: "x86_64".into(),
+            backend: "fused".into(),
             threads: 1,
             started: "2026-11-23T22:33:05Z".into(),
             ended: None,

@@ -16,6 +16,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::spec::{CheckpointEvery, Resolved, RunSpec};
 use crate::tasks::Registry;
+use crate::train::backend;
 use crate::train::{Checkpoint, EpochRow, Finished, MetricInfo, NUMERICS, Next, Outcome, Progress, Trainer, Watcher};
 
 /// How often batches are reported.
@@ -178,6 +179,7 @@ fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<R
         host: claim::host(),
         device: device::name(device),
         instruction_set: device::instruction_set(),
+        backend: backend::name(run.backend, device).into(),
         threads: run.threads,
         started: clock::now(),
         ended: None,
@@ -191,6 +193,7 @@ fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<R
         ("version", &before.version, &record.version),
         ("device", &before.device, &record.device),
         ("instruction set", &before.instruction_set, &record.instruction_set),
+        ("backend", &before.backend, &record.backend),
     ] {
         if then != now {
             record.notes.push(format!(
