@@ -98,11 +98,12 @@ fn draw(lengths: &[Vec<(f64, f64)>; 2], windows: &[Vec<(f64, f64)>; 2]) -> Resul
     .map_err(|_| "the font cannot be read")?;
     let root = SVGBackend::new(FIGURE, (900, 360)).into_drawing_area();
     root.fill(&WHITE)?;
-    for (area, curves, title) in root.split_evenly((1, 2)).iter().zip([lengths, windows]).zip([
-        "steps of a sequence (windows of 1)",
-        "steps of a window (sequences of 100)",
-    ])
-    .map(|((area, curves), title)| (area, curves, title))
+    for (area, curves, title) in root
+        .split_evenly((1, 2))
+        .iter()
+        .zip([lengths, windows])
+        .zip(["steps of a sequence (windows of 1)", "steps of a window (sequences of 100)"])
+        .map(|((area, curves), title)| (area, curves, title))
     {
         let all = || curves.iter().flatten();
         let (x, y) = (all().map(|p| p.0), all().map(|p| p.1));

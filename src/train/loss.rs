@@ -6,10 +6,13 @@
 use std::ops::Range;
 
 use candle_core::{D, DType, Device, Tensor};
+use pulp::Arch;
 
-use super::sequence::Rows;
+use super::rows::Rows;
 use crate::data::Targets;
 use crate::error::{Error, Result};
+use crate::nn::kernel::softmax;
+use crate::nn::slices;
 use crate::spec::interface::{Interface, TargetKind, When};
 
 /// What a batch is trained to answer, and when.
@@ -154,12 +157,8 @@ impl Feedback {
                 ((weighted(difference.sqr()?)?.sum((1, 2))? / elements)?, (difference * (2.0 / elements))?)
             }
             TargetKind::Classes { .. } => {
-                let target = target.unsqueeze(2)?;
-                let log_p = candle_nn::ops::log_softmax(outputs, D::Minus1)?;
-                let picked = weighted(log_p.gather(&target, 2)?)?;
-                let minus_one = target.to_dtype(DType::F32)?.ones_like()?.neg()?;
-                let gradient = (log_p.exp()?.scatter_add(&target, &minus_one, 2)? / batch)?;
-                ((picked.sum((1, 2))? / -batch)?, gradient)
+                let (losses, gradient) = cross_entropy(outputs, &target)?;
+                ((weighted(losses)?.sum((1, 2))? / batch)?, (gradient / batch)?)
             }
         };
         let per_step = per_step.to_vec1::<f32>()?;
@@ -204,6 +203,24 @@ impl Feedback {
             When::EveryStep => squared / self.steps as f64,
         }
     }
+}
+
+/// The cross-entropy, `[steps, batch, 1]`, of logits `[steps, batch, classes]` for classes `[steps, batch]`, and its
+/// gradient at the logits.
+fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (steps, batch, width) = logits.dims3()?;
+    if logits.device().is_cpu() {
+        let mut gradient = slices::read(&logits.contiguous()?)?.to_vec();
+        let classes = classes.flatten_all()?.to_vec1()?;
+        let losses = softmax::cross_entropy(Arch::new(), &mut gradient, width, &classes);
+        let losses = Tensor::from_vec(losses, (steps, batch, 1), logits.device())?;
+        return Ok((losses, Tensor::from_vec(gradient, (steps, batch, width), logits.device())?));
+    }
+    let classes = classes.unsqueeze(2)?;
+    let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?;
+    let minus_one = classes.to_dtype(DType::F32)?.ones_like()?.neg()?;
+    let gradient = log_p.exp()?.scatter_add(&classes, &minus_one, 2)?;
+    Ok((log_p.gather(&classes, 2)?.neg()?, gradient))
 }
 
 /// Makes sure that every class is one of `count`.

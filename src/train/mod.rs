@@ -7,6 +7,7 @@ pub mod loss;
 mod measure;
 pub mod optimizer;
 pub mod record;
+pub mod rows;
 pub mod schedule;
 pub mod sequence;
 mod trainer;

@@ -11,7 +11,7 @@ use candle_core::Tensor;
 
 use super::engine::Trace;
 use super::loss::Feedback;
-use super::sequence::Rows;
+use super::rows::Rows;
 use crate::error::Result;
 use crate::model::{Model, Weights};
 use crate::spec::{RecordSpec, Recorded};

@@ -7,5 +7,6 @@ pub mod activation;
 pub mod cells;
 pub mod passes;
 mod product;
+pub mod softmax;
 
 pub use product::{Matrix, MatrixMut, Threads, product};

@@ -14,7 +14,8 @@ use crate::model::Model;
 use crate::nn::Gradients;
 use crate::spec::TargetScale;
 use crate::train::backend::{Backend, Prediction};
-use crate::train::sequence::{Rows, stack_rows};
+use crate::train::rows::Rows;
+use crate::train::sequence::stack_rows;
 
 /// What the synthesizers say at the borders of a group's windows.
 pub(super) struct Borders {

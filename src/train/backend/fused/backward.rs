@@ -12,7 +12,8 @@ use crate::nn::kernel::passes::{copy_rows, multiply, scale_rows, sum_rows};
 use crate::nn::kernel::{Matrix, MatrixMut, product};
 use crate::nn::{Gradients, slices};
 use crate::spec::Cell;
-use crate::train::sequence::{OnCpu, Rows, Sequence};
+use crate::train::rows::Rows;
+use crate::train::sequence::{OnCpu, Sequence};
 
 /// Buffers of a backward pass.
 #[derive(Default)]
