@@ -27,6 +27,32 @@ check:
 bench *ARGS:
     RAYON_NUM_THREADS=1 cargo bench --locked --bench step -- "$@"
 
+# Seconds an epoch of the reference jobs, data and metrics included, as runs of one seed on one thread show them.
+epochs EPOCHS="20":
+    #!/usr/bin/env sh
+    set -eu
+    cargo build --quiet --release --locked
+    outputs=$(mktemp -d)
+    trap 'rm -rf "$outputs"' EXIT
+    printf '| job | median | fastest |\n|---|---|---|\n'
+    time_of() {
+      name=$1; shift
+      rm -rf "$outputs"/*
+      target/release/ccdni run "$@" --set train.epochs={{EPOCHS}} --set run.threads=1 --seeds 1 --outputs "$outputs" \
+        >"$outputs/said" 2>&1 || { cat "$outputs/said" >&2; exit 1; }
+      awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "seconds") at = i } NR > 1 { print $at }' \
+        "$outputs"/*/metrics.csv | sort -n |
+        awk -v name="$name" '{ s[NR] = $1 } END { printf "| %s | %.4f s | %.4f s |\n", name, s[int((NR + 1) / 2)], s[1] }'
+    }
+    time_of 'linedraw ccRNN' experiments/linedraw_dni.yaml
+    time_of 'linedraw ccRNN, noise' experiments/linedraw_dni.yaml --set task.train_noise=0.1
+    time_of 'linedraw cRNN' experiments/linedraw.yaml
+    time_of 'linedraw cRNN, noise' experiments/linedraw.yaml --set task.train_noise=0.1
+    time_of 'lines ccRNN' experiments/seqmnist_lines_dni.yaml
+    time_of 'lines cRNN' experiments/seqmnist_lines.yaml
+    time_of 'recognition ccRNN' experiments/seqmnist_dni.yaml
+    time_of 'recognition cRNN' experiments/seqmnist.yaml
+
 # Begin a task: src/tasks/NAME.rs from the example, and the lines that register it.
 new-task NAME:
     #!/usr/bin/env sh

@@ -106,6 +106,7 @@ pub struct Work<'a> {
 /// Where the time of a step goes.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Times {
+    pub data: Duration,
     pub forward: Duration,
     pub backward: Duration,
     pub synthesizer: Duration,
@@ -167,6 +168,7 @@ impl<'a> Work<'a> {
         };
         let by_window = job.task == Task::Caption;
         let order = if by_window { Order::Sequential } else { Order::SideBySide };
+        let data = began.elapsed();
         let (mut norm, mut optimizer) = (0.0, Duration::ZERO);
         gradients.clear();
         let mut update = |gradients: &mut Gradients| -> ccdni::Result<()> {
@@ -183,7 +185,7 @@ impl<'a> Work<'a> {
         if !by_window {
             update(gradients)?;
         }
-        self.times = Times { optimizer, total: began.elapsed(), ..self.backend.times.get() };
+        self.times = Times { data, optimizer, total: began.elapsed(), ..self.backend.times.get() };
         Ok(norm)
     }
 
@@ -201,7 +203,7 @@ impl<'a> Work<'a> {
         for window in &windows {
             let (steps, targets) = (window.len() * rows, targets(window));
             // Forward: gates, outputs.
-            total += steps * (job.features + hidden) * 4 * hidden + targets * rows * hidden * outputs;
+            total += steps * (job.features + hidden + 1) * 4 * hidden + targets * rows * hidden * outputs;
             let taught = job.synthesizer.is_some() || targets > 0;
             if taught {
                 // Backward: weights; from the gates to the state before (not beyond the start where nobody asks); readout.

@@ -15,15 +15,15 @@ const STEPS: usize = 5;
 
 pub fn print() -> ccdni::Result<()> {
     println!(
-        "\n| job | backend | step | of the matrix product | forward | backward | synthesizer | optimizer | rest |"
+        "\n| job | backend | step | of the matrix product | data | forward | backward | synthesizer | optimizer | rest |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for job in &Job::ALL {
         for (name, backend) in
             [("fused", Box::new(Fused::default()) as Box<dyn Backend>), ("composed", Box::new(Composed))]
         {
             let mut work = Work::new(job, backend)?;
-            let speed = work.operations() as f64;
+            let operations = work.operations() as f64;
             work.step()?;
             // The yardstick before and after: other work on the machine slows both.
             let mut product = vec![matrix_product()?];
@@ -41,6 +41,7 @@ pub fn print() -> ccdni::Result<()> {
             };
             let total = median(|times| times.total);
             let parts = [
+                median(|times| times.data),
                 median(|times| times.forward),
                 median(|times| times.backward),
                 median(|times| times.synthesizer),
@@ -54,7 +55,7 @@ pub fn print() -> ccdni::Result<()> {
                 "| {} | {name} | {:.3} ms | {:.0} % | {} |",
                 job.name,
                 total * 1e3,
-                100.0 * speed / total / product,
+                100.0 * operations / total / product,
                 shares.join(" | ")
             );
         }

@@ -190,3 +190,21 @@ pub trait Dataset {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_stands_for_as_many_sequences_as_it_weighs() -> Result<()> {
+        let inputs = Inputs::Dense(Tensor::new(&[[[1f32]], [[2.]]], &Device::Cpu)?);
+        let batch = Batch::weighted(inputs, Targets::FinalClass(Tensor::new(&[5u32, 6], &Device::Cpu)?), &[1, 3]);
+        assert_eq!((batch.rows()?, batch.sequences()?), (2, 4));
+        let Batch { inputs: Inputs::Dense(x), targets: Targets::FinalClass(classes), .. } = batch.expanded()? else {
+            panic!("the same kinds");
+        };
+        assert_eq!(x.flatten_all()?.to_vec1::<f32>()?, [1., 2., 2., 2.]);
+        assert_eq!(classes.to_vec1::<u32>()?, [5, 6, 6, 6]);
+        Ok(())
+    }
+}

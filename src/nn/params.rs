@@ -150,9 +150,8 @@ impl ParamStore {
     /// # Errors
     /// Fails if the device has no room for them.
     pub fn leaves(&self, part: Part) -> Result<Leaves> {
-        let leaf = |parameter: &Parameter| {
-            (parameter.part == part).then(|| Var::from_tensor(&parameter.value.copy()?)).transpose()
-        };
+        let leaf =
+            |parameter: &Parameter| (parameter.part == part).then(|| Var::from_tensor(&parameter.value)).transpose();
         Ok(Leaves(self.items.iter().map(leaf).collect::<Result<_, _>>()?))
     }
 

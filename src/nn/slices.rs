@@ -47,7 +47,7 @@ pub fn read(tensor: &Tensor) -> Result<Slice<'_>> {
 }
 
 /// Lets `change` change the numbers of a contiguous f32 tensor on the CPU in place, and gives what it returns. No
-/// [`Slice`] of the same storage may live by now.
+/// [`Slice`] of the same storage may live by now, or it waits for ever.
 ///
 /// # Errors
 /// Fails for any other tensor.

@@ -284,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn without_noise_each_cue_is_one_row() {
+        let rows = |noise| {
+            let data = open(1, |s| s.train_noise = noise);
+            let batch = data.batch(At { split: Split::Train, epoch: 1, index: 0, batch_size: 50 }).unwrap();
+            (batch.rows().unwrap(), batch.sequences().unwrap())
+        };
+        assert_eq!((rows(0.0), rows(0.1)), ((7, 50), (50, 50)));
+    }
+
+    #[test]
     fn every_epoch_is_drawn_afresh_unless_the_data_are_fixed() {
         let inputs = |data: &dyn Dataset, split, epoch| drawn(data, split, epoch, 0).0;
         let (fresh, fixed) = (open(1, |_| {}), open(1, |s| s.fixed_data = true));

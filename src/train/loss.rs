@@ -216,6 +216,11 @@ fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, Tensor)> 
         let losses = Tensor::from_vec(losses, (steps, batch, 1), logits.device())?;
         return Ok((losses, Tensor::from_vec(gradient, (steps, batch, width), logits.device())?));
     }
+    cross_entropy_anywhere(logits, classes)
+}
+
+/// As [`cross_entropy`], by tensor operations: the definition.
+fn cross_entropy_anywhere(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, Tensor)> {
     let classes = classes.unsqueeze(2)?;
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?;
     let minus_one = classes.to_dtype(DType::F32)?.ones_like()?.neg()?;
@@ -283,6 +288,19 @@ mod tests {
             moved[index] -= 2e-2;
             let slope = (above - sum(&moved)?.0) / 2e-2;
             assert!((slope - f64::from(gradient[index])).abs() < 1e-3, "{index}: {slope} {}", gradient[index]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_cross_entropy_is_the_same_by_kernel_and_by_tensors() -> Result<()> {
+        let values: Vec<f32> = (0..2 * 3 * 21).map(|i| 5.0 * (i as f32 * 0.7).sin()).collect();
+        let logits = Tensor::from_vec(values, (2, 3, 21), &Device::Cpu)?;
+        let classes = Tensor::new(&[[0u32, 20, 7], [3, 3, 16]], &Device::Cpu)?;
+        let (by_kernel, by_tensors) = (cross_entropy(&logits, &classes)?, cross_entropy_anywhere(&logits, &classes)?);
+        for (a, b) in [(by_kernel.0, by_tensors.0), (by_kernel.1, by_tensors.1)] {
+            assert_eq!(a.dims(), b.dims());
+            assert!((a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()? < 1e-5);
         }
         Ok(())
     }

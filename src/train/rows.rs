@@ -38,7 +38,9 @@ impl Rows {
             return Err(Error::Training(format!("the task gave a batch in which row {row} stands for no sequence")));
         }
         let sequences = repetition.len();
-        Ok(Rows { count, sequences, multiplicity: Some(multiplicity), repetition: Some(repetition.to_vec()) })
+        // Rows of one sequence each, in another order perhaps, weigh alike.
+        let multiplicity = (sequences > count).then_some(multiplicity);
+        Ok(Rows { count, sequences, multiplicity, repetition: Some(repetition.to_vec()) })
     }
 
     /// The multiplicities as a tensor, shaped to be broadcast over `[batch, features]`: `[batch, 1]`.

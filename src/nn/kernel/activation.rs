@@ -1,8 +1,8 @@
 //! The logistic function, the hyperbolic tangent and the exponential, one register at a time.
 //!
-//! The first two are within 2 units in the last place of the correctly rounded result (PyTorch's vectorised ones are within 1), as
-//! the test below measures over the whole range; what is smaller than e⁻⁸⁷ counts as e⁻⁸⁷. What is no number stays none,
-//! so that a network that diverges is noticed.
+//! The first two are within 2 units in the last place of the correctly rounded result (PyTorch's vectorised ones are within
+//! 1): measured for every number from 2⁻¹¹ to 20, both signs, with AVX-512; the test below takes samples of the whole range.
+//! What is smaller than e⁻⁸⁷ counts as e⁻⁸⁷. What is no number stays none, so that a network that diverges is noticed.
 
 use pulp::Simd;
 
@@ -26,7 +26,7 @@ pub fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.or_f32s(y, simd.and_f32s(x, simd.splat_f32s(-0.0)))
 }
 
-/// `max(x, 0)`
+/// `max(x, 0)`; of −∞ it is no number, as in [`crate::nn::relu`].
 #[inline(always)]
 pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
@@ -65,10 +65,11 @@ fn exp_m1<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     // ln 2 in two parts, the first of which has few enough bits that its product with n is exact.
     let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-0.693_359_4), x);
     let r = simd.mul_add_e_f32s(n, simd.splat_f32s(2.121_944_4e-4), r);
-    // (eʳ − 1 − r) / r², fitted for the smallest relative error of eʳ − 1: a quarter of a unit in the last place.
-    let q = simd.mul_add_e_f32s(simd.splat_f32s(1.394_758_2e-3), r, simd.splat_f32s(8.367_24e-3));
-    let q = simd.mul_add_e_f32s(q, r, simd.splat_f32s(4.166_626_6e-2));
-    let q = simd.mul_add_e_f32s(q, r, simd.splat_f32s(1.666_653_8e-1));
+    // (eʳ − 1 − r) / r², fitted for the smallest relative error of eʳ − 1: far below a unit in the last place.
+    let q = simd.mul_add_e_f32s(simd.splat_f32s(1.991_560_4e-4), r, simd.splat_f32s(1.394_201_5e-3));
+    let q = simd.mul_add_e_f32s(q, r, simd.splat_f32s(8.333_27e-3));
+    let q = simd.mul_add_e_f32s(q, r, simd.splat_f32s(4.166_634_4e-2));
+    let q = simd.mul_add_e_f32s(q, r, simd.splat_f32s(1.666_666_7e-1));
     let q = simd.mul_add_e_f32s(q, r, simd.splat_f32s(0.5));
     let p = simd.mul_add_e_f32s(simd.mul_f32s(q, r), r, r);
     let biased = simd.add_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(127));
@@ -132,7 +133,9 @@ mod tests {
             (Which::Sigmoid, "sigmoid", (|x: f64| 1.0 / (1.0 + (-x).exp())) as fn(f64) -> f64, 87.0),
             (Which::Tanh, "tanh", f64::tanh, 100.0),
         ] {
-            let numbers = numbers(largest);
+            let mut numbers = numbers(largest);
+            // Where a shorter polynomial was 3 units off.
+            numbers.extend([0.060_342_338, -0.060_342_338]);
             let mapped = map(which, &numbers);
             let worst = numbers.iter().zip(mapped).map(|(&x, y)| (steps(exact(f64::from(x)) as f32, y), x, y));
             let worst = worst.max_by_key(|(off, ..)| *off);

@@ -1,7 +1,9 @@
 //! Mathematics on slices of the CPU: matrix products, activations, the pointwise parts of recurrent cells.
 //!
-//! Matrices are row-major. Instructions are chosen at run time ([`pulp::Arch`]): one program uses AVX-512, AVX2 with FMA,
-//! NEON, or plain floats, whatever the processor has. Results are bit-identical where that choice is the same.
+//! Matrices are row-major. Instructions are chosen at run time: pointwise parts use AVX-512, AVX2 with FMA, NEON, or plain
+//! floats, whatever the processor has ([`pulp::Arch`]); products likewise, but for AVX-512 (`gemm`, which has kernels for it
+//! that did not pay where they were measured). Results are bit-identical on processors of one kind: products also divide
+//! their sums by the size of the caches.
 
 pub mod activation;
 pub mod cells;

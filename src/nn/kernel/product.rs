@@ -149,13 +149,16 @@ mod tests {
         }
 
         #[test]
-        fn threads_change_no_bit((m, n, k) in (1..200usize, 1..200usize, 1..600usize), transposed in any::<bool>()) {
+        fn threads_change_no_bit(
+            (m, n, k) in (1..200usize, 1..200usize, 1..1500usize), transposed in any::<[bool; 2]>(), add in any::<bool>(),
+        ) {
             let numbers = |count: usize, by: f32| -> Vec<f32> { (0..count).map(|i| (i as f32 * by).sin()).collect() };
             let (a, b) = (numbers(m * k, 0.7), numbers(n * k, 0.3));
-            let b = if transposed { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+            let a = if transposed[0] { Matrix::new(&a, k, m).t() } else { Matrix::new(&a, m, k) };
+            let b = if transposed[1] { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
             let [one, two] = [1, 2].map(|threads| {
-                let mut out = vec![0.0; m * n];
-                product(MatrixMut::new(&mut out, m, n), Matrix::new(&a, m, k), b, false, Threads(threads));
+                let mut out = vec![0.5; m * n];
+                product(MatrixMut::new(&mut out, m, n), a, b, add, Threads(threads));
                 out
             });
             prop_assert!(one == two);

@@ -48,7 +48,8 @@ impl WithSimd for Row<'_> {
             *x *= share;
         }
         self.logits[self.class] -= 1.0;
-        total.ln() + largest - at_class
+        // In this order, so that the logarithm keeps its digits beside large logits.
+        total.ln() + (largest - at_class)
     }
 }
 
@@ -73,6 +74,17 @@ mod tests {
                     assert!((f64::from(gradient[row * width + at]) - expected).abs() < 1e-6, "width {width}, {at}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_confident_answer_keeps_its_digits() {
+        for offset in [0.0, 100.0, 1000.0] {
+            let mut logits = [offset; 10];
+            logits[3] += 9.0;
+            let loss = f64::from(cross_entropy(Arch::new(), &mut logits, 10, &[3])[0]);
+            let exact = (9.0 * (-9f64).exp()).ln_1p();
+            assert!((loss / exact - 1.0).abs() < 1e-3, "{offset}: {loss}, not {exact}");
         }
     }
 

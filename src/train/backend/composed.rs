@@ -184,7 +184,7 @@ impl Group<'_> {
         let starts = (forward.borders.iter())
             .map(|borders| {
                 let parts = self.windows.iter().map(|&w| borders.get(w)).collect::<Result<Vec<_>, _>>()?;
-                Ok(Var::from_tensor(&stack_rows(&parts)?.copy()?)?)
+                Ok(Var::from_tensor(&stack_rows(&parts)?)?)
             })
             .collect::<Result<Vec<_>>>()?;
         let start: Vec<Tensor> = starts.iter().map(|start| start.as_tensor().clone()).collect();

@@ -77,16 +77,14 @@ impl First {
         Ok(first.contiguous()?.index_select(&Tensor::from_slice(of, of.len(), first.device())?, 0)?)
     }
 
-    /// How many sequences each row here stands for, `[count, 1]`, and the matrix `[count, batch]` that adds them up; none
-    /// where each row stands for one sequence.
+    /// Where rows of the batch share a row here: how many sequences each of these stands for, `[count, 1]`, and the matrix
+    /// `[count, batch]` that adds them up.
     fn weights(&self, rows: &Rows, device: &Device) -> Result<Option<(Tensor, Tensor)>> {
-        if self.of.is_none() && rows.multiplicity.is_none() {
-            return Ok(None);
-        }
+        let Some(of) = &self.of else { return Ok(None) };
         let mut matrix = vec![0f32; self.count * rows.count];
         let mut totals = vec![0f32; self.count];
         for row in 0..rows.count {
-            let at = self.of.as_ref().map_or(row, |of| of[row] as usize);
+            let at = of[row] as usize;
             let sequences = rows.multiplicity.as_ref().map_or(1.0, |multiplicity| multiplicity[row]);
             matrix[at * rows.count + row] = sequences;
             totals[at] += sequences;
@@ -174,9 +172,10 @@ impl Borders {
             for (place, &layer) in slot.layers.iter().enumerate() {
                 let here = arrived[layer].narrow(0, 0, self.rows)?;
                 let values = self.first(said, place)?;
-                first.push(match &weights {
-                    Some((totals, matrix)) => (values.broadcast_mul(totals)? - matrix.matmul(&here)?)?,
-                    None => (values - here)?,
+                first.push(match (&weights, &multiplicity) {
+                    (Some((totals, matrix)), _) => (values.broadcast_mul(totals)? - matrix.matmul(&here)?)?,
+                    (None, Some(weights)) => (values - here)?.broadcast_mul(weights)?,
+                    (None, None) => (values - here)?,
                 });
                 let count = (self.windows - 1) * self.rows;
                 if count == 0 {

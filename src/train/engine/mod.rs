@@ -145,7 +145,7 @@ fn run_group(
             outputs: arriving,
             ends: borders.injections(model)?,
             activity: batch.activity,
-            starts: injecting || batch.trace,
+            starts: batch.trace || batch.roles.iter().any(|role| matches!(role, Role::Learning | Role::Accumulating)),
         };
         arrived = backend.backward(model, sequence, plan, &mut forward, &cotangents, Some(gradients))?;
         borders.learn(model, backend, batch, &arrived, gradients)?;

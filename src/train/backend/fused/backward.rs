@@ -45,7 +45,7 @@ pub(super) fn run(
 ) -> Result<Vec<Tensor>> {
     let params = slices::read(model.params.flat())?;
     let inputs = sequence.on_cpu()?;
-    let Saved { layout, layers, top } = saved;
+    let Saved { layout, layers, top, .. } = saved;
     // What nothing arrives at from above has no gradient, which is not the same as zero.
     let mut reached = false;
     if let (Some(arriving), Some(last)) = (&cotangents.outputs, model.layers.last()) {

@@ -41,6 +41,7 @@ pub(super) fn run(
 ) -> Result<(Option<Tensor>, Vec<Tensor>)> {
     let batch = sequence.rows().count;
     saved.layout = Layout::new(plan, batch);
+    saved.spent = false;
     saved.layers.resize_with(model.layers.len(), SavedLayer::default);
     let params = slices::read(model.params.flat())?;
     let inputs = sequence.on_cpu()?;
@@ -106,7 +107,7 @@ impl Pass<'_> {
         room(&mut scratch.gates, batch * columns);
         room(&mut scratch.tanh_c, batch * cells);
         room(&mut scratch.above, if self.above { self.layout.steps().len() * batch * n } else { 0 });
-        room(top, self.plan.outputs.len() * batch * n);
+        room(top, if self.above { 0 } else { self.plan.outputs.len() * batch * n });
         copy_rows(room(&mut scratch.h, batch * n), n, start, width, n);
         if cells > 0 {
             copy_rows(room(&mut scratch.c, batch * n), n, &start[n..], width, n);

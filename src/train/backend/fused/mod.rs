@@ -41,6 +41,8 @@ struct Saved {
     layers: Vec<SavedLayer>,
     /// `[outputs · batch, hidden]`: the top layer's `h` where outputs are wanted.
     top: Vec<f32>,
+    /// Whether a backward pass has overwritten the gates.
+    spent: bool,
 }
 
 /// What a forward pass keeps of one layer, in rows of the layout.
@@ -101,6 +103,9 @@ impl Backend for Fused {
         gradients: Option<&mut Gradients>,
     ) -> Result<Vec<Tensor>> {
         let saved = forward.saved.downcast_mut::<Lent<Saved>>().ok_or_else(foreign)?;
+        if std::mem::replace(&mut saved.value.spent, true) {
+            return Err(Error::Training("a second backward pass through one forward pass".into()));
+        }
         let scratch = &mut self.scratch.borrow_mut().backward;
         backward::run(self, model, sequence, plan, &mut saved.value, cotangents, gradients, scratch)
     }
