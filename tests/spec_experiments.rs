@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ccdni::spec::sweep::{SweptRun, expand};
 use ccdni::spec::{Bptt, OptimizerSpec, Request, Resolved, file_schema, resolve};
 use ccdni::tasks::Registry;
 
@@ -11,6 +12,12 @@ const SEEDS: [u64; 10] = [1, 2, 1243, 34521, 135235, 236236, 7, 12, 1115, 987];
 fn resolved(name: &str) -> Resolved {
     let request = Request { file: folder().join(name), ..Request::default() };
     resolve(&request, &Registry::built_in()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The runs that a file says: one, or those of its sweep.
+fn expanded(name: &str) -> Vec<SweptRun> {
+    let request = Request { file: folder().join(name), ..Request::default() };
+    expand(&request, &[], &Registry::built_in()).unwrap_or_else(|error| panic!("{name}: {error}")).runs
 }
 
 fn folder() -> PathBuf {
@@ -44,9 +51,9 @@ fn every_spec_resolves_and_names_its_schema() {
         let up = "../".repeat(name.matches('/').count());
         let modeline = format!("# yaml-language-server: $schema={up}schema.json\n");
         assert!(text.starts_with(&modeline), "{name} does not begin with {modeline}");
-        let resolved = resolved(&name);
+        let runs = expanded(&name);
         if !name.starts_with("base/") {
-            assert!(resolved.spec.name.is_some(), "{name} has no name");
+            assert!(runs.iter().all(|run| run.resolved.spec.name.is_some()), "{name} has no name");
         }
     }
 }
@@ -121,10 +128,52 @@ fn the_networks_of_figure_2_differ_in_one_thing_each() {
     assert_eq!(full.spec.train.bptt, None);
 }
 
+/// Figures are made of the runs of single files: whoever has trained those has trained most of the figure.
+#[test]
+fn sweeps_share_their_runs_with_the_files_of_single_runs() {
+    let of = |name: &str| -> std::collections::BTreeMap<String, (String, Vec<u64>)> {
+        let named = |run: SweptRun| (run.item.unwrap(), (run.resolved.hash, run.resolved.spec.seeds.0));
+        expanded(name).into_iter().map(named).collect()
+    };
+    let single = |name: &str| {
+        let run = resolved(name);
+        (run.hash, run.spec.seeds.0)
+    };
+    let fig2 = of("paper/fig2.yaml");
+    assert_eq!(fig2["cRNN"], single("paper/fig2_linedraw.yaml"));
+    assert_eq!(fig2["ccRNN"], single("paper/fig2_linedraw_dni.yaml"));
+    assert_eq!(fig2["full BPTT"], single("paper/fig2_linedraw_full.yaml"));
+    let lesions = of("paper/lesions.yaml");
+    assert_eq!(lesions.len(), 10);
+    for (item, file) in [
+        ("lesion early", "lesion_early"),
+        ("lesion late", "lesion_late"),
+        ("olive early", "olive_early"),
+        ("olive late", "olive_late"),
+        ("fixed random", "fixed_random"),
+        ("sparse fibres", "sparse_fibres"),
+        ("small init", "small_init"),
+    ] {
+        assert_eq!(lesions[item], single(&format!("lesions/linedraw_{file}.yaml")), "{item}");
+    }
+    assert_eq!(lesions["cRNN"].0, fig2["cRNN"].0);
+}
+
 /// Names of results never change: a changed hash here orphans every directory of results.
 #[test]
 fn the_hashes_stay() {
-    let hashes: Vec<(String, String)> = specs().into_iter().map(|name| (name.clone(), resolved(&name).hash)).collect();
+    let hashes: Vec<(String, String)> = specs()
+        .into_iter()
+        .flat_map(|name| {
+            let runs = expanded(&name);
+            let one = runs.len() == 1;
+            let named = move |run: SweptRun| match run.item.filter(|_| !one) {
+                Some(item) => (format!("{name}: {item}"), run.resolved.hash),
+                None => (name.clone(), run.resolved.hash),
+            };
+            runs.into_iter().map(named).collect::<Vec<_>>()
+        })
+        .collect();
     insta::assert_debug_snapshot!(hashes);
     insta::assert_snapshot!(resolved("linedraw_dni.yaml").canonical);
 }

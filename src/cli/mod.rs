@@ -11,6 +11,7 @@ mod sample;
 mod schema;
 mod show;
 mod spec_args;
+mod sweep;
 mod tasks;
 mod worker;
 
@@ -34,6 +35,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Sweep(sweep::Args),
     Check(check::Args),
     Hash(hash::Args),
     List(list::Args),
@@ -53,6 +55,7 @@ pub fn main(registry: &Registry) -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::execute(args, registry),
+        Command::Sweep(args) => sweep::execute(args, registry),
         Command::Check(args) => check::execute(args, registry),
         Command::Hash(args) => hash::execute(args, registry),
         Command::List(args) => list::execute(args),

@@ -50,7 +50,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
 }
 
 /// The same command without `--force`: an interrupted forced run goes on as the new one.
-fn resume_line(arguments: impl Iterator<Item = String>, env: &[(String, String)]) -> String {
+pub(super) fn resume_line(arguments: impl Iterator<Item = String>, env: &[(String, String)]) -> String {
     let spec_variables = env.iter().filter(|(name, _)| name.starts_with("CCDNI__"));
     spec_variables
         .map(|(name, value)| format!("{name}={}", quote(value)))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -167,8 +168,13 @@ pub fn digest(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The state of the repository around the working directory.
+/// The state of the repository around the working directory, as it was when it was first asked for in this process.
 fn git() -> Option<Git> {
+    static GIT: OnceLock<Option<Git>> = OnceLock::new();
+    GIT.get_or_init(ask_git).clone()
+}
+
+fn ask_git() -> Option<Git> {
     let ask = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_string())

@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod network;
 pub mod pool;
 pub mod progress;
+pub mod sweep;
 pub mod table;
 pub mod unit;
 pub mod worker;
@@ -24,9 +25,10 @@ pub mod worker;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::data::Dataset;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::spec::{Jobs, Resolved, Spec};
+use crate::spec::{Jobs, Resolved, Spec, TaskTable};
 use crate::tasks::Registry;
 use crate::train::check_data;
 use claim::{Attempt, Claim};
@@ -92,38 +94,78 @@ fn prepare(
     options: &Options,
     registry: &Registry,
 ) -> Result<BTreeMap<u64, Ended>> {
-    let spec = &resolved.spec;
-    let seeds = &spec.seeds.0;
+    let seeds = &resolved.spec.seeds.0;
     directory::check_outputs(&options.outputs)?;
-    device::open(&spec.run.device)?;
-    init_from::check(resolved, registry)?;
-    registry.prepare(&spec.task)?;
-    let mut data = manifest::digests(&registry.files(&spec.task)?)?;
-    data.extend(init_from::digests(spec, seeds, registry)?);
-    if let Some(&seed) = seeds.first() {
-        check_data(spec, registry.open(&spec.task, seed)?.as_ref())?;
-    }
-
+    let data = Inspector::new(registry).inspect(resolved)?;
     if !directory.exists() {
         directory.create(resolved, &Manifest::new(resolved, data.clone()))?;
     }
-    if directory.spec(spec.train.init_from.as_ref(), registry)?.canonical != resolved.canonical {
+    check_same(resolved, directory, registry)?;
+    directory.mend(resolved, &data)?;
+    check_old(directory, &data, if options.force { seeds } else { &[] })?;
+    let held = if options.force { set_aside(directory, seeds)? } else { BTreeMap::new() };
+    aggregate::ask(directory, seeds, data)?;
+    Ok(held)
+}
+
+/// Looks at what specs need beyond themselves: device, data, weights. What several specs share is looked at once.
+struct Inspector<'a> {
+    registry: &'a Registry,
+    devices: Vec<String>,
+    tasks: Vec<(TaskTable, BTreeMap<String, String>, Box<dyn Dataset>)>,
+}
+
+impl<'a> Inspector<'a> {
+    fn new(registry: &'a Registry) -> Self {
+        Inspector { registry, devices: Vec::new(), tasks: Vec::new() }
+    }
+
+    /// Everything about a spec that may be refused before anything is written. Gives the digests of its data.
+    fn inspect(&mut self, resolved: &Resolved) -> Result<BTreeMap<String, String>> {
+        let (spec, registry) = (&resolved.spec, self.registry);
+        if !self.devices.contains(&spec.run.device) {
+            device::open(&spec.run.device)?;
+            self.devices.push(spec.run.device.clone());
+        }
+        init_from::check(resolved, registry)?;
+        let place = match self.tasks.iter().position(|(task, ..)| *task == spec.task) {
+            Some(place) => place,
+            None => {
+                registry.prepare(&spec.task)?;
+                let digests = manifest::digests(&registry.files(&spec.task)?)?;
+                let seed = spec.seeds.0.first().copied().unwrap_or(1);
+                self.tasks.push((spec.task.clone(), digests, registry.open(&spec.task, seed)?));
+                self.tasks.len() - 1
+            }
+        };
+        let (_, digests, dataset) = &self.tasks[place];
+        check_data(spec, dataset.as_ref())?;
+        let mut data = digests.clone();
+        data.extend(init_from::digests(spec, &spec.seeds.0, registry)?);
+        Ok(data)
+    }
+}
+
+/// Makes sure that a directory which is there is that of this very spec.
+fn check_same(resolved: &Resolved, directory: &Directory, registry: &Registry) -> Result<()> {
+    if directory.spec(resolved.spec.train.init_from.as_ref(), registry)?.canonical != resolved.canonical {
         return Err(Error::data(
             &directory.spec_path(),
             "is another spec whose hash begins with the same digits; use `--outputs DIR` to keep the two apart",
         ));
     }
-    directory.mend(resolved, &data)?;
-    // Old units that stay are resumed, or stand beside the new ones in the aggregates.
-    let old: Vec<_> =
-        directory.units().into_iter().filter(|unit| !(options.force && seeds.contains(&unit.seed))).collect();
+    Ok(())
+}
+
+/// Makes sure that units which stay as they are can stand beside new ones, or be resumed: all but those of the `forced`
+/// seeds.
+fn check_old(directory: &Directory, data: &BTreeMap<String, String>, forced: &[u64]) -> Result<()> {
+    let old: Vec<_> = directory.units().into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
     old.iter().try_for_each(Unit::check_numerics)?;
     if old.iter().any(|unit| unit.record_path().exists()) {
-        directory.manifest()?.check_data(&data)?;
+        directory.manifest()?.check_data(data)?;
     }
-    let held = if options.force { set_aside(directory, seeds)? } else { BTreeMap::new() };
-    aggregate::ask(directory, seeds, data)?;
-    Ok(held)
+    Ok(())
 }
 
 /// Renames the directories of old units away, so that these seeds start again whatever happens from now on. Units that
@@ -161,14 +203,7 @@ fn train(
     stop: &Stop,
     display: &mut Display,
 ) -> Result<BTreeMap<u64, Ended>> {
-    let program = std::env::current_exe().map_err(Error::io("find", std::path::Path::new("this program")))?;
-    let run = serde_json::to_string(&spec.run).map_err(|error| Error::Usage(format!("run: {error}")))?;
-    let mut arguments = vec!["worker".into(), directory.path.clone().into(), "--run".into(), run.into()];
-    if let Some(from) = &spec.train.init_from {
-        let from = serde_json::to_string(from).map_err(|error| Error::Usage(format!("train.init_from: {error}")))?;
-        arguments.extend(["--init-from".into(), from.into()]);
-    }
-    let launch = pool::ThisProgram { program, arguments, threads: spec.run.threads };
+    let launch = worker_of(directory, spec)?;
     let mut ended: BTreeMap<u64, Ended> = BTreeMap::new();
     for pass in 0..2 {
         let held = |seed: &u64| matches!(ended.get(seed), Some(Ended::Held { .. }));
@@ -187,7 +222,8 @@ fn train(
                 let _ = aggregate::refresh(directory);
             }
         };
-        ended.extend(pool::train(&seeds, jobs, &launch, stop, &mut follow, &mut idle)?);
+        let mut queue = seeds.into_iter();
+        ended.extend(pool::train(&mut || Ok(queue.next()), jobs, &launch, stop, &mut follow, &mut idle)?);
     }
     for (&seed, how) in &ended {
         if let Ended::Failed { reason, .. } = how {
@@ -195,6 +231,18 @@ fn train(
         }
     }
     Ok(ended)
+}
+
+/// How the workers of a run are started.
+fn worker_of(directory: &Directory, spec: &Spec) -> Result<pool::ThisProgram> {
+    let program = std::env::current_exe().map_err(Error::io("find", std::path::Path::new("this program")))?;
+    let run = serde_json::to_string(&spec.run).map_err(|error| Error::Usage(format!("run: {error}")))?;
+    let mut arguments = vec!["worker".into(), directory.path.clone().into(), "--run".into(), run.into()];
+    if let Some(from) = &spec.train.init_from {
+        let from = serde_json::to_string(from).map_err(|error| Error::Usage(format!("train.init_from: {error}")))?;
+        arguments.extend(["--init-from".into(), from.into()]);
+    }
+    Ok(pool::ThisProgram { program, arguments, threads: spec.run.threads })
 }
 
 /// Writes into a unit's record that it failed, which a worker that was killed could not do. Where that cannot be written

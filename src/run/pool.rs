@@ -17,10 +17,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// So many of the last lines of a worker's standard error are kept, for the message if it dies.
 const LAST_WORDS: usize = 20;
 
-/// How a worker process is started for a seed: its arguments and environment.
-pub trait Launch {
+/// How a worker process is started for a unit: its arguments and environment. `K` tells the units apart.
+pub trait Launch<K> {
     /// The command that trains a unit, ready but for its pipes.
-    fn command(&self, seed: u64) -> Command;
+    fn command(&self, unit: K) -> Command;
 }
 
 /// This program as a worker: `ccdni worker DIR --seed N --run JSON`.
@@ -33,7 +33,7 @@ pub struct ThisProgram {
     pub threads: usize,
 }
 
-impl Launch for ThisProgram {
+impl Launch<u64> for ThisProgram {
     fn command(&self, seed: u64) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg("--seed").arg(seed.to_string());
@@ -59,32 +59,34 @@ struct Worker {
     open_pipes: usize,
 }
 
-/// Trains `seeds` in worker processes, at most `jobs` at a time, in order. `follow` hears every event, and `idle` is
-/// called when there is nothing to hear. If `stop` is asked, workers are told to stop, and the seeds that were not
-/// begun are left out of the answer.
+/// Trains units in worker processes, at most `jobs` at a time, in the order in which `next` gives them. `follow` hears
+/// every event, and `idle` is called when there is nothing to hear. If `stop` is asked, workers are told to stop, and no
+/// further unit is begun. The answer has every unit that was begun.
 ///
 /// # Errors
-/// [`Error::Io`] if a worker cannot be started.
-pub fn train(
-    seeds: &[u64],
+/// [`Error::Io`] if a worker cannot be started, or what `next` says; workers that are at work then stop by themselves.
+pub fn train<K: Copy + Ord + Send + 'static>(
+    next: &mut dyn FnMut() -> Result<Option<K>>,
     jobs: usize,
-    launch: &dyn Launch,
+    launch: &dyn Launch<K>,
     stop: &Stop,
-    follow: &mut dyn FnMut(u64, &Event),
+    follow: &mut dyn FnMut(K, &Event),
     idle: &mut dyn FnMut(),
-) -> Result<BTreeMap<u64, Ended>> {
+) -> Result<BTreeMap<K, Ended>> {
     let (sender, receiver) = mpsc::channel();
-    let mut waiting: VecDeque<u64> = seeds.iter().copied().collect();
-    let mut workers: BTreeMap<u64, Worker> = BTreeMap::new();
+    let mut workers: BTreeMap<K, Worker> = BTreeMap::new();
     let mut ended = BTreeMap::new();
+    let mut more = true;
     loop {
         if stop.asked() {
-            waiting.clear();
+            more = false;
             workers.values_mut().for_each(|worker| drop(worker.stdin.take()));
         }
-        while workers.len() < jobs.max(1) {
-            let Some(seed) = waiting.pop_front() else { break };
-            workers.insert(seed, start(launch.command(seed), seed, &sender)?);
+        while more && workers.len() < jobs.max(1) {
+            match next()? {
+                Some(unit) => drop(workers.insert(unit, start(launch.command(unit), unit, &sender)?)),
+                None => more = false,
+            }
         }
         if workers.is_empty() {
             return Ok(ended);
@@ -93,14 +95,14 @@ pub fn train(
             idle();
             receiver.recv_timeout(TICK)
         });
-        let Ok((seed, message)) = received else { continue };
-        let Some(worker) = workers.get_mut(&seed) else { continue };
+        let Ok((unit, message)) = received else { continue };
+        let Some(worker) = workers.get_mut(&unit) else { continue };
         match message {
             Message::Event(event) => {
                 if let Event::Ended(how) = &event {
                     worker.ended = Some(how.clone());
                 }
-                follow(seed, &event);
+                follow(unit, &event);
             }
             Message::Words(line) => {
                 worker.words.push_back(line);
@@ -111,19 +113,19 @@ pub fn train(
             Message::Closed => worker.open_pipes -= 1,
         }
         if worker.open_pipes == 0
-            && let Some(worker) = workers.remove(&seed)
+            && let Some(worker) = workers.remove(&unit)
         {
             let told = worker.ended.is_some();
             let how = bury(worker, stop)?;
             if !told {
-                follow(seed, &Event::Ended(how.clone()));
+                follow(unit, &Event::Ended(how.clone()));
             }
-            ended.insert(seed, how);
+            ended.insert(unit, how);
         }
     }
 }
 
-fn start(mut command: Command, seed: u64, sender: &Sender<(u64, Message)>) -> Result<Worker> {
+fn start<K: Copy + Send + 'static>(mut command: Command, unit: K, sender: &Sender<(K, Message)>) -> Result<Worker> {
     let program = std::path::PathBuf::from(command.get_program());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(Error::io("start a worker from", &program))?;
@@ -131,26 +133,26 @@ fn start(mut command: Command, seed: u64, sender: &Sender<(u64, Message)>) -> Re
     if let Some(stdout) = child.stdout.take() {
         open_pipes += 1;
         let read = |line: String| Event::from_line(&line).map_or(Message::Words(line), Message::Event);
-        listen(stdout, seed, sender.clone(), read);
+        listen(stdout, unit, sender.clone(), read);
     }
     if let Some(stderr) = child.stderr.take() {
         open_pipes += 1;
-        listen(stderr, seed, sender.clone(), Message::Words);
+        listen(stderr, unit, sender.clone(), Message::Words);
     }
     Ok(Worker { stdin: child.stdin.take(), child, ended: None, words: VecDeque::new(), open_pipes })
 }
 
-fn listen(
+fn listen<K: Copy + Send + 'static>(
     pipe: impl std::io::Read + Send + 'static,
-    seed: u64,
-    sender: Sender<(u64, Message)>,
+    unit: K,
+    sender: Sender<(K, Message)>,
     read: impl Fn(String) -> Message + Send + 'static,
 ) {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-            let _ = sender.send((seed, read(String::from_utf8_lossy(&line).into_owned())));
+            let _ = sender.send((unit, read(String::from_utf8_lossy(&line).into_owned())));
         }
-        let _ = sender.send((seed, Message::Closed));
+        let _ = sender.send((unit, Message::Closed));
     });
 }
 
@@ -194,7 +196,7 @@ mod tests {
     /// Workers written in shell: `$seed` is theirs.
     struct Shell(&'static str);
 
-    impl Launch for Shell {
+    impl Launch<u64> for Shell {
         fn command(&self, seed: u64) -> Command {
             let mut command = Command::new("sh");
             command.arg("-c").arg(self.0).env("seed", seed.to_string());
@@ -204,8 +206,14 @@ mod tests {
 
     const DONE: &str = r#"echo '{"event":"ended","how":"done"}'"#;
 
+    /// Seeds in order.
+    fn queue(seeds: &[u64]) -> impl FnMut() -> Result<Option<u64>> {
+        let mut seeds = seeds.to_vec().into_iter();
+        move || Ok(seeds.next())
+    }
+
     fn ends(seeds: &[u64], jobs: usize, script: &'static str) -> BTreeMap<u64, Ended> {
-        train(seeds, jobs, &Shell(script), &Stop::default(), &mut |_, _| {}, &mut || {}).unwrap()
+        train(&mut queue(seeds), jobs, &Shell(script), &Stop::default(), &mut |_, _| {}, &mut || {}).unwrap()
     }
 
     #[test]
@@ -240,14 +248,14 @@ mod tests {
                 asking.ask();
             }
         };
-        let ended = train(&[1, 2, 3], 1, &Shell(script), &stop, &mut follow, &mut || {}).unwrap();
+        let ended = train(&mut queue(&[1, 2, 3]), 1, &Shell(script), &stop, &mut follow, &mut || {}).unwrap();
         assert_eq!(ended.into_iter().collect::<Vec<_>>(), [(1, Ended::Stopped)]);
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let launch = ThisProgram { program: "/nowhere/ccdni".into(), arguments: Vec::new(), threads: 1 };
-        let error = train(&[1], 1, &launch, &Stop::default(), &mut |_, _| {}, &mut || {}).unwrap_err();
+        let error = train(&mut queue(&[1]), 1, &launch, &Stop::default(), &mut |_, _| {}, &mut || {}).unwrap_err();
         assert!(error.to_string().contains("/nowhere/ccdni"), "{error}");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
@@ -16,6 +17,10 @@ use crate::error::Problem;
 
 /// What every variable that speaks to the spec begins with.
 pub const ENV_PREFIX: &str = "CCDNI__";
+
+/// Tables of a file that stand beside the spec: they say which runs there are, what is drawn of them and where they are
+/// trained. They are not layered key by key: the file that is strongest and has one says all of it, and `null` takes it back.
+pub(super) const BLOCKS: [&str; 3] = ["sweep", "figure", "launcher"];
 
 /// No spec is larger; a path such as `/dev/zero` has no end.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -39,11 +44,17 @@ impl Provider for Layer {
 }
 
 /// All layers of a request, weakest first.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Layers {
     figment: Figment,
     profiles: Vec<Profile>,
-    positions: BTreeMap<PathBuf, Positions>,
+    /// How many profiles there are, blocks included.
+    kept: usize,
+    /// Paths that variables and flags set, and which.
+    pub assigned: Vec<(String, String)>,
+    positions: Arc<BTreeMap<PathBuf, Positions>>,
+    /// The block of each name that holds, and its profile.
+    blocks: BTreeMap<&'static str, Profile>,
     /// Paths that a `null` emptied, with the tag of the layer that said it.
     removed: BTreeMap<String, Tag>,
     /// What is wrong with the layers themselves.
@@ -99,9 +110,35 @@ impl Layers {
     }
 
     fn push(&mut self, metadata: Metadata, data: Dict) {
-        let profile = Profile::from(format!("layer {}", self.profiles.len()));
-        self.profiles.push(profile.clone());
-        self.figment = std::mem::take(&mut self.figment).merge(Layer { profile, metadata, data });
+        let profile = self.keep(metadata, data);
+        self.profiles.push(profile);
+    }
+
+    /// Has figment keep values and where they come from, under a profile of their own.
+    fn keep(&mut self, metadata: Metadata, data: Dict) -> Profile {
+        let profile = Profile::from(format!("layer {}", self.kept));
+        self.kept += 1;
+        self.figment = std::mem::take(&mut self.figment).merge(Layer { profile: profile.clone(), metadata, data });
+        profile
+    }
+
+    /// The blocks beside the spec, each under its name.
+    pub fn blocks(&self) -> Dict {
+        let mut data = self.figment.data().unwrap_or_default();
+        self.blocks.values().filter_map(|profile| data.remove(profile)).flatten().collect()
+    }
+
+    /// Whether some file says this block.
+    pub fn has_block(&self, name: &str) -> bool {
+        self.blocks.contains_key(name)
+    }
+
+    /// Lays one value at a path over all that was said; `origin` is where it was said.
+    pub fn lay(&mut self, origin: &str, path: &str, value: Value) {
+        let nested = path.rsplit('.').fold(value, |value, key| Dict::from([(key.to_owned(), value)]).into());
+        if let Value::Dict(_, data) = nested {
+            self.push(Metadata::from("assignment", Source::Custom(origin.to_owned())), data);
+        }
     }
 
     /// Reads a file after those that it extends. `said` is the problem to report if the file cannot be had, with the
@@ -151,12 +188,22 @@ impl Layers {
                 return;
             }
         };
-        self.positions.insert(path.to_path_buf(), Positions::of(&text));
+        Arc::make_mut(&mut self.positions).insert(path.to_path_buf(), Positions::of(&text));
         open.push(identity);
         if let Some(extends) = table.remove("extends") {
             self.extends(path, extends, open);
         }
         open.pop();
+        for name in BLOCKS {
+            match table.remove(name) {
+                None => {}
+                Some(Value::Empty(..)) => drop(self.blocks.remove(name)),
+                Some(block) => {
+                    let profile = self.keep(Metadata::from("file", path), Dict::from([(name.to_owned(), block)]));
+                    self.blocks.insert(name, profile);
+                }
+            }
+        }
         self.push(Metadata::from("file", path), table);
     }
 
@@ -240,13 +287,16 @@ impl Layers {
             self.problems.push(problem.help("write a small file that extends others, and run that"));
             return;
         }
+        if BLOCKS.contains(&keys[0]) {
+            problem.message = format!("`{}` is for files only", keys[0]);
+            self.problems
+                .push(problem.help("on the command line, `ccdni sweep FILE --grid 'train.bptt=[1, 2]'` makes a grid"));
+            return;
+        }
         match parse(text) {
             Ok(value) => {
-                let nested =
-                    keys.iter().rev().fold(value, |value, key| Dict::from([((*key).to_owned(), value)]).into());
-                if let Value::Dict(_, data) = nested {
-                    self.push(Metadata::from("assignment", Source::Custom(origin.to_owned())), data);
-                }
+                self.assigned.push((path.to_owned(), origin.to_owned()));
+                self.lay(origin, path, value);
             }
             Err(bad) => {
                 problem.value = Some(text.to_owned());

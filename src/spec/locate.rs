@@ -7,7 +7,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use super::yaml::join;
 
 /// Line and column (from 1) of every key and list item of a YAML text, by dotted path.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Positions(BTreeMap<String, (usize, usize)>);
 
 impl Positions {

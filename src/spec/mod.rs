@@ -10,6 +10,7 @@ mod locate;
 mod merge;
 mod said;
 mod schema;
+pub mod sweep;
 mod types;
 mod values;
 mod walk;
@@ -85,20 +86,39 @@ pub fn resolve(request: &Request, catalogue: &dyn TaskCatalogue) -> Result<Resol
 /// Resolves the spec of a run that `depth` others start from, one from the next.
 fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize) -> Result<Resolved> {
     let schema = schema::schema(catalogue);
-    let mut layers = Layers::read(request, layers::defaults(&schema));
+    let layers = Layers::read(request, layers::defaults(&schema));
+    if !layers.incomplete && layers.has_block("sweep") {
+        let problem = Problem::new("", "this file says many runs: it has a `sweep` block");
+        let file = request.file.display();
+        let help =
+            format!("`ccdni sweep {file}` trains what is missing, `ccdni sweep {file} --dry-run` shows all runs");
+        let problem = Problem { origin: Some(file.to_string()), ..problem.help(help) };
+        return Err(Error::Spec(Problems(vec![problem])));
+    }
+    resolve_layers(layers, &schema, request, catalogue, depth)
+}
+
+/// Resolves what the layers of a request say.
+fn resolve_layers(
+    mut layers: Layers,
+    schema: &serde_json::Value,
+    request: &Request,
+    catalogue: &dyn TaskCatalogue,
+    depth: usize,
+) -> Result<Resolved> {
     if layers.incomplete {
         return Err(Error::Spec(Problems(layers.problems)));
     }
     let merged = layers.merge();
     let mut problems = std::mem::take(&mut layers.problems);
 
-    let mut walk = Walk::new(&layers, &schema);
+    let mut walk = Walk::new(&layers, schema);
     let mut mended = merged.clone();
     walk.run(&mut mended);
     let mut broken = walk.broken;
     problems.extend(walk.problems);
 
-    let said = Said { layers: &layers, schema: &schema, merged: &merged, file: &request.file };
+    let said = Said { layers: &layers, schema, merged: &merged, file: &request.file };
     let Some(mut spec) = said.extract(mended, &mut broken, &mut problems) else {
         return Err(Error::Spec(Problems(said.finish(problems))));
     };

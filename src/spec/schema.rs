@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Spec, TaskCatalogue};
+use super::{Blocks, Spec, TaskCatalogue};
 
 /// The schema of a spec whose layers have been merged: the typed spec, with the keys of every registered task.
 pub fn schema(catalogue: &dyn TaskCatalogue) -> Value {
@@ -39,10 +39,19 @@ fn task(kind: &str, schema: Value) -> Value {
     Value::Object(table)
 }
 
+/// The schema of the blocks beside a spec.
+pub(super) fn blocks() -> Value {
+    let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
+    generator.into_root_schema_for::<Blocks>().to_value()
+}
+
 /// The schema of a spec *file*: the same, relaxed by what layering allows. Any key may be left to another layer, any value
 /// may be `null`, lists may be tables of items, and `extends` names other files.
 pub fn file_schema(catalogue: &dyn TaskCatalogue) -> Value {
     let mut schema = schema(catalogue);
+    for (name, block) in blocks()["properties"].as_object().into_iter().flatten() {
+        schema["properties"][name] = block.clone();
+    }
     relax(&mut schema);
     schema["title"] = json!("ccdni spec");
     schema["properties"]["extends"] = json!({

@@ -3,9 +3,11 @@
 //! The network is in `model`, learning in `train`. Sizes have upper limits far above anything that could be computed: beyond
 //! them is a slip of the finger, which must not end in an allocation that overflows.
 
+mod blocks;
 mod model;
 mod train;
 
+pub use blocks::*;
 pub use model::*;
 pub use train::*;
 

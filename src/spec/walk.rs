@@ -12,6 +12,9 @@ use super::merge::is_item_table;
 use super::yaml::{join, line};
 use crate::error::Problem;
 
+/// What is wrong with a key that no table has.
+pub(super) const UNKNOWN_KEY: &str = "there is no such key";
+
 /// A walk over one merged value.
 pub(super) struct Walk<'a> {
     layers: &'a Layers,
@@ -168,7 +171,7 @@ impl<'a> Walk<'a> {
         };
         let tag = value.map_or(Tag::Default, Value::tag);
         let help = format!("{hint}Known here: {}", quoted(&names));
-        self.problem(&join(path, key), value, tag, "there is no such key", Some(help));
+        self.problem(&join(path, key), value, tag, UNKNOWN_KEY, Some(help));
     }
 
     fn list(&mut self, path: &str, value: &mut Value, schema: &Json) {

@@ -1,0 +1,172 @@
+//! Sweeps: many specs from one file.
+//!
+//! A sweep lays values over a spec as `--set` does, once for each of its combinations. All of them are resolved before
+//! anything is trained, and what is wrong with any is reported together.
+
+mod points;
+
+use std::collections::BTreeMap;
+
+use figment::value::Value;
+
+use super::layers::{self, Layers};
+use super::said::Said;
+use super::walk::{UNKNOWN_KEY, Walk};
+use super::{Blocks, FigureBlock, LauncherBlock, Request, Resolved, TaskCatalogue, resolve_layers, schema};
+use crate::error::{Error, Problem, Problems, Result};
+use points::Point;
+
+/// Every run that a file says, and what is to be done with them.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    /// The runs, each once, in the order of the file.
+    pub runs: Vec<SweptRun>,
+    /// Combinations that were said: more than there are runs where several say the same.
+    pub combinations: usize,
+    /// What is drawn.
+    pub figure: Option<FigureBlock>,
+    /// Where the runs are trained.
+    pub launcher: LauncherBlock,
+}
+
+/// One run of a sweep.
+#[derive(Debug, Clone)]
+pub struct SweptRun {
+    /// The spec, with every seed that some combination asks of it.
+    pub resolved: Resolved,
+    /// The name that a `list` gives it.
+    pub item: Option<String>,
+    /// Dotted paths and values, as YAML on one line, that set it apart.
+    pub values: Vec<(String, String)>,
+}
+
+/// Combinations named in one message.
+const NAMED: usize = 8;
+
+/// Expands and resolves every run that a file says; a file without a `sweep` block is one run. `grid` are `path=[...]`
+/// from the command line, which take the place of what the file's grids say of these paths.
+///
+/// # Errors
+/// [`Error::Spec`] with every problem of the blocks, or else of every combination.
+pub fn expand(request: &Request, grid: &[String], catalogue: &dyn TaskCatalogue) -> Result<Sweep> {
+    let schema = schema::schema(catalogue);
+    let layers = Layers::read(request, layers::defaults(&schema));
+    if layers.incomplete {
+        return Err(Error::Spec(Problems(layers.problems)));
+    }
+    let (blocks, points) = read_blocks(&layers, grid, request)?;
+    let mut problems: Vec<(Problem, Vec<usize>)> = Vec::new();
+    let mut resolved = Vec::new();
+    for (index, point) in points.iter().enumerate() {
+        let mut layers = layers.clone();
+        for said in &point.values {
+            layers.lay(&said.origin, &said.path, said.value.clone());
+        }
+        match resolve_layers(layers, &schema, request, catalogue, 0) {
+            Ok(mut run) => {
+                // What a list calls a run, `ccdni list` does too.
+                if let (Some(item), Some(name)) = (&point.item, &mut run.spec.name) {
+                    *name = format!("{name}: {item}");
+                }
+                resolved.push(run);
+            }
+            Err(Error::Spec(found)) => found.0.into_iter().for_each(|problem| gather(&mut problems, problem, index)),
+            Err(error) => return Err(error),
+        }
+    }
+    if !problems.is_empty() {
+        let told = problems.into_iter().map(|(problem, of)| told(problem, &of, &points)).collect();
+        return Err(Error::Spec(Problems(told)));
+    }
+    Ok(Sweep {
+        combinations: points.len(),
+        runs: unite(points, resolved),
+        figure: blocks.figure,
+        launcher: blocks.launcher.unwrap_or_default(),
+    })
+}
+
+/// The typed blocks and the combinations.
+fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(Blocks, Vec<Point>)> {
+    let schema = schema::blocks();
+    let said: Value = layers.blocks().into();
+    let mut walk = Walk::new(layers, &schema);
+    let mut mended = said.clone();
+    walk.run(&mut mended);
+    let mut problems = walk.problems;
+    let points = match problems.is_empty() {
+        true => points::read(said.find_ref("sweep"), grid, layers, &mut problems),
+        false => Vec::new(),
+    };
+    let blocks: Result<Blocks, String> = mended.deserialize().map_err(|error| error.to_string());
+    match blocks {
+        Ok(blocks) if problems.is_empty() => return Ok((blocks, points)),
+        Ok(_) => {}
+        Err(what) if problems.is_empty() => problems.push(Problem::new("", what)),
+        Err(_) => {}
+    }
+    let said = Said { layers, schema: &schema, merged: &said, file: &request.file };
+    Err(Error::Spec(Problems(said.finish(problems))))
+}
+
+/// Notes which combinations have a problem. A key that is unknown is so with every value.
+fn gather(problems: &mut Vec<(Problem, Vec<usize>)>, problem: Problem, of: usize) {
+    let same = |(other, _): &&mut (Problem, Vec<usize>)| {
+        let alike = other.key == problem.key && other.message == problem.message;
+        alike && (problem.message == UNKNOWN_KEY || *other == problem)
+    };
+    match problems.iter_mut().find(same) {
+        Some((_, all)) => {
+            if all.last() != Some(&of) {
+                all.push(of);
+            }
+        }
+        None => problems.push((problem, vec![of])),
+    }
+}
+
+/// A problem with the combinations that have it, where others do not.
+fn told(mut problem: Problem, of: &[usize], points: &[Point]) -> Problem {
+    // The place in the sweep says it all where every combination with that value has the problem.
+    let said = |point: &&Point| {
+        let mut values = point.values.iter();
+        values.any(|said| {
+            said.path == problem.key
+                && Some(&said.origin) == problem.origin.as_ref()
+                && Some(said.shown()) == problem.value
+        })
+    };
+    if of.len() == points.len() || of.len() == points.iter().filter(said).count() {
+        return problem;
+    }
+    let labels: Vec<String> = of
+        .iter()
+        .take(NAMED)
+        .filter_map(|&index| points.get(index))
+        .map(|point| format!("({})", point.label()))
+        .collect();
+    let more = if of.len() > NAMED { format!(" and {} more", of.len() - NAMED) } else { String::new() };
+    problem.message +=
+        &format!("; in the combination{} {}{more}", if of.len() > 1 { "s" } else { "" }, labels.join(", "));
+    problem
+}
+
+/// Combinations that say the same are one run, with the seeds of all.
+fn unite(points: Vec<Point>, resolved: Vec<Resolved>) -> Vec<SweptRun> {
+    let mut runs: Vec<SweptRun> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for (point, resolved) in points.into_iter().zip(resolved) {
+        if let Some(run) = places.get(&resolved.hash).and_then(|&place| runs.get_mut(place)) {
+            let seeds = &mut run.resolved.spec.seeds.0;
+            seeds
+                .extend(resolved.spec.seeds.0.iter().filter(|seed| !seeds.contains(seed)).copied().collect::<Vec<_>>());
+            run.item = run.item.take().or(point.item);
+            continue;
+        }
+        places.insert(resolved.hash.clone(), runs.len());
+        let values =
+            point.values.iter().filter(|said| said.path != "seeds").map(|said| (said.path.clone(), said.shown()));
+        runs.push(SweptRun { values: values.collect(), item: point.item, resolved });
+    }
+    runs
+}
