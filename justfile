@@ -9,6 +9,14 @@ default:
 run SPEC *ARGS:
     @cargo run --quiet --release --locked -- run "$@"
 
+# Train what is missing of many runs: just sweep experiments/paper/fig2.yaml --dry-run
+sweep FILE *ARGS:
+    @cargo run --quiet --release --locked -- sweep "$@"
+
+# Train, draw and check a figure of a paper: just reproduce fig2 --quick
+reproduce FIGURE *ARGS:
+    @cargo run --quiet --release --locked -- reproduce "$@"
+
 # Use a trained network: just sample --decoder outputs/<hash>/decoder.safetensors ...
 sample *ARGS:
     @cargo run --quiet --release --locked -- sample "$@"

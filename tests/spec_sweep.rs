@@ -87,17 +87,13 @@ fn what_says_the_same_is_one_run_with_the_seeds_of_all() {
 fn blocks_beside_the_spec_are_not_hashed_and_the_strongest_file_says_all_of_one() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write(
-        "a.yaml",
-        &format!("{BASE}sweep: {{grid: {{train.bptt: [1, 2]}}}}\nfigure: {{scale: log}}\nlauncher: {{kind: slurm}}\n"),
-    );
+    write("a.yaml", &format!("{BASE}sweep: {{grid: {{train.bptt: [1, 2]}}}}\nfigure: {{scale: log}}\nclaims: []\n"));
     write("b.yaml", "extends: a.yaml\nsweep: {grid: {train.epochs: [1, 2, 3]}}\nfigure: null\n");
     write("c.yaml", "extends: a.yaml\nsweep: null\n");
     let registry = Registry::built_in();
     let request = |name: &str| Request { file: folder.path().join(name), ..Request::default() };
     let b = expand(&request("b.yaml"), &[], &registry).unwrap();
     assert_eq!((b.runs.len(), b.figure), (3, None));
-    assert_eq!(b.launcher.kind, ccdni::spec::LauncherKind::Slurm);
     assert_eq!(resolve(&request("c.yaml"), &registry).unwrap().hash, single(&[]));
     let error = resolve(&request("a.yaml"), &registry).unwrap_err().to_string();
     assert!(error.contains("ccdni sweep"), "{error}");
@@ -125,7 +121,6 @@ fn mistakes_are_named_with_their_place() {
         ("", vec!["train.bptt=[1"], vec![], vec!["not valid YAML"]),
         ("", vec![], vec!["sweep.grid=1"], vec!["`sweep` is for files only"]),
         ("figure: {scale: logg}", vec![], vec![], vec!["`figure.scale`", "did you mean `log`?"]),
-        ("launcher: {kind: slurm, time: soon}", vec![], vec![], vec!["`launcher.time`", "`soon`"]),
         ("sweep: {grid: {train.bptt: [1, 2], train.epochs: [1, 2, 3, 4, 5, 6]}, zip: {task.radius: [1]}}\nfigure: {z: 1}", vec![], vec![], vec!["`figure.z`"]),
     ] {
         let error = sweep(block, &grid, &set).expect_err(block);

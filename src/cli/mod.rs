@@ -2,10 +2,13 @@
 
 mod analyse;
 mod check;
+mod compare;
 mod completions;
+mod diff;
 mod hash;
 mod list;
 mod plot;
+mod reproduce;
 mod run;
 mod sample;
 mod schema;
@@ -13,6 +16,7 @@ mod show;
 mod spec_args;
 mod sweep;
 mod tasks;
+mod which_runs;
 mod worker;
 
 use std::io::Write;
@@ -36,12 +40,15 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Sweep(sweep::Args),
+    Reproduce(reproduce::Args),
     Check(check::Args),
     Hash(hash::Args),
     List(list::Args),
     Show(show::Args),
     Tasks(tasks::Args),
     Plot(plot::Args),
+    Compare(compare::Args),
+    Diff(diff::Args),
     Analyse(analyse::Args),
     Sample(sample::Args),
     Schema(schema::Args),
@@ -56,12 +63,15 @@ pub fn main(registry: &Registry) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::execute(args, registry),
         Command::Sweep(args) => sweep::execute(args, registry),
+        Command::Reproduce(args) => reproduce::execute(args, registry),
         Command::Check(args) => check::execute(args, registry),
         Command::Hash(args) => hash::execute(args, registry),
         Command::List(args) => list::execute(args),
         Command::Show(args) => show::execute(args),
         Command::Tasks(args) => tasks::execute(&args, registry),
         Command::Plot(args) => plot::execute(args, registry),
+        Command::Compare(args) => compare::execute(args, registry),
+        Command::Diff(args) => diff::execute(args, registry),
         Command::Analyse(args) => analyse::execute(args),
         Command::Sample(args) => sample::execute(args, registry),
         Command::Schema(args) => schema::execute(args, registry),

@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use super::which_runs;
 use crate::error::{Error, Result};
 use crate::report::Format;
 use crate::report::compare::{Comparison, Options, Run};
-use crate::run::directory::{self, Directory};
-use crate::run::finished::Finished;
 use crate::run::table;
-use crate::spec::Seeds;
+use crate::spec::sweep::Sweep;
+use crate::spec::{Scale, Seeds, nearest};
 use crate::tasks::Registry;
 
 /// Plot finished runs on one set of axes: mean and standard error over seeds.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni plot 3f9a 5c11 --log
+  ccdni plot experiments/paper/fig2.yaml
   ccdni plot 3f9a 5c11 77d0 --label lesion_at --out figures/lesions
   ccdni plot 3f9a 5c11 77d0 80e2 --panels train.bptt --reference 91ab --metric train_loss
 
@@ -22,8 +23,9 @@ The legend is made of the keys in which the specs differ. A key may be a whole p
 `train.bptt`, `bptt`; `model` is cRNN or ccRNN, `name` what the spec is called.
 Vertical dashed lines are where a lesion or freezing begins.")]
 pub struct Args {
-    /// The runs: first digits of their hashes, or their directories.
-    #[arg(value_name = "RUN", required = true)]
+    /// The runs: first digits of their hashes, or their directories; or one spec file, whose `figure` block then holds
+    /// where no flag says otherwise.
+    #[arg(value_name = "RUN|FILE", required = true)]
     runs: Vec<String>,
     /// Keys that make the legend, instead of all that differ; may be repeated, or a list with commas.
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
@@ -43,8 +45,11 @@ pub struct Args {
     /// Exactly these seeds of every run: `3`, `1,2,7`, or `1..10`; otherwise every finished one.
     #[arg(long, value_name = "SEEDS")]
     seeds: Option<Seeds>,
+    /// A key with whole numbers along the horizontal axis, instead of epochs.
+    #[arg(long, value_name = "KEY")]
+    x: Option<String>,
     /// Where to write: both FILE.svg and FILE.png, or, with one of these endings, that file alone; by default
-    /// plots/comparison in the directory of the run directories.
+    /// plots/comparison, or plots/ and the name of the spec file, in the directory of the run directories.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Directory of the run directories.
@@ -54,25 +59,42 @@ pub struct Args {
 
 /// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
-    let out = args.out.clone().unwrap_or_else(|| args.outputs.join("plots").join("comparison"));
-    let (directory, name, formats) = target(&out)?;
-    let mut notes = String::new();
-    let mut open = |name: &String| -> Result<Run> {
-        let run = directory::locate(&args.outputs, name)?;
-        let finished = Finished::of(&run, args.seeds.as_ref())?;
-        notes.extend(finished.note(&run).map(|note| format!("note: {note}\n")));
-        let Directory { path } = run;
-        Ok(Run { path, seeds: finished.seeds })
-    };
-    let runs: Vec<Run> = args.runs.iter().map(&mut open).collect::<Result<_>>()?;
-    let options = Options {
-        reference: args.reference.as_ref().map(open).transpose()?,
-        metric: args.metric,
-        log: args.log,
-        label: args.label,
-        panels: args.panels,
-    };
-    let comparison = Comparison::new(&runs, &options, registry)?;
+    let found = which_runs::find(&args.runs, args.seeds.as_ref(), &args.outputs, registry)?;
+    let mut notes = found.notes;
+    let (mut runs, mut options, mut name) = (found.runs, Options::default(), "comparison".to_owned());
+    if let Some((file, sweep)) = &found.file {
+        name = stem(file);
+        (runs, options) = block(sweep, runs)?;
+    }
+    if let Some(name) = &args.reference {
+        let (run, note) = which_runs::one(name, args.seeds.as_ref(), &args.outputs)?;
+        notes.extend(note);
+        options.reference = Some(run);
+    }
+    options.metric = args.metric.or(options.metric);
+    options.log |= args.log;
+    options.label = if args.label.is_empty() { options.label } else { args.label };
+    options.panels = args.panels.or(options.panels);
+    options.x = args.x.or(options.x);
+    let out = args.out.unwrap_or_else(|| args.outputs.join("plots").join(name));
+    let text = draw(&runs, &options, &out, registry)?;
+    super::print(&(text + &notes))
+}
+
+/// Draws what a file's `figure` block says into `<out>.svg` and `<out>.png`, and says so.
+pub(super) fn draw_file(file: &Path, sweep: &Sweep, out: &Path, outputs: &Path, registry: &Registry) -> Result<String> {
+    let (runs, options) = block(sweep, which_runs::of_sweep(sweep, file, outputs)?)?;
+    draw(&runs, &options, out, registry)
+}
+
+/// A file's name without its ending.
+pub(super) fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn draw(runs: &[Run], options: &Options, out: &Path, registry: &Registry) -> Result<String> {
+    let (directory, name, formats) = target(out)?;
+    let comparison = Comparison::new(runs, options, registry)?;
     let files = comparison.save(&directory, &name, &formats)?;
     let mut text = match comparison.table() {
         [header, rows @ ..] => format!("{}\n", table::align(header, rows)),
@@ -81,7 +103,37 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     for file in files {
         text += &format!("{}\n", file.display());
     }
-    super::print(&(text + &notes))
+    Ok(text)
+}
+
+/// What a `figure` block says of the runs of its sweep: those that are drawn, and how.
+fn block(sweep: &Sweep, mut runs: Vec<Run>) -> Result<(Vec<Run>, Options)> {
+    let Some(figure) = &sweep.figure else { return Ok((runs, Options::default())) };
+    let reference = match &figure.reference {
+        None => None,
+        Some(name) => match sweep.runs.iter().position(|run| run.item.as_ref() == Some(name)) {
+            Some(place) => Some(runs.remove(place)),
+            None => {
+                let named: Vec<&str> = sweep.runs.iter().filter_map(|run| run.item.as_deref()).collect();
+                let help = nearest(name, named.iter().copied()).map_or_else(
+                    || format!("the lists name {}", if named.is_empty() { "no run".into() } else { named.join(", ") }),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                return Err(Error::Usage(format!(
+                    "`figure.reference` is `{name}`, which no run of a list is called; {help}"
+                )));
+            }
+        },
+    };
+    let options = Options {
+        metric: figure.y.clone(),
+        log: figure.scale == Scale::Log,
+        label: figure.color.clone(),
+        panels: figure.panels.clone(),
+        x: Some(figure.x.clone()).filter(|x| x != "epoch"),
+        reference,
+    };
+    Ok((runs, options))
 }
 
 /// Directory, name and formats of what is asked for.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::plot;
 use super::run::resume_line;
 use super::spec_args::SpecArgs;
 use crate::error::Result;
@@ -74,7 +75,13 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if args.dry_run {
         return dry_run(&sweep, &args);
     }
-    sweep::train(&checked, &options)
+    sweep::train(&checked, &options)?;
+    if sweep.figure.is_some() && Survey::of(&sweep, &args.outputs).is_done() {
+        let file = &args.spec.spec;
+        let out = args.outputs.join("plots").join(plot::stem(file));
+        super::print(&format!("\n{}", plot::draw_file(file, &sweep, &out, &args.outputs, registry)?))?;
+    }
+    Ok(())
 }
 
 fn dry_run(sweep: &Sweep, args: &Args) -> Result<()> {

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use super::axis::Axis;
 use super::figure::{Area, Drawn, Figure, Pen, tint};
 use super::legend::{self, Entry, Sample};
-use super::panel::{Grid, Panel, Series, curve, labelled};
+use super::panel::{EPOCH, Grid, Panel, Series, curve, labelled};
 use super::style::Style;
 use super::units::Unit;
 use crate::data::Direction;
@@ -52,6 +52,7 @@ fn panel(units: &[Unit], column: &str, title: &str, label: String) -> Panel {
     let series = vec![Series { style: CURVE, seeds }];
     let mut panel = Panel {
         title: title.to_owned(),
+        x: EPOCH.into(),
         label,
         axis: Axis::linear([]),
         series,

@@ -25,10 +25,15 @@ pub(super) struct Series {
     pub seeds: Vec<Curve>,
 }
 
+/// The horizontal axis of learning curves.
+pub(super) const EPOCH: &str = "Epoch";
+
 /// One set of axes.
 #[derive(Debug, Clone)]
 pub(super) struct Panel {
     pub title: String,
+    /// What goes along the horizontal axis.
+    pub x: String,
     /// What the values are, with their unit.
     pub label: String,
     pub axis: Axis,
@@ -40,10 +45,10 @@ pub(super) struct Panel {
 }
 
 impl Panel {
-    /// The last epoch of any curve.
-    fn epochs(&self) -> usize {
-        let last = |curve: &Curve| curve.keys().next_back().copied();
-        self.series.iter().flat_map(|series| series.seeds.iter().filter_map(last)).max().unwrap_or(1)
+    /// The first and the last place of any curve.
+    fn ends(&self) -> (usize, usize) {
+        let places = || self.series.iter().flat_map(|series| series.seeds.iter().flat_map(BTreeMap::keys).copied());
+        (places().min().unwrap_or(1), places().max().unwrap_or(1))
     }
 
     /// Draws it. Gives the pixels of its frame within `area`: left, right, top, bottom.
@@ -52,8 +57,10 @@ impl Panel {
         area: &Area<DB>,
         pen: Pen,
     ) -> Result<[i32; 4], DrawingAreaErrorKind<DB::ErrorType>> {
-        let epochs = self.epochs();
-        let (first, last) = if epochs > 1 { (1.0, epochs as f64) } else { (0.5, 1.5) };
+        let (first, last) = match self.ends() {
+            (first, last) if first < last => (first as f64, last as f64),
+            (only, _) => (only as f64 - 0.5, only as f64 + 0.5),
+        };
         let mut chart = ChartBuilder::on(area)
             .margin_top(pen.px(36.0))
             .margin_right(pen.px(18.0))
@@ -74,7 +81,7 @@ impl Panel {
             .x_labels(6)
             .y_labels(6)
             .x_label_formatter(&|&epoch| if epoch.fract() == 0.0 { tick(epoch) } else { String::new() })
-            .x_desc("Epoch")
+            .x_desc(&self.x)
             .y_desc(&self.label)
             .draw()?;
         let plot = chart.plotting_area();

@@ -1,5 +1,7 @@
 //! Statistics over seeds.
 
+use crate::rng::Stream;
+
 /// The median; NaN of nothing.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -45,6 +47,83 @@ fn orders(n: usize, m: usize) -> Vec<f64> {
     by_first.swap_remove(n)
 }
 
+/// The mean; NaN of nothing.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The standard error of the mean; NaN of less than two values.
+pub fn standard_error(values: &[f64]) -> f64 {
+    let (n, mean) = (values.len() as f64, mean(values));
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt()
+}
+
+/// Samples that a bootstrap interval is made of.
+const RESAMPLES: usize = 10_000;
+
+/// The interval that holds the means of 95 % of samples drawn with replacement from these values; always the same for the
+/// same values. NaN of nothing.
+pub fn bootstrap(values: &[f64]) -> (f64, f64) {
+    if values.is_empty() {
+        return (f64::NAN, f64::NAN);
+    }
+    let mut stream = Stream::new(0, "report.bootstrap", 0, 0);
+    let mut means: Vec<f64> = (0..RESAMPLES)
+        .map(|_| (0..values.len()).map(|_| values[stream.below(values.len())]).sum::<f64>() / values.len() as f64)
+        .collect();
+    means.sort_by(f64::total_cmp);
+    let at = |share: f64| means[(share * (RESAMPLES - 1) as f64).round() as usize];
+    (at(0.025), at(0.975))
+}
+
+/// Pairs up to which the signed-rank test is exact.
+const EXACT: usize = 200;
+
+/// Two-sided p of Wilcoxon's signed-rank test that differences of pairs lie around zero. Differences of zero say nothing
+/// and are left out; equal ones share their ranks. Exact for up to 200 pairs, normal beyond; 1 where nothing is left.
+pub fn signed_rank(differences: &[f64]) -> f64 {
+    let mut told: Vec<f64> = differences.iter().copied().filter(|difference| *difference != 0.0).collect();
+    told.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
+    // Ranks times two, so that shared ones are whole.
+    let mut ranks: Vec<usize> = Vec::with_capacity(told.len());
+    for tied in told.chunk_by(|a, b| a.abs() == b.abs()) {
+        let first = ranks.len() + 1;
+        ranks.extend(std::iter::repeat_n(2 * first + tied.len() - 1, tied.len()));
+    }
+    let all: usize = ranks.iter().sum();
+    let positive: usize =
+        told.iter().zip(&ranks).filter(|(difference, _)| **difference > 0.0).map(|(_, rank)| rank).sum();
+    let smaller = positive.min(all - positive);
+    if told.len() > EXACT { by_normal(&ranks, smaller) } else { by_all_signs(&ranks, smaller) }
+}
+
+/// Two-sided p of the smaller sum of (doubled) ranks among all ways to give signs.
+fn by_all_signs(ranks: &[usize], smaller: usize) -> f64 {
+    // Shares of all signs that give each sum of positive ranks.
+    let mut shares = vec![1.0];
+    for &rank in ranks {
+        shares.resize(shares.len() + rank, 0.0);
+        for sum in (0..shares.len()).rev() {
+            shares[sum] = 0.5 * (shares[sum] + if sum >= rank { shares[sum - rank] } else { 0.0 });
+        }
+    }
+    (2.0 * shares[..=smaller].iter().sum::<f64>()).min(1.0)
+}
+
+/// The same from a normal distribution of sums.
+fn by_normal(ranks: &[usize], smaller: usize) -> f64 {
+    let deviation = ranks.iter().map(|rank| (*rank as f64).powi(2) / 4.0).sum::<f64>().sqrt();
+    normal_tails((ranks.iter().sum::<usize>() as f64 / 2.0 - smaller as f64) / deviation)
+}
+
+/// The share of a standard normal distribution that is further than `z` from zero (Abramowitz and Stegun, 7.1.26).
+fn normal_tails(z: f64) -> f64 {
+    let x = z.abs() / std::f64::consts::SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * x);
+    let series = [1.061_405_429, -1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592];
+    series.iter().fold(0.0, |sum, factor| (sum + factor) * t) * (-x * x).exp()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +133,39 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn means_have_errors_and_an_interval_that_holds_them() {
+        assert_eq!((mean(&[1.0, 3.0]), standard_error(&[1.0, 3.0])), (2.0, 1.0));
+        assert!(mean(&[]).is_nan() && standard_error(&[1.0]).is_nan() && bootstrap(&[]).0.is_nan());
+        let values: Vec<f64> = (0..40).map(|i| f64::from(i % 7)).collect();
+        let (low, high) = bootstrap(&values);
+        let (mean, error) = (mean(&values), standard_error(&values));
+        // Of many values the interval is that of a normal distribution.
+        assert!((mean - low - 1.96 * error).abs() < 0.1 * error && (high - mean - 1.96 * error).abs() < 0.1 * error);
+        assert_eq!(bootstrap(&values), (low, high));
+        assert_eq!(bootstrap(&[2.5]), (2.5, 2.5));
+    }
+
+    #[test]
+    fn signed_ranks_agree_with_tables() {
+        // All of one sign: 2 of 2^n.
+        assert!((signed_rank(&[1.0, 2.0, 3.0, 4.0, 5.0]) - 2.0 / 32.0).abs() < 1e-12);
+        // n = 10: a sum of 8 is significant at 5 %, 9 is not.
+        let with = |negative: &[f64]| -> Vec<f64> {
+            (1..=10).map(f64::from).map(|rank| if negative.contains(&rank) { -rank } else { rank }).collect()
+        };
+        assert!(signed_rank(&with(&[8.0])) < 0.05 && signed_rank(&with(&[9.0])) > 0.05);
+        assert_eq!(signed_rank(&[0.0, 0.0]), 1.0);
+        assert_eq!(signed_rank(&[1.0, -1.0]), 1.0);
+        // The normal distribution takes over smoothly.
+        let ranks: Vec<usize> = (1..=100).map(|rank| 2 * rank).collect();
+        for smaller in [3600, 3800, 4400] {
+            let (exact, normal) = (by_all_signs(&ranks, smaller), by_normal(&ranks, smaller));
+            assert!((exact / normal - 1.0).abs() < 0.05, "{smaller}: {exact} {normal}");
+        }
+        assert!((normal_tails(1.959_964) - 0.05).abs() < 1e-6);
     }
 
     #[test]

@@ -112,7 +112,14 @@ fn prepare(
 struct Inspector<'a> {
     registry: &'a Registry,
     devices: Vec<String>,
-    tasks: Vec<(TaskTable, BTreeMap<String, String>, Box<dyn Dataset>)>,
+    tasks: Vec<OpenTask>,
+}
+
+/// A task whose data have been opened, and the digests of its files.
+struct OpenTask {
+    task: TaskTable,
+    digests: BTreeMap<String, String>,
+    dataset: Box<dyn Dataset>,
 }
 
 impl<'a> Inspector<'a> {
@@ -128,17 +135,18 @@ impl<'a> Inspector<'a> {
             self.devices.push(spec.run.device.clone());
         }
         init_from::check(resolved, registry)?;
-        let place = match self.tasks.iter().position(|(task, ..)| *task == spec.task) {
+        let place = match self.tasks.iter().position(|open| open.task == spec.task) {
             Some(place) => place,
             None => {
                 registry.prepare(&spec.task)?;
                 let digests = manifest::digests(&registry.files(&spec.task)?)?;
                 let seed = spec.seeds.0.first().copied().unwrap_or(1);
-                self.tasks.push((spec.task.clone(), digests, registry.open(&spec.task, seed)?));
+                let dataset = registry.open(&spec.task, seed)?;
+                self.tasks.push(OpenTask { task: spec.task.clone(), digests, dataset });
                 self.tasks.len() - 1
             }
         };
-        let (_, digests, dataset) = &self.tasks[place];
+        let OpenTask { digests, dataset, .. } = &self.tasks[place];
         check_data(spec, dataset.as_ref())?;
         let mut data = digests.clone();
         data.extend(init_from::digests(spec, &spec.seeds.0, registry)?);

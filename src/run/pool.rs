@@ -208,7 +208,7 @@ mod tests {
 
     /// Seeds in order.
     fn queue(seeds: &[u64]) -> impl FnMut() -> Result<Option<u64>> {
-        let mut seeds = seeds.to_vec().into_iter();
+        let mut seeds = seeds.iter().copied();
         move || Ok(seeds.next())
     }
 

@@ -18,9 +18,8 @@ use crate::error::Problem;
 /// What every variable that speaks to the spec begins with.
 pub const ENV_PREFIX: &str = "CCDNI__";
 
-/// Tables of a file that stand beside the spec: they say which runs there are, what is drawn of them and where they are
-/// trained. They are not layered key by key: the file that is strongest and has one says all of it, and `null` takes it back.
-pub(super) const BLOCKS: [&str; 3] = ["sweep", "figure", "launcher"];
+/// What stands beside the spec in a file: which runs there are, what is drawn and claimed of them. They are not layered key by key: the file that is strongest and has one says all of it, and `null` takes it back.
+pub(super) const BLOCKS: [&str; 4] = ["sweep", "figure", "claims", "quick"];
 
 /// No spec is larger; a path such as `/dev/zero` has no end.
 const LARGEST_FILE: u64 = 16 << 20;

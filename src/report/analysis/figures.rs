@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Analysis, Key, Measure};
 use crate::report::axis::Axis;
-use crate::report::panel::{Curve, Panel, Series, Summary};
+use crate::report::panel::{Curve, EPOCH, Panel, Series, Summary};
 use crate::report::sheet::{Sheet, entry, remark};
 use crate::report::style::Style;
 
@@ -110,7 +110,15 @@ fn panel(analysis: &Analysis, names: &[&str], title: &str, label: &str, log: boo
     }
     let extent: Vec<f64> = series.iter().flat_map(|s| Summary::of(&s.seeds).extent().collect::<Vec<_>>()).collect();
     let axis = if log { Axis::logarithmic(extent) } else { Axis::linear(extent) };
-    Panel { title: title.into(), label: label.into(), axis, series, singles: false, events: BTreeMap::new() }
+    Panel {
+        title: title.into(),
+        x: EPOCH.into(),
+        label: label.into(),
+        axis,
+        series,
+        singles: false,
+        events: BTreeMap::new(),
+    }
 }
 
 /// The panels that have curves, and a legend of the names whose curves are in one of them.

@@ -78,6 +78,14 @@ fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
     }
 }
 
+/// What an axis of a key is called.
+pub(super) fn axis(key: &str) -> &str {
+    match key {
+        "train.bptt" => "bptt (steps)",
+        key => key.strip_prefix("model.layers.0.").or(key.strip_prefix("train.")).unwrap_or(key),
+    }
+}
+
 /// `layer 1 ` of `layer 1 hidden`.
 fn prefix(name: &str) -> &str {
     name.match_indices(' ').nth(1).map_or("", |(end, _)| &name[..=end])
@@ -88,7 +96,7 @@ fn last(key: &str) -> &str {
 }
 
 /// The shortest end of a key that tells it from the other keys, `layers.1` being "layer 1".
-fn short(key: &str, keys: &[String]) -> String {
+pub(super) fn short(key: &str, keys: &[String]) -> String {
     let ends = key.rmatch_indices('.').map(|(dot, _)| &key[dot + 1..]).chain([key]);
     let unique = |end: &&str| {
         let same = |other: &&String| other.as_str() == *end || other.ends_with(&format!(".{end}"));

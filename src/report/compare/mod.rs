@@ -2,9 +2,16 @@
 //!
 //! Everything is read from the runs' directories: `spec.yaml` says what a run is called, `seeds/` what came of it.
 
+mod claims;
+mod difference;
+mod groups;
 mod keys;
 mod labels;
 mod read;
+
+pub use claims::{Verdict, judge};
+pub use difference::difference;
+pub use groups::{Groups, Test};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +21,7 @@ use serde_json::Value;
 use super::axis::Axis;
 use super::figure::{self, Format};
 use super::legend::{Entry, Sample};
-use super::panel::{Panel, Series, Summary};
+use super::panel::{self, Panel, Series, Summary};
 use super::sheet::{Sheet, entry, remark};
 use super::style::Style;
 use crate::error::{Error, Result};
@@ -42,6 +49,8 @@ pub struct Options {
     pub label: Vec<String>,
     /// A panel for each value of this key.
     pub panels: Option<String>,
+    /// A key with whole numbers that goes along the horizontal axis; by default epochs do. Drawn are then the last values.
+    pub x: Option<String>,
     /// A run that is drawn in every panel, for the others to be held against.
     pub reference: Option<Run>,
 }
@@ -58,6 +67,8 @@ struct Named<'a> {
     label: String,
     /// The title of its panel.
     panel: String,
+    /// Its place on the horizontal axis, where that is no epoch.
+    x: Option<usize>,
 }
 
 impl Comparison {
@@ -84,7 +95,9 @@ impl Comparison {
         let label: Vec<String> = options.label.iter().map(|key| chosen("--label", key)).collect::<Result<_>>()?;
         let panels = options.panels.as_ref().map(|key| chosen("--panels", key)).transpose()?;
 
-        let named = name(&loaded, &label, panels.as_deref());
+        let x = options.x.as_ref().map(|key| chosen("--x", key)).transpose()?;
+
+        let named = name(&loaded, &label, panels.as_deref(), x.as_deref())?;
         let mut comparison = Comparison { sheet: Sheet { panels: Vec::new(), legend: Vec::new() }, table: Vec::new() };
         comparison.table.push(vec![
             "label".into(),
@@ -93,17 +106,28 @@ impl Comparison {
             "epoch".into(),
             metric.column.clone(),
         ]);
-        comparison.arrange(&named, &metric);
+        comparison.arrange(&named, &metric, x.as_deref().map_or(panel::EPOCH, |key| labels::axis(key)));
         if let Some(reference) = &reference {
-            let keys = if label.is_empty() { keys::differing(&trees) } else { label };
-            comparison.refer(reference, labels::label(&reference.tree, &keys, &[]), &metric);
+            let differing = keys::differing(&trees);
+            // Keys that are chosen for the others may not say what it is: then the one does that sets it apart from all.
+            let alone = |key: &&String| {
+                let value = keys::at(&reference.tree, key);
+                !label.is_empty() && loaded.iter().all(|run| keys::at(&run.tree, key) != value)
+            };
+            let keys = match differing.iter().find(alone) {
+                Some(key) => vec![key.clone()],
+                None if label.is_empty() => differing,
+                None => label,
+            };
+            let places: Vec<usize> = named.iter().filter_map(|run| run.x).collect();
+            comparison.refer(reference, labels::label(&reference.tree, &keys, &[]), &metric, &places);
         }
         comparison.finish(options.log, first, &metric)?;
         Ok(comparison)
     }
 
     /// A panel for each title, a colour for each label.
-    fn arrange(&mut self, named: &[Named], metric: &Metric) {
+    fn arrange(&mut self, named: &[Named], metric: &Metric, x: &str) {
         let mut titles: Vec<&str> = Vec::new();
         let mut styles: Vec<(&str, Style)> = Vec::new();
         // Greys mean something only beside colours.
@@ -122,6 +146,7 @@ impl Comparison {
         for title in titles {
             let mut panel = Panel {
                 title: title.to_owned(),
+                x: x.to_owned(),
                 label: metric.label.clone(),
                 axis: Axis::linear([]),
                 series: Vec::new(),
@@ -132,6 +157,16 @@ impl Comparison {
                 let style =
                     styles.iter().find(|(label, _)| *label == run.label).map_or(Style::reference(), |found| found.1);
                 self.row(&format!("{}{}", prefix(title), run.label), run.run, metric);
+                if let Some(x) = run.x {
+                    // Runs of one colour are points of one line.
+                    let line = panel.series.iter_mut().find(|series| series.style == style);
+                    let points = run.run.last(metric, &[x]);
+                    match line {
+                        Some(line) => line.seeds.iter_mut().zip(points).for_each(|(seed, point)| seed.extend(point)),
+                        None => panel.series.push(Series { style, seeds: points }),
+                    }
+                    continue;
+                }
                 for epoch in run.run.events() {
                     // One colour for what befalls one curve alone.
                     let color = Some(style.color).filter(|_| !panel.events.contains_key(&epoch));
@@ -147,9 +182,10 @@ impl Comparison {
         }
     }
 
-    /// The reference goes into every panel, below the others.
-    fn refer(&mut self, run: &Loaded, label: String, metric: &Metric) {
-        let (style, seeds) = (Style::reference(), run.curves(metric));
+    /// The reference goes into every panel, below the others: as a curve, or as a level over these places.
+    fn refer(&mut self, run: &Loaded, label: String, metric: &Metric, places: &[usize]) {
+        let seeds = if places.is_empty() { run.curves(metric) } else { run.last(metric, places) };
+        let style = Style::reference();
         for panel in &mut self.sheet.panels {
             panel.series.insert(0, Series { style, seeds: seeds.clone() });
         }
@@ -216,11 +252,12 @@ fn prefix(title: &str) -> String {
 }
 
 /// Names every run, in the order of panels: numbers ascending, windows that span the whole sequence last.
-fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>) -> Vec<Named<'a>> {
+fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>, x: Option<&str>) -> Result<Vec<Named<'a>>> {
     let trees: Vec<&Value> = runs.iter().map(|run| &run.tree).collect();
     let keys = if label.is_empty() { keys::differing(&trees) } else { label.to_vec() };
-    // What the title says, the legend need not.
-    let keys: Vec<String> = keys.into_iter().filter(|key| Some(key.as_str()) != panels || !label.is_empty()).collect();
+    // What the title or the axis says, the legend need not.
+    let told = |key: &str| Some(key) == panels || Some(key) == x;
+    let keys: Vec<String> = keys.into_iter().filter(|key| !told(key) || !label.is_empty()).collect();
     let usual = if label.is_empty() { labels::usual(&trees, &keys) } else { Vec::new() };
     let mut order: Vec<&Loaded> = runs.iter().collect();
     let titles = panels.map(|key| titles(runs, key));
@@ -228,9 +265,9 @@ fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>) -> Vec<N
         let rank = |run: &Loaded| keys::at(&run.tree, key).map_or(f64::INFINITY, |value| value.as_f64().unwrap_or(0.0));
         order.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
     }
-    let mut named: Vec<Named> = order
-        .into_iter()
-        .map(|run| Named {
+    let mut named: Vec<Named> = Vec::new();
+    for run in order {
+        named.push(Named {
             run,
             label: if runs.len() == 1 && label.is_empty() {
                 run.name()
@@ -238,17 +275,16 @@ fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>) -> Vec<N
                 labels::label(&run.tree, &keys, &usual)
             },
             panel: titles.as_ref().and_then(|titles| titles.get(&run.hash)).cloned().unwrap_or_default(),
-        })
-        .collect();
+            x: x.map(|key| run.place(key)).transpose()?,
+        });
+    }
     // Two curves of one name in one panel are told apart by their hashes.
-    let twins: Vec<bool> = named
-        .iter()
-        .map(|a| named.iter().filter(|b| (&a.label, &a.panel) == (&b.label, &b.panel)).count() > 1)
-        .collect();
+    let twin = |a: &Named, b: &Named| (&a.label, &a.panel, a.x) == (&b.label, &b.panel, b.x);
+    let twins: Vec<bool> = named.iter().map(|a| named.iter().filter(|b| twin(a, b)).count() > 1).collect();
     for (run, _) in named.iter_mut().zip(twins).filter(|(_, twin)| *twin) {
         run.label = format!("{} ({})", run.label, run.run.hash);
     }
-    named
+    Ok(named)
 }
 
 /// The title of each run's panel, by hash. Per cent that name two windows alike, or windows of sequences of different

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Run, keys};
+use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::report::panel::{Curve, curve, labelled};
 use crate::report::units::{self, Unit};
@@ -61,7 +62,38 @@ impl Loaded {
         self.units.iter().map(|unit| curve(unit.table.column(&metric.column))).collect()
     }
 
-    fn columns(&self) -> Vec<&str> {
+    /// The last value of the metric of each seed, at all of these places.
+    pub fn last(&self, metric: &Metric, places: &[usize]) -> Vec<Curve> {
+        let last = |unit: &Unit| unit.table.column(&metric.column).last().copied().unwrap_or(f64::NAN);
+        self.units.iter().map(|unit| places.iter().map(|&place| (place, last(unit))).collect()).collect()
+    }
+
+    /// The place of this run on an axis of a key.
+    pub fn place(&self, key: &str) -> Result<usize> {
+        let whole = keys::at(&self.tree, key).and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
+        // A window over all is one of as many steps.
+        whole.or(self.steps.filter(|_| key == "train.bptt" && keys::at(&self.tree, key).is_none())).ok_or_else(|| {
+            Error::Usage(format!("`{key}` of run {} is no whole number, which the horizontal axis needs", self.hash))
+        })
+    }
+
+    /// The seeds, ascending.
+    pub fn seeds(&self) -> Vec<u64> {
+        self.units.iter().map(|unit| unit.seed).collect()
+    }
+
+    /// Whether a metric is better when it is lower.
+    pub fn direction(&self, metric: &Metric) -> Direction {
+        let metrics = self.units.first().map(|unit| unit.metrics.as_slice()).unwrap_or_default();
+        let name = metric.column.strip_prefix("val_");
+        metrics
+            .iter()
+            .find(|metric| Some(metric.name.as_str()) == name)
+            .map_or(Direction::Lower, |metric| metric.direction)
+    }
+
+    /// Names of the columns that are scores.
+    pub fn columns(&self) -> Vec<&str> {
         self.units.first().map(|unit| unit.table.scores()).unwrap_or_default()
     }
 

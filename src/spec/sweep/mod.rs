@@ -12,7 +12,7 @@ use figment::value::Value;
 use super::layers::{self, Layers};
 use super::said::Said;
 use super::walk::{UNKNOWN_KEY, Walk};
-use super::{Blocks, FigureBlock, LauncherBlock, Request, Resolved, TaskCatalogue, resolve_layers, schema};
+use super::{Blocks, Claim, FigureBlock, Request, Resolved, TaskCatalogue, resolve_layers, schema};
 use crate::error::{Error, Problem, Problems, Result};
 use points::Point;
 
@@ -25,8 +25,8 @@ pub struct Sweep {
     pub combinations: usize,
     /// What is drawn.
     pub figure: Option<FigureBlock>,
-    /// Where the runs are trained.
-    pub launcher: LauncherBlock,
+    /// What is claimed of them.
+    pub claims: Vec<Claim>,
 }
 
 /// One run of a sweep.
@@ -49,16 +49,41 @@ const NAMED: usize = 8;
 /// # Errors
 /// [`Error::Spec`] with every problem of the blocks, or else of every combination.
 pub fn expand(request: &Request, grid: &[String], catalogue: &dyn TaskCatalogue) -> Result<Sweep> {
+    expand_version(request, grid, false, catalogue)
+}
+
+/// As [`expand`], of the version of all runs that the file's `quick` block makes.
+///
+/// # Errors
+/// As [`expand`]; [`Error::Usage`] if the file has no such block.
+pub fn expand_quick(request: &Request, catalogue: &dyn TaskCatalogue) -> Result<Sweep> {
+    expand_version(request, &[], true, catalogue)
+}
+
+fn expand_version(request: &Request, grid: &[String], quick: bool, catalogue: &dyn TaskCatalogue) -> Result<Sweep> {
     let schema = schema::schema(catalogue);
     let layers = Layers::read(request, layers::defaults(&schema));
     if layers.incomplete {
         return Err(Error::Spec(Problems(layers.problems)));
     }
     let (blocks, points) = read_blocks(&layers, grid, request)?;
+    if quick && blocks.quick.is_empty() {
+        let what = "says no `quick` version of its runs; add a `quick` block, such as `quick: {train.epochs: 5}`";
+        return Err(Error::Usage(format!("{} {what}", request.file.display())));
+    }
+    let quick: Vec<(String, Value)> = match layers.blocks().remove("quick").filter(|_| quick) {
+        Some(Value::Dict(_, table)) => {
+            table.into_iter().map(|(path, value)| (path, points::said_anew(value))).collect()
+        }
+        _ => Vec::new(),
+    };
     let mut problems: Vec<(Problem, Vec<usize>)> = Vec::new();
     let mut resolved = Vec::new();
     for (index, point) in points.iter().enumerate() {
         let mut layers = layers.clone();
+        for (path, value) in &quick {
+            layers.lay(&format!("quick.{path}"), path, value.clone());
+        }
         for said in &point.values {
             layers.lay(&said.origin, &said.path, said.value.clone());
         }
@@ -82,7 +107,7 @@ pub fn expand(request: &Request, grid: &[String], catalogue: &dyn TaskCatalogue)
         combinations: points.len(),
         runs: unite(points, resolved),
         figure: blocks.figure,
-        launcher: blocks.launcher.unwrap_or_default(),
+        claims: blocks.claims,
     })
 }
 

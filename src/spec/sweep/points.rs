@@ -125,7 +125,7 @@ fn read_flags(flags: &[String], problems: &mut Vec<Problem>) -> Vec<Column> {
 }
 
 /// A value without the tags of its file: there it stands in a list, and what it says it says of the path it is laid at.
-fn said_anew(value: Value) -> Value {
+pub(super) fn said_anew(value: Value) -> Value {
     let tag = Tag::Default;
     match value {
         Value::String(_, text) => Value::String(tag, text),

@@ -1,4 +1,4 @@
-//! The blocks beside a spec: which runs there are, what is drawn of them, where they are trained. None of them is hashed.
+//! The blocks beside a spec: which runs there are, what is drawn and claimed of them. None of them is hashed.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,12 @@ pub struct Blocks {
     /// What is drawn of the runs.
     #[serde(default)]
     pub figure: Option<FigureBlock>,
-    /// Where the runs are trained.
+    /// What a paper says of the runs, for `ccdni reproduce` to check.
     #[serde(default)]
-    pub launcher: Option<LauncherBlock>,
+    pub claims: Vec<Claim>,
+    /// Values by dotted path that make a version of all runs which is small enough to be run at every change.
+    #[serde(default)]
+    pub quick: BTreeMap<String, serde_json::Value>,
 }
 
 /// One block of runs, or several.
@@ -84,6 +87,32 @@ fn epoch() -> String {
     "epoch".into()
 }
 
+/// Something that a paper says of runs in a `list`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Claim {
+    /// One run ends below another, seed by seed.
+    Below {
+        /// The name of the run that is lower.
+        run: String,
+        /// The name of the run that is higher.
+        than: String,
+        /// A column of metrics.csv; the first validation metric by default.
+        #[serde(default)]
+        metric: Option<String>,
+    },
+    /// A run ends where others have ended before: the last values are of one distribution with these.
+    Like {
+        /// The name of the run.
+        run: String,
+        /// A column of metrics.csv; the first validation metric by default.
+        #[serde(default)]
+        metric: Option<String>,
+        /// The values, one a seed.
+        values: Vec<f64>,
+    },
+}
+
 /// How values are spaced on an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -93,78 +122,4 @@ pub enum Scale {
     Linear,
     /// By their ratios.
     Log,
-}
-
-/// Where the runs of a sweep are trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LauncherBlock {
-    /// Worker processes of this machine, or a job array of a cluster.
-    #[serde(default)]
-    pub kind: LauncherKind,
-    /// SLURM: the partition; the cluster's default one if left out.
-    #[serde(default)]
-    pub partition: Option<String>,
-    /// SLURM: the time limit of a task, as `sbatch` reads it: `30` (minutes), `2:00:00`, `1-12`.
-    #[serde(default)]
-    #[schemars(regex(pattern = r"^[0-9]+(-[0-9]+)?(:[0-9]+){0,2}$"))]
-    pub time: Option<String>,
-    /// SLURM: the memory of a task, as `sbatch` reads it: `4G`.
-    #[serde(default)]
-    #[schemars(regex(pattern = r"^[0-9]+[KMGT]?$"))]
-    pub memory: Option<String>,
-    /// SLURM: cores of a task; so many units are trained at the same time in it, divided by `run.threads`.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 1024))]
-    pub cpus: Option<usize>,
-    /// SLURM: GPUs of a task.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 64))]
-    pub gpus: Option<usize>,
-    /// SLURM: tasks in the array; never more than units to train.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 10000))]
-    pub tasks: Option<usize>,
-    /// SLURM: seconds before the time limit at which a task writes its checkpoints and is put into the queue again.
-    #[serde(default = "grace")]
-    #[schemars(range(min = 10, max = 3600))]
-    pub grace: usize,
-    /// SLURM: further arguments of `sbatch`, such as `--account=lab`.
-    #[serde(default)]
-    pub sbatch: Vec<String>,
-    /// SLURM: lines of shell before the program starts, such as `module load cuda`.
-    #[serde(default)]
-    pub setup: Vec<String>,
-}
-
-impl Default for LauncherBlock {
-    fn default() -> Self {
-        LauncherBlock {
-            kind: LauncherKind::default(),
-            partition: None,
-            time: None,
-            memory: None,
-            cpus: None,
-            gpus: None,
-            tasks: None,
-            grace: grace(),
-            sbatch: Vec::new(),
-            setup: Vec::new(),
-        }
-    }
-}
-
-fn grace() -> usize {
-    120
-}
-
-/// Who trains the units of a sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LauncherKind {
-    /// Worker processes on this machine.
-    #[default]
-    Local,
-    /// A job array of a SLURM cluster.
-    Slurm,
 }

@@ -1,0 +1,113 @@
+//! `ccdni reproduce`: a figure of a paper, and whether what the paper says of it holds.
+
+use std::path::{Path, PathBuf};
+
+use super::run::resume_line;
+use super::spec_args::SpecArgs;
+use super::{plot, which_runs};
+use crate::error::{Error, Result};
+use crate::report::compare::{Run, Verdict, judge};
+use crate::run::progress::print_line;
+use crate::run::sweep::{self, Options};
+use crate::run::table::align;
+use crate::spec::sweep::{expand, expand_quick};
+use crate::spec::{Jobs, nearest};
+use crate::tasks::Registry;
+
+/// Train what is missing of a paper's figure, draw it, and check what the paper claims.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni reproduce fig2
+  ccdni reproduce fig2 --quick
+  ccdni reproduce my/figure.yaml --jobs 4
+
+The exit code is 0 where all claims hold, and 1 where one does not.")]
+pub struct Args {
+    /// A file of experiments/paper/ without its ending, or any spec file with `claims`.
+    #[arg(value_name = "FIGURE|FILE")]
+    figure: String,
+    /// The small version that the file's `quick` block makes: seconds instead of minutes, fewer claims.
+    #[arg(long)]
+    quick: bool,
+    /// Units trained at the same time: `auto` (as many as cores) or a number.
+    #[arg(long, value_name = "N")]
+    jobs: Option<Jobs>,
+    /// Directory of the run directories.
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    outputs: PathBuf,
+}
+
+/// Where the papers' figures are, from the repository's root.
+const FIGURES: &str = "experiments/paper";
+
+/// Does it.
+pub fn execute(args: Args, registry: &Registry) -> Result<()> {
+    let file = file(&args.figure)?;
+    let request = SpecArgs { spec: file.clone(), set: Vec::new() }.request();
+    let mut sweep = if args.quick { expand_quick(&request, registry)? } else { expand(&request, &[], registry)? };
+    if sweep.claims.is_empty() {
+        let what = "claims nothing that could be checked; `ccdni sweep` trains it and `ccdni plot` draws it";
+        return Err(Error::Usage(format!("{} {what}", file.display())));
+    }
+    for run in &mut sweep.runs {
+        run.resolved.spec.run.jobs = args.jobs.unwrap_or(run.resolved.spec.run.jobs);
+    }
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let resume = resume_line(arguments, &request.env);
+    let options = Options { outputs: args.outputs.clone(), retry_failed: false, fail_fast: false, resume };
+    sweep::train(&sweep::check(&sweep, &options, registry)?, &options)?;
+
+    let runs = which_runs::of_sweep(&sweep, &file, &args.outputs)?;
+    let find = |name: &str| -> Option<Run> {
+        let place = sweep.runs.iter().position(|run| run.item.as_deref() == Some(name))?;
+        runs.get(place).cloned()
+    };
+    let verdicts: Vec<Verdict> =
+        sweep.claims.iter().map(|claim| judge(claim, &find, args.quick, registry)).collect::<Result<_>>()?;
+    if sweep.figure.is_some() {
+        let name = plot::stem(&file) + if args.quick { "_quick" } else { "" };
+        let drawn = plot::draw_file(&file, &sweep, &args.outputs.join("plots").join(name), &args.outputs, registry)?;
+        print_line(&format!("\n{}", drawn.trim_end()));
+    }
+    print_line(&format!("\n{}", table(&verdicts).trim_end()));
+    match verdicts.iter().filter(|verdict| verdict.holds == Some(false)).count() {
+        0 => Ok(()),
+        1 => Err(Error::Training("1 claim does not hold".into())),
+        several => Err(Error::Training(format!("{several} claims do not hold"))),
+    }
+}
+
+/// The file of a figure.
+fn file(name: &str) -> Result<PathBuf> {
+    if name.ends_with(".yaml") || name.ends_with(".yml") {
+        return Ok(name.into());
+    }
+    let file = Path::new(FIGURES).join(format!("{name}.yaml"));
+    if file.is_file() {
+        return Ok(file);
+    }
+    let names: Vec<String> = std::fs::read_dir(FIGURES)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".yaml")?.to_owned()))
+        .collect();
+    let help = match nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "go to the repository's root, or name a spec file".into(),
+    };
+    Err(Error::Usage(format!("there is no {}; {help}", file.display())))
+}
+
+fn table(verdicts: &[Verdict]) -> String {
+    let header = ["", "claim", "numbers"].map(String::from);
+    let row = |verdict: &Verdict| {
+        let holds = match verdict.holds {
+            Some(true) => "pass",
+            Some(false) => "FAIL",
+            None => "-",
+        };
+        vec![holds.to_owned(), verdict.claim.clone(), verdict.numbers.clone()]
+    };
+    align(&header, &verdicts.iter().map(row).collect::<Vec<_>>())
+}

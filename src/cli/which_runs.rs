@@ -1,0 +1,79 @@
+//! The finished runs that a command is asked about: by name, or those of a spec file.
+
+use std::path::{Path, PathBuf};
+
+use super::spec_args::SpecArgs;
+use crate::error::{Error, Result};
+use crate::report::compare::Run;
+use crate::run::directory::{self, Directory};
+use crate::run::finished::Finished;
+use crate::run::sweep::survey::Survey;
+use crate::run::table::Standing;
+use crate::spec::Seeds;
+use crate::spec::sweep::{Sweep, expand};
+use crate::tasks::Registry;
+
+/// Finished runs, and what should be said about them.
+pub struct Runs {
+    pub runs: Vec<Run>,
+    pub notes: String,
+    /// The file that says them, if one does.
+    pub file: Option<(PathBuf, Sweep)>,
+}
+
+/// The file that is meant, where a single name is one of a spec file.
+pub fn file_of(names: &[String]) -> Option<&Path> {
+    match names {
+        [name] if name.ends_with(".yaml") || name.ends_with(".yml") => Some(Path::new(name)),
+        _ => None,
+    }
+}
+
+/// The runs of these names with all their finished seeds (or with `seeds`), or all runs of one spec file with exactly the
+/// seeds that it says.
+pub fn find(names: &[String], seeds: Option<&Seeds>, outputs: &Path, registry: &Registry) -> Result<Runs> {
+    if let Some(file) = file_of(names) {
+        let request = SpecArgs { spec: file.to_path_buf(), set: Vec::new() }.request();
+        let mut sweep = expand(&request, &[], registry)?;
+        if let Some(seeds) = seeds {
+            sweep.runs.iter_mut().for_each(|run| run.resolved.spec.seeds = seeds.clone());
+        }
+        let runs = of_sweep(&sweep, file, outputs)?;
+        return Ok(Runs { runs, notes: String::new(), file: Some((file.to_path_buf(), sweep)) });
+    }
+    let mut found = Runs { runs: Vec::new(), notes: String::new(), file: None };
+    for name in names {
+        let (run, note) = one(name, seeds, outputs)?;
+        found.runs.push(run);
+        found.notes.extend(note);
+    }
+    Ok(found)
+}
+
+/// One run, and a note on what is missing of it.
+pub fn one(name: &str, seeds: Option<&Seeds>, outputs: &Path) -> Result<(Run, Option<String>)> {
+    let run = directory::locate(outputs, name)?;
+    let finished = Finished::of(&run, seeds)?;
+    let note = finished.note(&run).map(|note| format!("note: {note}\n"));
+    let Directory { path } = run;
+    Ok((Run { path, seeds: finished.seeds }, note))
+}
+
+/// The runs of a sweep, all of whose units must be finished.
+pub fn of_sweep(sweep: &Sweep, file: &Path, outputs: &Path) -> Result<Vec<Run>> {
+    let survey = Survey::of(sweep, outputs);
+    if !survey.is_done() {
+        let (done, all) = (survey.count(Standing::Done), survey.units().count());
+        return Err(Error::Usage(format!(
+            "{done} of {all} units of {} are trained: `ccdni sweep {} --outputs {}` trains the rest",
+            file.display(),
+            file.display(),
+            outputs.display()
+        )));
+    }
+    let run = |run: &crate::spec::sweep::SweptRun| Run {
+        path: Directory::of(outputs, &run.resolved.hash).path,
+        seeds: run.resolved.spec.seeds.0.clone(),
+    };
+    Ok(sweep.runs.iter().map(run).collect())
+}
