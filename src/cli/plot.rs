@@ -69,7 +69,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if let Some(name) = &args.reference {
         let (run, note) = which_runs::one(name, args.seeds.as_ref(), &args.outputs)?;
         notes.extend(note);
-        options.reference = Some(run);
+        (options.reference, options.reference_name) = (Some(run), None);
     }
     options.metric = args.metric.or(options.metric);
     options.log |= args.log;
@@ -132,6 +132,7 @@ fn block(sweep: &Sweep, mut runs: Vec<Run>) -> Result<(Vec<Run>, Options)> {
         panels: figure.panels.clone(),
         x: Some(figure.x.clone()).filter(|x| x != "epoch"),
         reference,
+        reference_name: figure.reference.clone(),
     };
     Ok((runs, options))
 }

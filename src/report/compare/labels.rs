@@ -34,7 +34,8 @@ pub(super) fn label(tree: &Value, keys: &[String], usual: &[(String, Option<Valu
         treated |= is_treatment(key) && word.is_some();
         words.extend(word);
     }
-    if untreated && !treated {
+    // A network without a synthesizer has none that could be whole.
+    if untreated && !treated && network(tree) != "cRNN" {
         words.push("intact".into());
     }
     if words.is_empty() { "default".into() } else { words.join(", ") }

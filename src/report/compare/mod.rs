@@ -53,6 +53,8 @@ pub struct Options {
     pub x: Option<String>,
     /// A run that is drawn in every panel, for the others to be held against.
     pub reference: Option<Run>,
+    /// What that run is called; made of its keys by default.
+    pub reference_name: Option<String>,
 }
 
 /// Runs side by side, ready to be drawn.
@@ -108,19 +110,11 @@ impl Comparison {
         ]);
         comparison.arrange(&named, &metric, x.as_deref().map_or(panel::EPOCH, |key| labels::axis(key)));
         if let Some(reference) = &reference {
-            let differing = keys::differing(&trees);
-            // Keys that are chosen for the others may not say what it is: then the one does that sets it apart from all.
-            let alone = |key: &&String| {
-                let value = keys::at(&reference.tree, key);
-                !label.is_empty() && loaded.iter().all(|run| keys::at(&run.tree, key) != value)
-            };
-            let keys = match differing.iter().find(alone) {
-                Some(key) => vec![key.clone()],
-                None if label.is_empty() => differing,
-                None => label,
-            };
+            let keys = if label.is_empty() { keys::differing(&trees) } else { label };
+            let made = || labels::label(&reference.tree, &keys, &[]);
+            let name = options.reference_name.clone().unwrap_or_else(made);
             let places: Vec<usize> = named.iter().filter_map(|run| run.x).collect();
-            comparison.refer(reference, labels::label(&reference.tree, &keys, &[]), &metric, &places);
+            comparison.refer(reference, name, &metric, &places);
         }
         comparison.finish(options.log, first, &metric)?;
         Ok(comparison)
