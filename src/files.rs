@@ -24,10 +24,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// What `still` says, or [`Error::Io`]; an older file is then still there.
 pub fn write_atomically_if(path: &Path, bytes: &[u8], still: impl FnOnce() -> Result<()>) -> Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     let written = || -> std::io::Result<NamedTempFile> {
         let mut file = temporary_in(directory)?;
         file.write_all(bytes)?;
@@ -40,6 +37,27 @@ pub fn write_atomically_if(path: &Path, bytes: &[u8], still: impl FnOnce() -> Re
         .map_err(|error| error.error)
         .and_then(|_| sync_directory(directory))
         .map_err(Error::io("write", path))
+}
+
+/// Writes a file beside `path` and puts it in its place, without waiting until the disk has it: for many files that can be
+/// made again. A process that is killed leaves it whole or absent; a power cut may leave it empty.
+///
+/// # Errors
+/// [`Error::Io`]; an older file is then still there.
+pub fn put_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let put = || -> std::io::Result<()> {
+        let mut file = temporary_in(directory_of(path))?;
+        file.write_all(bytes)?;
+        file.persist(path).map(|_| ()).map_err(|error| error.error)
+    };
+    put().map_err(Error::io("write", path))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// A file in `directory` that is deleted unless it is put in place.

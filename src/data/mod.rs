@@ -2,7 +2,9 @@
 //!
 //! A task hands out [`Batch`]es on the CPU; the trainer moves them to its device. Axes are `[batch, time, features]`.
 
+pub mod captions;
 pub mod digits;
+pub mod images;
 mod metric;
 
 pub use metric::{Direction, Measured, Metric};

@@ -1,6 +1,7 @@
 //! The walk over a directory of golden cases, and what the cases share.
 
 mod analysis;
+mod caption;
 mod optim;
 mod rnn;
 mod tasks;
@@ -22,6 +23,7 @@ pub fn trials(root: &Path) -> Vec<Trial> {
         let room = stem(&dir);
         let trials = match room.as_str() {
             "analysis" => analysis::trials(&dir),
+            "caption" => caption::trials(&dir),
             "rnn" => rnn::trials(&dir),
             "optim" => optim::trials(&dir),
             "tasks" => tasks::trials(&dir),

@@ -1,0 +1,86 @@
+//! Captions that a network gave, in COCO's results format: a JSON list of `image_id` and `caption`.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+
+/// One picture's caption.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CaptionResult {
+    /// The id that the caption file gives the picture.
+    pub image_id: u64,
+    /// The sentence.
+    pub caption: String,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    image_id: Option<u64>,
+    caption: Option<String>,
+}
+
+/// Reads a results file.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Data`] with the place if it is none, or has a picture twice.
+pub fn read(path: &Path) -> Result<Vec<CaptionResult>> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let rows: Vec<Row> = serde_json::from_slice(&bytes).map_err(|error| {
+        let wanted = r#"expected a list like [{"image_id": 42, "caption": "a dog"}]"#;
+        Error::data(path, format!("is no file of results: {error}; {wanted}"))
+    })?;
+    let mut seen = HashSet::new();
+    let check = |(item, row): (usize, Row)| {
+        let wrong = |what: String| Error::data(path, format!("item {item}: {what}"));
+        let image_id = row.image_id.ok_or_else(|| wrong("has no `image_id`".into()))?;
+        let caption = row.caption.ok_or_else(|| wrong("has no `caption`".into()))?;
+        if !seen.insert(image_id) {
+            return Err(wrong(format!("the image {image_id} is there twice")));
+        }
+        Ok(CaptionResult { image_id, caption })
+    };
+    rows.into_iter().enumerate().map(check).collect()
+}
+
+/// Writes a results file, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write(path: &Path, results: &[CaptionResult]) -> Result<()> {
+    let mut text = serde_json::to_vec(results).map_err(|error| Error::data(path, error.to_string()))?;
+    text.push(b'\n');
+    write_atomically(path, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read_as_written_and_mistakes_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("results.json");
+        let result = |image_id, caption: &str| CaptionResult { image_id, caption: caption.into() };
+        let results = [result(7, "a \"dog\" ."), result(3, "")];
+        write(&path, &results).unwrap();
+        assert_eq!(read(&path).unwrap(), results);
+        for (content, says) in [
+            ("{}", "expected a list"),
+            ("", "expected a list"),
+            (r#"[{"caption": "x"}]"#, "item 0: has no `image_id`"),
+            (
+                r#"[{"image_id": 1, "caption": "x"}, {"image_id": 1, "caption": "y"}]"#,
+                "item 1: the image 1 is there twice",
+            ),
+            (r#"[{"image_id": 1}]"#, "item 0: has no `caption`"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(error.to_string().contains(says) && error.exit_code() == 2, "{error}");
+        }
+    }
+}

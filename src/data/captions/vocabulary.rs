@@ -1,0 +1,285 @@
+//! Words and their numbers.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Serialize, Serializer};
+use tokenizers::{ModelWrapper, Tokenizer};
+
+use super::words::WordTokenizer;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+
+/// The words that every vocabulary begins with, by their ids.
+pub const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
+/// Fills up what is shorter than the rest.
+pub const PAD: u32 = 0;
+/// Begins a caption.
+pub const START: u32 = 1;
+/// Ends a caption.
+pub const END: u32 = 2;
+/// Stands for a word that is not in the vocabulary.
+pub const UNKNOWN: u32 = 3;
+
+/// Captions that are counted together: enough that merging costs little.
+const CHUNK: usize = 4096;
+
+/// Words and their ids, 0, 1, 2, ...
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vocabulary {
+    words: Vec<String>,
+    ids: HashMap<String, u32>,
+}
+
+/// How often the words of captions occur, and how long the captions are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WordCounts {
+    /// Every word in order of first appearance, with its count.
+    pub words: Vec<(String, u64)>,
+    /// For each caption, its words (punctuation too) and 2 for start and end.
+    pub lengths: Vec<usize>,
+}
+
+impl WordCounts {
+    /// Counts the words of captions, on all threads of the current pool; the result does not depend on their number.
+    pub fn of<T: AsRef<str> + Sync>(captions: &[T]) -> WordCounts {
+        let parts: Vec<WordCounts> = captions.par_chunks(CHUNK).map(Counter::count).collect();
+        let mut whole = Counter::default();
+        for part in parts {
+            whole.counts.lengths.extend(part.lengths);
+            for (word, count) in part.words {
+                whole.add(&word, count);
+            }
+        }
+        whole.counts
+    }
+
+    /// All words together.
+    pub fn total(&self) -> u64 {
+        self.words.iter().map(|(_, count)| count).sum()
+    }
+}
+
+#[derive(Default)]
+struct Counter {
+    places: HashMap<String, usize>,
+    counts: WordCounts,
+}
+
+impl Counter {
+    fn count<T: AsRef<str>>(captions: &[T]) -> WordCounts {
+        let (mut tokenizer, mut counter) = (WordTokenizer::new(), Counter::default());
+        for caption in captions {
+            let length = tokenizer.for_each(caption.as_ref(), |word| counter.add(word, 1));
+            counter.counts.lengths.push(length + 2);
+        }
+        counter.counts
+    }
+
+    fn add(&mut self, word: &str, count: u64) {
+        let words = &mut self.counts.words;
+        match self.places.get(word) {
+            Some(&place) => words[place].1 += count,
+            None => {
+                self.places.insert(word.to_owned(), words.len());
+                words.push((word.to_owned(), count));
+            }
+        }
+    }
+}
+
+impl Vocabulary {
+    /// The special words, then every word seen at least `threshold` times, in order of first appearance.
+    pub fn new(counts: &WordCounts, threshold: u64) -> Vocabulary {
+        let seen = counts.words.iter().filter(|(_, count)| *count >= threshold).map(|(word, _)| word.as_str());
+        Vocabulary::of(SPECIAL.into_iter().chain(seen).map(str::to_owned).collect())
+    }
+
+    fn of(words: Vec<String>) -> Vocabulary {
+        let ids = (0..).zip(&words).map(|(id, word)| (word.clone(), id)).collect();
+        Vocabulary { words, ids }
+    }
+
+    /// The words; the position of each is its id.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// The id of a word; [`UNKNOWN`] where it has none.
+    pub fn id(&self, word: &str) -> u32 {
+        self.ids.get(word).copied().unwrap_or(UNKNOWN)
+    }
+
+    /// A caption as ids, with [`START`] first and [`END`] last.
+    pub fn encode(&self, tokenizer: &mut WordTokenizer, text: &str) -> Vec<u32> {
+        let mut ids = vec![START];
+        tokenizer.for_each(text, |word| ids.push(self.id(word)));
+        ids.push(END);
+        ids
+    }
+
+    /// The words of ids with spaces between them: up to the first [`END`], without the other special words but
+    /// [`UNKNOWN`]. Ids beyond the vocabulary count as unknown.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let words = ids.iter().take_while(|&&id| id != END).filter(|&&id| id != PAD && id != START);
+        let word = |&id: &u32| self.words.get(id as usize).map_or(SPECIAL[UNKNOWN as usize], String::as_str);
+        words.map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Writes `tokenizer.json`, which the tokenizers library reads: a word-level model over text that is already cut into
+    /// words with spaces between them.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; an older file is then still there.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let special = |(id, content): (usize, &&str)| {
+            serde_json::json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            })
+        };
+        let file = File {
+            version: "1.0",
+            truncation: None,
+            padding: None,
+            added_tokens: SPECIAL.iter().enumerate().map(special).collect(),
+            normalizer: None,
+            pre_tokenizer: serde_json::json!({ "type": "WhitespaceSplit" }),
+            post_processor: None,
+            decoder: None,
+            model: Model { r#type: "WordLevel", vocab: Ids(&self.words), unk_token: SPECIAL[UNKNOWN as usize] },
+        };
+        let mut text = serde_json::to_vec_pretty(&file).map_err(|error| Error::data(path, error.to_string()))?;
+        text.push(b'\n');
+        write_atomically(path, &text)
+    }
+
+    /// Reads what [`Vocabulary::save`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Data`] if it is no word-level vocabulary, misses the special words, or has gaps in its ids.
+    pub fn load(path: &Path) -> Result<Vocabulary> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let damaged = |what: String| Error::data(path, format!("{what}; make it anew with `ccdni data vocab`"));
+        let tokenizer =
+            Tokenizer::from_bytes(&bytes).map_err(|error| damaged(format!("is no tokenizer.json: {error}")))?;
+        if !matches!(tokenizer.get_model(), ModelWrapper::WordLevel(_)) {
+            return Err(damaged("is a tokenizer, but not one of whole words (WordLevel)".into()));
+        }
+        let mut words: Vec<(u32, String)> =
+            tokenizer.get_vocab(false).into_iter().map(|(word, id)| (id, word)).collect();
+        words.sort();
+        if let Some(gap) = (0..).zip(&words).find_map(|(wanted, (id, _))| (wanted != *id).then_some(wanted)) {
+            return Err(damaged(format!("has not exactly one word with the id {gap}")));
+        }
+        let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
+        if words.len() < SPECIAL.len() || words.iter().zip(SPECIAL).any(|(word, special)| word != special) {
+            return Err(damaged(format!("does not begin with {}", SPECIAL.join(" "))));
+        }
+        Ok(Vocabulary::of(words))
+    }
+}
+
+#[derive(Serialize)]
+struct File<'a> {
+    version: &'a str,
+    truncation: Option<()>,
+    padding: Option<()>,
+    added_tokens: Vec<serde_json::Value>,
+    normalizer: Option<()>,
+    pre_tokenizer: serde_json::Value,
+    post_processor: Option<()>,
+    decoder: Option<()>,
+    model: Model<'a>,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    r#type: &'a str,
+    vocab: Ids<'a>,
+    unk_token: &'a str,
+}
+
+/// Words with their ids, in the order of the ids.
+struct Ids<'a>(&'a [String]);
+
+impl Serialize for Ids<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().zip(0u32..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CAPTIONS: [&str; 3] = ["A dog, a \"dog\".", "The <start> of a cat", "a Dog runs"];
+
+    fn vocabulary(threshold: u64) -> Vocabulary {
+        Vocabulary::new(&WordCounts::of(&CAPTIONS), threshold)
+    }
+
+    #[test]
+    fn words_come_in_order_of_first_appearance() {
+        let counts = WordCounts::of(&CAPTIONS);
+        assert_eq!(counts.lengths, [9, 9, 5]);
+        assert_eq!(counts.total(), 17);
+        assert_eq!(vocabulary(2).words()[4..], ["a", "dog"]);
+        assert_eq!(vocabulary(1).words()[4..11], ["a", "dog", ",", "``", "''", ".", "the"]);
+    }
+
+    #[test]
+    fn many_captions_count_the_same_as_in_one_piece() {
+        let texts: Vec<String> = (0..3 * CHUNK).map(|i| format!("word{} and word{}", i % 977, i % 13)).collect();
+        assert_eq!(WordCounts::of(&texts), Counter::count(&texts));
+    }
+
+    #[test]
+    fn captions_become_ids_and_back() {
+        let vocabulary = vocabulary(2);
+        let ids = vocabulary.encode(&mut WordTokenizer::new(), "A dog sits");
+        assert_eq!(ids, [START, 4, 5, UNKNOWN, END]);
+        assert_eq!(vocabulary.decode(&ids), "a dog <unk>");
+        assert_eq!(vocabulary.decode(&[START, 5, 99, END, 4]), "dog <unk>");
+    }
+
+    #[test]
+    fn the_tokenizers_library_reads_what_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenizer.json");
+        let vocabulary = vocabulary(1);
+        vocabulary.save(&path).unwrap();
+        assert_eq!(Vocabulary::load(&path).unwrap(), vocabulary);
+        let tokenizer = Tokenizer::from_file(&path).unwrap();
+        let text = WordTokenizer::new().words("a \"dog\", unheard").join(" ");
+        let expected: Vec<u32> = text.split(' ').map(|word| vocabulary.id(word)).collect();
+        assert_eq!(tokenizer.encode(text, false).unwrap().get_ids(), expected);
+        assert_eq!(tokenizer.get_vocab_size(true), vocabulary.words().len());
+    }
+
+    #[test]
+    fn other_tokenizers_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenizer.json");
+        vocabulary(2).save(&path).unwrap();
+        let good = fs::read_to_string(&path).unwrap();
+        for (content, says) in [
+            ("{}".to_owned(), "is no tokenizer.json"),
+            ("no".to_owned(), "is no tokenizer.json"),
+            (good.replace("\"dog\": 5", "\"dog\": 9"), "the id 5"),
+            (
+                good.replace("\"WordLevel\"", "\"BPE\"").replace("\"unk_token\"", "\"merges\": [], \"unk_token\""),
+                "WordLevel",
+            ),
+            (good.replace("\"<end>\": 2", "\"<stop>\": 2"), "begin with <pad> <start> <end> <unk>"),
+        ] {
+            fs::write(&path, content).unwrap();
+            let error = Vocabulary::load(&path).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}

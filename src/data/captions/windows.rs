@@ -1,0 +1,49 @@
+//! What a network reads and predicts of a caption, window by window.
+
+use std::ops::Range;
+
+/// A step's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepInput {
+    /// The picture's feature: the first step.
+    Image,
+    /// The word at this position of the caption.
+    Word(usize),
+}
+
+/// Steps that are learned from together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptionWindow {
+    /// What each step reads.
+    pub inputs: Vec<StepInput>,
+    /// Positions of the words that the steps have to predict.
+    pub targets: Range<usize>,
+}
+
+/// The windows of a caption of `length` ids, start and end included, with `bptt` steps each (0: one window).
+///
+/// The picture stands before the ids, the last id is never read, and every id, the start too, is predicted once.
+pub fn windows(length: usize, bptt: usize) -> Vec<CaptionWindow> {
+    let step = if bptt == 0 { length.max(1) } else { bptt };
+    let input = |position: usize| position.checked_sub(1).map_or(StepInput::Image, StepInput::Word);
+    (0..length)
+        .step_by(step)
+        .map(|start| start..length.min(start.saturating_add(step)))
+        .map(|targets| CaptionWindow { inputs: targets.clone().map(input).collect(), targets })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_comes_first_and_the_end_is_never_read() {
+        let [one] = &windows(3, 0)[..] else { panic!("one window") };
+        assert_eq!(one.inputs, [StepInput::Image, StepInput::Word(0), StepInput::Word(1)]);
+        assert_eq!(one.targets, 0..3);
+        assert_eq!(windows(5, 2).iter().map(|window| window.targets.clone()).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
+        assert!(windows(0, 3).is_empty());
+        assert_eq!(windows(2, usize::MAX).len(), 1);
+    }
+}

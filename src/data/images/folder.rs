@@ -1,0 +1,340 @@
+//! A folder of pictures resized into another: again and again without doing anything twice.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{decode, dimensions, encode, read_bytes, resize_square};
+use crate::error::{Error, Result};
+use crate::files::{TEMPORARY, put_whole, write_atomically};
+
+/// In the target folder: how its pictures were made.
+pub const SETTINGS: &str = "resized.json";
+/// In the target folder: what could not be resized, one `file<TAB>reason` a line; absent where all could.
+pub const BAD_FILES: &str = "bad-files.tsv";
+
+/// Names with these endings are taken for pictures, also where the content turns out to be something else.
+const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff"];
+/// Pictures with more pixels are decoded one at a time, so that memory does not grow with the number of cores.
+const LARGE: u64 = 1 << 24;
+/// Enough of a file for its width and height, if we wrote it.
+const HEADER: u64 = 4096;
+
+/// What to resize, into what.
+#[derive(Debug, Clone)]
+pub struct ResizeFolder {
+    /// The pictures, in sub-folders too.
+    pub source: PathBuf,
+    /// Where they go, under the same names and in the same format, PNG or JPEG.
+    pub target: PathBuf,
+    /// Width and height of the result.
+    pub size: u32,
+    /// Quality of a JPEG, 1 to 100.
+    pub quality: u8,
+    /// The first bad file ends the work with an error.
+    pub strict: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FolderReport {
+    /// Pictures that were resized.
+    pub written: usize,
+    /// Pictures that were there already.
+    pub kept: usize,
+    /// Pictures that could not be resized, with the reason, sorted by name.
+    pub bad: Vec<(PathBuf, String)>,
+}
+
+/// How the pictures of a folder were made.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Settings {
+    size: u32,
+    filter: String,
+    quality: u8,
+}
+
+enum Done {
+    Written,
+    Kept,
+    Bad(String),
+}
+
+impl ResizeFolder {
+    /// Resizes what is not resized yet, on all threads of the current pool. `progress` hears how many of how many are done,
+    /// from any thread; once `stop` says so, nothing new is begun.
+    ///
+    /// A picture counts as resized if its file in the target is not older than the source and has the right size.
+    /// Files appear whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the folders do not fit: there are no pictures, the target has other files or pictures of other
+    /// settings, or another process is at it. With `strict`, [`Error::Data`] of a bad file. [`Error::Io`] if
+    /// something cannot be written. [`Error::Interrupted`] after `stop`; the same call goes on from there.
+    pub fn run(
+        &self,
+        stop: &(dyn Fn() -> bool + Sync),
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<FolderReport> {
+        if self.size == 0 || !(1..=100).contains(&self.quality) {
+            return Err(Error::Usage("a picture has at least one pixel, and a quality of 1 to 100".into()));
+        }
+        let mut names = Vec::new();
+        collect(&self.source, Path::new(""), &mut names)?;
+        if names.is_empty() {
+            return Err(Error::Usage(format!("there are no pictures in {}", self.source.display())));
+        }
+        names.sort();
+        let _lock = self.claim()?;
+        let folders: BTreeSet<PathBuf> =
+            names.iter().filter_map(|name| Some(self.target.join(name.parent()?))).collect();
+        for folder in &folders {
+            fs::create_dir_all(folder).map_err(Error::io("create the directory", folder))?;
+            remove_leftovers(folder);
+        }
+
+        let (done, large) = (AtomicUsize::new(0), Mutex::new(()));
+        let each = |name: &PathBuf| -> Result<Done> {
+            if stop() {
+                return Err(Error::Interrupted);
+            }
+            let result = self.one(name, &large)?;
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, names.len());
+            match result {
+                Done::Bad(why) if self.strict => Err(Error::data(&self.source.join(name), why)),
+                result => Ok(result),
+            }
+        };
+        let results: Vec<Done> = names.par_iter().map(each).collect::<Result<_>>()?;
+
+        let mut report = FolderReport::default();
+        for (name, result) in names.into_iter().zip(results) {
+            match result {
+                Done::Written => report.written += 1,
+                Done::Kept => report.kept += 1,
+                Done::Bad(why) => report.bad.push((name, why)),
+            }
+        }
+        self.list_bad(&report.bad)?;
+        Ok(report)
+    }
+
+    /// Makes sure that the target is ours, and nobody else's while the returned file is held.
+    fn claim(&self) -> Result<File> {
+        let (source, target) = (&self.source, &self.target);
+        fs::create_dir_all(target).map_err(Error::io("create the directory", target))?;
+        let absolute = |path: &Path| path.canonicalize().map_err(Error::io("open", path));
+        let (from, to) = (absolute(source)?, absolute(target)?);
+        if to.starts_with(&from) || from.starts_with(&to) {
+            let what = "one folder is within the other; name another target";
+            return Err(Error::Usage(format!("{} and {}: {what}", source.display(), target.display())));
+        }
+        let wanted = Settings { size: self.size, filter: "lanczos3".into(), quality: self.quality };
+        let path = target.join(SETTINGS);
+        if path.exists() {
+            let text = fs::read(&path).map_err(Error::io("read", &path))?;
+            let made: Settings = serde_json::from_slice(&text)
+                .map_err(|error| Error::data(&path, format!("is damaged ({error}); remove the folder")))?;
+            if made != wanted {
+                return Err(Error::Usage(format!(
+                    "{} holds pictures of {} x {} pixels and quality {}; name another folder, or remove this one",
+                    target.display(),
+                    made.size,
+                    made.size,
+                    made.quality
+                )));
+            }
+        } else {
+            let others = fs::read_dir(target).map_err(Error::io("read", target))?;
+            let foreign = |name: &OsStr| !name.to_string_lossy().starts_with(TEMPORARY);
+            if others.flatten().any(|entry| foreign(&entry.file_name())) {
+                let what = "holds files that were not made here; name a new or an empty folder";
+                return Err(Error::Usage(format!("{} {what}", target.display())));
+            }
+            let text = serde_json::to_vec(&wanted).map_err(|error| Error::data(&path, error.to_string()))?;
+            write_atomically(&path, &text)?;
+        }
+        let lock = File::open(&path).map_err(Error::io("open", &path))?;
+        if lock.try_lock().is_err() {
+            return Err(Error::Held(format!("another process is resizing into {}", target.display())));
+        }
+        Ok(lock)
+    }
+
+    /// Resizes one picture. What is wrong with it is no error; what is wrong with the target is.
+    fn one(&self, name: &Path, large: &Mutex<()>) -> Result<Done> {
+        let (from, to) = (self.source.join(name), self.target.join(name));
+        if self.is_done(&from, &to) {
+            return Ok(Done::Kept);
+        }
+        let made = || -> Result<Vec<u8>, String> {
+            let plain = |error: Error| match error {
+                Error::Data { what, .. } => what,
+                Error::Io { source, .. } => format!("cannot be read: {source}"),
+                other => other.to_string(),
+            };
+            let bytes = read_bytes(&from).map_err(plain)?;
+            let (width, height, _) = dimensions(&bytes)?;
+            let is_large = u64::from(width) * u64::from(height) > LARGE;
+            let _alone = is_large.then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
+            let (image, format) = decode(&bytes)?;
+            encode(&resize_square(&image, self.size).map_err(plain)?, format, self.quality).map_err(plain)
+        };
+        match made() {
+            Ok(bytes) => put_whole(&to, &bytes).map(|()| Done::Written),
+            Err(why) => {
+                // What an earlier, good file left must not stand for this one.
+                match fs::remove_file(&to) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &to)(error)),
+                    _ => Ok(Done::Bad(why)),
+                }
+            }
+        }
+    }
+
+    fn is_done(&self, from: &Path, to: &Path) -> bool {
+        let time = |path: &Path| fs::metadata(path).and_then(|about| about.modified());
+        let (Ok(source), Ok(target)) = (time(from), time(to)) else { return false };
+        let mut header = Vec::new();
+        let read = File::open(to).and_then(|file| file.take(HEADER).read_to_end(&mut header));
+        let size = (self.size, self.size);
+        target >= source && read.is_ok() && dimensions(&header).is_ok_and(|(width, height, _)| (width, height) == size)
+    }
+
+    fn list_bad(&self, bad: &[(PathBuf, String)]) -> Result<()> {
+        let path = self.target.join(BAD_FILES);
+        if bad.is_empty() {
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+                _ => Ok(()),
+            };
+        }
+        let lines = bad.iter().map(|(name, why)| format!("{}\t{}\n", name.display(), why.replace(['\t', '\n'], " ")));
+        write_atomically(&path, lines.collect::<String>().as_bytes())
+    }
+}
+
+/// Removes what a killed process left half-written. Only while the target is claimed.
+fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The names of all pictures below a folder. Links to folders are not followed, so that there are no circles.
+fn collect(root: &Path, below: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
+    let folder = root.join(below);
+    for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
+        let entry = entry.map_err(Error::io("read", &folder))?;
+        let name = below.join(entry.file_name());
+        let is_picture = || {
+            let ending = name.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+            ENDINGS.contains(&ending.as_str())
+        };
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        if entry.file_type().map_err(Error::io("read", &folder))?.is_dir() {
+            collect(root, &name, names)?;
+        } else if is_picture() {
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ImageFormat, RgbImage};
+
+    use super::*;
+
+    fn lab() -> (tempfile::TempDir, ResizeFolder) {
+        let directory = tempfile::tempdir().unwrap();
+        let (source, target) = (directory.path().join("in"), directory.path().join("out"));
+        fs::create_dir_all(source.join("sub")).unwrap();
+        for (name, format) in [("a.jpg", ImageFormat::Jpeg), ("sub/b.png", ImageFormat::Png)] {
+            let image = RgbImage::from_pixel(30, 20, image::Rgb([200, 100, 50]));
+            fs::write(source.join(name), encode(&image, format, 90).unwrap()).unwrap();
+        }
+        fs::write(source.join("notes.txt"), "not a picture").unwrap();
+        (directory, ResizeFolder { source, target, size: 8, quality: 95, strict: false })
+    }
+
+    fn run(job: &ResizeFolder) -> Result<FolderReport> {
+        job.run(&|| false, &|_, _| {})
+    }
+
+    #[test]
+    fn nothing_is_done_twice_and_what_changes_is_done_again() {
+        let (_directory, job) = lab();
+        assert_eq!(run(&job).unwrap(), FolderReport { written: 2, kept: 0, bad: vec![] });
+        let image = super::super::read(&job.target.join("sub/b.png")).unwrap();
+        assert_eq!((image.dimensions(), image.get_pixel(3, 3).0), ((8, 8), [200, 100, 50]));
+        assert_eq!(run(&job).unwrap(), FolderReport { written: 0, kept: 2, bad: vec![] });
+        // What a power cut leaves of a file that was written but not synced.
+        fs::write(job.target.join("a.jpg"), "").unwrap();
+        fs::write(job.target.join(format!("sub/{TEMPORARY}x")), "half").unwrap();
+        assert_eq!(run(&job).unwrap(), FolderReport { written: 1, kept: 1, bad: vec![] });
+        assert_eq!(fs::read_dir(job.target.join("sub")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn bad_files_are_listed_or_fatal() {
+        let (_directory, job) = lab();
+        fs::write(job.source.join("empty.png"), "").unwrap();
+        fs::write(job.source.join("text.jpg"), "not a picture at all").unwrap();
+        let report = run(&job).unwrap();
+        assert_eq!((report.written, report.bad.len()), (2, 2));
+        let list = fs::read_to_string(job.target.join(BAD_FILES)).unwrap();
+        assert_eq!(list, "empty.png\tis empty\ntext.jpg\tis no picture: neither PNG nor JPEG\n");
+
+        let error = run(&ResizeFolder { strict: true, ..job.clone() }).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        fs::remove_file(job.source.join("empty.png")).unwrap();
+        fs::remove_file(job.source.join("text.jpg")).unwrap();
+        run(&job).unwrap();
+        assert!(!job.target.join(BAD_FILES).exists());
+    }
+
+    #[test]
+    fn an_interrupted_job_goes_on() {
+        let (_directory, job) = lab();
+        let begun = AtomicUsize::new(0);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let stop = || begun.fetch_add(1, Ordering::Relaxed) >= 1;
+        let stopped = pool.install(|| job.run(&stop, &|_, _| {}));
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+        assert_eq!(run(&job).unwrap(), FolderReport { written: 1, kept: 1, bad: vec![] });
+    }
+
+    #[test]
+    fn folders_that_do_not_fit_are_refused_and_left_alone() {
+        let (directory, job) = lab();
+        run(&job).unwrap();
+        let into = |target: PathBuf| run(&ResizeFolder { target, ..job.clone() }).unwrap_err().to_string();
+        assert!(into(job.source.clone()).contains("within the other"));
+        assert!(into(directory.path().to_owned()).contains("within the other"));
+        let other = directory.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("mine.txt"), "mine").unwrap();
+        assert!(into(other.clone()).contains("not made here"));
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+        let error = run(&ResizeFolder { size: 9, ..job.clone() }).unwrap_err().to_string();
+        assert!(error.contains("holds pictures of 8 x 8"), "{error}");
+        let lock = File::open(job.target.join(SETTINGS)).unwrap();
+        lock.try_lock().unwrap();
+        assert!(matches!(run(&job), Err(Error::Held(_))));
+        let error = run(&ResizeFolder { source: other, ..job.clone() }).unwrap_err().to_string();
+        assert!(error.contains("there are no pictures"), "{error}");
+    }
+}

@@ -1,0 +1,210 @@
+//! Picture files: reading what the world has, resizing, writing.
+
+mod folder;
+mod jpeg;
+mod resize;
+
+use std::fs;
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits, RgbImage};
+
+pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS};
+pub use resize::resize_square;
+
+use crate::error::{Error, Result};
+
+/// No picture may have more pixels: what claims more is damaged or an attack.
+pub const MAX_PIXELS: u64 = 1 << 26;
+/// No file may be longer.
+const MAX_FILE: u64 = 128 << 20;
+/// No decoder may ask for more memory.
+const MAX_MEMORY: u64 = 768 << 20;
+
+/// Reads a PNG or JPEG file as RGB, turned as its EXIF orientation says.
+///
+/// Grey values are copied to the three channels, palettes are looked up, transparency is dropped without blending, CMYK
+/// is converted, and of an animation the first picture is taken. The content says what it is, not the name.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is no such file, is damaged or cut short, or has more than
+/// [`MAX_PIXELS`] (found before memory is asked for).
+pub fn read(path: &Path) -> Result<RgbImage> {
+    let bytes = read_bytes(path)?;
+    decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(path, what))
+}
+
+/// The bytes of a file of a size that a picture may have.
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let about = fs::metadata(path).map_err(Error::io("read", path))?;
+    if !about.is_file() {
+        return Err(Error::data(path, "is no file"));
+    }
+    if about.len() > MAX_FILE {
+        return Err(Error::data(path, format!("has {} bytes: too many for a picture", about.len())));
+    }
+    fs::read(path).map_err(Error::io("read", path))
+}
+
+/// Width, height and format as the first bytes of a picture say.
+///
+/// # Errors
+/// What is wrong, for a message that names the file.
+pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32, ImageFormat), String> {
+    if bytes.is_empty() {
+        return Err("is empty".into());
+    }
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let format = match reader.format() {
+        Some(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
+        Some(other) => return Err(format!("is {other:?}; only PNG and JPEG are read: convert it")),
+        None => return Err("is no picture: neither PNG nor JPEG".into()),
+    };
+    let (width, height) = reader.into_dimensions().map_err(|error| format!("is damaged: {error}"))?;
+    Ok((width, height, format))
+}
+
+/// Decodes the bytes of a PNG or JPEG file as [`read`] does.
+///
+/// # Errors
+/// What is wrong, for a message that names the file.
+pub fn decode(bytes: &[u8]) -> Result<(RgbImage, ImageFormat), String> {
+    let (width, height, format) = dimensions(bytes)?;
+    if width == 0 || height == 0 {
+        return Err(format!("has no pixels ({width} x {height})"));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(format!("claims {width} x {height} pixels: more than {MAX_PIXELS}"));
+    }
+    if format == ImageFormat::Jpeg && !jpeg::is_whole(bytes) {
+        // The decoder would fill up what is missing with grey.
+        return Err("is cut short: the end of the JPEG is missing".into());
+    }
+    // A decoder that fails on an assertion says something about the file, and nothing about the rest of the work.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, format)));
+    let image = decoded.unwrap_or_else(|_| Err("is damaged: its decoder failed".into()))?;
+    Ok((image, format))
+}
+
+fn decode_checked(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, String> {
+    let damaged = |error: image::ImageError| format!("is damaged: {error}");
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_MEMORY);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    // Where this cannot be made out, the picture stands as it is stored.
+    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
+}
+
+/// Encodes a picture: PNG without loss, or JPEG of a quality from 1 to 100.
+///
+/// # Errors
+/// [`Error::Usage`] if the encoder refuses.
+pub fn encode(image: &RgbImage, format: ImageFormat, quality: u8) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let (width, height) = image.dimensions();
+    let written = match format {
+        ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut bytes, quality).write_image(
+            image,
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        ),
+        _ => PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive).write_image(
+            image,
+            width,
+            height,
+            ExtendedColorType::Rgb8,
+        ),
+    };
+    written.map_err(|error| Error::Usage(format!("cannot encode a picture: {error}")))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8 * 9, y as u8 * 7, (x + y) as u8]))
+    }
+
+    #[test]
+    fn hostile_files_are_refused_with_a_reason() {
+        let jpeg = encode(&picture(40, 30), ImageFormat::Jpeg, 90).unwrap();
+        let png = encode(&picture(40, 30), ImageFormat::Png, 90).unwrap();
+        // A header that claims 2^31 - 1 pixels a side, with the right check sum, over the data of a small picture.
+        let mut bomb = png.clone();
+        bomb[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
+        let sum = crc(&bomb[12..29]);
+        bomb[29..33].copy_from_slice(&sum.to_be_bytes());
+        for (bytes, says) in [
+            (Vec::new(), "is empty"),
+            (b"hello, I am a text".to_vec(), "is no picture"),
+            (b"GIF89a\x01\x00\x01\x00\x00\x00\x00".to_vec(), "is Gif"),
+            (jpeg[..jpeg.len() - 2].to_vec(), "is cut short"),
+            (jpeg[..jpeg.len() / 2].to_vec(), "is cut short"),
+            (jpeg[..30].to_vec(), "is damaged"),
+            (png[..png.len() / 2].to_vec(), "is damaged"),
+            (png[..20].to_vec(), "is damaged"),
+            (bomb, "pixels: more than"),
+        ] {
+            let error = decode(&bytes).unwrap_err();
+            assert!(error.contains(says), "{says}: {error}");
+        }
+    }
+
+    /// The check sum of a PNG's chunk.
+    fn crc(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0u32, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+        })
+    }
+
+    #[test]
+    fn every_damaged_byte_is_survived() {
+        let mut stream = crate::rng::Stream::new(1, "test", 0, 0);
+        for format in [ImageFormat::Jpeg, ImageFormat::Png] {
+            let good = encode(&picture(24, 16), format, 80).unwrap();
+            for _ in 0..300 {
+                let mut bytes = good.clone();
+                for _ in 0..=stream.below(3) {
+                    let at = stream.below(bytes.len());
+                    bytes[at] = stream.below(256) as u8;
+                }
+                if let Ok((image, _)) = decode(&bytes) {
+                    assert!(u64::from(image.width()) * u64::from(image.height()) <= MAX_PIXELS);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn orientation_is_honoured() {
+        let mut stored = RgbImage::new(32, 16);
+        for (x, y, pixel) in stored.enumerate_pixels_mut() {
+            *pixel = image::Rgb(if x < 16 && y < 8 { [250, 0, 0] } else { [0, 0, 250] });
+        }
+        let plain = encode(&stored, ImageFormat::Jpeg, 100).unwrap();
+        // An EXIF segment with the one entry that says orientation 6: turn by 90 degrees clockwise to see it upright.
+        let tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let mut segment = vec![0xff, 0xe1, 0, (2 + 6 + tiff.len()) as u8];
+        segment.extend(b"Exif\0\0");
+        segment.extend(tiff);
+        let turned = [&plain[..2], &segment, &plain[2..]].concat();
+
+        let (image, _) = decode(&turned).unwrap();
+        assert_eq!(image.dimensions(), (16, 32));
+        let red = |x, y| image.get_pixel(x, y)[0] > 128;
+        assert_eq!([red(3, 3), red(12, 3), red(3, 28), red(12, 28)], [false, true, false, false]);
+        assert_eq!(decode(&plain).unwrap().0.dimensions(), (32, 16));
+    }
+}
