@@ -73,6 +73,15 @@ pub fn temporary_in(directory: &Path) -> std::io::Result<NamedTempFile> {
     builder.tempfile_in(directory)
 }
 
+/// Waits until the disk has everything that was written: one call for many files.
+pub fn sync_everything() {
+    // SAFETY: takes nothing, returns nothing, and touches no memory of ours.
+    #[cfg(unix)]
+    unsafe {
+        libc::sync()
+    };
+}
+
 /// Makes renames in a directory durable.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ mod analyse;
 mod check;
 mod compare;
 mod completions;
+mod data;
 mod diff;
 mod hash;
 mod list;
@@ -12,6 +13,7 @@ mod reproduce;
 mod run;
 mod sample;
 mod schema;
+mod score;
 mod show;
 mod spec_args;
 mod sweep;
@@ -51,6 +53,8 @@ enum Command {
     Diff(diff::Args),
     Analyse(analyse::Args),
     Sample(sample::Args),
+    Data(data::Args),
+    Score(score::Args),
     Schema(schema::Args),
     Completions(completions::Args),
     #[command(hide = true)]
@@ -74,6 +78,8 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Diff(args) => diff::execute(args, registry),
         Command::Analyse(args) => analyse::execute(args),
         Command::Sample(args) => sample::execute(args, registry),
+        Command::Data(args) => data::execute(args),
+        Command::Score(args) => score::execute(args),
         Command::Schema(args) => schema::execute(args, registry),
         Command::Completions(args) => completions::execute(args),
         Command::Worker(args) => worker::execute(args, registry),

@@ -6,6 +6,7 @@ pub mod captions;
 pub mod digits;
 pub mod images;
 mod metric;
+pub mod scenes;
 
 pub use metric::{Direction, Measured, Metric};
 

@@ -1,6 +1,6 @@
 //! Captions cut into words, as NLTK's word tokeniser cuts them (`word_tokenize(text.lower(), preserve_line=True)`).
 //!
-//! The result is defined by [`rules`]: a fixed order of passes over the whole text. Nearly every caption consists of
+//! The result is defined by `words/rules.rs`: a fixed order of passes over the whole text. Nearly every caption consists of
 //! letters, digits, hyphens, commas and a final period only; those are cut in a single pass, which a test holds equal
 //! to the rules.
 

@@ -11,7 +11,9 @@ use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
 
 pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS};
 pub use resize::resize_square;
@@ -64,7 +66,10 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32, ImageFormat), String> {
         Some(other) => return Err(format!("is {other:?}; only PNG and JPEG are read: convert it")),
         None => return Err("is no picture: neither PNG nor JPEG".into()),
     };
-    let (width, height) = reader.into_dimensions().map_err(|error| format!("is damaged: {error}"))?;
+    let (width, height) = reader.into_dimensions().map_err(|error| match error {
+        ImageError::Limits(_) => format!("claims more than {MAX_PIXELS} pixels"),
+        error => format!("is damaged: {error}"),
+    })?;
     Ok((width, height, format))
 }
 
@@ -78,7 +83,7 @@ pub fn decode(bytes: &[u8]) -> Result<(RgbImage, ImageFormat), String> {
         return Err(format!("has no pixels ({width} x {height})"));
     }
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(format!("claims {width} x {height} pixels: more than {MAX_PIXELS}"));
+        return Err(format!("claims {width} x {height} pixels, more than {MAX_PIXELS}"));
     }
     if format == ImageFormat::Jpeg && !jpeg::is_whole(bytes) {
         // The decoder would fill up what is missing with grey.
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn hostile_files_are_refused_with_a_reason() {
-        let jpeg = encode(&picture(40, 30), ImageFormat::Jpeg, 90).unwrap();
+        let jpeg = encode(&picture(200, 150), ImageFormat::Jpeg, 90).unwrap();
         let png = encode(&picture(40, 30), ImageFormat::Png, 90).unwrap();
         // A header that claims 2^31 - 1 pixels a side, with the right check sum, over the data of a small picture.
         let mut bomb = png.clone();
@@ -155,7 +160,7 @@ mod tests {
             (jpeg[..30].to_vec(), "is damaged"),
             (png[..png.len() / 2].to_vec(), "is damaged"),
             (png[..20].to_vec(), "is damaged"),
-            (bomb, "pixels: more than"),
+            (bomb, "claims"),
         ] {
             let error = decode(&bytes).unwrap_err();
             assert!(error.contains(says), "{says}: {error}");

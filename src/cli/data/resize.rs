@@ -1,0 +1,78 @@
+//! `ccdni data resize`: pictures to squares of one size.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::progress::Progress;
+use crate::cli::print;
+use crate::data::images::{BAD_FILES, ResizeFolder};
+use crate::error::{Error, Result};
+use crate::run::interrupt::Stop;
+use crate::run::progress::eprint_line;
+
+/// How many bad files are shown; the list has them all.
+const SHOWN: usize = 10;
+
+/// Resize a folder of pictures to squares, under the same names in another folder.
+///
+/// PNG and JPEG, told by their content; sub-folders too. RGB, turned as their EXIF orientation says, Lanczos; the aspect
+/// ratio is not kept. What is resized already is left alone, so the same command goes on after an interruption.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni data resize train2014 --out resized2014
+  ccdni data resize pictures --out small --size 64 --strict")]
+pub struct Args {
+    /// The folder of pictures.
+    source: PathBuf,
+    /// The folder to write to: a new one, or one that this command made.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Width and height of the result.
+    #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    size: u32,
+    /// Quality of JPEG files, 1 to 100; a PNG stays a PNG, without loss.
+    #[arg(long, value_name = "N", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: u8,
+    /// End with an error at the first bad file, instead of listing it and going on.
+    #[arg(long)]
+    strict: bool,
+    /// Threads; by default one a core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Does it.
+pub fn execute(args: Args) -> Result<()> {
+    let job = ResizeFolder {
+        source: args.source,
+        target: args.out,
+        size: args.size,
+        quality: args.quality,
+        strict: args.strict,
+    };
+    let stop = Stop::on_signal()?;
+    let (progress, begun) = (Progress::new("pictures"), Instant::now());
+    let result = super::on_threads(args.threads, || job.run(&|| stop.asked(), &|done, of| progress.show(done, of)))?;
+    progress.end();
+    let report = match result {
+        Err(Error::Interrupted) => {
+            eprint_line("stopped; the same command goes on from here");
+            return Err(Error::Interrupted);
+        }
+        other => other?,
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut text = format!("{} pictures resized in {seconds:.1} s", report.written);
+    if report.kept > 0 {
+        text += &format!(", {} were there already", report.kept);
+    }
+    text += &format!("\n{}\n", job.target.display());
+    if !report.bad.is_empty() {
+        let list = job.target.join(BAD_FILES);
+        eprint_line(&format!("{} bad files left out, listed in {}:", report.bad.len(), list.display()));
+        for (name, why) in report.bad.iter().take(SHOWN) {
+            eprint_line(&format!("  {}: {why}", name.display()));
+        }
+    }
+    print(&text)
+}

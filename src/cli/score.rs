@@ -1,0 +1,91 @@
+//! `ccdni score`: captions against those of people.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+
+use super::print;
+use crate::data::captions::scores::{self, Score, Scored};
+use crate::data::captions::{CaptionSet, ptb, results};
+use crate::error::{Error, Result};
+use crate::run::fs::write_json;
+
+/// Score captions: BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D, as the COCO tools compute them.
+///
+/// RESULTS is a JSON list of `image_id` and `caption`, one for each picture. Pictures without a result do not count.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni score results.json captions_val2014.json
+  ccdni score results.json captions_val2014.json --out scores.json")]
+pub struct Args {
+    /// The captions to score, in COCO's results format.
+    results: PathBuf,
+    /// The captions of people: COCO's JSON, or a table of Flickr8k or Flickr30k (pictures are then 1, 2, ... in its order).
+    references: PathBuf,
+    /// How sentences are cut into words.
+    #[arg(long, value_name = "RULES", default_value = "ptb")]
+    words: Words,
+    /// Also write all scores, those of each picture too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Words {
+    /// Penn Treebank rules, as the COCO tools have them.
+    Ptb,
+    /// At white space.
+    Simple,
+}
+
+/// Does it.
+pub fn execute(args: Args) -> Result<()> {
+    let results = results::read(&args.results)?;
+    if results.is_empty() {
+        return Err(Error::data(&args.results, "has no captions: there is nothing to score"));
+    }
+    let cut = match args.words {
+        Words::Ptb => ptb::tokenize,
+        Words::Simple => ptb::simple,
+    };
+    let set = CaptionSet::open(&args.references)?;
+    let mut references: HashMap<u64, Vec<String>> = HashMap::new();
+    for caption in &set.captions {
+        references.entry(set.images[caption.image].id).or_default().push(cut(&caption.text));
+    }
+    let with_references = references.len();
+    let mut images = Vec::with_capacity(results.len());
+    for result in &results {
+        let Some(references) = references.remove(&result.image_id) else {
+            let what = format!("the image {} has no caption in {}", result.image_id, args.references.display());
+            return Err(Error::data(&args.results, what));
+        };
+        images.push(Scored { candidate: cut(&result.caption), references });
+    }
+    let scores = scores::all(&images);
+    let mut text = String::new();
+    for score in &scores {
+        text += &format!("{:8} {:.4}\n", score.name, score.corpus);
+    }
+    text += &format!("{} of {with_references} pictures\n", images.len());
+    if let Some(out) = &args.out {
+        let ids: Vec<u64> = results.iter().map(|result| result.image_id).collect();
+        write_json(out, &file(&ids, &scores))?;
+        text += &format!("{}\n", out.display());
+    }
+    print(&text)
+}
+
+/// `corpus` by name, and `images` with their ids and scores.
+fn file(ids: &[u64], scores: &[Score]) -> Value {
+    let corpus: Map<String, Value> = scores.iter().map(|score| (score.name.into(), json!(score.corpus))).collect();
+    let image = |(at, id): (usize, &u64)| {
+        let mut row: Map<String, Value> =
+            scores.iter().map(|score| (score.name.into(), json!(score.per_image[at]))).collect();
+        row.insert("image_id".into(), json!(id));
+        Value::Object(row)
+    };
+    json!({ "corpus": corpus, "images": ids.iter().enumerate().map(image).collect::<Vec<_>>() })
+}
