@@ -127,6 +127,8 @@ mod tests {
         );
         assert_eq!(words("They can't; \"stop\"!"), ["they", "ca", "n't", ";", "``", "stop", "''", "!"]);
         assert_eq!(words("  "), Vec::<String>::new());
+        // A mark is part of a word and a small 2 is not; a separator of files is white space.
+        assert_eq!(words("gi\u{307}'llgo ²'a x\u{1c}y"), ["gi\u{307}'llgo", "²", "'", "a", "x", "y"]);
     }
 
     #[test]

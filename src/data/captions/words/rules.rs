@@ -1,7 +1,8 @@
 //! The passes that cut a lower-cased text into words, in the one order that gives the expected result.
 //!
 //! Each pass is a left-to-right substitution without overlaps, most of which put spaces around something. What counts
-//! as a letter, a digit or white space is what Python's `re` takes for one.
+//! as a letter, a digit or white space is what the engines behind NLTK take for one: for words that are two, and for what is
+//! between words, Python's `re`; for all else the `regex` package, for which a combining mark is part of a word.
 
 use std::sync::LazyLock;
 
@@ -95,9 +96,9 @@ impl Rules {
         });
         self.pass(|text, at, out| {
             let opens = text[at] == '\''
-                && (at == 0 || !is_word(text[at - 1]))
-                && text.get(at + 1).is_some_and(|&c| is_word(c))
-                && !CLITICS.iter().any(|clitic| matches(text, at + 1, clitic) && is_edge(text, at + 1 + clitic.len()));
+                && (at == 0 || !is_word_or_mark(text[at - 1]))
+                && text.get(at + 1).is_some_and(|&c| is_word_or_mark(c))
+                && !CLITICS.iter().any(|clitic| is_clitic(text, at + 1, clitic));
             if !opens {
                 return 0;
             }
@@ -145,10 +146,10 @@ impl Rules {
             while after < text.len() && closing.contains(&text[after]) {
                 after += 1;
             }
-            text[after..].iter().all(|&c| is_space(c)).then_some(after)
+            text[after..].iter().all(|c| c.is_whitespace()).then_some(after)
         };
         // Only the last character that is neither can be that period.
-        let Some(at) = text.iter().rposition(|&c| !is_space(c) && !closing.contains(&c)) else { return };
+        let Some(at) = text.iter().rposition(|&c| !c.is_whitespace() && !closing.contains(&c)) else { return };
         if at == 0 || text[at] != '.' || text[at - 1] == '.' {
             return;
         }
@@ -170,7 +171,7 @@ impl Rules {
         self.pass(|text, at, out| if text[at] == '"' { padded(out, &['\'', '\'']) / 2 } else { 0 });
         self.next.clear();
         for &c in &self.text {
-            if !is_space(c) {
+            if !c.is_whitespace() {
                 self.next.push(c);
             } else if self.next.last() != Some(&' ') {
                 self.next.push(' ');
@@ -249,6 +250,20 @@ fn matches(text: &[char], at: usize, what: &str) -> bool {
 fn is_edge(text: &[char], at: usize) -> bool {
     let word = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(|&c| is_word(c));
     word(at.checked_sub(1)) != word(Some(at))
+}
+
+/// Whether a clitic stands at a place, and the word ends behind it.
+fn is_clitic(text: &[char], at: usize, clitic: &str) -> bool {
+    matches(text, at, clitic) && !text.get(at + clitic.len()).is_some_and(|&c| is_word_or_mark(c))
+}
+
+/// Letters, decimal digits, marks, what joins words, and `_`.
+fn is_word_or_mark(c: char) -> bool {
+    static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\w$").ok());
+    if c.is_ascii() {
+        return c.is_ascii_alphanumeric() || c == '_';
+    }
+    WORD.as_ref().map_or(c.is_alphanumeric(), |word| word.is_match(c.encode_utf8(&mut [0; 4])))
 }
 
 /// Letters, digits and what else counts as a number, and `_`; no combining marks.
