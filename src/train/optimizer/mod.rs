@@ -4,7 +4,7 @@
 //! is simply not stepped: its moments and its step count stay.
 //!
 //! State lies in flat tensors like the parameters, so that a step is one pass over adjacent parameters that are at the same
-//! step: in place on the CPU ([`in_place`]), by tensor operations elsewhere ([`rules`], which are the definition).
+//! step: in place on the CPU (`in_place.rs`), by tensor operations elsewhere (`rules.rs`, which are the definition).
 
 mod in_place;
 mod rules;
