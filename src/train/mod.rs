@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod checkpoint;
+pub mod decode;
 pub mod engine;
 pub mod loss;
 mod measure;

@@ -1,0 +1,240 @@
+//! From a trained network to sentences: greedy, beam and sampling.
+//!
+//! The network was trained with a feature vector (a picture's) as its first input, from which it predicts the start token,
+//! from that the first word, and so on to the end token. So it is fed here: the feature, the start token (whatever was predicted
+//! from the feature), then every word that is chosen, until the end token or a limit. All sentences of all pictures go
+//! through the network as one batch, a step at a time. Pictures do not influence each other, but for the last bits of products,
+//! which depend on the size of a batch.
+
+mod beam;
+mod choose;
+mod network;
+
+use candle_core::Tensor;
+
+use self::choose::{Allowed, Row};
+use self::network::Network;
+use super::backend::Backend;
+use crate::error::{Error, Result};
+use crate::model::{Model, Weights};
+use crate::rng::Stream;
+
+/// The widest beam: each of its sentences takes as many numbers as the vocabulary has words, a picture and step.
+pub const WIDEST_BEAM: usize = 1000;
+
+/// How the next word is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Strategy {
+    /// The likeliest word, always; of equally likely ones that with the lowest id.
+    Greedy,
+    /// The best of many sentences, by the mean log-probability of a token ([`Decoded::score`]), so that a sentence is not better
+    /// for being short. Each step keeps the `width` likeliest unfinished sentences; a sentence that ends among the `width`
+    /// likeliest of its step joins the finished ones, of which the `width` best are kept. A search is over when there are
+    /// that many and no unfinished sentence scores more than the last of them. A beam of one is greedy.
+    Beam {
+        /// Sentences kept, 1 to [`WIDEST_BEAM`].
+        width: usize,
+    },
+    /// Words are drawn by their probabilities.
+    Sample {
+        /// Logits are divided by this, above 0: below 1 likely words become likelier; towards 0 it is greedy.
+        temperature: f64,
+        /// Words are drawn from the likeliest alone whose probabilities, after the temperature, first reach this sum: above
+        /// 0, up to 1 (every word).
+        top_p: f64,
+        /// The seed of the draws.
+        seed: u64,
+        /// The number of the first picture. A picture's draws depend on the seed, its number and the step, so that it gets the
+        /// same sentence in whatever batch it comes.
+        first: usize,
+    },
+}
+
+/// Where sentences begin and end, and what is never said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The token that is fed behind the feature.
+    pub start: u32,
+    /// The token that ends a sentence.
+    pub end: u32,
+    /// Tokens that are never chosen (padding, the unknown word, the start). The probabilities that are told remain those that
+    /// the network gives, over all tokens.
+    pub never: Vec<u32>,
+    /// The most tokens that are chosen for a sentence, the end included: a sentence that has not ended by then is cut.
+    pub steps: usize,
+}
+
+impl Limits {
+    /// The usual limit of steps.
+    pub const STEPS: usize = 20;
+}
+
+/// A sentence.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decoded {
+    /// The tokens, without start and end.
+    pub ids: Vec<u32>,
+    /// The log-probability (natural, over all tokens, at temperature 1) of each token, and of the end where it was
+    /// reached.
+    pub log_probabilities: Vec<f64>,
+    /// Whether the end was reached, rather than the limit.
+    pub ended: bool,
+}
+
+impl Decoded {
+    /// The mean log-probability of a token, the end included: what a beam searches the maximum of.
+    pub fn score(&self) -> f64 {
+        self.log_probabilities.iter().sum::<f64>() / self.log_probabilities.len().max(1) as f64
+    }
+}
+
+/// Sentences for features `[pictures, embedding width]`: for each picture one, or for a beam up to `width` different ones, the
+/// best first.
+///
+/// # Errors
+/// [`Error::Usage`] for a strategy or limits that cannot be, [`Error::Training`] where the model reads no tokens, does not
+/// answer with them, or gives something that is no number.
+pub fn decode(
+    model: &Model,
+    backend: &dyn Backend,
+    features: &Tensor,
+    strategy: &Strategy,
+    limits: &Limits,
+) -> Result<Vec<Vec<Decoded>>> {
+    check_strategy(strategy)?;
+    let allowed = Allowed::new(vocabulary(model)?, limits)?;
+    let pictures = features.dims2()?.0;
+    if pictures == 0 {
+        return Ok(Vec::new());
+    }
+    let mut searches: Vec<Search> = (0..pictures as u32).map(Search::new).collect();
+    let mut network = Network::begin(model, backend, features, limits.start)?;
+    for step in 0..limits.steps {
+        let logits = network.logits()?;
+        for (picture, search) in searches.iter_mut().enumerate() {
+            search.advance(&logits, &allowed, strategy, Draw { picture, step })?;
+        }
+        let mut live: Vec<&mut Path> = searches.iter_mut().flat_map(|search| &mut search.live).collect();
+        if live.is_empty() || step + 1 == limits.steps {
+            break;
+        }
+        let (rows, words): (Vec<u32>, Vec<u32>) = live.iter().map(|path| (path.row, path.last)).unzip();
+        network.step(&rows, &words)?;
+        live.iter_mut().zip(0..).for_each(|(path, row)| path.row = row);
+    }
+    Ok(searches.into_iter().map(|search| search.sentences(strategy)).collect())
+}
+
+/// The number of tokens that the model reads and answers with.
+fn vocabulary(model: &Model) -> Result<usize> {
+    let embedding = model.embedding(Weights::Constant);
+    let read = match &embedding {
+        Some(table) => table.dim(0)?,
+        None => return Err(Error::Training("sentences from a model that reads no tokens".into())),
+    };
+    let answers = model.readout(Weights::Constant).bias.elem_count();
+    if read != answers {
+        return Err(Error::Training(format!(
+            "sentences from a model that reads {read} tokens and answers with one of {answers}"
+        )));
+    }
+    Ok(read)
+}
+
+fn check_strategy(strategy: &Strategy) -> Result<()> {
+    match *strategy {
+        Strategy::Beam { width } if width == 0 || width > WIDEST_BEAM => {
+            Err(Error::Usage(format!("a beam of {width} sentences; choose 1 to {WIDEST_BEAM}")))
+        }
+        Strategy::Sample { temperature, .. } if !(temperature > 0.0 && temperature.is_finite()) => {
+            Err(Error::Usage(format!("a temperature of {temperature}; choose a number above 0")))
+        }
+        Strategy::Sample { top_p, .. } if !(top_p > 0.0 && top_p <= 1.0) => {
+            Err(Error::Usage(format!("a top-p of {top_p}; choose a number above 0, up to 1")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Which draw it is.
+#[derive(Clone, Copy)]
+struct Draw {
+    picture: usize,
+    step: usize,
+}
+
+/// The sentences of one picture.
+struct Search {
+    /// Those that go on, the likeliest first.
+    live: Vec<Path>,
+    /// Those that have ended.
+    finished: Vec<Path>,
+}
+
+/// A sentence so far.
+#[derive(Clone)]
+struct Path {
+    decoded: Decoded,
+    /// The sum of its log-probabilities.
+    sum: f64,
+    /// The word to feed next.
+    last: u32,
+    /// Its row in the batch.
+    row: u32,
+}
+
+impl Path {
+    /// The sentence with one more token.
+    fn with(&self, id: u32, log_probability: f64, end: u32) -> Path {
+        let mut next = self.clone();
+        next.decoded.log_probabilities.push(log_probability);
+        next.sum += log_probability;
+        next.last = id;
+        match id == end {
+            true => next.decoded.ended = true,
+            false => next.decoded.ids.push(id),
+        }
+        next
+    }
+
+    fn score(&self) -> f64 {
+        self.decoded.score()
+    }
+}
+
+impl Search {
+    fn new(row: u32) -> Search {
+        let path = Path { decoded: Decoded::default(), sum: 0.0, last: 0, row };
+        Search { live: vec![path], finished: Vec::new() }
+    }
+
+    /// Lets every sentence go on by one token.
+    fn advance(&mut self, logits: &[f32], allowed: &Allowed, strategy: &Strategy, draw: Draw) -> Result<()> {
+        if let Strategy::Beam { width } = *strategy {
+            return self.advance_beam(logits, allowed, width);
+        }
+        let Some(path) = self.live.pop() else { return Ok(()) };
+        let row = Row::new(logits, path.row, allowed)?;
+        let id = match *strategy {
+            Strategy::Sample { temperature, top_p, seed, first } => {
+                let mut stream = Stream::new(seed, "sample", first + draw.picture, draw.step);
+                row.drawn(temperature, top_p, stream.unit_f64())?
+            }
+            _ => row.likeliest(1).first().copied().unwrap_or(allowed.end),
+        };
+        let path = path.with(id, row.log_probability(id), allowed.end);
+        match path.decoded.ended {
+            true => self.finished.push(path),
+            false => self.live.push(path),
+        }
+        Ok(())
+    }
+
+    /// The best sentences: what is left at the limit counts like what has ended.
+    fn sentences(mut self, strategy: &Strategy) -> Vec<Decoded> {
+        let width = if let Strategy::Beam { width } = *strategy { width } else { 1 };
+        self.finished.append(&mut self.live);
+        beam::keep_best(&mut self.finished, width);
+        self.finished.into_iter().map(|path| path.decoded).collect()
+    }
+}
