@@ -80,7 +80,8 @@ fn whole(model: &Model, feature: &Tensor, ids: &[u32]) -> Result<Vec<Vec<f64>>> 
     let batch = Batch::new(inputs, Targets::Classes(Tensor::zeros((1, steps), DType::U32, &Device::Cpu)?));
     let sequence = Sequence::new(model, &batch, None)?;
     let outputs: Vec<usize> = (1..steps).collect();
-    let plan = Plan { windows: &[0..steps], taught: &[false], outputs: &outputs };
+    let span = 0..steps;
+    let plan = Plan { windows: std::slice::from_ref(&span), taught: &[false], outputs: &outputs };
     let logits = Composed.forward(model, &sequence, plan, &model.zero_state(1)?)?.outputs.expect("outputs");
     let rows: Vec<Vec<Vec<f32>>> = logits.to_vec3()?;
     let softmax = |row: &Vec<f32>| {

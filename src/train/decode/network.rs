@@ -59,7 +59,8 @@ fn run(
     let targets = Targets::FinalClass(Tensor::zeros(rows, DType::U32, &Device::Cpu)?);
     let sequence = Sequence::new(model, &Batch::new(inputs, targets), None)?;
     let steps = sequence.steps();
-    let plan = Plan { windows: &[0..steps], taught: &[false], outputs: &[steps - 1] };
+    let whole = 0..steps;
+    let plan = Plan { windows: std::slice::from_ref(&whole), taught: &[false], outputs: &[steps - 1] };
     let forward = backend.forward(model, &sequence, plan, states)?;
     let states = forward.end()?;
     let logits = forward.outputs.ok_or_else(|| Error::Training("a step without an answer".into()))?;
