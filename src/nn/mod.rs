@@ -1,14 +1,23 @@
 //! What candle-nn lacks: recurrent cells as PyTorch defines them, PyTorch's initial distributions, and a parameter
 //! store with an order. Knows nothing of specs beyond the names of cells and initialisers.
 
+mod batch_norm;
 pub mod cell;
+mod conv;
 mod gradients;
+mod head;
 pub mod init;
 pub mod kernel;
 mod linear;
 mod params;
+mod pool;
 pub mod slices;
+pub mod trunk;
 
+pub use batch_norm::{BatchNorm, Mode, Statistics, batch_norm};
+pub use conv::{conv2d, conv2d_relu};
 pub use gradients::{Accumulator, Gradients};
+pub use head::Head;
 pub use linear::{Linear, relu};
 pub use params::{Leaves, NewParameter, ParamStore, Parameter, Part};
+pub use pool::max_pool;

@@ -3,6 +3,7 @@
 mod folder;
 mod jpeg;
 mod resize;
+mod transform;
 
 use std::fs;
 use std::io::Cursor;
@@ -17,6 +18,7 @@ use image::{
 
 pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS};
 pub use resize::resize_square;
+pub use transform::{Crop, DEVIATION, MEAN, Transform, View};
 
 use crate::error::{Error, Result};
 

@@ -7,8 +7,10 @@
 
 pub mod activation;
 pub mod cells;
+pub mod convolution;
 pub mod passes;
 mod product;
 pub mod softmax;
+pub mod window;
 
 pub use product::{Matrix, MatrixMut, Threads, product};

@@ -6,6 +6,7 @@
 mod batches;
 mod metrics;
 mod resize;
+mod resnet;
 mod words;
 
 use std::path::Path;
@@ -42,9 +43,7 @@ pub fn trials(dir: &Path) -> Vec<Trial> {
     } else {
         not_covered("caption/resize", "is not in this directory");
     }
-    if dir.join("resnet").exists() {
-        not_covered("caption/resnet", "not covered yet");
-    }
+    trials.extend(resnet::trials(&dir.join("resnet")));
     trials
 }
 

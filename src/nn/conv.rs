@@ -1,0 +1,284 @@
+//! Convolutions of tensors: on the CPU with a backward pass of their own (candle's goes through a transposed convolution,
+//! which takes many times as long), elsewhere candle's.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
+use pulp::Arch;
+
+use super::kernel::convolution::{Convolution, Finish, Gradients};
+use super::kernel::window::{Plane, Window};
+use super::{relu, slices};
+use crate::error::Result;
+
+/// The convolution of pictures `[batch, channels, height, width]` with weights `[outputs, channels, size, size]`; `stride`
+/// and `padding` are pixels on both axes.
+///
+/// # Errors
+/// Fails if shapes do not fit, or if no window fits into the padded picture.
+pub fn conv2d(pictures: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    let convolution = convolution(pictures, weight, stride, padding)?;
+    if !on_slices(pictures) {
+        return Ok(pictures.conv2d(weight, padding, stride, 1, 1)?);
+    }
+    Ok(pictures.contiguous()?.apply_op2(&weight.contiguous()?, Op { convolution, rectify: false })?)
+}
+
+/// [`conv2d`], and `bias` (`[outputs]`) added, and rectified; the gradient where the sum is 0 is 0.
+///
+/// # Errors
+/// As [`conv2d`].
+pub fn conv2d_relu(pictures: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    let convolution = convolution(pictures, weight, stride, padding)?;
+    bias.dims1().and_then(|count| match count == convolution.outputs {
+        true => Ok(()),
+        false => candle_core::bail!("a convolution with {} outputs and {count} biases", convolution.outputs),
+    })?;
+    if !on_slices(pictures) {
+        let sum = pictures.conv2d(weight, padding, stride, 1, 1)?;
+        return relu(&sum.broadcast_add(&bias.reshape((1, convolution.outputs, 1, 1))?)?);
+    }
+    let op = Op { convolution, rectify: true };
+    Ok(pictures.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+}
+
+fn on_slices(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && tensor.dtype() == DType::F32
+}
+
+fn convolution(pictures: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Convolution> {
+    let (_, channels, height, width) = pictures.dims4()?;
+    let (outputs, inputs, size, across) = weight.dims4()?;
+    let window = Window { size, stride: stride.max(1), padding };
+    let convolution = Convolution { plane: Plane { channels, height, width }, window, outputs };
+    if inputs != channels || size != across || convolution.after().numbers() == 0 {
+        let (pictures, weight) = (pictures.dims(), weight.dims());
+        return Err(candle_core::Error::Msg(format!(
+            "a convolution of {pictures:?} with weights {weight:?}, stride {stride} and padding {padding}"
+        ))
+        .into());
+    }
+    Ok(convolution)
+}
+
+/// A convolution of f32 pictures on the CPU.
+#[derive(Debug, Clone, Copy)]
+struct Op {
+    convolution: Convolution,
+    rectify: bool,
+}
+
+impl Op {
+    fn forward(
+        &self,
+        pictures: (&CpuStorage, &Layout),
+        weight: (&CpuStorage, &Layout),
+        shift: Option<(&CpuStorage, &Layout)>,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let shift = shift.map(numbers).transpose()?;
+        let (pictures, weight) = (numbers(pictures)?, numbers(weight)?);
+        let after = self.convolution.after();
+        let batch = pictures.len() / self.convolution.plane.numbers();
+        let mut out = vec![0.0; batch * after.numbers()];
+        let finish = Finish { shift, rectify: self.rectify, ..Finish::default() };
+        self.convolution.forward(Arch::new(), pictures, weight, finish, &mut out);
+        Ok((CpuStorage::F32(out), (batch, after.channels, after.height, after.width).into()))
+    }
+
+    /// Gradients of pictures (where those are part of the graph), weight and shift.
+    fn backward(
+        &self,
+        pictures: &Tensor,
+        weight: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Tensor, Tensor)> {
+        let slice = |tensor| slices::read(tensor).map_err(|error| candle_core::Error::Msg(error.to_string()));
+        let wanted = pictures.track_op();
+        let gradient = gradient.contiguous()?;
+        let (x, w, y) = (slice(pictures)?, slice(weight)?, slice(result)?);
+        let rectified = self.rectify.then_some(&*y);
+        let Gradients { pictures: of_pictures, weight: of_weight, shift } =
+            self.convolution.backward(Arch::new(), (&x, &w), rectified, &slice(&gradient)?, wanted);
+        let device = pictures.device();
+        let of_pictures = wanted.then(|| Tensor::from_vec(of_pictures, pictures.dims(), device)).transpose()?;
+        let outputs = shift.len();
+        Ok((
+            of_pictures,
+            Tensor::from_vec(of_weight, weight.dims(), device)?,
+            Tensor::from_vec(shift, outputs, device)?,
+        ))
+    }
+}
+
+/// The numbers of an argument.
+fn numbers<'a>((storage, layout): (&'a CpuStorage, &Layout)) -> candle_core::Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(numbers), Some((start, end))) => Ok(&numbers[start..end]),
+        _ => candle_core::bail!("a convolution of numbers that do not lie one after the other"),
+    }
+}
+
+impl CustomOp2 for Op {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        self.forward((s1, l1), (s2, l2), None)
+    }
+
+    fn bwd(
+        &self,
+        pictures: &Tensor,
+        weight: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let (of_pictures, of_weight, _) = self.backward(pictures, weight, result, gradient)?;
+        Ok((of_pictures, Some(of_weight)))
+    }
+}
+
+impl CustomOp3 for Op {
+    fn name(&self) -> &'static str {
+        "rectified convolution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        self.forward((s1, l1), (s2, l2), Some((s3, l3)))
+    }
+
+    fn bwd(
+        &self,
+        pictures: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (of_pictures, of_weight, of_bias) = self.backward(pictures, weight, result, gradient)?;
+        Ok((of_pictures, Some(of_weight), Some(of_bias)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+    use proptest::prelude::*;
+
+    fn numbers(dims: &[usize], by: f64) -> Var {
+        let count: usize = dims.iter().product();
+        let numbers: Vec<f32> = (0..count).map(|i| (i as f64 * by).sin() as f32).collect();
+        Var::from_tensor(&Tensor::from_vec(numbers, dims, &Device::Cpu).unwrap()).unwrap()
+    }
+
+    fn close(what: &str, a: &Tensor, b: &Tensor) {
+        assert_eq!(a.dims(), b.dims(), "{what}");
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let largest = flat(b).iter().fold(1f32, |m, x| m.max(x.abs()));
+        for (index, (a, b)) in flat(a).iter().zip(flat(b)).enumerate() {
+            assert!((a - b).abs() <= 1e-5 * largest, "{what}, number {index}: {a}, not {b}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn it_is_candles_convolution_forward_and_backward(
+            (batch, inputs, outputs) in (1..6usize, 1..4usize, 1..5usize), (height, width) in (1..9usize, 1..9usize),
+            (size, stride, padding) in (1..4usize, 1..3usize, 0..2usize),
+        ) {
+            prop_assume!(height + 2 * padding >= size && width + 2 * padding >= size);
+            // Candle's backward pass knows only windows that leave as many rows unseen as columns.
+            let unseen = |extent: usize| (extent + 2 * padding - size) % stride;
+            prop_assume!(unseen(height) == unseen(width));
+            let (x, w, b) = (
+                numbers(&[batch, inputs, height, width], 0.7),
+                numbers(&[outputs, inputs, size, size], 0.3),
+                numbers(&[outputs], 1.1),
+            );
+            let weights = |y: &Tensor| numbers(y.dims(), 0.9).as_detached_tensor();
+            let own = conv2d(x.as_tensor(), w.as_tensor(), stride, padding).unwrap();
+            let theirs = x.conv2d(w.as_tensor(), padding, stride, 1, 1).unwrap();
+            close("forward", &own, &theirs);
+            let sum = theirs.broadcast_add(&b.reshape((1, outputs, 1, 1)).unwrap()).unwrap();
+            let rectified = conv2d_relu(x.as_tensor(), w.as_tensor(), b.as_tensor(), stride, padding).unwrap();
+            let composed = relu(&sum).unwrap();
+            close("rectified", &rectified, &composed);
+            for (name, own, theirs) in [("plain", own, theirs), ("rectified", rectified, composed)] {
+                let [own, theirs] = [own, theirs].map(|y| (&y * weights(&y)).unwrap().sum_all().unwrap().backward().unwrap());
+                for (of, var) in [("pictures", &x), ("weight", &w), ("bias", &b)] {
+                    match (own.get(var.as_tensor()), theirs.get(var.as_tensor())) {
+                        (Some(own), Some(theirs)) => close(&format!("{name}: {of}"), own, theirs),
+                        (None, None) => prop_assert!(of == "bias" && name == "plain"),
+                        _ => prop_assert!(false, "{name}: a gradient of {of} on one side alone"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        let (x, w, b) = (numbers(&[2, 2, 5, 4], 0.7), numbers(&[3, 2, 3, 3], 0.3), numbers(&[3], 1.1));
+        let loss = |x: &Tensor, w: &Tensor, b: &Tensor| {
+            let y = conv2d_relu(x, w, b, 2, 1).unwrap();
+            (y.sqr().unwrap() * 0.5).unwrap().sum_all().unwrap()
+        };
+        let gradients = loss(x.as_tensor(), w.as_tensor(), b.as_tensor()).backward().unwrap();
+        let step = 1e-2;
+        for (which, var) in [&x, &w, &b].into_iter().enumerate() {
+            let gradient = gradients.get(var.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let values = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for index in 0..values.len() {
+                let at = |by: f32| {
+                    let mut values = values.clone();
+                    values[index] += by;
+                    let moved = Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap();
+                    let mut all = [x.as_detached_tensor(), w.as_detached_tensor(), b.as_detached_tensor()];
+                    all[which] = moved;
+                    f64::from(loss(&all[0], &all[1], &all[2]).to_scalar::<f32>().unwrap())
+                };
+                let slope = (at(step) - at(-step)) / f64::from(2.0 * step);
+                // The loss is piecewise quadratic: off by what a piece's end within the step makes of it.
+                let off = (slope - f64::from(gradient[index])).abs();
+                assert!(off < 2e-2 * slope.abs().max(1.0), "argument {which}, {index}: {} {slope}", gradient[index]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sum_of_zero_has_no_gradient_and_constants_get_none() {
+        let x = Tensor::zeros((1, 1, 3, 3), DType::F32, &Device::Cpu).unwrap();
+        let (w, b) = (numbers(&[2, 1, 3, 3], 0.3), Var::zeros(2, DType::F32, &Device::Cpu).unwrap());
+        let y = conv2d_relu(&x, w.as_tensor(), b.as_tensor(), 1, 1).unwrap();
+        let gradients = y.sum_all().unwrap().backward().unwrap();
+        assert_eq!(gradients.get(b.as_tensor()).unwrap().to_vec1::<f32>().unwrap(), [0.0, 0.0]);
+        assert!(gradients.get(&x).is_none());
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let x = Tensor::zeros((1, 3, 2, 2), DType::F32, &Device::Cpu).unwrap();
+        for dims in [[4, 2, 1, 1], [4, 3, 5, 5], [4, 3, 1, 2]] {
+            let w = Tensor::zeros(&dims, DType::F32, &Device::Cpu).unwrap();
+            let error = conv2d(&x, &w, 1, 0).unwrap_err().to_string();
+            assert!(error.contains("[1, 3, 2, 2]"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Max pooling whose windows overlap; candle's has a gradient only where they do not.
+
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+
+use super::kernel::window::{Plane, Window, largest, largest_backward};
+use super::slices;
+use crate::error::Result;
+
+/// The windows of a ResNet's pool.
+pub(crate) const POOL: Window = Window { size: 3, stride: 2, padding: 1 };
+
+/// The largest number of each window of 3 x 3 pixels, 2 apart, with one pixel of nothing around: `[batch, channels, height,
+/// width]` to half of both, rounded up. On other devices than the CPU numbers below 0 count as 0 at the borders.
+///
+/// # Errors
+/// Fails for other shapes, or pictures without pixels.
+pub fn max_pool(pictures: &Tensor) -> Result<Tensor> {
+    let (_, channels, height, width) = pictures.dims4()?;
+    if height * width * channels == 0 {
+        return Err(candle_core::Error::Msg("a pool of pictures without pixels".into()).into());
+    }
+    if pictures.device().is_cpu() && pictures.dtype() == DType::F32 {
+        let plane = Plane { channels, height, width };
+        return Ok(pictures.contiguous()?.apply_op1(Op { plane })?);
+    }
+    composed(pictures)
+}
+
+/// [`max_pool`] from operations that every device has, for pictures without numbers below 0.
+fn composed(pictures: &Tensor) -> Result<Tensor> {
+    let mut all = pictures.clone();
+    for axis in [2, 3] {
+        let count = POOL.count(all.dim(axis)?);
+        // Pairs from each of three offsets; the first of a pair is the window's pixel.
+        let padded = all.pad_with_zeros(axis, 1, 2 * count + 1 - all.dim(axis)?)?;
+        let pixel = |offset: usize| -> candle_core::Result<Tensor> {
+            let line = padded.narrow(axis, offset, 2 * count)?;
+            let mut dims = line.dims().to_vec();
+            dims.splice(axis..=axis, [count, 2]);
+            line.contiguous()?.reshape(dims)?.narrow(axis + 1, 0, 1)?.squeeze(axis + 1)
+        };
+        all = pixel(0)?.maximum(&pixel(1)?)?.maximum(&pixel(2)?)?;
+    }
+    Ok(all)
+}
+
+struct Op {
+    plane: Plane,
+}
+
+impl CustomOp1 for Op {
+    fn name(&self) -> &'static str {
+        "max pool"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (CpuStorage::F32(numbers), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("a pool of numbers that do not lie one after the other")
+        };
+        let after = self.plane.after(POOL, self.plane.channels);
+        let batch = (end - start) / self.plane.numbers();
+        let mut out = vec![0.0; batch * after.numbers()];
+        for (picture, out) in
+            numbers[start..end].chunks_exact(self.plane.numbers()).zip(out.chunks_exact_mut(after.numbers()))
+        {
+            largest(picture, self.plane, POOL, out);
+        }
+        Ok((CpuStorage::F32(out), (batch, after.channels, after.height, after.width).into()))
+    }
+
+    fn bwd(&self, pictures: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let slice = |tensor| slices::read(tensor).map_err(|error| candle_core::Error::Msg(error.to_string()));
+        let gradient = gradient.contiguous()?;
+        let (x, g) = (slice(pictures)?, slice(&gradient)?);
+        let mut out = vec![0.0; x.len()];
+        let (before, after) = (self.plane.numbers(), self.plane.after(POOL, self.plane.channels).numbers());
+        for ((x, g), out) in x.chunks_exact(before).zip(g.chunks_exact(after)).zip(out.chunks_exact_mut(before)) {
+            largest_backward(x, self.plane, POOL, g, out);
+        }
+        Tensor::from_vec(out, pictures.dims(), pictures.device()).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn both_ways_are_the_same_forward_and_backward() -> Result<()> {
+        for (height, width) in [(1, 1), (2, 3), (6, 5), (7, 8)] {
+            let count = 2 * 3 * height * width;
+            // No two numbers are equal, and none is the 0 of the border, so that there is one gradient.
+            let numbers: Vec<f32> = (0..count).map(|i| ((i * 7919) % 1009 + 1) as f32).collect();
+            let x = Var::from_tensor(&Tensor::from_vec(numbers, (2, 3, height, width), &Device::Cpu)?)?;
+            let [own, composed] = [max_pool(x.as_tensor())?, composed(x.as_tensor())?];
+            assert_eq!(own.dims(), [2, 3, height.div_ceil(2), width.div_ceil(2)]);
+            let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+            assert_eq!(flat(&own)?, flat(&composed)?);
+            let mut gradients = Vec::new();
+            for y in [own, composed] {
+                let weights: Vec<f32> = (0..y.elem_count()).map(|i| (i % 5) as f32 - 1.0).collect();
+                let weights = Tensor::from_vec(weights, y.dims(), &Device::Cpu)?;
+                let store = (&y * weights)?.sum_all()?.backward()?;
+                gradients.push(store.get(x.as_tensor()).map(flat).transpose()?.unwrap_or_default());
+            }
+            assert_eq!(gradients[0], gradients[1], "{height} x {width}");
+        }
+        Ok(())
+    }
+}

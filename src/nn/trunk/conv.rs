@@ -1,0 +1,76 @@
+//! A small convolutional net for drawn scenes.
+
+use candle_core::Tensor;
+
+use super::{Activations, Mode, Stages, TensorKind, TrunkTensor};
+use crate::error::Result;
+use crate::nn::conv2d_relu;
+use crate::nn::kernel::window::Window;
+
+/// The windows of every layer: they halve the sides of a picture.
+const WINDOW: Window = Window { size: 3, stride: 2, padding: 1 };
+
+/// Convolutions of 3 x 3 with stride 2, a bias and a rectifier each; the features are all that is left, so that it stays
+/// known where in the picture something was.
+///
+/// There is no batch normalisation: with first weights of the right size four layers train as well without it, and then a
+/// picture's features do not depend on what else is in the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvNet {
+    size: usize,
+    widths: Vec<usize>,
+}
+
+impl ConvNet {
+    /// A net for pictures of `size` x `size` pixels, with a layer for each of `widths` channels.
+    pub fn new(size: usize, widths: &[usize]) -> ConvNet {
+        ConvNet { size, widths: widths.to_vec() }
+    }
+
+    /// Pixels along an edge of its pictures.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Width of the feature vector.
+    pub fn features(&self) -> usize {
+        let side = self.widths.iter().fold(self.size, |side, _| WINDOW.count(side));
+        self.widths.last().unwrap_or(&3) * side * side
+    }
+
+    pub(super) fn tensors(&self) -> Vec<TrunkTensor> {
+        let inputs = std::iter::once(&3).chain(&self.widths);
+        let layers = inputs.zip(&self.widths).enumerate();
+        layers
+            .flat_map(|(layer, (&inputs, &outputs))| {
+                let dims = vec![outputs, inputs, WINDOW.size, WINDOW.size];
+                let fan_in = inputs * WINDOW.size * WINDOW.size;
+                [
+                    TrunkTensor { name: format!("conv.{layer}.weight"), dims, kind: TensorKind::Weight { fan_in } },
+                    TrunkTensor { name: format!("conv.{layer}.bias"), dims: vec![outputs], kind: TensorKind::Shift },
+                ]
+            })
+            .collect()
+    }
+
+    pub(super) fn forward(
+        &self,
+        tensors: &[Tensor],
+        pixels: &Tensor,
+        mode: Mode,
+        mut stages: Option<&mut Stages>,
+    ) -> Result<Activations> {
+        let mut x = pixels.clone();
+        for (layer, pair) in tensors.chunks_exact(2).enumerate() {
+            let (weight, bias) = match mode {
+                Mode::Train => (pair[0].clone(), pair[1].clone()),
+                Mode::Evaluate => (pair[0].detach(), pair[1].detach()),
+            };
+            x = conv2d_relu(&x, &weight, &bias, WINDOW.stride, WINDOW.padding)?;
+            if let Some(stages) = stages.as_deref_mut() {
+                stages.push((format!("conv.{layer}"), x.clone()));
+            }
+        }
+        Ok(Activations { features: x.flatten_from(1)?, statistics: Vec::new() })
+    }
+}

@@ -1,0 +1,295 @@
+//! Trunks: networks from pixels to a feature vector, without weights of their own.
+//!
+//! A trunk says which tensors it needs ([`Trunk::tensors`]) and computes with whatever it is handed ([`Trunk::forward`]):
+//! parameters that are trained, or constants from a file. On the CPU, evaluation is plain slices (`evaluate.rs`); everything
+//! else is tensor operations (`composed.rs`), which are the definition.
+
+mod composed;
+mod conv;
+mod evaluate;
+mod names;
+mod resnet;
+
+pub use conv::ConvNet;
+pub use names::{from_encoder_name, to_encoder_name};
+pub use resnet::{Block, Resnet};
+
+use candle_core::Tensor;
+
+pub use super::Mode;
+use super::init;
+use crate::error::Result;
+use crate::rng::Stream;
+
+/// A network from pixels to features.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trunk {
+    /// A residual network, as torchvision has them.
+    Resnet(Resnet),
+    /// A small net that is trained from scratch.
+    Conv(ConvNet),
+}
+
+/// A tensor that a trunk computes with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkTensor {
+    /// Its name: torchvision's (`layer2.0.downsample.0.weight`), or `conv.0.weight`.
+    pub name: String,
+    /// Its shape.
+    pub dims: Vec<usize>,
+    /// What it is for.
+    pub kind: TensorKind,
+}
+
+/// What a tensor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TensorKind {
+    /// A convolution's weight. Its first values are uniform within `±√(6 / fan_in)` (He et al. 2015), which keeps the size of
+    /// activations from layer to layer; PyTorch's `±1 / √fan_in` would shrink them to a third at each rectifier.
+    Weight {
+        /// Inputs of an output.
+        fan_in: usize,
+    },
+    /// What normalised numbers are multiplied with; first 1.
+    Scale,
+    /// What is added to each number of a channel; first 0.
+    Shift,
+    /// A statistic, not learned; first 0.
+    RunningMean,
+    /// A statistic, not learned; first 1.
+    RunningVar,
+}
+
+impl TensorKind {
+    /// Whether it is learned: statistics follow the data instead.
+    pub fn is_learned(self) -> bool {
+        !matches!(self, TensorKind::RunningMean | TensorKind::RunningVar)
+    }
+
+    /// `count` first values.
+    pub fn initial(self, count: usize, stream: &mut Stream) -> Vec<f32> {
+        match self {
+            TensorKind::Weight { fan_in } => init::uniform(stream, count, (6.0 / fan_in as f64).sqrt()),
+            TensorKind::Scale | TensorKind::RunningVar => vec![1.0; count],
+            TensorKind::Shift | TensorKind::RunningMean => vec![0.0; count],
+        }
+    }
+}
+
+/// What a trunk makes of pictures.
+#[derive(Debug, Clone)]
+pub struct Activations {
+    /// `[batch, features]`
+    pub features: Tensor,
+    /// In training: the new running means and variances, by index into the trunk's tensors.
+    pub statistics: Vec<(usize, Tensor)>,
+}
+
+/// Activations on the way, by name: `maxpool`, `layer1` .. `layer4`, or `conv.0` ..: `[batch, channels, height, width]`.
+pub type Stages = Vec<(String, Tensor)>;
+
+impl Trunk {
+    /// The tensors in torchvision's order, without the last layer and `num_batches_tracked`.
+    pub fn tensors(&self) -> Vec<TrunkTensor> {
+        match self {
+            Trunk::Resnet(net) => net.tensors(),
+            Trunk::Conv(net) => net.tensors(),
+        }
+    }
+
+    /// Width of the feature vector.
+    pub fn features(&self) -> usize {
+        match self {
+            Trunk::Resnet(net) => net.features(),
+            Trunk::Conv(net) => net.features(),
+        }
+    }
+
+    /// Features of `pixels`, `[batch, 3, height, width]`, f32, normalised. `tensors` are those of [`Trunk::tensors`], in that
+    /// order, on the same device.
+    ///
+    /// In evaluation each picture is computed by itself: its features do not depend on the others. On the CPU they do not
+    /// depend on the number of threads either, which is that of the current pool.
+    ///
+    /// # Errors
+    /// Fails if tensors or pixels have other shapes, and in training with too few numbers for batch statistics.
+    pub fn forward(&self, tensors: &[Tensor], pixels: &Tensor, mode: Mode) -> Result<Activations> {
+        self.run(tensors, pixels, mode, None)
+    }
+
+    /// [`Trunk::forward`], and activations on the way.
+    ///
+    /// # Errors
+    /// As [`Trunk::forward`].
+    pub fn forward_with_stages(
+        &self,
+        tensors: &[Tensor],
+        pixels: &Tensor,
+        mode: Mode,
+    ) -> Result<(Activations, Stages)> {
+        let mut stages = Vec::new();
+        let activations = self.run(tensors, pixels, mode, Some(&mut stages))?;
+        Ok((activations, stages))
+    }
+
+    fn run(&self, tensors: &[Tensor], pixels: &Tensor, mode: Mode, stages: Option<&mut Stages>) -> Result<Activations> {
+        self.check(tensors, pixels)?;
+        match self {
+            Trunk::Conv(net) => net.forward(tensors, pixels, mode, stages),
+            Trunk::Resnet(net) if mode == Mode::Evaluate && evaluate::is_for(pixels) => {
+                evaluate::forward(net, tensors, pixels, stages)
+            }
+            Trunk::Resnet(net) => composed::forward(net, tensors, pixels, mode, stages),
+        }
+    }
+
+    fn check(&self, tensors: &[Tensor], pixels: &Tensor) -> Result<()> {
+        let wanted = self.tensors();
+        let fits = tensors.len() == wanted.len() && tensors.iter().zip(&wanted).all(|(t, w)| t.dims() == w.dims);
+        let sides = match self {
+            Trunk::Conv(net) => Some(net.size()),
+            Trunk::Resnet(_) => None,
+        };
+        match *pixels.dims() {
+            _ if !fits => Err(unfit("tensors are not those of the trunk".into())),
+            [_, 3, height, width] if sides.is_none_or(|side| (height, width) == (side, side)) => match height * width {
+                0 => Err(unfit("pictures without pixels".into())),
+                _ => Ok(()),
+            },
+            ref dims => Err(unfit(format!("pixels of shape {dims:?}, expected [batch, 3, height, width] of its size"))),
+        }
+    }
+}
+
+fn unfit(what: String) -> crate::Error {
+    candle_core::Error::Msg(format!("a trunk: {what}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    fn resnets() -> Vec<Resnet> {
+        vec![
+            Resnet::new(Block::Basic, [1, 2, 1, 1], 4, [4, 6, 8, 8], 64),
+            Resnet::new(Block::Bottleneck, [1, 1, 2, 1], 6, [4, 4, 8, 8], 32),
+        ]
+    }
+
+    fn random(trunk: &Trunk) -> Vec<Tensor> {
+        let tensor = |tensor: TrunkTensor| {
+            let mut stream = Stream::new(3, &tensor.name, 0, 0);
+            let count = tensor.dims.iter().product();
+            let values = match tensor.kind {
+                TensorKind::Weight { .. } => tensor.kind.initial(count, &mut stream),
+                TensorKind::Scale | TensorKind::RunningVar => (0..count).map(|_| stream.uniform(0.5, 1.5)).collect(),
+                TensorKind::Shift | TensorKind::RunningMean => (0..count).map(|_| stream.uniform(-0.3, 0.3)).collect(),
+            };
+            Tensor::from_vec(values, tensor.dims, &Device::Cpu).unwrap()
+        };
+        trunk.tensors().into_iter().map(tensor).collect()
+    }
+
+    fn pictures(batch: usize, height: usize, width: usize) -> Tensor {
+        let mut stream = Stream::new(5, "pictures", 0, 0);
+        let numbers = (0..batch * 3 * height * width).map(|_| stream.uniform(-2.0, 2.0)).collect();
+        Tensor::from_vec(numbers, (batch, 3, height, width), &Device::Cpu).unwrap()
+    }
+
+    fn off(a: &Tensor, b: &Tensor) -> f32 {
+        let largest = |t: Tensor| t.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        largest((a - b).unwrap()) / largest(b.clone())
+    }
+
+    #[test]
+    fn evaluation_on_slices_is_that_of_tensor_operations() {
+        for (net, batch, height, width) in
+            resnets().into_iter().flat_map(|net| [(net.clone(), 3, 33, 40), (net.clone(), 1, 64, 64), (net, 2, 1, 5)])
+        {
+            let trunk = Trunk::Resnet(net.clone());
+            let (tensors, pixels) = (random(&trunk), pictures(batch, height, width));
+            let (slices, stages) = trunk.forward_with_stages(&tensors, &pixels, Mode::Evaluate).unwrap();
+            let mut expected = Stages::new();
+            let composed = composed::forward(&net, &tensors, &pixels, Mode::Evaluate, Some(&mut expected)).unwrap();
+            assert!(off(&slices.features, &composed.features) < 1e-5);
+            assert_eq!(stages.len(), expected.len());
+            for ((name, stage), (other, expected)) in stages.iter().zip(&expected) {
+                assert_eq!((name, stage.dims()), (other, expected.dims()));
+                assert!(off(stage, expected) < 1e-5, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_is_evaluated_by_itself_on_any_number_of_threads() {
+        let nets = resnets().into_iter().map(Trunk::Resnet).chain([Trunk::Conv(ConvNet::new(64, &[16, 32, 64]))]);
+        for trunk in nets {
+            let (tensors, pixels) = (random(&trunk), pictures(5, 64, 64));
+            let bits = |threads: usize, pixels: &Tensor| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let features = || trunk.forward(&tensors, pixels, Mode::Evaluate).unwrap().features;
+                pool.install(features).to_vec2::<f32>().unwrap()
+            };
+            let all = bits(1, &pixels);
+            assert_eq!(all, bits(4, &pixels), "more pictures than threads");
+            assert_eq!(all, bits(8, &pixels), "more threads than pictures");
+            if let Trunk::Resnet(_) = trunk {
+                assert_eq!(all[2..3], bits(1, &pixels.narrow(0, 2, 1).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn training_has_gradients_of_what_is_learned_and_evaluation_has_none() {
+        let nets = resnets().into_iter().map(Trunk::Resnet).chain([Trunk::Conv(ConvNet::new(33, &[4, 8]))]);
+        for trunk in nets {
+            let (names, values) = (trunk.tensors(), random(&trunk));
+            let vars: Vec<Option<Var>> = names
+                .iter()
+                .zip(&values)
+                .map(|(name, value)| name.kind.is_learned().then(|| Var::from_tensor(value).unwrap()))
+                .collect();
+            let tensor = |(var, value): (&Option<Var>, &Tensor)| {
+                var.as_ref().map_or_else(|| value.clone(), |var| var.as_tensor().clone())
+            };
+            let tensors: Vec<Tensor> = vars.iter().zip(&values).map(tensor).collect();
+            let pixels = pictures(4, 33, 33);
+            let out = trunk.forward(&tensors, &pixels, Mode::Train).unwrap();
+            assert_eq!(out.features.dims(), [4, trunk.features()]);
+            let weights: Vec<f32> = (0..out.features.elem_count()).map(|i| (i as f32).sin()).collect();
+            let weights = Tensor::from_vec(weights, out.features.dims(), &Device::Cpu).unwrap();
+            let gradients = (out.features * weights).unwrap().sum_all().unwrap().backward().unwrap();
+            for (name, var) in names.iter().zip(&vars) {
+                let Some(var) = var else { continue };
+                let gradient = gradients.get(var.as_tensor()).unwrap_or_else(|| panic!("none of {}", name.name));
+                let size = gradient.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+                assert!(size.is_finite() && size > 0.0, "{}: {size}", name.name);
+            }
+            let statistics = names.iter().filter(|name| !name.kind.is_learned()).count();
+            assert_eq!(out.statistics.len(), statistics);
+            for (index, value) in out.statistics {
+                assert!(!names[index].kind.is_learned() && value.dims() == names[index].dims && !value.track_op());
+            }
+            let evaluated = trunk.forward(&tensors, &pixels, Mode::Evaluate).unwrap();
+            assert!(!evaluated.features.track_op() && evaluated.statistics.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let trunk = Trunk::Conv(ConvNet::new(32, &[4]));
+        let tensors = random(&trunk);
+        assert!(trunk.forward(&tensors, &pictures(1, 32, 32), Mode::Evaluate).is_ok());
+        for (tensors, pixels) in [
+            (&tensors[..1], pictures(1, 32, 32)),
+            (&tensors[..], pictures(1, 32, 31)),
+            (&tensors[..], pictures(1, 32, 32).narrow(1, 0, 2).unwrap()),
+            (&tensors[..], pictures(1, 32, 32).get(0).unwrap()),
+        ] {
+            assert!(trunk.forward(tensors, &pixels, Mode::Evaluate).is_err());
+        }
+        let resnet = Trunk::Resnet(resnets().remove(0));
+        assert!(resnet.forward(&random(&resnet), &pictures(1, 0, 5), Mode::Evaluate).is_err());
+    }
+}
