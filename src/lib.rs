@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod counter;
 pub mod data;
 pub mod device;
 pub mod dni;

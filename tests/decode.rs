@@ -7,7 +7,7 @@ use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::model::Model;
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::train::backend::{Backend, Composed, Fused, Plan};
 use ccdni::train::decode::{Decoded, Limits, Strategy, decode};
 use ccdni::train::sequence::Sequence;
@@ -39,7 +39,7 @@ fn model(vocabulary: usize, seed: u64) -> Model {
 
 fn interface(vocabulary: usize) -> Interface {
     Interface {
-        input: Input::Tokens { vocabulary, feature_first: true },
+        input: Input::Tokens { vocabulary, first: First::Feature },
         target: Target { kind: TargetKind::Classes { count: vocabulary }, when: When::EveryStep },
         steps: None,
     }

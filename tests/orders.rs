@@ -8,7 +8,7 @@ use ccdni::model::Model;
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::train::backend::{Backend, Composed, Fused, Plan};
 use ccdni::train::engine::{self, Order, Role, Trace};
 use ccdni::train::loss::{Feedback, WindowLoss};
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 struct Experiment {
     model: Value,
     tokens: bool,
+    pictures: bool,
     classes: bool,
     last: bool,
     steps: usize,
@@ -65,7 +66,7 @@ fn stack() -> impl Strategy<Value = Value> {
 
 prop_compose! {
     fn experiment()(
-        layers in stack(), tokens in any::<bool>(), classes in any::<bool>(), last in any::<bool>(),
+        layers in stack(), tokens in any::<bool>(), pictures in any::<bool>(), classes in any::<bool>(), last in any::<bool>(),
         steps in 1..9usize, rows in 1..4usize, window in 1..10usize, every in 1..4usize,
         activity in prop::sample::select(vec![0.0, 0.5]), input_dropout in prop::sample::select(vec![0.0, 0.2]),
         role in prop::sample::select(vec![Role::Learning, Role::Fixed, Role::Accumulating, Role::Lesioned]),
@@ -75,18 +76,28 @@ prop_compose! {
         if tokens {
             model["embed"] = json!({ "size": 3 });
         }
+        // Batch normalisation needs more than one row.
+        let (pictures, rows) = (tokens && pictures, if tokens && pictures { rows + 1 } else { rows });
+        if pictures {
+            model["encoder"] = json!({ "kind": "conv", "channels": [2, 3] });
+        }
         let every = if last { 1 } else { every };
-        Experiment { model, tokens, classes, last, steps, rows, window, every, activity, role, from_zero, seed }
+        Experiment { model, tokens, pictures, classes, last, steps, rows, window, every, activity, role, from_zero, seed }
     }
 }
 
 const VOCABULARY: usize = 6;
+/// Pixels along an edge of a picture.
+const SIDE: usize = 8;
 const OUTPUTS: usize = 3;
 
 impl Experiment {
     fn interface(&self) -> Interface {
         let input = match self.tokens {
-            true => Input::Tokens { vocabulary: VOCABULARY, feature_first: true },
+            true => {
+                let first = if self.pictures { First::Picture { side: SIDE } } else { First::Feature };
+                Input::Tokens { vocabulary: VOCABULARY, first }
+            }
             false => Input::Dense { features: 2 },
         };
         let kind = match self.classes {
@@ -104,7 +115,8 @@ impl Experiment {
             let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal()).collect();
             Tensor::from_vec(values, dims, &Device::Cpu)
         };
-        let (dense, feature) = (normal(&[rows, steps, 2])?, normal(&[rows, 3])?);
+        let seen = if self.pictures { vec![rows, 3, SIDE, SIDE] } else { vec![rows, 3] };
+        let (dense, feature) = (normal(&[rows, steps, 2])?, normal(&seen)?);
         let (values, last_value) = (normal(&[rows, steps, OUTPUTS])?, normal(&[rows, OUTPUTS])?);
         let mut whole = |dims: &[usize], below: usize| {
             let values: Vec<u32> = (0..dims.iter().product()).map(|_| stream.below(below) as u32).collect();
@@ -249,6 +261,8 @@ proptest! {
     fn a_row_that_stands_for_several_sequences_is_those_sequences(
         mut experiment in experiment(), more in prop::collection::vec(any::<u32>(), 0..5),
     ) {
+        // Batch normalisation counts every sequence.
+        prop_assume!(!experiment.pictures);
         experiment.model["input_dropout"] = json!(0.0);
         for layer in experiment.model["layers"].as_array_mut().expect("a list") {
             layer["dropout"] = json!(0.0);
@@ -273,6 +287,7 @@ fn activity_counts_where_nothing_else_does() {
     let layers = json!([{ "cell": "tanh", "hidden": 3 }, { "cell": "lstm", "hidden": 2 }]);
     let spec: ModelSpec = serde_json::from_value(json!({ "layers": layers })).expect("a valid model");
     let experiment = Experiment {
+        pictures: false,
         model: Value::Null,
         tokens: false,
         classes: false,

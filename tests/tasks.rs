@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{self, Request};
-use ccdni::tasks::{LineDraw, Registry, SeqMnist, Task};
+use ccdni::tasks::{Captioning, LineDraw, Registry, SeqMnist, Task};
 use ccdni::testing::{Draws, check_task};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,10 +16,12 @@ mod custom_task;
 
 #[test]
 fn every_built_in_task_conforms() {
+    let scene = tempfile::tempdir().unwrap();
     // One line a task: a task that is registered and not named here has not been checked.
     let checked = [
         (LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed)),
         (SeqMnist::KIND, check_task::<SeqMnist>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
+        (Captioning::KIND, check_task::<Captioning>(scenes(scene.path()), Draws::BySeed)),
     ];
     for (kind, result) in &checked {
         assert!(result.is_ok(), "{kind}: {result:?}");
@@ -37,6 +39,12 @@ fn line_drawing_conforms_at_its_edges() {
     ] {
         check_task::<LineDraw>(keys, Draws::BySeed).unwrap();
     }
+}
+
+/// Few scenes, drawn into a folder.
+fn scenes(folder: &std::path::Path) -> serde_json::Value {
+    let source = json!({"kind": "scenes", "dir": folder.join("scenes"), "train": 30, "validation": 10, "size": 16});
+    json!({"source": source, "resize": 16, "threshold": 1, "lengths": [11, 18], "validation_batch_size": 3})
 }
 
 /// A source of few images.

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::rng::Stream;
 use ccdni::spec::Spec;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::train::{Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, Trainer, Watcher};
 use serde_json::{Value, json};
 
@@ -387,7 +387,7 @@ fn a_parameter_that_nothing_reaches_is_named() {
     }
     let mut spec = spec(&[("/model/layers", json!([{ "cell": "lstm", "hidden": 4 }])), ("/record", Value::Null)]);
     spec.model.embed = Some(ccdni::spec::EmbedSpec { size: 3 });
-    let interface = Interface { input: Input::Tokens { vocabulary: 4, feature_first: true }, ..interface() };
+    let interface = Interface { input: Input::Tokens { vocabulary: 4, first: First::Feature }, ..interface() };
     let mut trainer =
         Trainer::new(&spec, &interface, Box::new(Deaf(Noise { seed: 7 })), 7, Device::Cpu).expect("a trainer");
     let error = trainer.train(&mut Keeper::default()).expect_err("the embedding cannot learn").to_string();

@@ -8,9 +8,9 @@ use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::model::Model;
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
-use ccdni::train::backend::{Backend, Cotangents, Forward, Plan, Prediction};
+use ccdni::train::backend::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
 use ccdni::train::engine::{self, Order, Role};
 use ccdni::train::loss::Feedback;
 use ccdni::train::sequence::Sequence;
@@ -131,7 +131,7 @@ impl<'a> Work<'a> {
                 (Input::Dense { features: job.features }, TargetKind::Classes { count: 10 }, When::LastStep)
             }
             Task::Caption => (
-                Input::Tokens { vocabulary: WORDS, feature_first: true },
+                Input::Tokens { vocabulary: WORDS, first: First::Feature },
                 TargetKind::Classes { count: WORDS },
                 When::EveryStep,
             ),
@@ -286,7 +286,7 @@ impl Backend for Timed {
         forward: &mut Forward,
         cotangents: &Cotangents,
         gradients: Option<&mut Gradients>,
-    ) -> ccdni::Result<Vec<Tensor>> {
+    ) -> ccdni::Result<Arrived> {
         self.time(
             |times| &mut times.backward,
             |inner| inner.backward(model, sequence, plan, forward, cotangents, gradients),

@@ -1,6 +1,7 @@
 //! The command line: one file a command, each of which parses, calls and prints.
 
 mod analyse;
+mod caption_set;
 mod check;
 mod compare;
 mod completions;
@@ -53,6 +54,7 @@ enum Command {
     Diff(diff::Args),
     Analyse(analyse::Args),
     Sample(sample::Args),
+    CaptionSet(caption_set::Args),
     Data(data::Args),
     Score(score::Args),
     Schema(schema::Args),
@@ -78,7 +80,8 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Diff(args) => diff::execute(args, registry),
         Command::Analyse(args) => analyse::execute(args),
         Command::Sample(args) => sample::execute(args, registry),
-        Command::Data(args) => data::execute(args),
+        Command::CaptionSet(args) => caption_set::execute(args, registry),
+        Command::Data(args) => data::execute(args, registry),
         Command::Score(args) => score::execute(args),
         Command::Schema(args) => schema::execute(args, registry),
         Command::Completions(args) => completions::execute(args),

@@ -1,5 +1,7 @@
 //! Metrics: a name, a unit, a direction, and how to measure it on a batch.
 
+use std::borrow::Cow;
+
 use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -42,34 +44,71 @@ pub type Measure = fn(&Tensor, &Targets) -> Result<Measured>;
 #[derive(Debug, Clone)]
 pub struct Metric {
     /// Short name: it becomes the column `val_<name>`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Unit, for axes.
     pub unit: &'static str,
     /// Which way is better.
     pub direction: Direction,
     /// How it is measured on a batch.
     pub measure: Measure,
+    /// Only at this step, where targets are at every step; at all of them where absent.
+    pub step: Option<usize>,
+    /// What is done to the ratio of the sums.
+    pub finish: fn(f64) -> f64,
 }
 
 impl Metric {
+    /// A metric over all steps.
+    pub fn new(name: &'static str, unit: &'static str, direction: Direction, measure: Measure) -> Metric {
+        Metric { name: name.into(), unit, direction, measure, step: None, finish: |mean| mean }
+    }
+
     /// Squared distance between output and target, summed over coordinates, mean over sequences and steps.
     pub fn squared_distance() -> Metric {
-        Metric { name: "mse", unit: "squared distance", direction: Direction::Lower, measure: squared_distance }
+        Metric::new("mse", "squared distance", Direction::Lower, squared_distance)
     }
 
     /// Negative log-likelihood of the target class, mean over sequences and steps, in nats.
     pub fn nll() -> Metric {
-        Metric { name: "nll", unit: "nats", direction: Direction::Lower, measure: nll }
+        Metric::new("nll", "nats", Direction::Lower, nll)
     }
 
     /// Share of sequences (and steps) whose largest logit is the target class.
     pub fn accuracy() -> Metric {
-        Metric { name: "accuracy", unit: "share", direction: Direction::Higher, measure: accuracy }
+        Metric::new("accuracy", "share", Direction::Higher, accuracy)
     }
 
     /// Mean of the largest softmax probability.
     pub fn certainty() -> Metric {
-        Metric { name: "certainty", unit: "probability", direction: Direction::Higher, measure: certainty }
+        Metric::new("certainty", "probability", Direction::Higher, certainty)
+    }
+
+    /// Perplexity: e to the negative log-likelihood of the target class, mean over sequences and steps.
+    pub fn perplexity() -> Metric {
+        Metric { finish: f64::exp, ..Metric::new("perplexity", "words", Direction::Lower, nll) }
+    }
+
+    /// The same metric at one step alone, counted from 0; its name ends with the step, counted from 1.
+    pub fn at_step(self, step: usize) -> Metric {
+        Metric { name: format!("{}_{:02}", self.name, step + 1).into(), step: Some(step), ..self }
+    }
+
+    /// Measures a batch: nothing, without weight, where sequences do not reach [`Metric::step`].
+    ///
+    /// # Errors
+    /// Fails if the targets are of another kind than the metric is for.
+    pub fn on(&self, outputs: &Tensor, targets: &Targets) -> Result<Measured> {
+        let Some(step) = self.step else { return (self.measure)(outputs, targets) };
+        if step >= outputs.dim(1)? {
+            return Ok(Measured { sum: 0.0, weight: 0.0 });
+        }
+        let at = |tensor: &Tensor| -> Result<Tensor> { Ok(tensor.narrow(1, step, 1)?.contiguous()?) };
+        let targets = match targets {
+            Targets::Values(t) => Targets::Values(at(t)?),
+            Targets::Classes(t) => Targets::Classes(at(t)?),
+            _ => return Err(Error::Usage("a metric of one step needs targets at every step".into())),
+        };
+        (self.measure)(&at(outputs)?, &targets)
     }
 }
 
@@ -133,6 +172,21 @@ mod tests {
         assert!((nll(&outputs, &targets)?.sum - (2f64.ln() + (4f64 / 3.).ln())).abs() < 1e-6);
         assert_eq!(accuracy(&outputs, &targets)?.sum, 2.0);
         assert!((certainty(&outputs, &targets)?.sum - 1.25).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn a_metric_of_one_step_sees_only_that() -> Result<()> {
+        let outputs = Tensor::new(&[[[0f32, 0.], [0., 3f32.ln()]]], &Device::Cpu)?;
+        let targets = Targets::Classes(Tensor::new(&[[0u32, 1]], &Device::Cpu)?);
+        let metric = Metric::nll().at_step(1);
+        assert_eq!(metric.name, "nll_02");
+        let measured = metric.on(&outputs, &targets)?;
+        assert!((measured.sum - (4f64 / 3.).ln()).abs() < 1e-6 && measured.weight == 1.0);
+        assert_eq!(Metric::nll().at_step(2).on(&outputs, &targets)?.weight, 0.0);
+        let perplexity = Metric::perplexity();
+        let measured = perplexity.on(&outputs, &targets)?;
+        assert!(((perplexity.finish)(measured.sum / measured.weight) - (8f64 / 3.).sqrt()).abs() < 1e-6);
         Ok(())
     }
 

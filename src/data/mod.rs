@@ -4,15 +4,19 @@
 
 pub mod captions;
 pub mod digits;
+pub mod hub;
 pub mod images;
 mod metric;
+pub mod pictures;
 pub mod scenes;
 
+pub use captions::vocabulary::Vocabulary;
 pub use metric::{Direction, Measured, Metric};
+pub use pictures::Pictures;
 
 use candle_core::{Device, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Which part of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +49,18 @@ pub enum Inputs {
     Dense(Tensor),
     /// Token ids, and perhaps a feature vector that is the first step.
     Tokens {
-        /// `[batch, features]`, f32: the first input, of the embedding's width.
+        /// `[batch, features]`, f32: the first input, of the embedding's width; or whatever the model's encoder makes that
+        /// of: features of its trunk, or pixels `[batch, 3, height, width]`.
         feature: Option<Tensor>,
         /// `[batch, time]` (`[batch, time - 1]` behind a feature), u32.
+        ids: Tensor,
+    },
+    /// Token ids behind a picture, which is the first step. What reads pictures ([`crate::run::pictures`]) turns this into
+    /// [`Inputs::Tokens`].
+    Pictures {
+        /// For each row the number of its picture in [`Dataset::pictures`].
+        pictures: Vec<u32>,
+        /// `[batch, time - 1]`, u32.
         ids: Tensor,
     },
 }
@@ -98,6 +111,11 @@ impl Batch {
         Batch::repeating(inputs, targets, (0u32..).zip(multiplicity).flat_map(repeated).collect())
     }
 
+    /// The same batch with other inputs.
+    pub fn reading(self, inputs: Inputs) -> Batch {
+        Batch { inputs, ..self }
+    }
+
     /// The row of each sequence, where rows stand for several.
     pub fn repetition(&self) -> Option<&[u32]> {
         self.rows.as_deref()
@@ -121,6 +139,12 @@ impl Batch {
             Inputs::Tokens { feature, ids } => {
                 Inputs::Tokens { feature: feature.as_ref().map(repeat).transpose()?, ids: repeat(ids)? }
             }
+            Inputs::Pictures { pictures, ids } => {
+                let of = |&row: &u32| pictures.get(row as usize).copied();
+                let pictures = rows.to_vec1::<u32>()?.iter().map(of).collect::<Option<_>>();
+                let broken = || Error::Training("a sequence of a picture that the batch does not have".into());
+                Inputs::Pictures { pictures: pictures.ok_or_else(broken)?, ids: repeat(ids)? }
+            }
         };
         let targets = match &self.targets {
             Targets::Values(t) => Targets::Values(repeat(t)?),
@@ -135,7 +159,7 @@ impl Batch {
     pub fn rows(&self) -> Result<usize> {
         Ok(match &self.inputs {
             Inputs::Dense(x) => x.dim(0)?,
-            Inputs::Tokens { ids, .. } => ids.dim(0)?,
+            Inputs::Tokens { ids, .. } | Inputs::Pictures { ids, .. } => ids.dim(0)?,
         })
     }
 
@@ -144,6 +168,7 @@ impl Batch {
         Ok(match &self.inputs {
             Inputs::Dense(x) => x.dim(1)?,
             Inputs::Tokens { feature, ids } => ids.dim(1)? + usize::from(feature.is_some()),
+            Inputs::Pictures { ids, .. } => ids.dim(1)? + 1,
         })
     }
 
@@ -155,6 +180,9 @@ impl Batch {
                 feature: feature.as_ref().map(|f| f.to_device(device)).transpose()?,
                 ids: ids.to_device(device)?,
             },
+            Inputs::Pictures { pictures, ids } => {
+                Inputs::Pictures { pictures: pictures.clone(), ids: ids.to_device(device)? }
+            }
         };
         let targets = match &self.targets {
             Targets::Values(t) => Targets::Values(t.to_device(device)?),
@@ -177,6 +205,15 @@ pub struct Showcase {
     pub images: Option<Tensor>,
 }
 
+/// Pictures to be described once training is over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exam {
+    /// Numbers of the pictures.
+    pub pictures: Vec<u32>,
+    /// For each of them its id, and what people wrote about it.
+    pub about: Vec<(u64, Vec<String>)>,
+}
+
 /// One task's data for one seed. Everything random in it is drawn from [`crate::rng::Stream`]s of that seed.
 pub trait Dataset {
     /// Metrics of validation and test; the first decides which epoch and which seed is best.
@@ -187,6 +224,41 @@ pub trait Dataset {
 
     /// One batch; the same for the same [`At`], whatever was asked before.
     fn batch(&self, at: At) -> Result<Batch>;
+
+    /// The words of token tasks, where only the data say which there are.
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        None
+    }
+
+    /// The pictures that its batches name by number.
+    fn pictures(&self) -> Option<&Pictures> {
+        None
+    }
+
+    /// Pictures to be described once training is over, and how people described them.
+    fn exam(&self) -> Option<Exam> {
+        None
+    }
+
+    /// What a model reads of pictures as validation shows them, `[pictures, ...]`: filled in by what reads pictures.
+    ///
+    /// # Errors
+    /// Fails where nothing reads pictures.
+    fn look(&self, _pictures: &[u32]) -> Result<Tensor> {
+        Err(Error::Training("the task names pictures, and nothing reads them".into()))
+    }
+
+    /// Leaves out the pictures that cannot be read: `good` has one word for each, in the order of their numbers. Called
+    /// before any batch is asked for.
+    fn leave_out(&mut self, _good: &[bool]) {}
+
+    /// Whether it can make batches of this size.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that says why not.
+    fn check(&self, _batch_size: usize) -> Result<()> {
+        Ok(())
+    }
 
     /// Sequences to keep the outputs of, with the result.
     fn showcase(&self) -> Result<Option<Showcase>> {

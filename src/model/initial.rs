@@ -4,7 +4,7 @@ use super::layout::{Slot, Start, SynthesizerGroup};
 use crate::nn::cell::gates;
 use crate::nn::init;
 use crate::rng::Stream;
-use crate::spec::ModelSpec;
+use crate::spec::{Cell, ModelSpec};
 
 /// The initial values of a parameter, row by row.
 pub fn values(slot: &Slot, spec: &ModelSpec, seed: u64) -> Vec<f32> {
@@ -13,6 +13,8 @@ pub fn values(slot: &Slot, spec: &ModelSpec, seed: u64) -> Vec<f32> {
     match slot.start {
         Start::Embedding => init::normal(&mut stream, count),
         Start::Zero => vec![0.0; count],
+        Start::One => vec![1.0; count],
+        Start::Trunk(kind) => kind.initial(count, &mut stream),
         Start::Linear { fan_in } => init::uniform(&mut stream, count, 1.0 / (fan_in as f64).sqrt()),
         Start::RecurrentWeight(k) => {
             let layer = &spec.layers[k];
@@ -30,6 +32,9 @@ pub fn values(slot: &Slot, spec: &ModelSpec, seed: u64) -> Vec<f32> {
             let mut values = scaled(drawn, layer.init_scale);
             if layer.force_forget {
                 forget_gate(&mut values, layer.hidden).for_each(|bias| *bias = bias.clamp(-10.0, 0.0));
+            }
+            if layer.cell == Cell::Lstm && slot.role.ends_with("bias_ih") {
+                forget_gate(&mut values, layer.hidden).for_each(|bias| *bias += layer.forget_bias as f32);
             }
             values
         }
@@ -79,6 +84,17 @@ mod tests {
         assert_eq!(plain[4..], with[8..]);
         assert!(with[6].iter().chain(&with[7]).all(|&v| v == 0.0), "the last layer starts at zero");
         assert!(with[4].iter().all(|&v| v != 0.0));
+    }
+
+    #[test]
+    fn the_forget_gate_is_raised_once_and_nothing_else() {
+        let (_, free) = drawn(r#"{"cell": "lstm", "hidden": 4}"#, 3);
+        let (_, raised) = drawn(r#"{"cell": "lstm", "hidden": 4, "forget_bias": 2}"#, 3);
+        assert_eq!((&free[..2], &free[3..]), (&raised[..2], &raised[3..]));
+        for (index, (free, raised)) in free[2].iter().zip(&raised[2]).enumerate() {
+            let expected = if (4..8).contains(&index) { free + 2.0 } else { *free };
+            assert_eq!(*raised, expected, "{index}");
+        }
     }
 
     #[test]

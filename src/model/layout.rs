@@ -1,8 +1,10 @@
 //! Which parameters a model has: names in files, roles, shapes. Pure: no numbers, no device.
 
+use super::encoder::EncoderLayout;
 use crate::dni::SynthesizerShape;
 use crate::nn::Part;
 use crate::nn::cell::{gates, state_width};
+use crate::nn::trunk::TensorKind;
 use crate::spec::interface::{Input, Interface};
 use crate::spec::{Context, DniSpec, ModelSpec};
 
@@ -35,8 +37,12 @@ pub enum Start {
         /// Inputs of the layer.
         fan_in: usize,
     },
+    /// As a trunk's tensors of this kind start.
+    Trunk(TensorKind),
     /// Zero.
     Zero,
+    /// One.
+    One,
 }
 
 /// A synthesizer to be.
@@ -52,7 +58,7 @@ pub struct SynthesizerGroup {
     pub params: Vec<usize>,
 }
 
-/// All parameters of a model, in order: embedding, recurrent layers, synthesizers, readout.
+/// All parameters of a model, in order: embedding, recurrent layers, synthesizers, readout, encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     /// The parameters.
@@ -65,6 +71,8 @@ pub struct Layout {
     pub synthesizers: Vec<SynthesizerGroup>,
     /// Indices of the readout's weight and bias.
     pub readout: [usize; 2],
+    /// What reads pictures.
+    pub encoder: Option<EncoderLayout>,
 }
 
 impl Layout {
@@ -135,7 +143,8 @@ impl Layout {
             add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
             add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], start),
         ];
-        Layout { slots, embed, layers, synthesizers, readout }
+        let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, interface, &mut slots));
+        Layout { slots, embed, layers, synthesizers, readout, encoder }
     }
 
     /// Whether a model of this layout can take over the weights of one of layout `source`: what both have, by role, has
@@ -146,7 +155,11 @@ impl Layout {
     pub fn fits(&self, source: &Layout) -> Result<(), String> {
         for slot in &self.slots {
             let theirs = source.slots.iter().find(|theirs| theirs.role == slot.role);
-            if let Some(theirs) = theirs.filter(|theirs| theirs.dims != slot.dims) {
+            // A size of 0 is one that only the data say.
+            let differ = |(a, b): (&usize, &usize)| a != b && *a != 0 && *b != 0;
+            let other =
+                |theirs: &&Slot| theirs.dims.len() != slot.dims.len() || theirs.dims.iter().zip(&slot.dims).any(differ);
+            if let Some(theirs) = theirs.filter(other) {
                 return Err(format!("`{}` has shape {:?} there, and {:?} here", theirs.name, theirs.dims, slot.dims));
             }
         }

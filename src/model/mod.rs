@@ -1,8 +1,10 @@
 //! From spec to model graph: embedding, recurrent stack, readout, synthesizers, and their parameters.
 
+pub mod encoder;
 mod initial;
 mod layout;
 
+pub use encoder::{Encoded, Encoder};
 pub use layout::{Layout, Slot};
 
 use candle_core::{DType, Device, Tensor};
@@ -23,6 +25,8 @@ pub struct Model {
     pub layers: Vec<Layer>,
     /// The synthesizers.
     pub synthesizers: Vec<SynthesizerSlot>,
+    /// What reads pictures.
+    pub encoder: Option<Encoder>,
     embed: Option<usize>,
     readout: [usize; 2],
     device: Device,
@@ -96,6 +100,11 @@ impl Model {
         let mut model = Model {
             layers: layers.collect(),
             synthesizers: Vec::new(),
+            encoder: spec
+                .encoder
+                .as_ref()
+                .zip(layout.encoder)
+                .map(|(spec, layout)| Encoder::new(spec, interface, layout)),
             embed: layout.embed,
             readout: layout.readout,
             device: device.clone(),
@@ -166,6 +175,14 @@ impl Model {
             self.keep_fibres(k, kept)?;
         }
         Ok(())
+    }
+
+    /// Takes over the running statistics of an encoder's batch normalisation, by index of their parameter.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn note_statistics(&self, statistics: &[(usize, Tensor)]) -> Result<()> {
+        statistics.iter().try_for_each(|(index, value)| self.params.set(*index, value))
     }
 
     /// The device of the parameters.

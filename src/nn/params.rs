@@ -17,6 +17,10 @@ pub enum Part {
     Network,
     /// The synthesizer of this index.
     Synthesizer(usize),
+    /// What reads pictures, as far as it learns.
+    Encoder,
+    /// What no gradient moves: statistics of batch normalisation, and what is frozen.
+    Fixed,
 }
 
 /// A parameter to be.
@@ -182,6 +186,7 @@ impl ParamStore {
 }
 
 /// Variables for one automatic differentiation: copies of some parameters, by index.
+#[derive(Debug)]
 pub struct Leaves(Vec<Option<Var>>);
 
 impl Leaves {

@@ -9,7 +9,8 @@ pub(super) fn metrics(units: &[Unit]) -> Vec<u8> {
     write(header.chain(rows.map(|row| row.iter().map(str::to_owned).collect())))
 }
 
-/// One row a seed: epochs, the last epoch's losses and metrics, the metrics of the best epoch, the test's.
+/// One row a seed: epochs, the last epoch's losses and metrics, the metrics of the best epoch, the test's, the sentences'
+/// scores.
 ///
 /// What a unit does not have (no test, no validation) is an empty cell, or no column where no unit has it.
 pub(super) fn results(units: &[Unit]) -> Vec<u8> {
@@ -22,6 +23,7 @@ pub(super) fn results(units: &[Unit]) -> Vec<u8> {
     header.extend(validation.iter().map(|name| (*name).clone()));
     header.extend(validation.iter().map(|name| format!("best_{name}")));
     header.extend(tested.iter().map(|metric| format!("test_{}", metric.name)));
+    header.extend(first.scores.iter().map(|(name, _)| name.clone()));
 
     let rows = units.iter().map(|unit| {
         let last = |name: &str| number(unit.table.column(name).last().copied());
@@ -33,6 +35,12 @@ pub(super) fn results(units: &[Unit]) -> Vec<u8> {
         row.extend(validation.iter().map(|name| last(name)));
         row.extend(validation.iter().map(|name| number(unit.table.at(name, unit.best_epoch))));
         row.extend((0..tested.len()).map(|index| number(unit.test.get(index).copied())));
+        row.extend(
+            first
+                .scores
+                .iter()
+                .map(|(name, _)| number(unit.scores.iter().find(|(other, _)| other == name).map(|(_, value)| *value))),
+        );
         row
     });
     write(std::iter::once(header.clone()).chain(rows))

@@ -24,6 +24,8 @@ pub(super) struct Unit {
     pub kept_epoch: usize,
     /// Metrics of the kept weights on the test data, in the order of `metrics`; empty without a test.
     pub test: Vec<f64>,
+    /// Scores of its sentences, by name; empty without an exam.
+    pub scores: Vec<(String, f64)>,
     pub table: Table,
     pub showcase: Option<Showcase>,
 }
@@ -72,6 +74,8 @@ struct UnitFile {
     kept_epoch: usize,
     /// JSON has no NaN: a metric that is none is `null`.
     test: Vec<Option<f64>>,
+    #[serde(default)]
+    scores: Vec<(String, f64)>,
 }
 
 /// Reads every finished unit of a run's directory, seeds ascending.
@@ -176,6 +180,7 @@ fn read(dir: &Path, seed: u64) -> Result<Option<Unit>> {
         best_epoch: file.best_epoch,
         kept_epoch: file.kept_epoch,
         test: file.test.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect(),
+        scores: file.scores,
         table: read_table(&dir.join("metrics.csv"), seed)?,
         showcase: read_showcase(&dir.join("showcase.safetensors"))?,
     }))

@@ -6,6 +6,7 @@ use super::directory::Directory;
 use super::fs;
 use super::manifest::Manifest;
 use super::unit::{Record, State, Summary};
+use super::weights::{CAPTIONS, ENCODER};
 use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -25,6 +26,9 @@ const FILES: [&str; 7] = [
 /// What there is where the task has a showcase, and the plots of one that is drawn in the plane.
 const DRAWN: [&str; 3] = ["predictions.npy", "targets.npy", "predictions.json"];
 const PLANE: [&str; 2] = ["plots/drawings.svg", "plots/drawings.png"];
+
+/// Files of the best seed that only some tasks have.
+const MAYBE: [&str; 2] = [ENCODER, CAPTIONS];
 
 /// Rewrites the aggregates from the files on disk, unless they are up to date. Safe to be called by many processes: it
 /// happens under the directory's short lock.
@@ -52,6 +56,13 @@ pub fn refresh(directory: &Directory) -> Result<()> {
             report::write_all(&directory.path)?;
             let kept = directory.unit(seed).weights_path();
             write_atomically(&weights, &std::fs::read(&kept).map_err(Error::io("read", &kept))?)?;
+            for name in MAYBE {
+                let path = directory.unit(seed).directory.join(name);
+                if path.exists() {
+                    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+                    write_atomically(&directory.path.join(name), &bytes)?;
+                }
+            }
         }
         None => remove_all(directory),
     }
@@ -88,6 +99,7 @@ fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, 
         Some(seed) => {
             let coordinates = directory.unit(seed).showcase_size();
             FILES.iter().all(is_there)
+                && MAYBE.iter().all(|name| !directory.unit(seed).directory.join(name).exists() || is_there(name))
                 && (coordinates.is_none() || DRAWN.iter().all(is_there))
                 && (coordinates != Some(2) || PLANE.iter().all(is_there))
         }
@@ -130,7 +142,7 @@ fn score(result: &Summary) -> (f64, Direction) {
 
 /// Removes the aggregates of a directory that has no finished unit any more.
 fn remove_all(directory: &Directory) {
-    for name in FILES.iter().chain(&DRAWN).chain(&["encoder.safetensors"]) {
+    for name in FILES.iter().chain(&DRAWN).chain(&MAYBE) {
         let _ = std::fs::remove_file(directory.path.join(name));
     }
     let _ = std::fs::remove_dir_all(directory.path.join("plots"));

@@ -15,6 +15,9 @@ use crate::tasks::Registry;
 /// Hex digits of a hash.
 const HASH_LENGTH: usize = 12;
 
+/// In a run's directory: the words of a token task and their numbers.
+pub const TOKENIZER: &str = "tokenizer.json";
+
 /// The directory of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {

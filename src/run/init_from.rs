@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
-use super::manifest;
+use super::directory::TOKENIZER;
 use super::unit::Unit;
+use super::{manifest, weights};
+use crate::data::{Dataset, Vocabulary};
 use crate::error::{Error, Problem, Problems, Result};
 use crate::model::Layout;
 use crate::spec::{self, InitFrom, Request, Resolved, Spec};
@@ -47,6 +49,24 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
     })
 }
 
+/// Refuses to start from a run that numbers its words in another way.
+///
+/// # Errors
+/// [`Error::Usage`] if the words differ; [`Error::Data`] if that run's `tokenizer.json` is missing or damaged.
+pub fn check_words(spec: &Spec, data: &dyn Dataset) -> Result<()> {
+    let (Some(source), Some(vocabulary)) = (source(spec, 0), data.vocabulary()) else { return Ok(()) };
+    let path = source.run.join(TOKENIZER);
+    if Vocabulary::load(&path)? == *vocabulary {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "`train.init_from` names {}, whose words are others than those of this task: use them with \
+         `task.vocabulary: {}`",
+        source.run.display(),
+        path.display()
+    )))
+}
+
 /// BLAKE3 digests, in hex, of the weight files that these seeds start from; every one of them is there. They are named by
 /// the other run's hash and not by its path: the same run may be found in another place.
 ///
@@ -59,10 +79,14 @@ pub fn digests(spec: &Spec, seeds: &[u64], registry: &Registry) -> Result<BTreeM
     let mut missing = Vec::new();
     for source in seeds.iter().filter_map(|&seed| source(spec, seed)) {
         let path = source.unit.weights_path();
+        let encoder = source.unit.encoder_path();
         if !source.unit.is_done()? || !path.exists() {
             missing.push((source.run, source.unit.seed));
         } else {
-            digests.insert(format!("{hash}/seeds/{}/decoder.safetensors", source.unit.seed), manifest::digest(&path)?);
+            for path in [path, encoder].iter().filter(|path| path.exists()) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                digests.insert(format!("{hash}/seeds/{}/{name}", source.unit.seed), manifest::digest(path)?);
+            }
         }
     }
     missing.dedup();
@@ -93,13 +117,9 @@ impl Source {
     /// Its weights by name, ascending.
     ///
     /// # Errors
-    /// [`Error::Data`] if the file is no safetensors file.
+    /// As [`weights::read`].
     pub fn weights(&self, device: &Device) -> Result<Vec<(String, Tensor)>> {
-        let path = self.unit.weights_path();
-        let loaded = candle_core::safetensors::load(&path, device)
-            .map_err(|error| Error::data(&path, format!("cannot be read as safetensors: {error}")))?;
-        let mut weights: Vec<(String, Tensor)> = loaded.into_iter().collect();
-        weights.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(weights)
+        let encoder = Some(self.unit.encoder_path()).filter(|path| path.exists());
+        weights::read(&self.unit.weights_path(), encoder.as_deref(), device)
     }
 }

@@ -5,6 +5,7 @@
 //! directory, and everything at the top of the run's directory is made from that.
 
 pub mod aggregate;
+pub mod captioner;
 pub mod claim;
 pub mod clock;
 pub mod directory;
@@ -15,20 +16,24 @@ pub mod init_from;
 pub mod interrupt;
 pub mod manifest;
 pub mod network;
+pub mod pictures;
 pub mod pool;
 pub mod progress;
 pub mod sweep;
 pub mod table;
 pub mod unit;
+pub mod weights;
 pub mod worker;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use candle_core::Device;
+
 use crate::data::Dataset;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::spec::{Jobs, Resolved, Spec, TaskTable};
+use crate::spec::{EncoderSpec, Jobs, Resolved, Spec, TaskTable};
 use crate::tasks::Registry;
 use crate::train::check_data;
 use claim::{Attempt, Claim};
@@ -111,13 +116,14 @@ fn prepare(
 /// Looks at what specs need beyond themselves: device, data, weights. What several specs share is looked at once.
 struct Inspector<'a> {
     registry: &'a Registry,
-    devices: Vec<String>,
+    devices: Vec<(String, Device)>,
     tasks: Vec<OpenTask>,
 }
 
 /// A task whose data have been opened, and the digests of its files.
 struct OpenTask {
     task: TaskTable,
+    encoder: Option<EncoderSpec>,
     digests: BTreeMap<String, String>,
     dataset: Box<dyn Dataset>,
 }
@@ -127,27 +133,37 @@ impl<'a> Inspector<'a> {
         Inspector { registry, devices: Vec::new(), tasks: Vec::new() }
     }
 
+    fn device(&mut self, name: &str) -> Result<Device> {
+        if let Some((_, device)) = self.devices.iter().find(|(known, _)| known == name) {
+            return Ok(device.clone());
+        }
+        let device = device::open(name)?;
+        self.devices.push((name.into(), device.clone()));
+        Ok(device)
+    }
+
     /// Everything about a spec that may be refused before anything is written. Gives the digests of its data.
     fn inspect(&mut self, resolved: &Resolved) -> Result<BTreeMap<String, String>> {
         let (spec, registry) = (&resolved.spec, self.registry);
-        if !self.devices.contains(&spec.run.device) {
-            device::open(&spec.run.device)?;
-            self.devices.push(spec.run.device.clone());
-        }
+        let device = self.device(&spec.run.device)?;
         init_from::check(resolved, registry)?;
-        let place = match self.tasks.iter().position(|open| open.task == spec.task) {
-            Some(place) => place,
-            None => {
-                registry.prepare(&spec.task)?;
-                let digests = manifest::digests(&registry.files(&spec.task)?)?;
-                let seed = spec.seeds.0.first().copied().unwrap_or(1);
-                let dataset = registry.open(&spec.task, seed)?;
-                self.tasks.push(OpenTask { task: spec.task.clone(), digests, dataset });
-                self.tasks.len() - 1
-            }
-        };
+        let place =
+            match self.tasks.iter().position(|open| open.task == spec.task && open.encoder == spec.model.encoder) {
+                Some(place) => place,
+                None => {
+                    registry.prepare(&spec.task)?;
+                    let mut digests = manifest::digests(&registry.files(&spec.task)?)?;
+                    let seed = spec.seeds.0.first().copied().unwrap_or(1);
+                    let (dataset, pictures) = pictures::open(registry, spec, seed, &device)?;
+                    digests.extend(pictures);
+                    let encoder = spec.model.encoder.clone();
+                    self.tasks.push(OpenTask { task: spec.task.clone(), encoder, digests, dataset });
+                    self.tasks.len() - 1
+                }
+            };
         let OpenTask { digests, dataset, .. } = &self.tasks[place];
         check_data(spec, dataset.as_ref())?;
+        init_from::check_words(spec, dataset.as_ref())?;
         let mut data = digests.clone();
         data.extend(init_from::digests(spec, &spec.seeds.0, registry)?);
         Ok(data)

@@ -1,17 +1,33 @@
 //! A trained network, back from its weights file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
-use super::directory::Directory;
-use crate::data::Showcase;
+use super::directory::{Directory, TOKENIZER};
+use super::weights;
+use crate::data::{Showcase, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::spec::interface::Input;
 use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
 use crate::train::backend;
+use crate::train::decode::{Decoded, Limits, Strategy, decode};
 use crate::train::{ShowcaseResult, show};
+
+/// The files of a network. Those that are not named are looked for beside the decoder.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// `decoder.safetensors` of a run or of one of its seeds.
+    pub decoder: PathBuf,
+    /// `spec.yaml`.
+    pub spec: Option<PathBuf>,
+    /// `tokenizer.json`, of a token task.
+    pub vocabulary: Option<PathBuf>,
+    /// `encoder.safetensors`, of a network that reads pictures.
+    pub encoder: Option<PathBuf>,
+}
 
 /// A trained network and the spec that it was trained from.
 pub struct Network {
@@ -19,39 +35,65 @@ pub struct Network {
     pub resolved: Resolved,
     /// The seed that it was trained with.
     pub seed: u64,
+    /// The words of a token task.
+    pub vocabulary: Option<Vocabulary>,
     model: Model,
 }
 
 impl Network {
-    /// Reads a network from `decoder.safetensors` of a run or of one of its seeds; the run's `spec.yaml` says what it is.
+    /// Reads a network; the run's `spec.yaml` says what it is.
     ///
     /// # Errors
-    /// [`Error::Data`] if the file is no weights file, has no spec beside it, or is not the weights of that spec.
-    pub fn load(decoder: &Path, device: &Device, registry: &Registry) -> Result<Network> {
+    /// [`Error::Data`] if a file is missing, with the flag that would name it, or is not what it should be.
+    pub fn load(beside: &Beside, device: &Device, registry: &Registry) -> Result<Network> {
+        let decoder = &beside.decoder;
         if !decoder.is_file() {
             return Err(Error::data(decoder, "there is no such file; `ccdni list` shows the runs there are"));
         }
-        // outputs/<hash>/decoder.safetensors, or outputs/<hash>/seeds/<seed>/decoder.safetensors
-        let mut above = decoder.ancestors().skip(1).take(3);
-        let run = above.find(|directory| directory.join("spec.yaml").is_file()).ok_or_else(|| {
-            Error::data(decoder, "has no `spec.yaml` beside it; keep the weights in their run's directory")
-        })?;
-        let file = run.join("spec.yaml");
+        let find = |given: &Option<PathBuf>, name: &str| given.clone().or_else(|| found(decoder, name));
+        let missing = |name: &str, flag: &str| {
+            let what = format!(
+                "has no `{name}` beside it: keep the weights in their run's directory, or name it with `{flag}`"
+            );
+            Error::data(decoder, what)
+        };
+        let file = find(&beside.spec, "spec.yaml").ok_or_else(|| missing("spec.yaml", "--spec FILE"))?;
         // The weights are here: where they began, and whether that is still there, does not matter.
         let set = vec!["train.init_from=null".into()];
-        let resolved = spec::resolve(&Request { file, set, ..Request::default() }, registry)?;
-        let weights = candle_core::safetensors::load(decoder, device)
-            .map_err(|error| Error::data(decoder, format!("cannot be read as safetensors: {error}")))?;
-        let weights: Vec<_> = weights.into_iter().collect();
-        let mut model = Model::new(&resolved.spec.model, &resolved.interface, 0, device)?;
-        model.adopt(&resolved.spec.model, &resolved.interface, &weights).map_err(|error| {
-            Error::data(decoder, format!("is not the network of the `spec.yaml` beside it: {error}"))
+        let resolved = spec::resolve(&Request { file: file.clone(), set, ..Request::default() }, registry)?;
+        let vocabulary = match resolved.interface.input {
+            Input::Tokens { vocabulary: 0, .. } => {
+                let words = find(&beside.vocabulary, TOKENIZER);
+                Some(Vocabulary::load(&words.ok_or_else(|| missing(TOKENIZER, "--vocabulary FILE"))?)?)
+            }
+            _ => None,
+        };
+        let interface = vocabulary.as_ref().map_or_else(
+            || resolved.interface.clone(),
+            |vocabulary| resolved.interface.with_vocabulary(vocabulary.words().len()),
+        );
+        let encoder = beside.encoder.clone().or_else(|| Some(decoder.with_file_name(weights::ENCODER)));
+        let encoder = encoder.filter(|path| beside.encoder.is_some() || path.is_file());
+        if resolved.spec.model.encoder.is_some() && encoder.is_none() {
+            return Err(missing(weights::ENCODER, "--encoder FILE"));
+        }
+        let weights = weights::read(decoder, encoder.as_deref(), device)?;
+        let mut model = Model::new(&resolved.spec.model, &interface, 0, device)?;
+        model.adopt(&resolved.spec.model, &interface, &weights).map_err(|error| {
+            let words = if vocabulary.is_some() { " and its `tokenizer.json`" } else { "" };
+            Error::data(decoder, format!("is not the network of {}{words}: {error}", file.display()))
         })?;
+        let run = file.parent().unwrap_or(Path::new("."));
         let named =
             decoder.strip_prefix(run.join("seeds")).ok().and_then(|below| below.parent()?.to_str()?.parse().ok());
         let best = || Directory { path: run.to_path_buf() }.manifest().ok()?.best_seed;
         let seed = named.or_else(best).or(resolved.spec.seeds.0.first().copied()).unwrap_or(1);
-        Ok(Network { resolved, seed, model })
+        Ok(Network { resolved, seed, vocabulary, model })
+    }
+
+    /// The device that it is on.
+    pub fn device(&self) -> &Device {
+        self.model.device()
     }
 
     /// Its outputs for the task's showcase of its seed.
@@ -67,4 +109,19 @@ impl Network {
         let backend = backend::open(run.backend, run.threads, self.model.device())?;
         show(&self.model, backend.as_ref(), showcase)
     }
+
+    /// Its sentences for what its first step reads, `[pictures, ...]`.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn decode(&self, seen: &Tensor, strategy: &Strategy, limits: &Limits) -> Result<Vec<Vec<Decoded>>> {
+        let run = &self.resolved.spec.run;
+        let backend = backend::open(run.backend, run.threads, self.model.device())?;
+        decode(&self.model, backend.as_ref(), seen, strategy, limits)
+    }
+}
+
+/// A file of the run of a decoder: `outputs/<hash>/decoder.safetensors`, or `outputs/<hash>/seeds/<seed>/decoder.safetensors`.
+fn found(decoder: &Path, name: &str) -> Option<PathBuf> {
+    decoder.ancestors().skip(1).take(3).map(|directory| directory.join(name)).find(|path| path.is_file())
 }

@@ -5,6 +5,8 @@ use std::io::{IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+pub use crate::counter::eprint_line;
+
 use super::clock;
 use super::event::{Ended, Event};
 
@@ -87,11 +89,6 @@ impl Display {
 /// Prints a line on standard output; a reader that has gone stops no training.
 pub fn print_line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// Prints a line on standard error; a reader that has gone stops no training.
-pub fn eprint_line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 impl Default for Display {

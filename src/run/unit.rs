@@ -7,7 +7,8 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
-use super::{clock, fs};
+use super::{clock, fs, weights};
+use crate::data::captions::results::CaptionResult;
 use crate::error::{Error, Result};
 use crate::train::{EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
 
@@ -89,6 +90,9 @@ pub struct Summary {
     pub validation: Vec<Option<f64>>,
     /// Test metrics of the kept weights.
     pub test: Vec<Option<f64>>,
+    /// Scores of the sentences of the kept weights, by the names of the COCO tools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<(String, f64)>,
 }
 
 impl Summary {
@@ -104,6 +108,7 @@ impl Summary {
             train_loss: finished.history.last().and_then(|row| finite(row.train_loss)),
             validation: kept.map_or_else(Vec::new, |row| row.validation.iter().copied().map(finite).collect()),
             test: finished.test.iter().copied().map(finite).collect(),
+            scores: finished.exam.as_ref().map_or_else(Vec::new, |exam| exam.scores.clone()),
         }
     }
 }
@@ -126,7 +131,17 @@ impl Unit {
 
     /// `decoder.safetensors`: the kept weights.
     pub fn weights_path(&self) -> PathBuf {
-        self.directory.join("decoder.safetensors")
+        self.directory.join(weights::DECODER)
+    }
+
+    /// `encoder.safetensors`: the kept weights of what reads pictures, if the network does.
+    pub fn encoder_path(&self) -> PathBuf {
+        self.directory.join(weights::ENCODER)
+    }
+
+    /// `captions.json`: the sentences for the pictures of an exam, if there was one.
+    pub fn captions_path(&self) -> PathBuf {
+        self.directory.join(weights::CAPTIONS)
     }
 
     /// `showcase.safetensors`: the outputs for the task's showcase, if it has one.
@@ -239,12 +254,17 @@ impl Unit {
         claim.write(&self.directory.join("metrics.csv"), metrics_csv(self.seed, metrics, history).as_bytes())
     }
 
-    /// Writes `decoder.safetensors`.
+    /// Writes `decoder.safetensors` and, where the network reads pictures, `encoder.safetensors`: what of it was trained,
+    /// and in the header where the rest is from (`source`).
     ///
     /// # Errors
     /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
-    pub fn write_weights(&self, claim: &Claim, weights: &[(String, Tensor)]) -> Result<()> {
-        claim.write(&self.weights_path(), &to_safetensors(weights, None)?)
+    pub fn write_weights(&self, claim: &Claim, weights: &[(String, Tensor)], source: &str) -> Result<()> {
+        let [decoder, encoder] = weights::divide(weights);
+        if !encoder.is_empty() {
+            claim.write(&self.encoder_path(), &to_safetensors(&encoder, Some(("source", source.into())))?)?;
+        }
+        claim.write(&self.weights_path(), &to_safetensors(&decoder, None)?)
     }
 
     /// Writes an epoch's recordings.
@@ -257,6 +277,14 @@ impl Unit {
             std::fs::create_dir_all(directory).map_err(Error::io("create the directory", directory))?;
         }
         claim.write(&path, &to_safetensors(tensors, None)?)
+    }
+
+    /// Writes `captions.json`: the sentences for every picture of the exam, in COCO's results format.
+    ///
+    /// # Errors
+    /// As [`Claim::write`].
+    pub fn write_captions(&self, claim: &Claim, captions: &[CaptionResult]) -> Result<()> {
+        claim.write(&self.captions_path(), &fs::to_json(&self.captions_path(), &captions)?)
     }
 
     /// Writes `showcase.safetensors`: `predictions` and `targets`, perhaps `images`, with the patterns' names as a JSON
@@ -369,6 +397,7 @@ mod tests {
             weights: Vec::new(),
             test: vec![0.25],
             showcase: None,
+            exam: None,
         };
         let done = Record { result: Some(Summary::of(&finished)), ..record(State::Done) };
         for record in [record(State::Unfinished), done] {

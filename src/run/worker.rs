@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 
 use super::claim::{self, Attempt, Claim};
-use super::directory::Directory;
+use super::directory::{Directory, TOKENIZER};
 use super::event::{Ended, Event};
 use super::interrupt::Stop;
 use super::manifest::VERSION;
 use super::unit::{Record, State, Summary, Unit};
-use super::{clock, fs, init_from};
+use super::{clock, fs, init_from, pictures};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::spec::{CheckpointEvery, Resolved, RunSpec};
+use crate::spec::{CheckpointEvery, EncoderSpec, Resolved, RunSpec};
 use crate::tasks::Registry;
 use crate::train::backend;
 use crate::train::{Checkpoint, EpochRow, Finished, MetricInfo, NUMERICS, Next, Outcome, Progress, Trainer, Watcher};
@@ -125,11 +125,15 @@ fn train(
         directory.log(&format!("seed {seed}: goes on from its checkpoint"));
     }
     emit(Event::Started { epochs_done: watcher.history.len() });
-    let outcome = trainer(resolved, seed, device, checkpoint.as_ref(), registry)
-        .and_then(|mut trainer| trainer.train(&mut watcher));
+    let mut source = String::new();
+    let outcome = trainer(directory, resolved, seed, device, checkpoint.as_ref(), registry).and_then(|begun| {
+        let (mut trainer, encoder) = begun;
+        source = encoder;
+        trainer.train(&mut watcher)
+    });
     match outcome {
         Ok(Outcome::Finished(finished)) => {
-            finish(&unit, &claim, &mut record, &finished)?;
+            finish(&unit, &claim, &mut record, &finished, &source)?;
             Ok(Ended::Done)
         }
         Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
@@ -147,25 +151,32 @@ fn train(
     }
 }
 
-/// The trainer of a unit, at its start or where the checkpoint left off.
+/// The trainer of a unit, at its start or where the checkpoint left off, and where its encoder is from.
 fn trainer(
+    directory: &Directory,
     resolved: &Resolved,
     seed: u64,
     device: Device,
     checkpoint: Option<&Checkpoint>,
     registry: &Registry,
-) -> Result<Trainer> {
+) -> Result<(Trainer, String)> {
     let spec = &resolved.spec;
-    let data = registry.open(&spec.task, seed)?;
+    let (data, digests) = pictures::open(registry, spec, seed, &device)?;
+    let words = directory.path.join(TOKENIZER);
+    if let Some(vocabulary) = data.vocabulary().filter(|_| !words.exists()) {
+        vocabulary.save(&words)?;
+    }
+    let encoder = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights);
+    let digest = digests.get("encoder").map(|digest| format!(" (BLAKE3 {digest})")).unwrap_or_default();
     let mut trainer = Trainer::new(spec, &resolved.interface, data, seed, device.clone())?;
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
         (None, Some(source)) => {
             trainer.start_from(&source.resolved(registry)?.spec.model, &source.weights(&device)?)?
         }
-        (None, None) => {}
+        (None, None) => trainer.start_encoder(&spec.model, &device)?,
     }
-    Ok(trainer)
+    Ok((trainer, format!("{encoder}{digest}")))
 }
 
 /// The record of a unit that is begun or resumed here and now.
@@ -205,10 +216,13 @@ fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<R
 }
 
 /// Writes a finished unit; its record, which says that all is there, comes last.
-fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished) -> Result<()> {
-    unit.write_weights(claim, &finished.weights)?;
+fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished, source: &str) -> Result<()> {
+    unit.write_weights(claim, &finished.weights, source)?;
     if let Some(showcase) = &finished.showcase {
         unit.write_showcase(claim, showcase)?;
+    }
+    if let Some(exam) = &finished.exam {
+        unit.write_captions(claim, &exam.captions)?;
     }
     unit.write_metrics(claim, &finished.metrics, &finished.history)?;
     record.state = State::Done;

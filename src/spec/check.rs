@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::canonical::normal_dni;
-use super::interface::{Input, Interface, TargetKind, When};
-use super::{Bptt, Cell, DniSpec, InitLast, Keep, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec, TrainSpec};
+use super::interface::{First, Input, Interface, TargetKind, When};
+use super::{
+    Bptt, Cell, DniSpec, EncoderSpec, InitLast, Keep, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec, TrainSpec,
+};
 use crate::error::Problem;
 
 /// Looks for combinations in a spec that cannot work.
@@ -58,6 +60,15 @@ impl Check<'_> {
         if layer.force_forget && layer.cell != Cell::Lstm {
             let help = "leave `force_forget` out, or use `cell: lstm`";
             self.refuse(&format!("{path}.force_forget"), &[&cell], "only an lstm has forget gates", help);
+        }
+        if layer.forget_bias != 0.0 && layer.cell != Cell::Lstm {
+            let help = "leave `forget_bias` out, or use `cell: lstm`";
+            self.refuse(&format!("{path}.forget_bias"), &[&cell], "only an lstm has forget gates", help);
+        }
+        if layer.forget_bias != 0.0 && layer.force_forget {
+            let message = "forget-gate biases cannot be both clamped to what forgets and raised to what does not";
+            let forced = format!("{path}.force_forget");
+            self.refuse(&format!("{path}.forget_bias"), &[&forced], message, "leave one of the two out");
         }
         if let Some(dni) = &layer.dni {
             self.dni(&format!("{path}.dni"), dni, epochs);
@@ -226,6 +237,7 @@ impl Check<'_> {
                 self.refuse("train.keep_hidden", &[], message, "leave `keep_hidden` out");
             }
         }
+        self.encoder(spec, interface);
         match (&interface.input, &spec.model.embed) {
             (Input::Tokens { .. }, None) => {
                 let message = format!("is missing: the task `{kind}` reads tokens");
@@ -241,6 +253,32 @@ impl Check<'_> {
         if certainty && matches!(interface.target.kind, TargetKind::Values { .. }) {
             let message = format!("the task `{kind}` answers with numbers: certainty is defined for classes");
             self.refuse("record.certainty", &[], message, "leave `certainty` out");
+        }
+    }
+
+    fn encoder(&mut self, spec: &Spec, interface: &Interface) {
+        let kind = &spec.task.kind;
+        let pictures = matches!(interface.input, Input::Tokens { first: First::Picture { .. }, .. });
+        match &spec.model.encoder {
+            None if pictures => {
+                let message = format!("is missing: the task `{kind}` shows pictures");
+                let help = "add an encoder, for example `encoder: {kind: conv}`";
+                self.refuse("model.encoder", &[], message, help);
+            }
+            Some(_) if !pictures => {
+                let message = format!("the task `{kind}` has no pictures to read");
+                self.refuse("model.encoder", &[], message, "leave `encoder` out");
+            }
+            Some(EncoderSpec::Resnet { depth, .. }) if !EncoderSpec::DEPTHS.contains(depth) => {
+                let message = "expected one of 18, 34, 50, 101, 152";
+                self.refuse(
+                    "model.encoder.depth",
+                    &[],
+                    message,
+                    "these are the residual networks that there are weights of",
+                );
+            }
+            _ => {}
         }
     }
 }

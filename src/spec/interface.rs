@@ -21,10 +21,24 @@ pub enum Input {
     },
     /// Token ids, embedded by the model (`model.embed`).
     Tokens {
-        /// Number of distinct tokens.
+        /// Number of distinct tokens; 0 where only the data themselves say it ([`Interface::with_vocabulary`]).
         vocabulary: usize,
-        /// The first step is a feature vector of the embedding's width rather than a token.
-        feature_first: bool,
+        /// What the first step reads.
+        first: First,
+    },
+}
+
+/// What the first step of a sequence of tokens reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// A token, as every other step.
+    Token,
+    /// A feature vector of the embedding's width.
+    Feature,
+    /// A picture, which the model's encoder (`model.encoder`) turns into such a vector.
+    Picture {
+        /// Side of the squares that training shows, in pixels.
+        side: usize,
     },
 }
 
@@ -47,7 +61,7 @@ pub enum TargetKind {
     },
     /// One of `count` classes, trained with the cross-entropy.
     Classes {
-        /// Number of classes.
+        /// Number of classes; 0 where it is the number of tokens and only the data say it.
         count: usize,
     },
 }
@@ -59,6 +73,20 @@ pub enum When {
     EveryStep,
     /// Only at the last step.
     LastStep,
+}
+
+impl Interface {
+    /// The same with `words` distinct tokens to read and, where it was not known how many classes there are, to answer with.
+    pub fn with_vocabulary(&self, words: usize) -> Interface {
+        let mut interface = self.clone();
+        if let Input::Tokens { vocabulary, .. } = &mut interface.input {
+            *vocabulary = words;
+        }
+        if let TargetKind::Classes { count: count @ 0 } = &mut interface.target.kind {
+            *count = words;
+        }
+        interface
+    }
 }
 
 impl Target {

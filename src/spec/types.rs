@@ -4,10 +4,12 @@
 //! them is a slip of the finger, which must not end in an allocation that overflows.
 
 mod blocks;
+mod encoder;
 mod model;
 mod train;
 
 pub use blocks::*;
+pub use encoder::*;
 pub use model::*;
 pub use train::*;
 

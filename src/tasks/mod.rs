@@ -2,10 +2,12 @@
 //!
 //! A task is one file that implements [`Task`] for a marker type, and one line that registers it.
 
+pub mod captioning;
 pub mod linedraw;
 mod registry;
 pub mod seqmnist;
 
+pub use captioning::Captioning;
 pub use linedraw::LineDraw;
 pub use registry::Registry;
 pub use seqmnist::SeqMnist;
@@ -15,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::data::Dataset;
+use crate::data::pictures::Viewing;
 use crate::error::{Problem, Result};
 use crate::spec::interface::Interface;
 
@@ -53,6 +56,11 @@ pub trait Task: 'static {
     /// Files that the data come from: their content is part of a run's manifest.
     fn files(_spec: &Self::Spec) -> Vec<std::path::PathBuf> {
         Vec::new()
+    }
+
+    /// How pictures are looked at, of a task that shows some.
+    fn view(_spec: &Self::Spec) -> Option<Viewing> {
+        None
     }
 
     /// Opens the data for one seed.

@@ -3,8 +3,9 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::{LineDraw, SeqMnist, Task};
+use super::{Captioning, LineDraw, SeqMnist, Task};
 use crate::data::Dataset;
+use crate::data::pictures::Viewing;
 use crate::error::{Error, Problem, Result};
 use crate::spec::interface::Interface;
 use crate::spec::{Keys, TaskCatalogue, TaskTable};
@@ -19,6 +20,7 @@ struct Entry {
     interface: fn(&Keys) -> Result<Interface>,
     validates: fn(&Keys) -> Result<bool>,
     prepare: fn(&Keys) -> Result<()>,
+    view: fn(&Keys) -> Result<Option<Viewing>>,
     files: fn(&Keys) -> Result<Vec<std::path::PathBuf>>,
     open: fn(&Keys, u64) -> Result<Box<dyn Dataset>>,
 }
@@ -39,6 +41,7 @@ impl Registry {
         let mut registry = Registry::default();
         registry.register::<LineDraw>();
         registry.register::<SeqMnist>();
+        registry.register::<Captioning>();
         registry
     }
 
@@ -69,6 +72,7 @@ impl Registry {
             interface: |keys| Ok(T::interface(&read::<T>(keys)?)),
             validates: |keys| Ok(T::validates(&read::<T>(keys)?)),
             prepare: |keys| T::prepare(&read::<T>(keys)?),
+            view: |keys| Ok(T::view(&read::<T>(keys)?)),
             files: |keys| Ok(T::files(&read::<T>(keys)?)),
             open: |keys, seed| T::open(read::<T>(keys)?, seed),
         });
@@ -90,6 +94,11 @@ impl Registry {
     /// Says what is missing and what to do.
     pub fn prepare(&self, task: &TaskTable) -> Result<()> {
         (self.entry(&task.kind)?.prepare)(&task.keys)
+    }
+
+    /// How pictures are looked at, of a task that shows some.
+    pub fn view(&self, task: &TaskTable) -> Result<Option<Viewing>> {
+        (self.entry(&task.kind)?.view)(&task.keys)
     }
 
     /// Files that the data come from.

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use super::{BATCH_SIZE, Draws, Open, broken};
 use crate::data::{At, Batch, Dataset, Inputs, Split, Targets};
 use crate::error::Result;
-use crate::spec::interface::{Input, Interface, TargetKind, When};
+use crate::spec::interface::{First, Input, Interface, TargetKind, When};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
@@ -146,8 +146,17 @@ fn check_inputs(interface: &Interface, inputs: &Inputs, rows: usize, steps: usiz
         (Input::Dense { features }, Inputs::Dense(x)) => {
             check_tensor("inputs", x, &[rows, steps, *features], DType::F32, None)
         }
-        (Input::Tokens { vocabulary, feature_first }, Inputs::Tokens { feature, ids })
-            if *feature_first == feature.is_some() =>
+        (Input::Tokens { vocabulary, first: First::Picture { .. } }, Inputs::Pictures { pictures, ids }) => {
+            if pictures.len() != rows {
+                return Ok(Some(format!("has {} pictures for {rows} rows", pictures.len())));
+            }
+            check_tensor("token ids", ids, &[rows, steps - 1], DType::U32, Some(*vocabulary))
+        }
+        (Input::Tokens { vocabulary, first }, Inputs::Tokens { feature, ids })
+            if matches!(
+                (first, feature),
+                (First::Token, None) | (First::Feature, Some(_)) | (First::Picture { .. }, Some(_))
+            ) =>
         {
             if let Some(feature) = feature {
                 let width = feature.dims().last().copied().unwrap_or(0);
@@ -155,7 +164,7 @@ fn check_inputs(interface: &Interface, inputs: &Inputs, rows: usize, steps: usiz
                     return Ok(Some(what));
                 }
             }
-            let ids_steps = steps - usize::from(*feature_first);
+            let ids_steps = steps - usize::from(*first != First::Token);
             check_tensor("token ids", ids, &[rows, ids_steps], DType::U32, Some(*vocabulary))
         }
         _ => Ok(Some(format!("its inputs are not what the interface promises: {:?}", interface.input))),
@@ -192,6 +201,7 @@ fn bits(batch: &Batch) -> Result<Vec<(Vec<usize>, Vec<u64>)>> {
     let mut tensors = match &batch.inputs {
         Inputs::Dense(x) => vec![x],
         Inputs::Tokens { feature, ids } => feature.iter().chain([ids]).collect(),
+        Inputs::Pictures { ids, .. } => vec![ids],
     };
     tensors.push(match &batch.targets {
         Targets::Values(t) | Targets::FinalValues(t) | Targets::Classes(t) | Targets::FinalClass(t) => t,

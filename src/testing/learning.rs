@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
-use super::{BATCH_SIZE, Open, broken, embedding};
-use crate::data::{At, Batch, Dataset, Metric, Showcase, Split};
+use super::{BATCH_SIZE, Open, broken, embedding, encoder};
+use crate::data::{At, Batch, Dataset, Metric, Showcase, Split, Vocabulary};
 use crate::error::Result;
 use crate::model::Model;
+use crate::run::pictures;
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
 use crate::train::backend;
@@ -19,8 +20,11 @@ use crate::train::{
 const SEED: u64 = 1;
 
 pub(super) fn check(kind: &str, keys: &Value, interface: &Interface, open: Open) -> Result<()> {
-    let few = || Ok::<_, crate::Error>(Box::new(Few(open(SEED)?)));
     let spec = spec(kind, keys, interface, &*open(SEED)?)?;
+    let few = || -> Result<Box<Few>> {
+        let (data, _) = pictures::see(open(SEED)?, &spec.model, SEED, &Device::Cpu)?;
+        Ok(Box::new(Few(data)))
+    };
     let trainer = || Trainer::new(&spec, interface, few()?, SEED, Device::Cpu);
 
     let mut watcher = Stop { after: None, checkpoint: None };
@@ -53,6 +57,9 @@ fn spec(kind: &str, keys: &Value, interface: &Interface, data: &dyn Dataset) -> 
     let mut model = json!({ "layers": [layer] });
     if let Some(embed) = embedding(interface, data)? {
         model["embed"] = embed;
+    }
+    if let Some(encoder) = encoder(interface) {
+        model["encoder"] = encoder;
     }
     let window = interface.steps.map_or(2, |steps| (steps / 2).max(1));
     let train =
@@ -123,6 +130,10 @@ impl Dataset for Few {
 
     fn batch(&self, at: At) -> Result<Batch> {
         self.0.batch(at)
+    }
+
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.0.vocabulary()
     }
 
     fn showcase(&self) -> Result<Option<Showcase>> {

@@ -50,8 +50,12 @@ pub enum Draws {
 pub fn check_task<T: Task>(keys: Value, draws: Draws) -> Result<()> {
     let subject = Subject::<T> { filled: fill::<T>(keys)?, task: std::marker::PhantomData };
     subject.check_keys()?;
-    let interface = T::interface(&subject.spec()?);
+    T::prepare(&subject.spec()?)?;
     let open = |seed| T::open(subject.spec()?, seed);
+    let mut interface = T::interface(&subject.spec()?);
+    if let Some(vocabulary) = open(1)?.vocabulary() {
+        interface = interface.with_vocabulary(vocabulary.words().len());
+    }
     let validated = open(1)?.batches(Split::Validation, BATCH_SIZE) > 0;
     if validated != T::validates(&subject.spec()?) {
         return Err(broken(T::KIND, "its `validates` does not say whether there are batches to validate with"));
@@ -110,6 +114,13 @@ impl<T: Task> Subject<T> {
         }
         Ok(())
     }
+}
+
+/// What reads the task's pictures, if it has some: a net that learns, so that every part of it can be checked.
+fn encoder(interface: &Interface) -> Option<Value> {
+    use crate::spec::interface::{First, Input};
+    let pictures = matches!(interface.input, Input::Tokens { first: First::Picture { .. }, .. });
+    pictures.then(|| json!({ "kind": "conv", "channels": [2, 3] }))
 }
 
 /// What a network has to be to read and answer the task.

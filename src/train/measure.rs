@@ -34,12 +34,12 @@ pub fn measure(
         let (predicted, _) = engine::evaluate(model, backend, &sequence, interface.target.when)?;
         let (predicted, batch) = (sequence.rows().expand(&predicted, 0)?, batch.expanded()?);
         for (sum, metric) in sums.iter_mut().zip(metrics) {
-            let measured = (metric.measure)(&predicted, &batch.targets)?;
+            let measured = metric.on(&predicted, &batch.targets)?;
             sum.sum += measured.sum;
             sum.weight += measured.weight;
         }
     }
-    Ok(sums.iter().map(|measured| measured.sum / measured.weight).collect())
+    Ok(sums.iter().zip(metrics).map(|(measured, metric)| (metric.finish)(measured.sum / measured.weight)).collect())
 }
 
 /// A model's outputs for a task's showcase.

@@ -4,6 +4,7 @@ pub mod backend;
 mod checkpoint;
 pub mod decode;
 pub mod engine;
+mod exam;
 pub mod loss;
 mod measure;
 pub mod optimizer;
@@ -16,6 +17,7 @@ mod unit;
 pub mod update;
 
 pub use checkpoint::{Checkpoint, CheckpointState};
+pub use exam::{ExamResult, limits, sentence, sit};
 pub use measure::{measure, show};
 pub use optimizer::Optimizer;
 pub use schedule::{EarlyStopping, ReduceOnPlateau};

@@ -2,13 +2,15 @@
 
 use std::cell::OnceCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
 
 use super::rows::Rows;
 use crate::data::{Batch, Inputs};
 use crate::error::{Error, Result};
-use crate::model::{Model, Weights};
+use crate::model::{Encoded, Model, Weights};
+use crate::nn::Gradients;
 use crate::nn::kernel::passes::copy_rows;
 use crate::nn::slices::{self, Slice};
 use crate::rng::Stream;
@@ -24,6 +26,8 @@ pub struct Sequence {
     steps: usize,
     width: usize,
     rows: Rows,
+    /// What the model's encoder made of the pictures, where it reads some.
+    encoded: Option<Rc<Encoded>>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,7 +59,8 @@ impl Dropout {
 }
 
 impl Sequence {
-    /// Prepares a batch. Without `dropout` nothing is dropped (evaluation).
+    /// Prepares a batch. With `dropout` it is one to train on: a model's encoder, if it has one, can then learn too.
+    /// Without, nothing is dropped (evaluation).
     ///
     /// # Errors
     /// Fails if the batch is empty or of a kind that the model does not read, or if something is dropped in a batch whose
@@ -66,6 +71,7 @@ impl Sequence {
             return Err(Error::Training(format!("the task gave a batch of {} sequences of {steps} steps", rows.count)));
         }
         let device = model.device();
+        let mut encoded = None;
         let (input, width) = match &batch.inputs {
             Inputs::Dense(x) => {
                 let x = x.to_device(device)?.contiguous()?;
@@ -81,7 +87,15 @@ impl Sequence {
                 {
                     return Err(Error::Training(format!("the task gave token {id} of a vocabulary of {vocabulary}")));
                 }
-                if let Some(feature) = feature.as_ref().filter(|feature| feature.dims() != [rows.count, width]) {
+                encoded = match (&model.encoder, feature) {
+                    (Some(encoder), Some(pictures)) => {
+                        let pictures = pictures.to_device(device)?;
+                        Some(Rc::new(encoder.encode(&model.params, &pictures, dropout.is_some())?))
+                    }
+                    _ => None,
+                };
+                let feature = encoded.as_ref().map(|encoded| &encoded.features).or(feature.as_ref());
+                if let Some(feature) = feature.filter(|feature| feature.dims() != [rows.count, width]) {
                     let dims = feature.dims();
                     return Err(Error::Training(format!(
                         "the task gave features {dims:?} for {} sequences and embeddings of {width} numbers",
@@ -89,8 +103,11 @@ impl Sequence {
                     )));
                 }
                 let ids = ids.to_device(device)?.t()?.contiguous()?;
-                let feature = feature.as_ref().map(|f| f.to_device(device)?.contiguous()).transpose()?;
+                let feature = feature.map(|f| f.to_device(device)?.contiguous()).transpose()?;
                 (Input::Tokens { feature, ids }, width)
+            }
+            Inputs::Pictures { .. } => {
+                return Err(Error::Training("the task names pictures, and nothing reads them".into()));
             }
         };
         let dropout = dropout.filter(|dropout| dropout.is_active(model));
@@ -108,7 +125,7 @@ impl Sequence {
         let layer_masks = (model.layers.iter().enumerate())
             .map(|(k, layer)| mask(&format!("dropout.layer{k}"), layer.dropout, layer.hidden))
             .collect::<Result<_>>()?;
-        Ok(Sequence { input, input_mask, layer_masks, steps, width, rows })
+        Ok(Sequence { input, input_mask, layer_masks, steps, width, rows, encoded })
     }
 
     /// Number of steps.
@@ -131,13 +148,38 @@ impl Sequence {
         matches!(&self.input, Input::Tokens { feature, .. } if step > 0 || feature.is_none())
     }
 
-    /// The input of step `offset` of each window, windows one below the other: `[windows · batch, width]`.
-    ///
-    /// Embeddings are looked up in `table`, so that gradients flow into it where it is tracked.
+    /// The feature that is the first input, `[batch, width]`, if it comes from an encoder that learns from this batch.
+    pub fn learned_feature(&self) -> Option<&Tensor> {
+        self.encoded.as_ref().filter(|encoded| encoded.learns()).map(|encoded| &encoded.features)
+    }
+
+    /// Adds the gradients of the encoder, given what arrived at the feature, `[batch, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
-    pub fn input(&self, windows: &[Range<usize>], offset: usize, table: Option<&Tensor>) -> Result<Tensor> {
+    pub fn teach_encoder(&self, arrived: &Tensor, gradients: &mut Gradients) -> Result<()> {
+        self.encoded.as_ref().map_or(Ok(()), |encoded| encoded.learn(arrived, gradients))
+    }
+
+    /// The running statistics of the encoder's batch normalisation after this batch, by index of their parameter.
+    pub fn statistics(&self) -> &[(usize, Tensor)] {
+        self.encoded.as_ref().map_or(&[], |encoded| &encoded.statistics)
+    }
+
+    /// The input of step `offset` of each window, windows one below the other: `[windows · batch, width]`.
+    ///
+    /// Embeddings are looked up in `table`, and `learned` stands for the feature, so that gradients flow into them where they
+    /// are tracked.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn input(
+        &self,
+        windows: &[Range<usize>],
+        offset: usize,
+        table: Option<&Tensor>,
+        learned: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let steps = windows.iter().map(|window| window.start + offset);
         let x = match &self.input {
             Input::Dense(x, time_first) => {
@@ -155,7 +197,7 @@ impl Sequence {
                 let mut parts = Vec::with_capacity(windows.len());
                 for step in steps.clone() {
                     parts.push(match feature {
-                        Some(feature) if step == 0 => feature.clone(),
+                        Some(feature) if step == 0 => learned.unwrap_or(feature).clone(),
                         _ => table.index_select(&ids.get(step - usize::from(feature.is_some()))?, 0)?,
                     });
                 }
@@ -254,6 +296,14 @@ impl OnCpu<'_> {
             let times = multiplicity.map_or(1.0, |multiplicity| multiplicity[row]);
             let sum = &mut table[id as usize * width..][..width];
             sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += times * g);
+        }
+    }
+
+    /// What arrived at the feature, given the gradient at the input of the first step: both `[batch, width]`.
+    pub fn at_feature(&self, gradient: &[f32]) -> Vec<f32> {
+        match self.input_mask_at(0) {
+            Some(mask) => gradient.iter().zip(mask).map(|(g, m)| g * m).collect(),
+            None => gradient.to_vec(),
         }
     }
 

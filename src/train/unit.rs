@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::Checkpoint;
+use super::{Checkpoint, ExamResult};
 use crate::data::{Direction, Metric};
 use crate::error::Result;
 
@@ -101,7 +101,7 @@ pub struct MetricInfo {
 impl MetricInfo {
     /// What files say of a metric.
     pub fn of(metric: &Metric) -> Self {
-        MetricInfo { name: metric.name.into(), unit: metric.unit.into(), direction: metric.direction }
+        MetricInfo { name: metric.name.to_string(), unit: metric.unit.into(), direction: metric.direction }
     }
 }
 
@@ -122,6 +122,8 @@ pub struct Finished {
     pub test: Vec<f64>,
     /// Outputs of the kept weights for the task's showcase, `[patterns, time, size]`, and what they should be.
     pub showcase: Option<ShowcaseResult>,
+    /// Sentences and scores of the kept weights, where the task asks for them.
+    pub exam: Option<ExamResult>,
 }
 
 /// Outputs for the task's showcase.

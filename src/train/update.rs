@@ -69,7 +69,7 @@ impl Updater {
     /// Fails on a tensor error.
     pub fn apply(&mut self, model: &Model, roles: &[Role], gradients: &mut Gradients) -> Result<Option<Norm>> {
         let role = |part| match part {
-            Part::Network => Role::Learning,
+            Part::Network | Part::Encoder | Part::Fixed => Role::Learning,
             Part::Synthesizer(index) => roles[index],
         };
         if let Some(held) = &mut self.held {
@@ -115,8 +115,8 @@ impl Updater {
         let Some(clip) = &self.clip else { return 1.0 };
         let norm = match (clip.scope, part) {
             (ClipScope::All, _) => norms.all(),
-            (ClipScope::Separate, Part::Network) => norms.network.sqrt(),
             (ClipScope::Separate, Part::Synthesizer(_)) => norms.synthesizers.sqrt(),
+            (ClipScope::Separate, _) => norms.network.sqrt(),
         };
         (clip.norm / (norm + 1e-6)).min(1.0)
     }
@@ -182,8 +182,8 @@ impl Norms {
                 norms.culprit = Some(parameter.name.clone());
             }
             match parameter.part {
-                Part::Network => norms.network += squares,
                 Part::Synthesizer(_) => norms.synthesizers += squares,
+                _ => norms.network += squares,
             }
         }
         Ok(norms)

@@ -33,7 +33,8 @@ struct State {
 }
 
 impl Hub {
-    /// Serves files by their path within the hub, such as `ylecun/mnist/mnist/train-00000-of-00001.parquet`.
+    /// Serves files by their repository and their path in it, such as `ylecun/mnist/mnist/train-00000-of-00001.parquet`; the
+    /// repository may be one of data or of a model.
     pub fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Hub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -80,8 +81,8 @@ fn answer(mut stream: TcpStream, endpoint: &str, state: &Mutex<State>) -> std::i
         return write!(stream, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
     let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    if let Some(name) = path.strip_prefix("/datasets/") {
-        let name = name.replace("/resolve/main/", "/");
+    if path.contains("/resolve/main/") {
+        let name = path.trim_start_matches("/datasets").trim_start_matches('/').replace("/resolve/main/", "/");
         let Some(content) = state.files.get(&name) else { return stream.write_all(missing.as_bytes()) };
         let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
         let tag = if state.faults.no_digest { "../../escaped" } else { &digest };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ccdni::data::Dataset;
 use ccdni::error::Problem;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{Request, Resolved, resolve};
 use ccdni::tasks::{Registry, Task};
 use ccdni::{Error, Result};
@@ -64,7 +64,7 @@ impl Task for Words {
 
     fn interface(_: &Self::Spec) -> Interface {
         Interface {
-            input: Input::Tokens { vocabulary: 100, feature_first: true },
+            input: Input::Tokens { vocabulary: 100, first: First::Feature },
             target: Target { kind: TargetKind::Classes { count: 100 }, when: When::EveryStep },
             steps: None,
         }

@@ -1,6 +1,6 @@
 //! `ccdni data`: what has to be done to data before training, one file a step.
 
-mod progress;
+mod features;
 mod resize;
 mod scenes;
 mod vocab;
@@ -8,8 +8,9 @@ mod vocab;
 use clap::Subcommand;
 
 use crate::error::{Error, Result};
+use crate::tasks::Registry;
 
-/// Prepare data: vocabularies, pictures.
+/// Prepare data: vocabularies, pictures, features.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data scenes
@@ -25,14 +26,16 @@ enum Step {
     Vocab(vocab::Args),
     Resize(resize::Args),
     Scenes(scenes::Args),
+    Features(features::Args),
 }
 
 /// Does it.
-pub fn execute(args: Args) -> Result<()> {
+pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     match args.step {
         Step::Vocab(args) => vocab::execute(args),
         Step::Resize(args) => resize::execute(args),
         Step::Scenes(args) => scenes::execute(args),
+        Step::Features(args) => features::execute(&args, registry),
     }
 }
 

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::progress::Progress;
 use crate::cli::print;
+use crate::counter::{Counter, eprint_line};
 use crate::data::images::{BAD_FILES, ResizeFolder};
 use crate::error::{Error, Result};
 use crate::run::interrupt::Stop;
-use crate::run::progress::eprint_line;
 
 /// How many bad files are shown; the list has them all.
 const SHOWN: usize = 10;
@@ -51,7 +50,7 @@ pub fn execute(args: Args) -> Result<()> {
         strict: args.strict,
     };
     let stop = Stop::on_signal()?;
-    let (progress, begun) = (Progress::new("pictures"), Instant::now());
+    let (progress, begun) = (Counter::new("pictures"), Instant::now());
     let result = super::on_threads(args.threads, || job.run(&|| stop.asked(), &|done, of| progress.show(done, of)))?;
     progress.end();
     let report = match result {

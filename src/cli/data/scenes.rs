@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::progress::Progress;
 use crate::cli::print;
+use crate::counter::{Counter, eprint_line};
 use crate::data::scenes::{Made, Scenes};
 use crate::error::{Error, Result};
 use crate::run::interrupt::Stop;
-use crate::run::progress::eprint_line;
 
 /// Draw pictures of coloured shapes, with five captions each, in COCO's format.
 #[derive(clap::Args)]
@@ -39,7 +38,7 @@ pub struct Args {
 pub fn execute(args: Args) -> Result<()> {
     let scenes = Scenes { train: args.train, validation: args.validation, size: args.size, seed: args.seed };
     let stop = Stop::on_signal()?;
-    let progress = Progress::new("pictures");
+    let progress = Counter::new("pictures");
     let made = super::on_threads(args.threads, || {
         scenes.make(&args.out, &|| stop.asked(), &|done, of| progress.show(done, of))
     })?;

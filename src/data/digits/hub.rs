@@ -1,73 +1,60 @@
-//! MNIST and Fashion-MNIST from the Hugging Face hub, kept in a cache of files below `datasets/`.
-//!
-//! A file that is in the cache is never asked for again, so a filled cache needs no network. Every file's size and SHA-256
-//! are held against what the hub says of it before it is used, each time a run begins.
+//! MNIST and Fashion-MNIST from the Hugging Face hub.
 
-#[cfg(feature = "hub")]
-use super::Part;
-use super::{Digits, HubDataset, Use};
+use std::path::PathBuf;
 
-#[cfg(feature = "hub")]
-mod cache;
+use super::{Digits, HubDataset, Part, Use};
+use crate::data::hub::{HubFile, Kind};
+use crate::error::Result;
+
 #[cfg(feature = "hub")]
 mod parquet;
 
-#[cfg(feature = "hub")]
-pub(super) use cache::{fetch, files, read};
-#[cfg(not(feature = "hub"))]
-pub(super) use without::{fetch, files, read};
-
-/// Where files of the hub are kept, relative to the working directory; laid out as the hub's own tools do.
-pub const CACHE: &str = "datasets/hub";
-
-#[cfg(feature = "hub")]
-impl HubDataset {
-    /// The repository on the hub, and the folder of the files in it.
-    fn repository(self) -> (&'static str, &'static str) {
-        match self {
-            HubDataset::Mnist => ("ylecun/mnist", "mnist"),
-            HubDataset::FashionMnist => ("zalando-datasets/fashion_mnist", "fashion_mnist"),
-        }
-    }
-
-    /// The file of a part within the repository.
-    fn file(self, part: Part) -> String {
-        let name = match part {
-            Part::Train => "train",
-            Part::Test => "test",
-        };
-        format!("{}/{name}-00000-of-00001.parquet", self.repository().1)
-    }
-}
-
+/// What asks for the hub, in messages.
+const WHAT: &str = "`task.source.kind` is `hub`";
 /// What else there is where the hub is out of reach.
 const ALTERNATIVES: &str = "without the hub, use `task.source: {kind: glyphs}` (digits drawn by the program), or \
                             `task.source: {kind: idx, dir: DIR}` with MNIST's IDX files in a local directory";
 
-/// The program that was built without the feature: it says so.
+impl HubDataset {
+    /// The file of a part on the hub.
+    fn file(self, part: Part) -> HubFile {
+        let (repository, folder) = match self {
+            HubDataset::Mnist => ("ylecun/mnist", "mnist"),
+            HubDataset::FashionMnist => ("zalando-datasets/fashion_mnist", "fashion_mnist"),
+        };
+        let name = match part {
+            Part::Train => "train",
+            Part::Test => "test",
+        };
+        let name = format!("{folder}/{name}-00000-of-00001.parquet");
+        HubFile { kind: Kind::Dataset, repository: repository.into(), name }
+    }
+}
+
+/// Reads the images of a data set from the cache.
+pub(super) fn read(dataset: HubDataset, r#use: Use) -> Result<Digits> {
+    let parts = r#use.parts().iter().map(|&part| contents(&dataset.file(part).cached(WHAT, ALTERNATIVES)?));
+    Ok(Digits::of_parts(parts.collect::<Result<_>>()?))
+}
+
+/// Makes sure that the cache has the files of a data set, whole.
+pub(super) fn fetch(dataset: HubDataset, r#use: Use) -> Result<()> {
+    r#use.parts().iter().try_for_each(|&part| dataset.file(part).fetch(WHAT, ALTERNATIVES).map(drop))
+}
+
+/// The files in the cache, and the one that says which version of the data set they are.
+pub(super) fn files(dataset: HubDataset, r#use: Use) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = r#use.parts().iter().flat_map(|&part| dataset.file(part).files()).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+#[cfg(feature = "hub")]
+use parquet::read as contents;
+
+/// Without the feature there is no file that this could be called with.
 #[cfg(not(feature = "hub"))]
-mod without {
-    use std::path::PathBuf;
-
-    use super::{ALTERNATIVES, Digits, HubDataset, Use};
-    use crate::error::{Error, Result};
-
-    fn refuse() -> Error {
-        Error::Usage(format!(
-            "`task.source.kind` is `hub`, and this program was built without data from the hub: build it with \
-             `cargo build --release --locked --features hub`; {ALTERNATIVES}"
-        ))
-    }
-
-    pub(in crate::data::digits) fn read(_: HubDataset, _: Use) -> Result<Digits> {
-        Err(refuse())
-    }
-
-    pub(in crate::data::digits) fn fetch(_: HubDataset, _: Use) -> Result<()> {
-        Err(refuse())
-    }
-
-    pub(in crate::data::digits) fn files(_: HubDataset, _: Use) -> Vec<PathBuf> {
-        Vec::new()
-    }
+fn contents(_: &std::path::Path) -> Result<(Vec<u8>, Vec<u8>)> {
+    Ok(Default::default())
 }

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 /// No picture may have more pixels: what claims more is damaged or an attack.
 pub const MAX_PIXELS: u64 = 1 << 26;
 /// No file may be longer.
-const MAX_FILE: u64 = 128 << 20;
+pub const MAX_FILE: u64 = 128 << 20;
 /// No decoder may ask for more memory.
 const MAX_MEMORY: u64 = 768 << 20;
 
@@ -40,6 +40,12 @@ const MAX_MEMORY: u64 = 768 << 20;
 pub fn read(path: &Path) -> Result<RgbImage> {
     let bytes = read_bytes(path)?;
     decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(path, what))
+}
+
+/// Whether a file is named as the pictures are that can be read.
+pub fn has_picture_ending(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
+    matches!(ending.as_deref(), Some("png" | "jpg" | "jpeg"))
 }
 
 /// The bytes of a file of a size that a picture may have.

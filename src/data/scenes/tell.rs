@@ -29,6 +29,12 @@ pub(super) fn tell(scene: &Scene, count: usize, stream: &mut Stream) -> Vec<Stri
     told
 }
 
+/// The word behind `a` or `an`.
+fn with_article(word: &str) -> String {
+    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {word}")
+}
+
 /// Chooses words.
 struct Teller<'a> {
     scene: &'a Scene,
@@ -60,7 +66,7 @@ impl Teller<'_> {
             2 => format!("there is {what} {place} {ground}"),
             3 => format!("the {picture} shows {what} {place}"),
             4 => format!("{what} {is} {place} of the {picture}"),
-            5 => format!("a {picture} of {what} {place} {ground}"),
+            5 => format!("{} of {what} {place} {ground}", with_article(picture)),
             6 => format!("{place} of the {picture} there is {what}"),
             _ => format!("{ground} there is {what} {place}"),
         }
@@ -74,7 +80,7 @@ impl Teller<'_> {
             0 => format!("{first} is {relation} {second}"),
             1 => format!("there is {first} {relation} {second}"),
             2 => format!("{first} {relation} {second} {ground}"),
-            3 => format!("a {picture} of {first} and {second}"),
+            3 => format!("{} of {first} and {second}", with_article(picture)),
             4 => format!("{first} and {second} {ground}"),
             5 => format!("the {picture} shows {first} {relation} {second}"),
             6 => {
@@ -226,7 +232,7 @@ mod tests {
                 }
                 let grounds = GROUNDS.iter().filter(|(name, _)| has(&format!("a {name}")));
                 assert!(grounds.into_iter().all(|(name, _)| *name == GROUNDS[scene.ground].0), "{sentence}");
-                assert!(!has("a orange"), "{sentence}");
+                assert!(!has("a orange") && !has("a image"), "{sentence}");
             }
         }
     }

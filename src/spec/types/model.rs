@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::EncoderSpec;
+
 /// The model graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -13,6 +15,9 @@ pub struct ModelSpec {
     /// What reads the top layer.
     #[serde(default)]
     pub readout: Readout,
+    /// What reads pictures; required by tasks with pictures, refused elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<EncoderSpec>,
     /// The embedding of token inputs; required by tasks that read tokens, refused elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embed: Option<EmbedSpec>,
@@ -63,6 +68,10 @@ pub struct LayerSpec {
     /// Initial forget-gate biases clamped into -10..0 and weights into 0..0.1 (lstm only; not enforced later).
     #[serde(default)]
     pub force_forget: bool,
+    /// Added to the initial forget-gate biases, so that the state lasts from the start (lstm only; 0 is PyTorch's).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = -100.0, max = 100.0))]
+    pub forget_bias: f64,
     /// The synthesizer on this layer ("cerebellum"): leave out for a plain layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dni: Option<DniSpec>,
@@ -195,6 +204,9 @@ impl DniSpec {
     }
 }
 
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
 fn yes() -> bool {
     true
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use candle_core::{Tensor, Var};
 
-use super::{Backend, Cotangents, Forward, Plan, Prediction};
+use super::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
 use crate::dni::BackwardInterface;
 use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
@@ -27,18 +27,20 @@ struct Run {
     top: Vec<Tensor>,
 }
 
-/// Runs windows of one length side by side from `start`, `[windows · batch, width]` for each layer.
+/// Runs windows of one length side by side from `start`, `[windows · batch, width]` for each layer. `feature` stands for
+/// what is read before the tokens, where gradients flow into it.
 fn run(
     model: &Model,
     sequence: &Sequence,
     windows: &[Range<usize>],
     start: &[Tensor],
     weights: Weights<'_>,
+    feature: Option<&Tensor>,
 ) -> Result<Run> {
     let length = windows.first().map_or(0, |window| window.len());
     let table = model.embedding(weights);
     let mut inputs: Vec<Tensor> =
-        (0..length).map(|offset| sequence.input(windows, offset, table.as_ref())).collect::<Result<_>>()?;
+        (0..length).map(|offset| sequence.input(windows, offset, table.as_ref(), feature)).collect::<Result<_>>()?;
     let mut states = Vec::with_capacity(model.layers.len());
     for (k, layer) in model.layers.iter().enumerate() {
         let weights = model.cell_weights(k, weights);
@@ -80,7 +82,7 @@ impl Backend for Composed {
     fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward> {
         let (span, rows) = (plan.span(), sequence.rows().count);
         let whole = std::slice::from_ref(&span);
-        let run = run(model, sequence, whole, start, Weights::Constant)?;
+        let run = run(model, sequence, whole, start, Weights::Constant, None)?;
         let outputs = match read_out(model, &run, whole, plan.outputs, rows, Weights::Constant)? {
             Some((outputs, places)) => {
                 let width = outputs.dim(1)?;
@@ -105,23 +107,27 @@ impl Backend for Composed {
         forward: &mut Forward,
         cotangents: &Cotangents,
         mut gradients: Option<&mut Gradients>,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<Arrived> {
         let leaves = model.params.leaves(Part::Network)?;
         let taught: Vec<usize> = (0..plan.windows.len()).filter(|&w| plan.taught[w]).collect();
         let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); model.layers.len()];
+        let mut feature = None;
         // Windows of one length go together; only the last of a sequence can be shorter.
         let mut first = 0;
         for group in taught.chunk_by(|&a, &b| plan.windows[a].len() == plan.windows[b].len()) {
             let group = Group { model, sequence, plan, windows: group, first, cotangents, leaves: &leaves };
-            for (all, one) in starts.iter_mut().zip(group.backward(forward, gradients.as_deref_mut())?) {
+            let arrived = group.backward(forward, gradients.as_deref_mut())?;
+            for (all, one) in starts.iter_mut().zip(arrived.starts) {
                 all.push(one);
             }
+            feature = feature.or(arrived.feature);
             first += group.windows.len();
         }
-        match cotangents.starts && first > 0 {
-            true => starts.iter().map(|parts| stack_rows(parts)).collect(),
-            false => Ok(Vec::new()),
-        }
+        let starts = match cotangents.starts && first > 0 {
+            true => starts.iter().map(|parts| stack_rows(parts)).collect::<Result<_>>()?,
+            false => Vec::new(),
+        };
+        Ok(Arrived { starts, feature })
     }
 
     fn predict(
@@ -169,7 +175,7 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    fn backward(&self, forward: &Forward, gradients: Option<&mut Gradients>) -> Result<Vec<Tensor>> {
+    fn backward(&self, forward: &Forward, gradients: Option<&mut Gradients>) -> Result<Arrived> {
         let (model, cotangents) = (self.model, self.cotangents);
         let rows = self.sequence.rows();
         let multiplicity = rows.column(model.device())?;
@@ -189,7 +195,9 @@ impl Group<'_> {
             .collect::<Result<Vec<_>>>()?;
         let start: Vec<Tensor> = starts.iter().map(|start| start.as_tensor().clone()).collect();
         let weights = Weights::Leaves(self.leaves);
-        let run = run(model, self.sequence, &windows, &start, weights)?;
+        let feature = self.sequence.learned_feature().filter(|_| gradients.is_some() && windows[0].start == 0);
+        let feature = feature.map(Var::from_tensor).transpose()?;
+        let run = run(model, self.sequence, &windows, &start, weights, feature.as_ref().map(Var::as_tensor))?;
 
         let mut terms = Vec::new();
         if let Some(arriving) = &cotangents.outputs
@@ -230,9 +238,6 @@ impl Group<'_> {
                 }
             }
         }
-        if !cotangents.starts {
-            return Ok(Vec::new());
-        }
         let one = multiplicity.as_ref().map(|weights| weights.recip()).transpose()?;
         let arrived = |start: &Var| -> Result<Tensor> {
             let arrived = match store.get(start) {
@@ -242,6 +247,9 @@ impl Group<'_> {
             let (Some(one), (all, width)) = (&one, arrived.dims2()?) else { return Ok(arrived) };
             Ok(arrived.reshape((all / rows.count, rows.count, width))?.broadcast_mul(one)?.reshape((all, width))?)
         };
-        starts.iter().map(arrived).collect()
+        Ok(Arrived {
+            starts: starts.iter().filter(|_| cotangents.starts).map(arrived).collect::<Result<_>>()?,
+            feature: feature.as_ref().map(arrived).transpose()?,
+        })
     }
 }

@@ -78,6 +78,17 @@ pub struct Cotangents {
     pub starts: bool,
 }
 
+/// What arrives in a backward pass at where the network begins; all of it for one sequence.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// For each layer what arrives at the starts of the taught windows, `[taught · batch, width]`; nothing if it is not
+    /// wanted.
+    pub starts: Vec<Tensor>,
+    /// What arrives at the feature before the tokens, `[batch, width]`, where an encoder learns from it
+    /// ([`Sequence::learned_feature`]), its window is taught, and gradients are wanted.
+    pub feature: Option<Tensor>,
+}
+
 /// What a synthesizer says.
 pub struct Prediction {
     /// Predicted gradients, `[rows, width]`; constants.
@@ -95,9 +106,8 @@ pub trait Backend {
     fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward>;
 
     /// The vector-Jacobian product of the taught windows, each by itself from its start state (a constant) to its end:
-    /// adds the gradients of embedding, stack and readout, each row as often as it occurs, and gives what arrives at the
-    /// starts of the windows, `[taught · batch, width]` for each layer (nothing if it is not wanted). To be called once
-    /// for a forward pass, with its plan.
+    /// adds the gradients of embedding, stack and readout, each row as often as it occurs, and gives what arrives where
+    /// the windows start. To be called once for a forward pass, with its plan.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -109,7 +119,7 @@ pub trait Backend {
         forward: &mut Forward,
         cotangents: &Cotangents,
         gradients: Option<&mut Gradients>,
-    ) -> Result<Vec<Tensor>>;
+    ) -> Result<Arrived>;
 
     /// Asks a synthesizer about states `[rows, width]` with context `[rows, context]`.
     ///

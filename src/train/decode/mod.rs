@@ -50,6 +50,18 @@ pub enum Strategy {
     },
 }
 
+impl Strategy {
+    /// The same for pictures of which the first has this number.
+    pub fn from(self, number: usize) -> Strategy {
+        match self {
+            Strategy::Sample { temperature, top_p, seed, .. } => {
+                Strategy::Sample { temperature, top_p, seed, first: number }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Where sentences begin and end, and what is never said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -88,7 +100,8 @@ impl Decoded {
     }
 }
 
-/// Sentences for features `[pictures, embedding width]`: for each picture one, or for a beam up to `width` different ones, the
+/// Sentences for what the first step reads, `[pictures, ...]` (features, or what the model's encoder makes features of): for
+/// each picture one, or for a beam up to `width` different ones, the
 /// best first.
 ///
 /// # Errors
@@ -103,7 +116,7 @@ pub fn decode(
 ) -> Result<Vec<Vec<Decoded>>> {
     check_strategy(strategy)?;
     let allowed = Allowed::new(vocabulary(model)?, limits)?;
-    let pictures = features.dims2()?.0;
+    let pictures = features.dim(0)?;
     if pictures == 0 {
         return Ok(Vec::new());
     }

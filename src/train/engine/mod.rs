@@ -147,7 +147,11 @@ fn run_group(
             activity: batch.activity,
             starts: batch.trace || batch.roles.iter().any(|role| matches!(role, Role::Learning | Role::Accumulating)),
         };
-        arrived = backend.backward(model, sequence, plan, &mut forward, &cotangents, Some(gradients))?;
+        let passed = backend.backward(model, sequence, plan, &mut forward, &cotangents, Some(gradients))?;
+        if let Some(feature) = &passed.feature {
+            sequence.teach_encoder(feature, gradients)?;
+        }
+        arrived = passed.starts;
         borders.learn(model, backend, batch, &arrived, gradients)?;
     }
     let traces = match batch.trace {
@@ -220,7 +224,7 @@ pub fn true_gradients(
             activity: batch.activity,
             starts: true,
         };
-        arrived = backend.backward(model, batch.sequence, plan(window, outputs), forward, &cotangents, None)?;
+        arrived = backend.backward(model, batch.sequence, plan(window, outputs), forward, &cotangents, None)?.starts;
         all.push(arrived.clone());
     }
     all.reverse();

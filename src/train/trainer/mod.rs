@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::{self, Backend};
 use super::engine::{self, Order, Role};
+use super::exam::sit;
 use super::loss::Feedback;
 use super::measure::{measure, show};
 use super::record::Recorder;
@@ -19,9 +20,10 @@ use super::{EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Progre
 use crate::data::{At, Dataset, Metric, Split};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::model::encoder::{FrozenTrunk, RANDOM};
 use crate::nn::{Gradients, Part};
-use crate::spec::interface::Interface;
-use crate::spec::{Keep, ModelSpec, Spec, StepEvery};
+use crate::spec::interface::{First, Input, Interface};
+use crate::spec::{Keep, ModelSpec, Spec, StepEvery, Trainable};
 
 /// Trains one unit: one spec, one seed.
 pub struct Trainer {
@@ -91,6 +93,7 @@ struct Best {
 /// [`Error::Usage`] if the task has no training data, or no validation data where the spec needs them.
 pub fn check_data(spec: &Spec, data: &dyn Dataset) -> Result<bool> {
     let batch_size = spec.train.batch_size;
+    data.check(batch_size)?;
     if data.batches(Split::Train, batch_size) == 0 {
         return Err(Error::Usage("the task, as it is set, has no training data".into()));
     }
@@ -122,7 +125,11 @@ impl Trainer {
         if !check_data(spec, data.as_ref())? {
             metrics.clear();
         }
-        let model = Model::new(&spec.model, interface, seed, &device)?;
+        let interface = match data.vocabulary() {
+            Some(vocabulary) => interface.with_vocabulary(vocabulary.words().len()),
+            None => interface.clone(),
+        };
+        let model = Model::new(&spec.model, &interface, seed, &device)?;
         let direction = metrics.first().map(|metric| metric.direction);
         Ok(Trainer {
             order: match spec.train.step_every {
@@ -142,7 +149,7 @@ impl Trainer {
             history: Vec::new(),
             cursor: Cursor::at(1),
             spec: spec.clone(),
-            interface: interface.clone(),
+            interface,
             data,
             metrics,
             seed,
@@ -156,6 +163,21 @@ impl Trainer {
     /// Names the first parameter that does not fit.
     pub fn start_from(&mut self, model: &ModelSpec, weights: &[(String, Tensor)]) -> Result<()> {
         self.model.adopt(model, &self.interface, weights)
+    }
+
+    /// Starts from the trunk's weights that the spec names, where the trunk learns.
+    ///
+    /// # Errors
+    /// Whatever is wrong with these weights.
+    pub fn start_encoder(&mut self, spec: &ModelSpec, device: &Device) -> Result<()> {
+        let trained = spec.encoder.as_ref().filter(|encoder| encoder.trainable() == Trainable::All);
+        if let (Some(encoder), Input::Tokens { first: First::Picture { side }, .. }) = (trained, &self.interface.input)
+            && encoder.weights() != RANDOM
+            && let Some(part) = &self.model.encoder
+        {
+            part.adopt_trunk(&self.model.params, FrozenTrunk::load(spec, *side, device)?.tensors())?;
+        }
+        Ok(())
     }
 
     /// Trains until the end, or until the watcher says stop.
@@ -205,8 +227,8 @@ impl Trainer {
         let train = &self.spec.train;
         let mut batch = self.data.batch(At { split: Split::Train, epoch, index, batch_size: train.batch_size })?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
-        if train.keep_hidden || dropout.is_active(&self.model) {
-            // Equal sequences do not stay equal.
+        if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() {
+            // Equal sequences do not stay equal, and batch normalisation counts each of them.
             batch = batch.expanded()?;
         }
         let sequence = Sequence::new(&self.model, &batch, Some(dropout))?;
@@ -273,6 +295,7 @@ impl Trainer {
             recorder.end(index)?;
             self.recorder = Some(recorder);
         }
+        self.model.note_statistics(&sequence.statistics())?;
         self.check_reached(&reached, &roles)?;
         let weighted: f64 = losses.iter().map(|window| window.loss * window.targets as f64).sum();
         let targets: usize = losses.iter().map(|window| window.targets).sum();
@@ -302,7 +325,8 @@ impl Trainer {
             return Ok(());
         }
         let may_learn = |part| match part {
-            Part::Network => true,
+            Part::Network | Part::Encoder => true,
+            Part::Fixed => false,
             Part::Synthesizer(index) => roles[index] == Role::Learning,
         };
         let missed: Vec<&str> = (self.model.params.iter().zip(reached))
@@ -385,6 +409,7 @@ impl Trainer {
             best_epoch,
             kept_epoch,
             weights: self.model.params.snapshot()?,
+            exam: sit(&self.model, self.backend.as_ref(), self.data.as_ref())?,
             test: self.measure(Split::Test, 0)?,
             showcase: showcase.transpose()?,
         })

@@ -113,7 +113,7 @@ fn check_evaluation(case: &Case, model: &Model, backend: &dyn Backend) -> Outcom
     let (logits, end) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
     case.close_tensor(&logits, "eval.prediction", "eval_abs")?;
     case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")?;
-    let nll = (ccdni::data::Metric::nll().measure)(&logits, &batch.targets)?;
+    let nll = ccdni::data::Metric::nll().on(&logits, &batch.targets)?;
     case.close("the evaluation loss", nll.sum / nll.weight, case.scalar("eval.loss")?, "loss_rel")
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use ccdni::model::Model;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
 use ccdni::train::backend::{Backend, Composed, Fused};
 use ccdni::train::engine::Role;
@@ -65,7 +65,7 @@ impl Case {
 
     pub fn interface(&self) -> Result<Interface, Failed> {
         let input = match self.json.get("vocab_size") {
-            Some(_) => Input::Tokens { vocabulary: self.whole("vocab_size")?, feature_first: true },
+            Some(_) => Input::Tokens { vocabulary: self.whole("vocab_size")?, first: First::Feature },
             None => Input::Dense { features: self.whole("input_size")? },
         };
         let kind = match self.json.get("loss").and_then(Value::as_str) {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::gates::Gates;
 use super::layout::Layout;
-use super::{Cotangents, Fused, Plan, Saved, SavedLayer, room};
+use super::{Arrived, Cotangents, Fused, Plan, Saved, SavedLayer, room};
 use crate::error::Result;
 use crate::model::Model;
 use crate::nn::kernel::cells::{self, StepBack};
@@ -42,7 +42,7 @@ pub(super) fn run(
     cotangents: &Cotangents,
     mut gradients: Option<&mut Gradients>,
     scratch: &mut Scratch,
-) -> Result<Vec<Tensor>> {
+) -> Result<Arrived> {
     let params = slices::read(model.params.flat())?;
     let inputs = sequence.on_cpu()?;
     let Saved { layout, layers, top, .. } = saved;
@@ -59,6 +59,7 @@ pub(super) fn run(
         }
     }
     let mut starts = Vec::with_capacity(model.layers.len());
+    let mut feature = None;
     for (k, layer) in model.layers.iter().enumerate().rev() {
         let gates = Gates::new(model, layer);
         let ends = cotangents.ends.get(k).and_then(Option::as_ref);
@@ -86,6 +87,7 @@ pub(super) fn run(
             pass.learn(saved, scratch, gradients)?;
             if embeds {
                 embed(model, sequence, &inputs, layout, scratch, gradients)?;
+                feature = at_feature(model, sequence, &inputs, layout, scratch)?;
             }
         }
         if k > 0 {
@@ -100,7 +102,22 @@ pub(super) fn run(
         }
     }
     starts.reverse();
-    Ok(starts)
+    Ok(Arrived { starts, feature })
+}
+
+/// What reached the feature before the tokens, where an encoder learns from it and its window was taught.
+fn at_feature(
+    model: &Model,
+    sequence: &Sequence,
+    inputs: &OnCpu<'_>,
+    layout: &Layout,
+    scratch: &Scratch,
+) -> Result<Option<Tensor>> {
+    let first = layout.steps().find(|&step| step == 0).and_then(|step| layout.rows_of(step));
+    let (Some(feature), Some(here)) = (sequence.learned_feature(), first) else { return Ok(None) };
+    let width = sequence.width();
+    let arrived = inputs.at_feature(&scratch.dx[here.start * width..here.end * width]);
+    Ok(Some(Tensor::from_vec(arrived, feature.dims(), model.device())?))
 }
 
 /// What arrives where nothing does, if that is asked for.

@@ -18,7 +18,7 @@ use candle_core::Tensor;
 use pulp::Arch;
 
 use self::layout::Layout;
-use super::{Backend, Cotangents, Forward, Plan, Prediction};
+use super::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Gradients;
@@ -101,7 +101,7 @@ impl Backend for Fused {
         forward: &mut Forward,
         cotangents: &Cotangents,
         gradients: Option<&mut Gradients>,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<Arrived> {
         let saved = forward.saved.downcast_mut::<Lent<Saved>>().ok_or_else(foreign)?;
         if std::mem::replace(&mut saved.value.spent, true) {
             return Err(Error::Training("a second backward pass through one forward pass".into()));

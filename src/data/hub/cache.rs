@@ -11,7 +11,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use super::{ALTERNATIVES, CACHE, Digits, HubDataset, Part, Use, parquet};
+use super::{CACHE, HubFile, Kind};
 use crate::error::{Error, Result};
 
 /// The hub itself.
@@ -21,124 +21,103 @@ const TRIES: u32 = 4;
 /// The wait before the second try; before each further one twice the last.
 const WAIT: Duration = Duration::from_millis(250);
 
-/// Reads the images of a data set from the cache.
-pub(in crate::data::digits) fn read(dataset: HubDataset, r#use: Use) -> Result<Digits> {
-    let parts = r#use.parts().iter().map(|&part| parquet::read(&Wanted { dataset, part }.cached()?));
-    Ok(Digits::of_parts(parts.collect::<Result<_>>()?))
+/// Its path in the cache, if it is there.
+pub(super) fn cached(file: &HubFile) -> Option<PathBuf> {
+    cache().repo(repo(file)).get(&file.name)
 }
 
-/// Makes sure that the cache has the files of a data set, whole.
-pub(in crate::data::digits) fn fetch(dataset: HubDataset, r#use: Use) -> Result<()> {
-    r#use.parts().iter().try_for_each(|&part| Wanted { dataset, part }.fetch())
+/// Where the cache keeps which version of the repository it has.
+pub(super) fn version(file: &HubFile) -> PathBuf {
+    Path::new(CACHE).join(repo(file).folder_name()).join("refs/main")
 }
 
-/// The files in the cache, and the one that says which version of the data set they are.
-pub(in crate::data::digits) fn files(dataset: HubDataset, r#use: Use) -> Vec<PathBuf> {
-    let version = Path::new(CACHE).join(repo(dataset).folder_name()).join("refs/main");
-    let files = r#use.parts().iter().filter_map(|&part| Wanted { dataset, part }.cached().ok());
-    std::iter::once(version).chain(files).collect()
-}
-
-fn repo(dataset: HubDataset) -> Repo {
-    Repo::new(dataset.repository().0.into(), RepoType::Dataset)
+fn repo(file: &HubFile) -> Repo {
+    let kind = match file.kind {
+        Kind::Dataset => RepoType::Dataset,
+        Kind::Model => RepoType::Model,
+    };
+    Repo::new(file.repository.clone(), kind)
 }
 
 fn cache() -> Cache {
     Cache::new(CACHE.into())
 }
 
-/// One file of the hub.
-struct Wanted {
-    dataset: HubDataset,
-    part: Part,
+/// Gets a file into the cache if it is not there, and checks it.
+pub(super) fn fetch(file: &HubFile, otherwise: &str) -> Result<PathBuf> {
+    let HubFile { repository: id, name, .. } = file;
+    if let Some(path) = cached(file) {
+        let Err(what) = check(&path) else { return Ok(path) };
+        if offline() {
+            let help = "HF_HUB_OFFLINE is set, so it cannot be downloaded again";
+            return Err(Error::data(&path, format!("{what}; {help}; {otherwise}")));
+        }
+        tell(&format!("{}: {what}; downloading it again", path.display()));
+        discard(&path);
+    }
+    if offline() {
+        return Err(Error::Usage(format!(
+            "HF_HUB_OFFLINE is set, and {CACHE} has no {name} of {id}: run once without HF_HUB_OFFLINE, or copy \
+             {CACHE} from a machine where that was done; {otherwise}"
+        )));
+    }
+    fs::create_dir_all(CACHE).map_err(Error::io("create the directory", Path::new(CACHE)))?;
+    let endpoint = endpoint()?;
+    let failed = |what: String| {
+        let again = "run again to go on with the download";
+        Error::Download(format!(
+            "cannot get {name} of {id} from {endpoint}: {what}; {again}, or set HF_ENDPOINT to a mirror; {otherwise}"
+        ))
+    };
+    let builder = ApiBuilder::from_cache(cache()).with_endpoint(endpoint.clone());
+    let api = builder.build().map_err(|error| failed(error.to_string()))?;
+    let mut wait = WAIT;
+    let mut attempt = 1;
+    loop {
+        match download(file, &api) {
+            Ok(path) => {
+                return match check(&path) {
+                    Ok(()) => Ok(path),
+                    Err(what) => {
+                        discard(&path);
+                        Err(failed(format!("{what}, so it was not kept")))
+                    }
+                };
+            }
+            Err(Failure::ForGood(what)) => return Err(failed(what)),
+            Err(Failure::ForNow(what)) if attempt >= TRIES => {
+                return Err(failed(format!("{what} (tried {TRIES} times)")));
+            }
+            Err(Failure::ForNow(what)) => {
+                tell(&format!("{name}: {what}; trying again"));
+                std::thread::sleep(wait);
+                (wait, attempt) = (wait * 2, attempt + 1);
+            }
+        }
+    }
 }
 
-impl Wanted {
-    fn name(&self) -> String {
-        self.dataset.file(self.part)
+/// One try.
+fn download(file: &HubFile, api: &Api) -> Result<PathBuf, Failure> {
+    let (name, remote) = (&file.name, api.repo(repo(file)));
+    let metadata = api.metadata(&remote.url(name))?;
+    // The tag becomes the name of a file, and it is what the content is checked against.
+    if !is_sha256(metadata.etag()) {
+        let tag: String = metadata.etag().chars().take(80).collect();
+        return Err(Failure::ForGood(format!("the server gives no SHA-256 to check it against, but `{tag}`")));
     }
-
-    /// Where it is in the cache.
-    fn cached(&self) -> Result<PathBuf> {
-        cache().repo(repo(self.dataset)).get(&self.name()).ok_or_else(|| {
-            let what = format!("has no {} of {} any more; run again", self.name(), self.dataset.repository().0);
-            Error::data(Path::new(CACHE), what)
-        })
+    // A part that cannot be continued is of no use.
+    let part = cache().repo(repo(file)).blob_path(metadata.etag()).with_extension("part");
+    if fs::metadata(&part).is_ok_and(|part| part.len() >= metadata.size() as u64) {
+        let _ = fs::remove_file(&part);
     }
-
-    /// Gets it into the cache if it is not there, and checks it.
-    fn fetch(&self) -> Result<()> {
-        if let Ok(path) = self.cached() {
-            let Err(what) = check(&path) else { return Ok(()) };
-            if offline() {
-                let help = "HF_HUB_OFFLINE is set, so it cannot be downloaded again";
-                return Err(Error::data(&path, format!("{what}; {help}; {ALTERNATIVES}")));
-            }
-            tell(&format!("{}: {what}; downloading it again", path.display()));
-            discard(&path);
-        }
-        let (name, id) = (self.name(), self.dataset.repository().0);
-        if offline() {
-            return Err(Error::Usage(format!(
-                "HF_HUB_OFFLINE is set, and {CACHE} has no {name} of {id}: run once without HF_HUB_OFFLINE, or copy \
-                 {CACHE} from a machine where that was done; {ALTERNATIVES}"
-            )));
-        }
-        fs::create_dir_all(CACHE).map_err(Error::io("create the directory", Path::new(CACHE)))?;
-        let endpoint = endpoint()?;
-        let failed = |what: String| {
-            let again = "run again to go on with the download";
-            Error::Download(format!(
-                "cannot get {name} of {id} from {endpoint}: {what}; {again}, or set HF_ENDPOINT to a mirror; {ALTERNATIVES}"
-            ))
-        };
-        let builder = ApiBuilder::from_cache(cache()).with_endpoint(endpoint.clone());
-        let api = builder.build().map_err(|error| failed(error.to_string()))?;
-        let mut wait = WAIT;
-        for attempt in 1.. {
-            match self.download(&api) {
-                Ok(path) => {
-                    return check(&path).map_err(|what| {
-                        discard(&path);
-                        failed(format!("{what}, so it was not kept"))
-                    });
-                }
-                Err(Failure::ForGood(what)) => return Err(failed(what)),
-                Err(Failure::ForNow(what)) if attempt >= TRIES => {
-                    return Err(failed(format!("{what} (tried {TRIES} times)")));
-                }
-                Err(Failure::ForNow(what)) => {
-                    tell(&format!("{name}: {what}; trying again"));
-                    std::thread::sleep(wait);
-                    wait *= 2;
-                }
-            }
-        }
-        Ok(())
+    let path = remote.download_with_progress(name, Shown::default())?;
+    let size = fs::metadata(&path)?.len();
+    if size != metadata.size() as u64 {
+        discard(&path);
+        return Err(Failure::ForNow(format!("{size} bytes came, not {}", metadata.size())));
     }
-
-    /// One try.
-    fn download(&self, api: &Api) -> Result<PathBuf, Failure> {
-        let (name, remote) = (self.name(), api.repo(repo(self.dataset)));
-        let metadata = api.metadata(&remote.url(&name))?;
-        // The tag becomes the name of a file, and it is what the content is checked against.
-        if !is_sha256(metadata.etag()) {
-            let tag: String = metadata.etag().chars().take(80).collect();
-            return Err(Failure::ForGood(format!("the server gives no SHA-256 to check it against, but `{tag}`")));
-        }
-        // A part that cannot be continued is of no use.
-        let part = cache().repo(repo(self.dataset)).blob_path(metadata.etag()).with_extension("part");
-        if fs::metadata(&part).is_ok_and(|part| part.len() >= metadata.size() as u64) {
-            let _ = fs::remove_file(&part);
-        }
-        let path = remote.download_with_progress(&name, Shown::default())?;
-        let size = fs::metadata(&path)?.len();
-        if size != metadata.size() as u64 {
-            discard(&path);
-            return Err(Failure::ForNow(format!("{size} bytes came, not {}", metadata.size())));
-        }
-        Ok(path)
-    }
+    Ok(path)
 }
 
 /// Why a try failed, and whether another makes sense.

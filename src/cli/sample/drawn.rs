@@ -1,11 +1,10 @@
-//! `ccdni sample`: what a trained network answers.
+//! Answers to the patterns of a task that draws.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Tensor;
 
-use super::print;
-use crate::device;
+use crate::cli::print;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::report::npy;
@@ -13,34 +12,23 @@ use crate::run::network::Network;
 use crate::tasks::Registry;
 use crate::train::ShowcaseResult;
 
-/// Ask a trained network: its answers to the patterns of its task.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  ccdni sample --decoder outputs/3f9a1c04d2be/decoder.safetensors
-  ccdni sample --decoder outputs/3f9a1c04d2be/seeds/7/decoder.safetensors --out lines.npy")]
-pub struct Args {
-    /// The weights: `decoder.safetensors` in a run's directory.
-    #[arg(long, value_name = "FILE")]
-    decoder: PathBuf,
-    /// Also write the answers as a numpy array (patterns, time, size).
-    #[arg(long, value_name = "FILE.npy")]
-    out: Option<PathBuf>,
-}
-
-/// Does it.
-pub fn execute(args: Args, registry: &Registry) -> Result<()> {
-    let folder = args.out.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(Error::Usage(format!(
+/// Refuses a file that could not be written.
+pub fn check_out(out: Option<&Path>) -> Result<()> {
+    let folder = out.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(Error::Usage(format!(
             "`--out` names a file in {}, which is no directory; make it first",
             folder.display()
-        )));
+        ))),
+        None => Ok(()),
     }
-    let device = device::open("cpu")?;
-    let network = Network::load(&args.decoder, &device, registry)?;
+}
+
+/// Prints the answers, and writes them where `out` says.
+pub fn execute(network: &Network, out: Option<&Path>, registry: &Registry) -> Result<()> {
     let shown = network.show(registry)?;
     print(&table(&shown)?)?;
-    if let Some(out) = &args.out {
+    if let Some(out) = out {
         let numbers = shown.predictions.flatten_all()?.to_vec1::<f32>()?;
         write_atomically(out, &npy(shown.predictions.dims(), numbers))?;
         print(&format!("\nall steps in {}\n", out.display()))?;

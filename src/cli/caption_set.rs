@@ -1,0 +1,90 @@
+//! `ccdni caption-set`: a trained network's captions for a whole set of pictures.
+
+use std::path::PathBuf;
+
+use crate::counter::{Counter, eprint_line};
+use crate::data::captions::CaptionSet;
+use crate::data::captions::results::{self, CaptionResult};
+use crate::data::images;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::run::captioner::Captioner;
+use crate::tasks::Registry;
+use crate::train::decode::Limits;
+use crate::train::sentence;
+
+use super::print;
+use super::sample::{NetworkArgs, StrategyArgs};
+
+/// Pictures that are read and described together.
+const TOGETHER: usize = 32;
+/// How many bad files are shown.
+const SHOWN: usize = 10;
+
+/// Caption a whole set of pictures: a results file in COCO's format, for `ccdni score` or any other tool that reads it.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni caption-set --decoder 3f9a --captions datasets/scenes/captions_validation.json \\
+    --images datasets/scenes/validation --out results.json
+  ccdni score results.json datasets/scenes/captions_validation.json")]
+pub struct Args {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// The set: a caption file, COCO's JSON or a table of Flickr8k or Flickr30k. Its pictures and their ids are used.
+    #[arg(long, value_name = "FILE")]
+    captions: PathBuf,
+    /// The folder of its pictures.
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// Only the pictures of this list, one file name a line.
+    #[arg(long, value_name = "FILE")]
+    only: Option<PathBuf>,
+    /// Where to write the captions: a list of image_id and caption.
+    #[arg(long, value_name = "FILE", default_value = "results.json")]
+    out: PathBuf,
+    /// End with an error at the first picture that cannot be read, instead of leaving it out.
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    strategy: StrategyArgs,
+}
+
+/// Does it.
+pub fn execute(args: Args, registry: &Registry) -> Result<()> {
+    let strategy = args.strategy.strategy()?;
+    let set = CaptionSet::open(&args.captions)?;
+    let set = args.only.as_ref().map_or(Ok(set.clone()), |list| set.only(list))?;
+    let device = device::open(&args.network.device)?;
+    let captioner = Captioner::load(&args.network.beside()?, args.network.trunk.as_deref(), &device, registry)?;
+    let counter = Counter::new("pictures");
+    let (mut said, mut bad): (Vec<CaptionResult>, Vec<Error>) = Default::default();
+    for (chunk, about) in set.images.chunks(TOGETHER).enumerate() {
+        let (mut ids, mut pictures) = (Vec::new(), Vec::new());
+        for image in about {
+            match images::read(&args.images.join(&image.file_name)) {
+                Ok(picture) => {
+                    ids.push(image.id);
+                    pictures.push(picture);
+                }
+                Err(error) if args.strict => return Err(error),
+                Err(error) => bad.push(error),
+            }
+        }
+        let sentences = captioner.caption(&pictures, &strategy.from(chunk * TOGETHER), Limits::STEPS)?;
+        said.extend(ids.into_iter().zip(sentences).map(|(image_id, sentences)| CaptionResult {
+            image_id,
+            caption: sentences.first().map_or_else(String::new, |one| sentence(captioner.vocabulary(), one)),
+        }));
+        counter.show((chunk * TOGETHER + about.len()).min(set.images.len()), set.images.len());
+    }
+    counter.end();
+    if said.is_empty() {
+        return Err(bad.pop().unwrap_or_else(|| Error::data(&args.captions, "has no pictures")));
+    }
+    results::write(&args.out, &said)?;
+    if !bad.is_empty() {
+        eprint_line(&format!("{} pictures cannot be read and are left out:", bad.len()));
+        bad.iter().take(SHOWN).for_each(|error| eprint_line(&format!("  {error}")));
+    }
+    print(&format!("{} captions\n{}\n", said.len(), args.out.display()))
+}

@@ -1,0 +1,37 @@
+//! `ccdni data features`: what a spec's encoder makes of its pictures.
+
+use crate::cli::print;
+use crate::cli::spec_args::SpecArgs;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::run::pictures;
+use crate::spec;
+use crate::tasks::Registry;
+
+/// Read the pictures of a spec ahead of its training: the features of a frozen trunk, or squares of pixels for one that learns.
+///
+/// `ccdni run` does the same where it is not done yet. What is made lies in datasets/cache, named after all that it depends
+/// on: the content of the pictures, the transform, the encoder and its weights. After an interruption the same command goes on.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni data features experiments/paper/captioning.yaml
+  ccdni data features experiments/paper/captioning.yaml --set run.device=cuda --set task.variants=0")]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+}
+
+/// Does it.
+pub fn execute(args: &Args, registry: &Registry) -> Result<()> {
+    let resolved = spec::resolve(&args.spec.request(), registry)?;
+    let spec = &resolved.spec;
+    if registry.view(&spec.task)?.is_none() {
+        return Err(Error::Usage(format!("the task `{}` has no pictures", spec.task.kind)));
+    }
+    registry.prepare(&spec.task)?;
+    let seed = spec.seeds.0.first().copied().unwrap_or(1);
+    let (data, _) = pictures::open(registry, spec, seed, &device::open(&spec.run.device)?)?;
+    let count = |pictures: &crate::data::Pictures| pictures.train.len() + pictures.validation.len();
+    let counted = data.pictures().map_or(0, count);
+    print(&format!("{counted} pictures are ready in {}\n", pictures::CACHE))
+}

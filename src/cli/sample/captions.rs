@@ -1,0 +1,143 @@
+//! Captions for pictures.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use image::RgbImage;
+use serde_json::{Value, json};
+
+use super::StrategyArgs;
+use crate::cli::print;
+use crate::counter::eprint_line;
+use crate::data::Vocabulary;
+use crate::data::images::{self, MAX_FILE};
+use crate::error::{Error, Result};
+use crate::run::captioner::Captioner;
+use crate::run::network::{Beside, Network};
+use crate::tasks::Registry;
+use crate::train::decode::{Decoded, Limits};
+use crate::train::sentence;
+
+/// Pictures that are described together.
+const TOGETHER: usize = 16;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Pictures to describe: files, folders, or - for one from standard input.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub image: Vec<PathBuf>,
+    #[command(flatten)]
+    strategy: StrategyArgs,
+    /// The most words of a sentence.
+    #[arg(long, value_name = "N", requires = "image", default_value_t = Limits::STEPS,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    words: usize,
+    /// Print JSON with words and log-probabilities, and of a beam all sentences.
+    #[arg(long, requires = "image")]
+    json: bool,
+}
+
+impl Args {
+    pub fn asked(&self) -> bool {
+        !self.image.is_empty()
+    }
+
+    pub fn execute(self, beside: &Beside, trunk: Option<&str>, device: &Device, registry: &Registry) -> Result<()> {
+        let strategy = self.strategy.strategy()?;
+        let captioner = Captioner::load(beside, trunk, device, registry)?;
+        let named = pictures(&self.image)?;
+        let mut bad: Vec<Error> = Vec::new();
+        let mut rows = Vec::new();
+        for (chunk, names) in named.chunks(TOGETHER).enumerate() {
+            let mut seen: Vec<(&Path, RgbImage)> = Vec::new();
+            for name in names {
+                match read(name) {
+                    Ok(picture) => seen.push((name, picture)),
+                    Err(error) => bad.push(error),
+                }
+            }
+            let (names, pictures): (Vec<&Path>, Vec<RgbImage>) = seen.into_iter().unzip();
+            let said = captioner.caption(&pictures, &strategy.from(chunk * TOGETHER), self.words)?;
+            for (name, said) in names.into_iter().zip(said) {
+                match self.json {
+                    true => rows.push(row(name, &said, captioner.vocabulary())),
+                    false => print(&line(name, &said, captioner.vocabulary(), named.len() > 1))?,
+                }
+            }
+        }
+        if self.json {
+            print(&format!("{:#}\n", Value::Array(rows)))?;
+        }
+        // What could be read has been described: the last of the rest is the error, those before it are told.
+        let Some(last) = bad.pop() else { return Ok(()) };
+        bad.iter().for_each(|error| eprint_line(&format!("error: {error}")));
+        Err(last)
+    }
+}
+
+/// Refuses to go on without a picture where the network describes pictures.
+pub fn check_task(network: &Network, registry: &Registry) -> Result<()> {
+    match registry.view(&network.resolved.spec.task)? {
+        Some(_) => Err(Error::Usage("this network describes pictures: name one with `--image FILE`".into())),
+        None => Ok(()),
+    }
+}
+
+/// The pictures that are meant: files as they are named, and the picture files of folders, sorted by name.
+fn pictures(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in named {
+        if !path.is_dir() {
+            all.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).map_err(Error::io("read", path))?;
+        let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        inside.retain(|path| images::has_picture_ending(path) && path.is_file());
+        inside.sort();
+        if inside.is_empty() {
+            return Err(Error::data(path, "is a folder without pictures (.png, .jpg, .jpeg)"));
+        }
+        all.extend(inside);
+    }
+    Ok(all)
+}
+
+fn read(path: &Path) -> Result<RgbImage> {
+    if path != Path::new("-") {
+        return images::read(path);
+    }
+    let name = Path::new("standard input");
+    let mut bytes = Vec::new();
+    let mut input = std::io::stdin().lock().take(MAX_FILE + 1);
+    input.read_to_end(&mut bytes).map_err(Error::io("read", name))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Error::data(name, "has too many bytes for a picture"));
+    }
+    images::decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(name, what))
+}
+
+/// The best sentence; behind the picture's name where there are several.
+fn line(name: &Path, said: &[Decoded], vocabulary: &Vocabulary, several: bool) -> String {
+    let caption = said.first().map_or_else(String::new, |said| sentence(vocabulary, said));
+    if several { format!("{}\t{caption}\n", name.display()) } else { format!("{caption}\n") }
+}
+
+fn row(name: &Path, said: &[Decoded], vocabulary: &Vocabulary) -> Value {
+    let one = |said: &Decoded| {
+        let ends = said.ended.then_some("<end>");
+        let words = said.ids.iter().filter_map(|&id| vocabulary.words().get(id as usize)).map(String::as_str);
+        let tokens: Vec<Value> = (words.chain(ends).zip(&said.log_probabilities))
+            .map(|(token, log_probability)| json!({ "token": token, "log_probability": log_probability }))
+            .collect();
+        json!({
+            "caption": sentence(vocabulary, said),
+            "log_probability": said.log_probabilities.iter().sum::<f64>(),
+            "ended": said.ended,
+            "tokens": tokens,
+        })
+    };
+    let sentences: Vec<Value> = said.iter().map(one).collect();
+    json!({ "image": name, "sentences": sentences })
+}

@@ -1,0 +1,45 @@
+//! `ccdni sample`: what a trained network answers.
+
+mod captions;
+mod drawn;
+mod network;
+mod strategy;
+
+use std::path::PathBuf;
+
+pub use network::NetworkArgs;
+pub use strategy::StrategyArgs;
+
+use crate::device;
+use crate::error::Result;
+use crate::run::network::Network;
+use crate::tasks::Registry;
+
+/// Ask a trained network: captions for pictures, or its answers to the patterns of its task.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni sample --decoder outputs/3f9a1c04d2be/decoder.safetensors --image cat.jpg
+  ccdni sample --decoder 3f9a --image holiday/ --beam 5 --json
+  ccdni sample --decoder 3f9a --image - --temperature 0.7 --top-p 0.9 --seed 2 < cat.jpg
+  ccdni sample --decoder outputs/3f9a1c04d2be/seeds/7/decoder.safetensors --out lines.npy")]
+pub struct Args {
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    captions: captions::Args,
+    /// Also write the answers as a numpy array (patterns, time, size); of tasks that draw.
+    #[arg(long, value_name = "FILE.npy", conflicts_with = "image")]
+    out: Option<PathBuf>,
+}
+
+/// Does it.
+pub fn execute(args: Args, registry: &Registry) -> Result<()> {
+    let (beside, device) = (args.network.beside()?, device::open(&args.network.device)?);
+    if args.captions.asked() {
+        return args.captions.execute(&beside, args.network.trunk.as_deref(), &device, registry);
+    }
+    drawn::check_out(args.out.as_deref())?;
+    let network = Network::load(&beside, &device, registry)?;
+    captions::check_task(&network, registry)?;
+    drawn::execute(&network, args.out.as_deref(), registry)
+}

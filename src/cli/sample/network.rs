@@ -1,0 +1,50 @@
+//! Which network is meant.
+
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::run::directory;
+use crate::run::network::Beside;
+use crate::run::weights::DECODER;
+
+/// A trained network and where its parts are.
+#[derive(clap::Args)]
+pub struct NetworkArgs {
+    /// The weights: `decoder.safetensors` in a run's directory; or the directory, or the first digits of the run's hash.
+    #[arg(long, value_name = "FILE|RUN")]
+    decoder: PathBuf,
+    /// Directory of the run directories, where --decoder is a hash.
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    outputs: PathBuf,
+    /// Where to compute: auto, cpu, cuda, cuda:<index> or metal.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+    /// The spec of the network, where it is not beside the weights.
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
+    /// The words of the network (tokenizer.json), where they are not beside the weights.
+    #[arg(long, value_name = "FILE")]
+    vocabulary: Option<PathBuf>,
+    /// The encoder that was trained (encoder.safetensors), where it is not beside the weights.
+    #[arg(long, value_name = "FILE")]
+    encoder: Option<PathBuf>,
+    /// The weights of a frozen trunk, where they are not where the spec says: .safetensors, .pth or hub:...
+    #[arg(long, value_name = "FILE")]
+    pub trunk: Option<String>,
+}
+
+impl NetworkArgs {
+    /// The files that are meant: a file as it is named, those of a directory, or of the run whose hash begins so.
+    pub fn beside(&self) -> Result<Beside> {
+        let named = &self.decoder;
+        let decoder = if named.is_dir() {
+            named.join(DECODER)
+        } else if named.is_file() || named.extension().is_some() {
+            named.clone()
+        } else {
+            directory::locate(&self.outputs, &named.to_string_lossy())?.path.join(DECODER)
+        };
+        let Self { spec, vocabulary, encoder, .. } = self;
+        Ok(Beside { decoder, spec: spec.clone(), vocabulary: vocabulary.clone(), encoder: encoder.clone() })
+    }
+}

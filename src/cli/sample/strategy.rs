@@ -1,0 +1,47 @@
+//! How words are chosen.
+
+use crate::error::{Error, Result};
+use crate::train::decode::{Strategy, WIDEST_BEAM};
+
+/// How words are chosen: the likeliest each time, unless this says otherwise.
+#[derive(clap::Args)]
+pub struct StrategyArgs {
+    /// Search for the best sentence among so many at a time, instead of taking the likeliest word each time.
+    #[arg(long, value_name = "N", conflicts_with_all = ["temperature", "top_p"],
+        value_parser = clap::value_parser!(u16).range(1..=WIDEST_BEAM as i64))]
+    beam: Option<u16>,
+    /// Draw words by their probabilities: below 1 likely words become likelier, above 1 less likely.
+    #[arg(long, value_name = "T")]
+    temperature: Option<f64>,
+    /// Draw from the likeliest words alone that have this probability together.
+    #[arg(long, value_name = "P")]
+    top_p: Option<f64>,
+    /// The seed of the draws.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+impl StrategyArgs {
+    /// The strategy for the first picture.
+    pub fn strategy(&self) -> Result<Strategy> {
+        let within = |name: &str, value: Option<f64>, high: f64| match value {
+            Some(value) if !(value > 0.0 && value <= high && value.is_finite()) => {
+                let most = if high.is_finite() { format!(", at most {high}") } else { String::new() };
+                Err(Error::Usage(format!("`{name} {value}`: expected a number above 0{most}")))
+            }
+            other => Ok(other),
+        };
+        let temperature = within("--temperature", self.temperature, f64::INFINITY)?;
+        let top_p = within("--top-p", self.top_p, 1.0)?;
+        Ok(match (self.beam, temperature, top_p) {
+            (Some(width), ..) => Strategy::Beam { width: usize::from(width) },
+            (None, None, None) => Strategy::Greedy,
+            (None, temperature, top_p) => Strategy::Sample {
+                temperature: temperature.unwrap_or(1.0),
+                top_p: top_p.unwrap_or(1.0),
+                seed: self.seed,
+                first: 0,
+            },
+        })
+    }
+}

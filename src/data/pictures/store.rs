@@ -1,0 +1,269 @@
+//! A file with one row for each picture: pixels or features, memory-mapped when it is read.
+//!
+//! It is a safetensors file with `rows` (`[pictures, ...]`) and `state` (`[pictures]`, u8). While it is made it has another
+//! name, and `state` says which rows are done, so that whoever was interrupted goes on from there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use candle_core::safetensors::MmapedSafetensors;
+
+use crate::error::{Error, Result};
+use crate::files::sync_directory;
+
+/// Rows that are made together.
+const CHUNK: usize = 64;
+
+/// A row that could be made.
+const GOOD: u8 = 1;
+/// A row whose picture cannot be read.
+const BAD: u8 = 2;
+
+/// What a row is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    /// Position of the picture.
+    pub picture: usize,
+    /// Which of its views.
+    pub variant: usize,
+}
+
+/// What a store is to hold.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The file.
+    pub path: PathBuf,
+    /// Number of pictures.
+    pub pictures: usize,
+    /// Rows of each.
+    pub variants: usize,
+    /// Shape of a row.
+    pub shape: Vec<usize>,
+    /// Type of its numbers: `U8` or `F32`.
+    pub dtype: &'static str,
+}
+
+/// Makes rows: the bytes of each, or why its picture cannot be read.
+pub type Make<'a> = &'a mut dyn FnMut(&[Item]) -> Result<Vec<Result<Vec<u8>, String>>>;
+
+/// A store that is whole.
+pub struct Store {
+    file: MmapedSafetensors,
+    path: PathBuf,
+    row: usize,
+    variants: usize,
+}
+
+impl Work {
+    fn rows(&self) -> usize {
+        self.pictures * self.variants
+    }
+
+    /// Bytes of a row.
+    fn row(&self) -> usize {
+        self.shape.iter().product::<usize>() * if self.dtype == "U8" { 1 } else { 4 }
+    }
+
+    /// The file's first bytes. `state` comes first in it.
+    fn header(&self) -> Vec<u8> {
+        let (rows, row) = (self.rows(), self.row());
+        let shape: Vec<usize> = std::iter::once(rows).chain(self.shape.iter().copied()).collect();
+        let mut header = serde_json::json!({
+            "state": { "dtype": "U8", "shape": [rows], "data_offsets": [0, rows] },
+            "rows": { "dtype": self.dtype, "shape": shape, "data_offsets": [rows, rows + rows * row] },
+        })
+        .to_string();
+        // So that numbers of four bytes lie where they can be read as such.
+        while !(8 + header.len() + rows).is_multiple_of(8) {
+            header.push(' ');
+        }
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes
+    }
+
+    /// Makes the store, unless it is there. `make` gets rows to make, `progress` hears how many of how many are done, `stop`
+    /// is asked between them. Only one process makes a store at a time: others wait, and find it made. What cannot be read is
+    /// listed beside the store.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Interrupted`] after `stop`: the same call goes on from there; whatever `make` fails with.
+    pub fn make(&self, make: Make, stop: &dyn Fn() -> bool, progress: &dyn Fn(usize, usize)) -> Result<()> {
+        if self.path.exists() {
+            return Ok(());
+        }
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(Error::io("create the directory", folder))?;
+        let partial = self.path.with_extension("partial");
+        let failed = |error: std::io::Error| Error::io("write", &partial)(error);
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).open(&partial).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        if self.path.exists() {
+            // Somebody made it while we waited; what we hold is a file that has gone, or an empty one of our own.
+            if file.metadata().is_ok_and(|about| about.len() == 0) {
+                let _ = std::fs::remove_file(&partial);
+            }
+            return Ok(());
+        }
+        let mut state = self.begin(&mut file).map_err(failed)?;
+        let (header, rows) = (self.header().len(), self.rows());
+        let todo: Vec<usize> = (0..rows).filter(|&row| state[row] == 0).collect();
+        let mut done = rows - todo.len();
+        let mut bad = Vec::new();
+        for chunk in todo.chunks(CHUNK) {
+            if stop() {
+                return Err(Error::Interrupted);
+            }
+            let item = |&row: &usize| Item { picture: row / self.variants, variant: row % self.variants };
+            let items: Vec<Item> = chunk.iter().map(item).collect();
+            let made = make(&items)?;
+            for (&row, made) in chunk.iter().zip(made) {
+                match made {
+                    Ok(bytes) if bytes.len() == self.row() => {
+                        let at = header + rows + row * self.row();
+                        write_at(&mut file, at, &bytes).map_err(failed)?;
+                        state[row] = GOOD;
+                    }
+                    Ok(bytes) => {
+                        let what = format!("a row of {} bytes where {} are expected", bytes.len(), self.row());
+                        return Err(Error::Training(what));
+                    }
+                    Err(why) => {
+                        bad.push((row / self.variants, why));
+                        state[row] = BAD;
+                    }
+                }
+            }
+            write_at(&mut file, header, &state).map_err(failed)?;
+            done += chunk.len();
+            progress(done, rows);
+        }
+        file.sync_all().map_err(failed)?;
+        std::fs::rename(&partial, &self.path).map_err(Error::io("write", &self.path))?;
+        sync_directory(folder).map_err(Error::io("write to", folder))
+    }
+
+    /// Begins a new file, or finds out which rows of an older one are done.
+    fn begin(&self, file: &mut File) -> std::io::Result<Vec<u8>> {
+        let (header, rows) = (self.header(), self.rows());
+        let length = (header.len() + rows + rows * self.row()) as u64;
+        let mut found = vec![0; header.len()];
+        let mut state = vec![0; rows];
+        if file.metadata()?.len() == length {
+            file.seek(SeekFrom::Start(0))?;
+            file.read_exact(&mut found)?;
+            if found == header {
+                file.read_exact(&mut state)?;
+                return Ok(state);
+            }
+        }
+        file.set_len(0)?;
+        file.set_len(length)?;
+        write_at(file, 0, &header)?;
+        Ok(state)
+    }
+}
+
+fn write_at(file: &mut File, at: usize, bytes: &[u8]) -> std::io::Result<()> {
+    file.seek(SeekFrom::Start(at as u64))?;
+    file.write_all(bytes)
+}
+
+impl Store {
+    /// Opens what [`Work::make`] made. Nothing but what is looked at is read.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is not what it should be.
+    pub fn open(work: &Work) -> Result<Store> {
+        let damaged = |what: String| Error::data(&work.path, format!("{what}; remove the file, it is made again"));
+        // SAFETY: the file is complete and is never written to again; whoever cuts it off while it is mapped breaks their
+        // own run, as with every mapped file.
+        let file = unsafe { MmapedSafetensors::new(&work.path) }.map_err(|error| damaged(error.to_string()))?;
+        let shape: Vec<usize> = std::iter::once(work.rows()).chain(work.shape.iter().copied()).collect();
+        let fits = file.get("rows").is_ok_and(|rows| rows.shape() == shape)
+            && file.get("state").is_ok_and(|state| state.data().iter().all(|state| [GOOD, BAD].contains(state)));
+        match fits {
+            true => Ok(Store { file, path: work.path.clone(), row: work.row(), variants: work.variants }),
+            false => Err(damaged("is not the store that it should be".into())),
+        }
+    }
+
+    /// For each picture whether all of its rows could be made.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file has changed.
+    pub fn good(&self) -> Result<Vec<bool>> {
+        let state = self.file.get("state").map_err(|error| Error::data(&self.path, error.to_string()))?;
+        Ok(state.data().chunks(self.variants.max(1)).map(|rows| rows.iter().all(|&state| state == GOOD)).collect())
+    }
+
+    /// What `with` makes of the bytes of a row.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file has changed; [`Error::Training`] if there is no such row.
+    pub fn row<R>(&self, item: Item, with: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let rows = self.file.get("rows").map_err(|error| Error::data(&self.path, error.to_string()))?;
+        let start = (item.picture * self.variants + item.variant) * self.row;
+        let row = rows.data().get(start..start + self.row);
+        Ok(with(row.ok_or_else(|| Error::Training(format!("there is no picture {}", item.picture)))?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(folder: &Path) -> Work {
+        Work { path: folder.join("a.safetensors"), pictures: 100, variants: 2, shape: vec![3], dtype: "U8" }
+    }
+
+    /// Row `(p, v)` is `[p, v, 7]`; picture 5 cannot be read.
+    fn make(items: &[Item]) -> Result<Vec<Result<Vec<u8>, String>>> {
+        let one = |item: &Item| match item.picture {
+            5 => Err("is broken".into()),
+            picture => Ok(vec![picture as u8, item.variant as u8, 7]),
+        };
+        Ok(items.iter().map(one).collect())
+    }
+
+    #[test]
+    fn an_interrupted_store_goes_on_and_is_made_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let work = work(directory.path());
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) == 2;
+        assert!(matches!(work.make(&mut |items| make(items), &stop, &|_, _| {}), Err(Error::Interrupted)));
+        assert!(!work.path.exists());
+        let mut made = 0;
+        let mut counted = |items: &[Item]| {
+            made += items.len();
+            make(items)
+        };
+        work.make(&mut counted, &|| false, &|_, _| {}).unwrap();
+        work.make(&mut counted, &|| false, &|_, _| {}).unwrap();
+        assert_eq!(made, 200 - 2 * CHUNK);
+
+        let store = Store::open(&work).unwrap();
+        let good = store.good().unwrap();
+        assert!(!good[5] && good.iter().filter(|good| **good).count() == 99);
+        let row = |picture, variant| store.row(Item { picture, variant }, <[u8]>::to_vec);
+        assert_eq!([row(99, 1).unwrap(), row(0, 0).unwrap()], [[99, 1, 7], [0, 0, 7]]);
+        assert!(row(100, 0).is_err());
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_begun_again_or_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let work = work(directory.path());
+        std::fs::write(work.path.with_extension("partial"), "something else").unwrap();
+        work.make(&mut |items| make(items), &|| false, &|_, _| {}).unwrap();
+        assert!(Store::open(&work).is_ok());
+        let other = Work { shape: vec![4], ..work.clone() };
+        let error = Store::open(&other).err().unwrap();
+        assert!(error.to_string().contains("remove the file") && error.exit_code() == 2, "{error}");
+        std::fs::write(&work.path, "cut off").unwrap();
+        assert!(Store::open(&work).is_err());
+    }
+}

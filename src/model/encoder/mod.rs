@@ -1,0 +1,280 @@
+//! What reads pictures: a convolutional trunk, a linear layer of the embedding's width, and batch normalisation.
+//!
+//! A trunk that learns is part of the model and sees pixels. One that is frozen is not: its features are computed once, by
+//! [`FrozenTrunk`], and the model begins with the linear layer.
+
+mod frozen;
+mod weights;
+
+pub use frozen::FrozenTrunk;
+pub use weights::{Loaded, WeightSource, load};
+
+use candle_core::Tensor;
+
+use super::layout::{Slot, Start};
+use crate::error::{Error, Result};
+use crate::nn::trunk::{Block, ConvNet, Resnet, Trunk, to_encoder_name};
+use crate::nn::{Gradients, Head, Leaves, Linear, Mode, ParamStore, Part, Statistics};
+use crate::spec::interface::{First, Input, Interface};
+use crate::spec::{EncoderSpec, ModelSpec, Trainable};
+
+/// What `weights` says of a trunk that begins with random numbers.
+pub const RANDOM: &str = "random";
+
+/// In a model's parameters, names of the encoder begin so; in `encoder.safetensors` they do not.
+pub const PREFIX: &str = "encoder.";
+
+/// An encoder's parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncoderLayout {
+    /// Indices of the trunk's tensors, where it is part of the model.
+    trunk: Vec<usize>,
+    /// Indices of weight and bias of the linear layer.
+    linear: [usize; 2],
+    /// Indices of weight, bias, running mean and running variance of the batch normalisation.
+    norm: [usize; 4],
+}
+
+/// The trunk of a spec, for squares of `side` pixels.
+pub fn trunk(spec: &EncoderSpec, side: usize) -> Trunk {
+    match spec {
+        EncoderSpec::Resnet { depth, .. } => {
+            // Other depths have been refused.
+            let smallest = || Resnet::new(Block::Basic, [2; 4], 64, [64, 128, 256, 512], 64);
+            Trunk::Resnet(Resnet::standard(*depth).unwrap_or_else(smallest))
+        }
+        EncoderSpec::Conv { channels, .. } => Trunk::Conv(ConvNet::new(side, channels)),
+    }
+}
+
+fn side(interface: &Interface) -> usize {
+    match interface.input {
+        Input::Tokens { first: First::Picture { side }, .. } => side,
+        _ => 1,
+    }
+}
+
+impl EncoderLayout {
+    /// Adds the parameters of an encoder.
+    pub(super) fn new(
+        encoder: &EncoderSpec,
+        model: &ModelSpec,
+        interface: &Interface,
+        slots: &mut Vec<Slot>,
+    ) -> EncoderLayout {
+        let trunk = trunk(encoder, side(interface));
+        let mut add = |name: String, part, dims, start| {
+            let name = format!("{PREFIX}{name}");
+            slots.push(Slot { role: name.clone(), name, part, dims, start });
+            slots.len() - 1
+        };
+        let trained = encoder.trainable() == Trainable::All;
+        let tensors = if trained { trunk.tensors() } else { Vec::new() };
+        let indices = tensors.into_iter().map(|tensor| {
+            let part = if tensor.kind.is_learned() { Part::Encoder } else { Part::Fixed };
+            let name = to_encoder_name(&tensor.name).unwrap_or(tensor.name);
+            add(name, part, tensor.dims, Start::Trunk(tensor.kind))
+        });
+        let indices = indices.collect();
+        let part = if encoder.trainable() == Trainable::None { Part::Fixed } else { Part::Encoder };
+        let (inputs, width) = (trunk.features(), model.embed.as_ref().map_or(1, |embed| embed.size));
+        let linear = Start::Linear { fan_in: inputs };
+        EncoderLayout {
+            trunk: indices,
+            linear: [
+                add("linear.weight".into(), part, vec![width, inputs], linear),
+                add("linear.bias".into(), part, vec![width], linear),
+            ],
+            norm: [
+                add("bn.weight".into(), part, vec![width], Start::One),
+                add("bn.bias".into(), part, vec![width], Start::Zero),
+                add("bn.running_mean".into(), Part::Fixed, vec![width], Start::Zero),
+                add("bn.running_var".into(), Part::Fixed, vec![width], Start::One),
+            ],
+        }
+    }
+}
+
+/// An encoder as part of a model.
+#[derive(Debug)]
+pub struct Encoder {
+    /// The trunk, where it is part of the model: pixels are read then, and features otherwise.
+    trunk: Option<Trunk>,
+    learns: bool,
+    layout: EncoderLayout,
+}
+
+/// What an encoder made of pictures.
+#[derive(Debug)]
+pub struct Encoded {
+    /// `[batch, width]`, the first input of the network; a constant.
+    pub features: Tensor,
+    /// Running statistics after this batch, by index of their parameter; none in evaluation.
+    pub statistics: Vec<(usize, Tensor)>,
+    /// The parameters, and the features as a function of them.
+    learned: Option<(Leaves, Tensor)>,
+}
+
+impl Encoder {
+    pub(super) fn new(spec: &EncoderSpec, interface: &Interface, layout: EncoderLayout) -> Encoder {
+        Encoder {
+            trunk: (spec.trainable() == Trainable::All).then(|| trunk(spec, side(interface))),
+            learns: spec.trainable() != Trainable::None,
+            layout,
+        }
+    }
+
+    /// Takes over the weights of a trained trunk, in the order of [`Trunk::tensors`].
+    ///
+    /// # Errors
+    /// Fails if they are of another trunk.
+    pub fn adopt_trunk(&self, params: &ParamStore, tensors: &[Tensor]) -> Result<()> {
+        self.layout.trunk.iter().zip(tensors).try_for_each(|(&index, tensor)| params.set(index, tensor))
+    }
+
+    /// Reads pictures: pixels `[batch, 3, height, width]` where the trunk is part of the model, and its features
+    /// `[batch, features]` otherwise. In training, batches are normalised by their own statistics and the encoder can learn.
+    ///
+    /// # Errors
+    /// Fails if the pictures are of another shape.
+    pub fn encode(&self, params: &ParamStore, pictures: &Tensor, training: bool) -> Result<Encoded> {
+        let leaves = (training && self.learns).then(|| params.leaves(Part::Encoder)).transpose()?;
+        let value = |index: usize| -> Tensor {
+            let leaf = leaves.as_ref().and_then(|leaves| leaves.get(index));
+            leaf.unwrap_or_else(|| params.get(index).value()).clone()
+        };
+        let mode = if leaves.is_some() { Mode::Train } else { Mode::Evaluate };
+        let mut statistics = Vec::new();
+        let (mut features, axes) = (pictures.clone(), if self.trunk.is_some() { 4 } else { 2 });
+        if pictures.dims().len() != axes {
+            let dims = pictures.dims();
+            return Err(Error::Training(format!("the encoder was given {dims:?}, which is not what it reads")));
+        }
+        if let Some(trunk) = &self.trunk {
+            let tensors: Vec<Tensor> = self.layout.trunk.iter().map(|&index| value(index)).collect();
+            let read = trunk.forward(&tensors, pictures, mode)?;
+            statistics.extend(read.statistics.into_iter().map(|(at, tensor)| (self.layout.trunk[at], tensor)));
+            features = read.features;
+        }
+        let [weight, bias] = self.layout.linear.map(value);
+        let [scale, shift, mean, variance] = self.layout.norm.map(value);
+        let head = Head { linear: Linear { weight, bias }, scale, shift, mean, variance };
+        let (normed, after) = head.forward(&features, mode)?;
+        if let Some(Statistics { mean, variance }) = after {
+            statistics.extend([(self.layout.norm[2], mean), (self.layout.norm[3], variance)]);
+        }
+        Ok(Encoded { features: normed.detach(), statistics, learned: leaves.map(|leaves| (leaves, normed)) })
+    }
+}
+
+impl Encoded {
+    /// Whether the encoder learns from these pictures.
+    pub fn learns(&self) -> bool {
+        self.learned.is_some()
+    }
+
+    /// Adds the gradients of the encoder, given what arrived at the features, `[batch, width]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn learn(&self, arrived: &Tensor, gradients: &mut Gradients) -> Result<()> {
+        let Some((leaves, features)) = &self.learned else { return Ok(()) };
+        // The gradient of this sum is the vector-Jacobian product.
+        let store = (features * arrived.detach())?.sum_all()?.backward()?;
+        for (index, leaf) in leaves.iter() {
+            if let Some(gradient) = store.get(leaf) {
+                gradients.add(index, gradient)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::model::Model;
+    use crate::rng::Stream;
+    use crate::spec::interface::{Target, TargetKind, When};
+
+    const SIDE: usize = 12;
+
+    fn model(trainable: &str) -> Model {
+        let text = format!(
+            r#"{{"encoder": {{"kind": "conv", "channels": [3, 4], "trainable": "{trainable}"}}, "embed": {{"size": 5}},
+                 "layers": [{{"cell": "tanh", "hidden": 2}}]}}"#
+        );
+        let interface = Interface {
+            input: Input::Tokens { vocabulary: 7, first: First::Picture { side: SIDE } },
+            target: Target { kind: TargetKind::Classes { count: 7 }, when: When::EveryStep },
+            steps: None,
+        };
+        Model::new(&serde_json::from_str(&text).unwrap(), &interface, 3, &Device::Cpu).unwrap()
+    }
+
+    fn normal(dims: &[usize], purpose: &str) -> Tensor {
+        let mut stream = Stream::new(1, purpose, 0, 0);
+        let values = (0..dims.iter().product()).map(|_| stream.normal()).collect::<Vec<f32>>();
+        Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn what_arrives_reaches_all_that_learns() -> Result<()> {
+        let model = model("all");
+        let encoder = model.encoder.as_ref().unwrap();
+        let (pictures, arrived) = (normal(&[4, 3, SIDE, SIDE], "pictures"), normal(&[4, 5], "arrived"));
+        let value = || -> Result<f64> {
+            let features = encoder.encode(&model.params, &pictures, true)?.features;
+            Ok(f64::from((features * &arrived)?.sum_all()?.to_scalar::<f32>()?))
+        };
+        let mut gradients = Gradients::none(&model.params)?;
+        encoder.encode(&model.params, &pictures, true)?.learn(&arrived, &mut gradients)?;
+        for (index, parameter) in model.params.iter().enumerate() {
+            assert_eq!(gradients.present()[index], parameter.part == Part::Encoder, "{}", parameter.name);
+            let Some(gradient) = gradients.get(index)? else { continue };
+            // Along the gradient, by a small step either way.
+            let before = parameter.value().copy()?;
+            let norm = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
+            if norm < 1e-2 {
+                // A bias before a normalisation: nothing depends on it.
+                continue;
+            }
+            let mut ends = [0.0; 2];
+            for (end, sign) in ends.iter_mut().zip([1.0, -1.0]) {
+                model.params.set(index, &(&before + (&gradient * (sign * 1e-3 / norm))?)?)?;
+                *end = value()?;
+            }
+            model.params.set(index, &before)?;
+            let slope = (ends[0] - ends[1]) / 2e-3;
+            assert!((slope / norm - 1.0).abs() < 0.05, "{}: {slope} {norm}", parameter.name);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn statistics_move_in_training_alone_and_nothing_moves_where_nothing_learns() -> Result<()> {
+        for (trainable, moving, learned) in [("all", true, true), ("projection", true, true), ("none", false, false)] {
+            let model = model(trainable);
+            let encoder = model.encoder.as_ref().unwrap();
+            let dims = if trainable == "all" { vec![4, 3, SIDE, SIDE] } else { vec![4, 4 * 9] };
+            let seen = normal(&dims, "pictures");
+            assert!(encoder.encode(&model.params, &seen, false)?.statistics.is_empty());
+            let encoded = encoder.encode(&model.params, &seen, true)?;
+            assert_eq!((!encoded.statistics.is_empty(), encoded.learns()), (moving, learned), "{trainable}");
+            let evaluated = encoder.encode(&model.params, &seen, false)?.features;
+            model.note_statistics(&encoded.statistics)?;
+            let after = encoder.encode(&model.params, &seen, false)?.features;
+            assert_eq!(after.to_vec2::<f32>()? != evaluated.to_vec2::<f32>()?, moving);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn pictures_of_another_shape_are_refused() {
+        let model = model("all");
+        let encoder = model.encoder.as_ref().unwrap();
+        assert!(encoder.encode(&model.params, &normal(&[4, 36], "features"), true).is_err());
+    }
+}

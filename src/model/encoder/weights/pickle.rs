@@ -1,0 +1,357 @@
+//! Python's pickles, as far as files of weights need them.
+//!
+//! A pickle is a program for a stack machine that may call anything. This machine calls nothing: it knows what PyTorch's
+//! pickles of tensors mean, and whatever else they make is one object that nothing can be done with. Objects lie in one
+//! list and name each other by number, so that none can be nested too deeply, or copied too often, to be dropped.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Read};
+
+/// No pickle may be longer, or make more objects; that of a ResNet-152 has 150 kB and 13,000 objects.
+const MAX_BYTES: u64 = 16 << 20;
+const MAX_OBJECTS: usize = 1 << 20;
+/// No call that makes a tensor has more arguments, and no tensor more axes.
+const MAX_ITEMS: usize = 8;
+
+/// An object by its number.
+pub(super) type Id = usize;
+
+/// What a pickle can make.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Object {
+    Number(i128),
+    Text(String),
+    /// A name of Python: `torch.FloatStorage`.
+    Global(String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// Numbers elsewhere in the file.
+    Storage(Storage),
+    Tensor(View),
+    /// Whatever has nothing to do with weights.
+    Other,
+}
+
+/// Numbers elsewhere in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Storage {
+    /// `FloatStorage`
+    pub(super) kind: String,
+    pub(super) key: String,
+    /// How many numbers.
+    pub(super) count: u64,
+}
+
+/// A tensor: some numbers of a storage.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct View {
+    pub(super) storage: Id,
+    pub(super) offset: u64,
+    pub(super) dims: Vec<usize>,
+    pub(super) strides: Vec<usize>,
+}
+
+/// All objects of a file's pickles.
+#[derive(Debug, Default)]
+pub(super) struct Objects(Vec<Object>);
+
+impl Objects {
+    pub(super) fn get(&self, id: Id) -> &Object {
+        self.0.get(id).unwrap_or(&Object::Other)
+    }
+
+    pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
+        self.0.iter().filter_map(|object| match object {
+            Object::Storage(storage) => Some(storage),
+            _ => None,
+        })
+    }
+
+    fn add(&mut self, object: Object) -> Result<Id, String> {
+        if self.0.len() >= MAX_OBJECTS {
+            return Err(format!("its pickle makes more than {MAX_OBJECTS} objects"));
+        }
+        self.0.push(object);
+        Ok(self.0.len() - 1)
+    }
+
+    /// Reads one pickle, to its end and not beyond, and gives the object that it is of.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn read(&mut self, reader: &mut impl BufRead) -> Result<Id, String> {
+        let reader = reader.by_ref().take(MAX_BYTES);
+        Machine { objects: self, reader, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }.run()
+    }
+}
+
+struct Machine<'a, R> {
+    objects: &'a mut Objects,
+    reader: std::io::Take<R>,
+    stack: Vec<Id>,
+    /// Heights of the stack.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Id>,
+}
+
+impl<R: BufRead> Machine<'_, R> {
+    fn run(mut self) -> Result<Id, String> {
+        loop {
+            let operation = self.bytes::<1>()?[0];
+            if operation == b'.' {
+                return self.pop();
+            }
+            self.step(operation)?;
+        }
+    }
+
+    fn step(&mut self, operation: u8) -> Result<(), String> {
+        match operation {
+            // Versions, and the lengths of parts.
+            0x80 => self.bytes::<1>().map(drop),
+            0x95 => self.bytes::<8>().map(drop),
+            b'(' => {
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            b'N' | 0x88 | 0x89 => self.push(Object::Other),
+            b'J' => {
+                let number = i32::from_le_bytes(self.bytes()?);
+                self.push(Object::Number(number.into()))
+            }
+            b'K' => {
+                let [number] = self.bytes()?;
+                self.push(Object::Number(number.into()))
+            }
+            b'M' => {
+                let number = u16::from_le_bytes(self.bytes()?);
+                self.push(Object::Number(number.into()))
+            }
+            0x8a => self.long(),
+            b'G' => {
+                self.bytes::<8>()?;
+                self.push(Object::Other)
+            }
+            b'X' | b'T' | b'B' => {
+                let length = u32::from_le_bytes(self.bytes()?);
+                self.text(length.into())
+            }
+            0x8c | b'U' | b'C' => {
+                let [length] = self.bytes()?;
+                self.text(length.into())
+            }
+            0x8d | 0x8e => {
+                let length = u64::from_le_bytes(self.bytes()?);
+                self.text(length)
+            }
+            b')' => self.push(Object::Tuple(Vec::new())),
+            0x85..=0x87 => {
+                let items = self.pop_many(usize::from(operation - 0x84))?;
+                self.push(Object::Tuple(items))
+            }
+            b't' => {
+                let items = self.pop_to_mark()?;
+                self.push(Object::Tuple(items))
+            }
+            b']' => self.push(Object::List(Vec::new())),
+            b'}' => self.push(Object::Dict(Vec::new())),
+            b'a' | b'e' => {
+                let items = if operation == b'a' { self.pop_many(1)? } else { self.pop_to_mark()? };
+                self.extend(items)
+            }
+            b's' | b'u' => {
+                let items = if operation == b's' { self.pop_many(2)? } else { self.pop_to_mark()? };
+                self.insert(&items)
+            }
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Object::Global(format!("{module}.{name}")))
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let object = match (self.objects.get(module), self.objects.get(name)) {
+                    (Object::Text(module), Object::Text(name)) => Object::Global(format!("{module}.{name}")),
+                    _ => Object::Other,
+                };
+                self.push(object)
+            }
+            b'R' | 0x81 => {
+                let (arguments, callable) = (self.pop()?, self.pop()?);
+                self.reduce(callable, arguments)
+            }
+            // The state of an object: of a dictionary that of no interest, of anything else there is none.
+            b'b' => self.pop().map(drop),
+            b'Q' => {
+                let id = self.pop()?;
+                let object = self.storage(id).map_or(Object::Other, Object::Storage);
+                self.push(object)
+            }
+            b'0' => self.pop().map(drop),
+            b'q' | b'r' | 0x94 => {
+                let key = match operation {
+                    b'q' => self.bytes::<1>()?[0].into(),
+                    b'r' => u32::from_le_bytes(self.bytes()?).into(),
+                    _ => self.memo.len() as u64,
+                };
+                let top = *self.stack.last().ok_or("its pickle remembers what is not there")?;
+                self.memo.insert(key, top);
+                Ok(())
+            }
+            b'h' | b'j' => {
+                let key = match operation {
+                    b'h' => self.bytes::<1>()?[0].into(),
+                    _ => u32::from_le_bytes(self.bytes()?).into(),
+                };
+                let id = *self.memo.get(&key).ok_or("its pickle remembers what was not there")?;
+                self.stack.push(id);
+                Ok(())
+            }
+            other => Err(format!("its pickle has the operation {other:#04x}, which no weights need")),
+        }
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut bytes = [0; N];
+        match self.reader.read_exact(&mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(_) if self.reader.limit() < N as u64 => Err(format!("its pickle is longer than {MAX_BYTES} bytes")),
+            Err(error) => Err(format!("its pickle cannot be read to its end ({error})")),
+        }
+    }
+
+    fn text(&mut self, length: u64) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        // Grows with what is there, whatever is claimed.
+        let read = self.reader.by_ref().take(length).read_to_end(&mut bytes);
+        if read.is_err() || bytes.len() as u64 != length {
+            return Err("its pickle ends within a text".into());
+        }
+        self.push(String::from_utf8(bytes).map_or(Object::Other, Object::Text))
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let mut line = Vec::new();
+        let read = self.reader.read_until(b'\n', &mut line);
+        match (read, line.pop()) {
+            (Ok(_), Some(b'\n')) => String::from_utf8(line).map_err(|_| "its pickle has a name that is no text".into()),
+            _ => Err("its pickle ends within a name".into()),
+        }
+    }
+
+    fn long(&mut self) -> Result<(), String> {
+        let [length] = self.bytes()?;
+        let mut bytes = vec![0; length.into()];
+        self.reader.read_exact(&mut bytes).map_err(|_| "its pickle ends within a number")?;
+        let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+        let mut number = [if negative { 0xff } else { 0 }; 16];
+        match number.get_mut(..bytes.len()) {
+            Some(low) => {
+                low.copy_from_slice(&bytes);
+                self.push(Object::Number(i128::from_le_bytes(number)))
+            }
+            None => self.push(Object::Other),
+        }
+    }
+
+    fn push(&mut self, object: Object) -> Result<(), String> {
+        let id = self.objects.add(object)?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Id, String> {
+        self.stack.pop().ok_or_else(|| "its pickle takes what is not there".into())
+    }
+
+    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, String> {
+        let from = self.stack.len().checked_sub(count).ok_or("its pickle takes what is not there")?;
+        Ok(self.stack.split_off(from))
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
+        let mark = self.marks.pop().ok_or("its pickle goes back to a place that it did not mark")?;
+        if mark > self.stack.len() {
+            return Err("its pickle took what it had marked".into());
+        }
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn top(&mut self) -> Result<&mut Object, String> {
+        let id = *self.stack.last().ok_or("its pickle fills what is not there")?;
+        self.objects.0.get_mut(id).ok_or_else(|| "its pickle fills what is not there".into())
+    }
+
+    fn extend(&mut self, items: Vec<Id>) -> Result<(), String> {
+        if let Object::List(list) = self.top()? {
+            list.extend(items);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, items: &[Id]) -> Result<(), String> {
+        if let Object::Dict(entries) = self.top()? {
+            entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+        }
+        Ok(())
+    }
+
+    /// What a call would give, where it is one of those that tensors are made by.
+    fn reduce(&mut self, callable: Id, arguments: Id) -> Result<(), String> {
+        let arguments = match self.objects.get(arguments) {
+            Object::Tuple(items) => items.iter().copied().take(MAX_ITEMS).collect(),
+            _ => Vec::new(),
+        };
+        let object = match self.objects.get(callable) {
+            Object::Global(name) => match (name.as_str(), arguments.as_slice()) {
+                ("collections.OrderedDict", _) => Object::Dict(Vec::new()),
+                ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", items) => {
+                    self.view(items).map_or(Object::Other, Object::Tensor)
+                }
+                ("torch._utils._rebuild_parameter", [tensor, ..]) => {
+                    self.stack.push(*tensor);
+                    return Ok(());
+                }
+                _ => Object::Other,
+            },
+            _ => Object::Other,
+        };
+        self.push(object)
+    }
+
+    /// `(storage, offset, dims, strides, ..)`
+    fn view(&self, arguments: &[Id]) -> Option<View> {
+        let [storage, offset, dims, strides, ..] = *arguments else { return None };
+        let Object::Storage(_) = self.objects.get(storage) else { return None };
+        let sizes = |id: Id| match self.objects.get(id) {
+            Object::Tuple(items) if items.len() <= MAX_ITEMS => {
+                items.iter().map(|&id| self.number(id)?.try_into().ok()).collect()
+            }
+            _ => None,
+        };
+        let (dims, strides): (Vec<usize>, Vec<usize>) = (sizes(dims)?, sizes(strides)?);
+        let offset = self.number(offset)?.try_into().ok()?;
+        (dims.len() == strides.len()).then_some(View { storage, offset, dims, strides })
+    }
+
+    /// `('storage', kind, key, location, count, ..)`
+    fn storage(&self, id: Id) -> Option<Storage> {
+        let Object::Tuple(items) = self.objects.get(id) else { return None };
+        let [_, kind, key, _, count, ..] = *items.as_slice() else { return None };
+        match (self.objects.get(kind), self.objects.get(key)) {
+            (Object::Global(kind), Object::Text(key)) => Some(Storage {
+                kind: kind.strip_prefix("torch.")?.to_owned(),
+                key: key.clone(),
+                count: self.number(count)?.try_into().ok()?,
+            }),
+            _ => None,
+        }
+    }
+
+    fn number(&self, id: Id) -> Option<i128> {
+        match self.objects.get(id) {
+            Object::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+}

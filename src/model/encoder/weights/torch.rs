@@ -1,0 +1,171 @@
+//! What PyTorch's `save` writes: a zip of a pickle and the numbers (since 1.6), or pickles with the numbers behind them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+
+use zip::{CompressionMethod, ZipArchive};
+
+use super::pickle::{Id, Object, Objects};
+use super::stored::{Stored, dtype};
+
+/// The number that the older format begins with.
+const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
+/// Dictionaries within each other that are looked into, and entries of all of them.
+const MAX_DEPTH: usize = 4;
+const MAX_ENTRIES: usize = 1 << 17;
+/// No tensor has a longer name.
+const MAX_NAME: usize = 256;
+
+/// Where the numbers of storages lie, by key: first byte, and the one behind the last.
+type Places = HashMap<String, (u64, u64)>;
+
+/// The tensors of a file of `length` bytes. Those of dictionaries within dictionaries have joined names: `state_dict.conv1.weight`.
+///
+/// # Errors
+/// What is wrong, for a message that names the file.
+pub(super) fn open(file: &mut File, length: u64) -> Result<BTreeMap<String, Stored>, String> {
+    let no = |why: String| format!("is no file of PyTorch weights, or is damaged: {why}");
+    let mut start = [0; 4];
+    let read = file.read_exact(&mut start).and_then(|()| file.seek(SeekFrom::Start(0)));
+    read.map_err(|_| no("it ends within its first 4 bytes".into()))?;
+    let mut objects = Objects::default();
+    let (root, places) = match &start {
+        b"PK\x03\x04" => zipped(file, length, &mut objects),
+        _ => plain(file, length, &mut objects),
+    }
+    .map_err(no)?;
+    let mut stored = BTreeMap::new();
+    let mut left = MAX_ENTRIES;
+    collect(&objects, &places, root, "", MAX_DEPTH, &mut left, &mut stored).map_err(no)?;
+    Ok(stored)
+}
+
+/// `NAME/data.pkl` and the storages `NAME/data/KEY`, none of them compressed.
+fn zipped(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Places), String> {
+    let broken = |error: zip::result::ZipError| format!("it cannot be read as a zip file ({error})");
+    let mut archive = ZipArchive::new(BufReader::new(&mut *file)).map_err(broken)?;
+    let mut entries = HashMap::new();
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(broken)?;
+        let end = entry.data_start().and_then(|start| start.checked_add(entry.size()));
+        if let (Some(start), Some(end)) = (entry.data_start(), end.filter(|&end| end <= length)) {
+            let is_stored = entry.compression() == CompressionMethod::Stored && !entry.encrypted();
+            entries.insert(entry.name().map_err(broken)?.into_owned(), (start, end, is_stored));
+        }
+    }
+    drop(archive);
+    let pickle =
+        entries.keys().filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl")).min_by_key(|n| n.len());
+    let root = pickle.and_then(|name| name.strip_suffix("data.pkl")).ok_or("it holds no data.pkl")?.to_owned();
+    if entries.iter().any(|(name, (.., is_stored))| name.starts_with(&root) && !is_stored) {
+        return Err("its parts are compressed, which PyTorch does not do".into());
+    }
+    if let Some((from, to, _)) = entries.get(&format!("{root}byteorder")) {
+        let mut order = String::new();
+        part(file, *from, *to)?.take(16).read_to_string(&mut order).map_err(|error| error.to_string())?;
+        if order != "little" {
+            return Err(format!("its numbers have the byte order `{order}`, not `little`"));
+        }
+    }
+    let (from, to, _) = entries.get(&format!("{root}data.pkl")).ok_or("it holds no data.pkl")?;
+    let object = objects.read(&mut part(file, *from, *to)?)?;
+    let data = format!("{root}data/");
+    let places = entries
+        .into_iter()
+        .filter_map(|(name, (from, to, _))| Some((name.strip_prefix(&data)?.to_owned(), (from, to))));
+    Ok((object, places.collect()))
+}
+
+/// Some bytes of a file.
+fn part(file: &mut File, from: u64, to: u64) -> Result<BufReader<std::io::Take<&mut File>>, String> {
+    file.seek(SeekFrom::Start(from)).map_err(|error| error.to_string())?;
+    Ok(BufReader::new(file.take(to - from)))
+}
+
+/// Pickles of a number, a version, the machine, the object, and the keys of the storages; then the storages.
+fn plain(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Places), String> {
+    let mut reader = BufReader::new(file);
+    let magic = objects.read(&mut reader)?;
+    if *objects.get(magic) != Object::Number(MAGIC) {
+        return Err("it does not begin as one".into());
+    }
+    for _ in 0..2 {
+        objects.read(&mut reader)?;
+    }
+    let object = objects.read(&mut reader)?;
+    let keys = objects.read(&mut reader)?;
+    let Object::List(keys) = objects.get(keys) else { return Err("it has no list of its storages".into()) };
+    let sizes: HashMap<&str, (&str, u64)> =
+        objects.storages().map(|storage| (storage.key.as_str(), (storage.kind.as_str(), storage.count))).collect();
+    let mut at = reader.stream_position().map_err(|error| error.to_string())?;
+    let mut places = Places::new();
+    for key in keys {
+        let Object::Text(key) = objects.get(*key) else { return Err("it has a storage without a name".into()) };
+        let (kind, count) = sizes.get(key.as_str()).ok_or("it has numbers that belong to nothing")?;
+        let mut said = [0; 8];
+        let read = reader.seek(SeekFrom::Start(at)).and_then(|_| reader.read_exact(&mut said));
+        read.map_err(|_| "it is cut short")?;
+        let size = number_size(kind).ok_or_else(|| format!("it has a `{kind}`"))?;
+        let from = at + 8;
+        at = match count.checked_mul(size).and_then(|bytes| from.checked_add(bytes)) {
+            Some(end) if u64::from_le_bytes(said) == *count && end <= length => end,
+            _ => return Err("it is cut short, or its storages have other sizes than it says".into()),
+        };
+        places.insert(key.clone(), (from, at));
+    }
+    Ok((object, places))
+}
+
+/// Bytes of a number in a storage.
+fn number_size(kind: &str) -> Option<u64> {
+    match kind {
+        "DoubleStorage" | "LongStorage" => Some(8),
+        "FloatStorage" | "IntStorage" => Some(4),
+        "HalfStorage" | "BFloat16Storage" | "ShortStorage" => Some(2),
+        "ByteStorage" | "CharStorage" | "BoolStorage" => Some(1),
+        _ => None,
+    }
+}
+
+/// The tensors of a dictionary and of those within it.
+fn collect(
+    objects: &Objects,
+    places: &Places,
+    id: Id,
+    prefix: &str,
+    depth: usize,
+    left: &mut usize,
+    stored: &mut BTreeMap<String, Stored>,
+) -> Result<(), String> {
+    let Object::Dict(entries) = objects.get(id) else {
+        return if depth == MAX_DEPTH { Err("it does not hold a dictionary of tensors".into()) } else { Ok(()) };
+    };
+    for (key, value) in entries {
+        *left = left.checked_sub(1).ok_or("its dictionaries have too many entries")?;
+        let Object::Text(key) = objects.get(*key) else { continue };
+        if key.len() > MAX_NAME {
+            continue;
+        }
+        let name = format!("{prefix}{key}");
+        match objects.get(*value) {
+            Object::Tensor(view) => {
+                let Object::Storage(storage) = objects.get(view.storage) else { continue };
+                let dtype = dtype(&storage.kind);
+                let size = dtype.map_or(1, |dtype| dtype.size_in_bytes() as u64);
+                let Some(&(from, to)) = places.get(&storage.key) else {
+                    return Err(format!("the numbers of `{name}` are not there"));
+                };
+                // One that begins behind its end cannot be read, which is only said if it is wanted.
+                let start = view.offset.checked_mul(size).and_then(|skip| from.checked_add(skip)).unwrap_or(to);
+                let (dims, strides) = (view.dims.clone(), view.strides.clone());
+                stored.insert(name, Stored { dtype, dims, strides, start, end: to });
+            }
+            Object::Dict(_) if depth > 1 => {
+                collect(objects, places, *value, &format!("{name}."), depth - 1, left, stored)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! A trained captioning network at work on pictures of anybody's.
+
+use candle_core::{Device, Tensor};
+use image::RgbImage;
+
+use super::network::{Beside, Network};
+use crate::data::Vocabulary;
+use crate::data::images::resize_square;
+use crate::data::pictures::Viewing;
+use crate::error::{Error, Result};
+use crate::model::encoder::FrozenTrunk;
+use crate::spec::Trainable;
+use crate::tasks::Registry;
+use crate::train::decode::{Decoded, Strategy};
+use crate::train::limits;
+
+/// A captioning network with everything that it needs to look at a picture.
+pub struct Captioner {
+    network: Network,
+    vocabulary: Vocabulary,
+    view: Viewing,
+    /// The trunk, where it is frozen.
+    trunk: Option<FrozenTrunk>,
+}
+
+impl Captioner {
+    /// Reads a network, its words and its encoder. `trunk` stands in for the weights of the frozen trunk that the spec names.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the network is for another task than captioning; [`Error::Data`] naming what is missing, with
+    /// the flag that would say where it is.
+    pub fn load(beside: &Beside, trunk: Option<&str>, device: &Device, registry: &Registry) -> Result<Captioner> {
+        let mut network = Network::load(beside, device, registry)?;
+        let spec = &mut network.resolved.spec;
+        let view = registry.view(&spec.task)?;
+        let (Some(view), Some(encoder), Some(vocabulary)) = (view, &mut spec.model.encoder, &network.vocabulary) else {
+            return Err(Error::Usage(format!(
+                "`--image` is for captioning, and this network was trained on `{}`; leave it out",
+                spec.task.kind
+            )));
+        };
+        if let Some(trunk) = trunk {
+            encoder.set_weights(trunk);
+        }
+        let frozen = encoder.trainable() != Trainable::All;
+        let side = view.trained_side() as usize;
+        let trunk = frozen.then(|| FrozenTrunk::load(&spec.model, side, device)).transpose();
+        let trunk = trunk.map_err(|error| match error {
+            Error::Data { path, what } => {
+                Error::Data { path, what: format!("{what}; `--trunk FILE` says where the encoder's weights are") }
+            }
+            other => other,
+        })?;
+        Ok(Captioner { vocabulary: vocabulary.clone(), view, trunk, network })
+    }
+
+    /// The words.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Sentences for pictures, of which the first is number `first`: for each one, or for a beam several, the best first.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a strategy that cannot be; fails if the weights give something that is no number.
+    pub fn caption(&self, pictures: &[RgbImage], strategy: &Strategy, steps: usize) -> Result<Vec<Vec<Decoded>>> {
+        let view = self.view.measured()?;
+        let mut numbers = vec![0.0; pictures.len() * view.numbers()];
+        for (picture, out) in pictures.iter().zip(numbers.chunks_mut(view.numbers())) {
+            view.write(&resize_square(picture, self.view.resize)?, out)?;
+        }
+        let shape = (pictures.len(), 3, view.size, view.size);
+        let pixels = Tensor::from_vec(numbers, shape, self.network.device())?;
+        let seen = match &self.trunk {
+            Some(trunk) => trunk.features(&pixels)?,
+            None => pixels,
+        };
+        self.network.decode(&seen, strategy, &limits(steps))
+    }
+}

@@ -1,0 +1,46 @@
+//! A network's weights on disk: `decoder.safetensors` and, where it reads pictures, `encoder.safetensors` beside it.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::model::encoder::PREFIX;
+
+/// The file of the decoder's weights, in a run's directory and in that of each of its seeds.
+pub const DECODER: &str = "decoder.safetensors";
+/// The file of the encoder's weights, in the same places.
+pub const ENCODER: &str = "encoder.safetensors";
+
+/// The file of the sentences for the pictures of an exam, in the same places.
+pub const CAPTIONS: &str = "captions.json";
+
+/// Reads the weights of a decoder and of its encoder, if there is one, by the names that a model has for them,
+/// ascending.
+///
+/// # Errors
+/// [`Error::Data`] if a file is no safetensors file.
+pub fn read(decoder: &Path, encoder: Option<&Path>, device: &Device) -> Result<Vec<(String, Tensor)>> {
+    let load = |path: &Path| {
+        candle_core::safetensors::load(path, device)
+            .map_err(|error| Error::data(path, format!("cannot be read as safetensors: {error}")))
+    };
+    let mut weights: Vec<(String, Tensor)> = load(decoder)?.into_iter().collect();
+    if let Some(encoder) = encoder {
+        weights.extend(load(encoder)?.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)));
+    }
+    weights.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(weights)
+}
+
+/// Divides a model's weights into those of the decoder and those of the encoder, each by its name in files.
+pub fn divide(weights: &[(String, Tensor)]) -> [Vec<(String, Tensor)>; 2] {
+    let mut divided = [Vec::new(), Vec::new()];
+    for (name, tensor) in weights {
+        match name.strip_prefix(PREFIX) {
+            Some(name) => divided[1].push((name.to_string(), tensor.clone())),
+            None => divided[0].push((name.clone(), tensor.clone())),
+        }
+    }
+    divided
+}

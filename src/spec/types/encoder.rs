@@ -1,0 +1,83 @@
+//! What reads pictures: a convolutional trunk, and the projection that makes the first input of it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What reads pictures. Behind its trunk come a linear layer of the embedding's width and batch normalisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EncoderSpec {
+    /// A residual network without its last layer (He et al. 2016), with torchvision's names.
+    Resnet {
+        /// Number of layers: 18, 34, 50, 101 or 152.
+        depth: usize,
+        /// Where the weights come from: `hub:<owner>/<repository>`, perhaps with `/<file>`; a `.safetensors` or `.pth`
+        /// file; or `random`.
+        weights: String,
+        /// What of it learns.
+        #[serde(default)]
+        trainable: Trainable,
+    },
+    /// A small network of 3 x 3 convolutions that halve the picture, for drawn scenes.
+    Conv {
+        /// Channels of each convolution.
+        #[serde(default = "channels")]
+        #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 4096)))]
+        channels: Vec<usize>,
+        /// Where the weights come from: a `.safetensors` file, or `random`.
+        #[serde(default = "random")]
+        weights: String,
+        /// What of it learns.
+        #[serde(default = "all")]
+        trainable: Trainable,
+    },
+}
+
+/// What of an encoder learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trainable {
+    /// Nothing, and no statistics of batch normalisation move.
+    None,
+    /// The linear layer and the batch normalisation behind the trunk.
+    #[default]
+    Projection,
+    /// The trunk too: pictures are read anew in every batch.
+    All,
+}
+
+impl EncoderSpec {
+    /// The depths that there are residual networks of.
+    pub const DEPTHS: [usize; 5] = [18, 34, 50, 101, 152];
+
+    /// What of it learns.
+    pub fn trainable(&self) -> Trainable {
+        match self {
+            EncoderSpec::Resnet { trainable, .. } | EncoderSpec::Conv { trainable, .. } => *trainable,
+        }
+    }
+
+    /// Says that the trunk's weights come from somewhere else.
+    pub fn set_weights(&mut self, from: &str) {
+        match self {
+            EncoderSpec::Resnet { weights, .. } | EncoderSpec::Conv { weights, .. } => *weights = from.into(),
+        }
+    }
+
+    /// Where the trunk's weights come from.
+    pub fn weights(&self) -> &str {
+        match self {
+            EncoderSpec::Resnet { weights, .. } | EncoderSpec::Conv { weights, .. } => weights,
+        }
+    }
+}
+
+fn channels() -> Vec<usize> {
+    vec![16, 32, 64, 128]
+}
+fn random() -> String {
+    "random".into()
+}
+fn all() -> Trainable {
+    Trainable::All
+}
