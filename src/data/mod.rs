@@ -3,6 +3,7 @@
 //! A task hands out [`Batch`]es on the CPU; the trainer moves them to its device. Axes are `[batch, time, features]`.
 
 pub mod captions;
+pub mod coco;
 pub mod digits;
 pub mod hub;
 pub mod images;

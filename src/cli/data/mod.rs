@@ -1,6 +1,8 @@
 //! `ccdni data`: what has to be done to data before training, one file a step.
 
+mod coco;
 mod features;
+mod progress;
 mod resize;
 mod scenes;
 mod vocab;
@@ -10,10 +12,11 @@ use clap::Subcommand;
 use crate::error::{Error, Result};
 use crate::tasks::Registry;
 
-/// Prepare data: vocabularies, pictures, features.
+/// Prepare data: vocabularies, pictures, features, downloads.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data scenes
+  ccdni data coco
   ccdni data vocab datasets/scenes/captions_train.json --out datasets/scenes/tokenizer.json
   ccdni data resize train2014 --out resized2014")]
 pub struct Args {
@@ -27,6 +30,7 @@ enum Step {
     Resize(resize::Args),
     Scenes(scenes::Args),
     Features(features::Args),
+    Coco(coco::Args),
 }
 
 /// Does it.
@@ -36,6 +40,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         Step::Resize(args) => resize::execute(args),
         Step::Scenes(args) => scenes::execute(args),
         Step::Features(args) => features::execute(&args, registry),
+        Step::Coco(args) => coco::execute(args),
     }
 }
 

@@ -1,0 +1,93 @@
+//! `ccdni data coco`: the pictures and captions of COCO 2014.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::progress::Bytes;
+use crate::cli::print;
+use crate::data::coco::{self, Archive, Event, Job, Part};
+use crate::error::{Error, Result};
+use crate::run::interrupt::Stop;
+use crate::counter::eprint_line;
+
+/// Download and unpack COCO 2014: pictures and captions to train and validate with.
+///
+/// 20 GB come over the network, and 42 GB are needed on the disk; that is looked at first. Archives are held against the sizes and
+/// SHA-256 that were published. What is there already is left alone, and a download goes on where it was cut off: the same command
+/// goes on after an interruption. Archives that you have put into the folder yourself are checked and unpacked.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  ccdni data coco
+  ccdni data coco --parts annotations
+  ccdni data coco --out /data/coco --delete-archives")]
+pub struct Args {
+    /// The folder for archives and what is in them.
+    #[arg(long, value_name = "DIR", default_value = "datasets/coco")]
+    out: PathBuf,
+    /// What to get.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', default_values = ["annotations", "train", "validation"])]
+    parts: Vec<Wanted>,
+    /// Where the archives are: the address that `zips/` and `annotations/` are below.
+    #[arg(long, value_name = "URL", default_value = coco::BASE)]
+    base: String,
+    /// Delete each archive when it is unpacked: 14 GB less are needed.
+    #[arg(long)]
+    delete_archives: bool,
+    /// Take archives as they are, whatever their size and SHA-256: for a mirror that has others of the same names.
+    #[arg(long)]
+    unchecked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Wanted {
+    /// Captions, and everything else that is known of the pictures: 0.25 GB.
+    Annotations,
+    /// 82,783 pictures to train with: 13.5 GB.
+    Train,
+    /// 40,504 pictures to validate with: 6.6 GB.
+    Validation,
+}
+
+impl Wanted {
+    fn part(self) -> Part {
+        match self {
+            Wanted::Annotations => Part::Annotations,
+            Wanted::Train => Part::Train,
+            Wanted::Validation => Part::Validation,
+        }
+    }
+}
+
+/// Does it.
+pub fn execute(args: Args) -> Result<()> {
+    let base = args.base.trim_end_matches('/').to_owned();
+    if !["http://", "https://"].iter().any(|scheme| base.strip_prefix(scheme).is_some_and(|host| !host.is_empty())) {
+        return Err(Error::Usage(format!("`--base` is `{}`: expected an address such as {}", args.base, coco::BASE)));
+    }
+    let wanted = Wanted::value_variants().iter().filter(|wanted| args.parts.contains(wanted));
+    let archives = wanted.map(|wanted| wanted.part().archive()).map(|archive| match args.unchecked {
+        true => Archive { size: None, sha256: None, ..archive },
+        false => archive,
+    });
+    let (stop, bytes) = (Stop::on_signal()?, Bytes::default());
+    let job = Job {
+        folder: args.out,
+        base,
+        archives: archives.collect(),
+        delete: args.delete_archives,
+        free: &coco::free,
+        stop: &|| stop.asked(),
+        show: &|event| match event {
+            Event::Line(text) => bytes.line(&text),
+            Event::Bytes { what, done, of } => bytes.show(what, done, of),
+        },
+    };
+    let result = job.run();
+    bytes.end();
+    if let Err(Error::Interrupted) = result {
+        eprint_line("stopped; the same command goes on from here");
+    }
+    result?;
+    print(&format!("{}\n", job.folder.display()))
+}
