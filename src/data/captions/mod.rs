@@ -181,6 +181,8 @@ mod tests {
             (of(image, r#"{"id": 1, "image_id": 1}"#), "`annotations`, item 0: has no `caption`"),
             (of(image, r#"{"id": 1, "image_id": 3, "caption": "x"}"#), "item 0: there is no image 3"),
             (of(r#"{"id": "one", "file_name": "a.jpg"}"#, ""), "line 1"),
+            (of(r#"{"id": -1, "file_name": "a.jpg"}"#, ""), "line 1"),
+            (format!("{{\"images\": {}", "[".repeat(100_000)), "line 1"),
             ("b.jpg#0\tfine\nb.jpg a dog\n".into(), "line 2: "),
             ("b.jpg#x\ta dog\n".into(), "line 1: "),
             ("just a text\n".into(), "line 1: "),

@@ -29,7 +29,8 @@ struct Row {
 /// [`Error::Io`]; [`Error::Data`] with the place if it is none, or has a picture twice.
 pub fn read(path: &Path) -> Result<Vec<CaptionResult>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let rows: Vec<Row> = serde_json::from_slice(&bytes).map_err(|error| {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let rows: Vec<Row> = serde_json::from_slice(bytes).map_err(|error| {
         let wanted = r#"expected a list like [{"image_id": 42, "caption": "a dog"}]"#;
         Error::data(path, format!("is no file of results: {error}; {wanted}"))
     })?;
@@ -68,6 +69,9 @@ mod tests {
         let results = [result(7, "a \"dog\" ."), result(3, "")];
         write(&path, &results).unwrap();
         assert_eq!(read(&path).unwrap(), results);
+        // As some editors write it.
+        std::fs::write(&path, b"\xef\xbb\xbf[{\"image_id\": 7, \"caption\": \"x\", \"id\": 1}]").unwrap();
+        assert_eq!(read(&path).unwrap(), [result(7, "x")]);
         for (content, says) in [
             ("{}", "expected a list"),
             ("", "expected a list"),
@@ -77,6 +81,7 @@ mod tests {
                 "item 1: the image 1 is there twice",
             ),
             (r#"[{"image_id": 1}]"#, "item 0: has no `caption`"),
+            (r#"[{"image_id": "1", "caption": "x"}]"#, "line 1 column 17"),
         ] {
             std::fs::write(&path, content).unwrap();
             let error = read(&path).unwrap_err();

@@ -159,8 +159,14 @@ mod tests {
         bomb[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
         let sum = crc(&bomb[12..29]);
         bomb[29..33].copy_from_slice(&sum.to_be_bytes());
+        // The same in the frame header of a JPEG.
+        let mut wide = jpeg.clone();
+        let frame = wide.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+        wide[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
         for (bytes, says) in [
             (Vec::new(), "is empty"),
+            (wide, "claims 65500 x 65500 pixels"),
+            (b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0".to_vec(), "is WebP"),
             (b"hello, I am a text".to_vec(), "is no picture"),
             (b"GIF89a\x01\x00\x01\x00\x00\x00\x00".to_vec(), "is Gif"),
             (jpeg[..jpeg.len() - 2].to_vec(), "is cut short"),
@@ -180,6 +186,20 @@ mod tests {
         !bytes.iter().fold(!0u32, |crc, byte| {
             (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
         })
+    }
+
+    #[test]
+    fn the_first_picture_of_an_animation_is_taken() {
+        let png = encode(&picture(40, 30), ImageFormat::Png, 90).unwrap();
+        let chunk = |kind: &[u8], data: &[u8]| {
+            let body = [kind, data].concat();
+            [&(data.len() as u32).to_be_bytes()[..], &body, &crc(&body).to_be_bytes()].concat()
+        };
+        // Two pictures, of which the first is the PNG's own and the second is missing.
+        let control = chunk(b"acTL", &[0, 0, 0, 2, 0, 0, 0, 0]);
+        let first = chunk(b"fcTL", &[0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 9, 0, 0]);
+        let animation = [&png[..33], &control, &first, &png[33..]].concat();
+        assert_eq!(decode(&animation).unwrap().0, picture(40, 30));
     }
 
     #[test]

@@ -7,10 +7,12 @@
 
 pub mod activation;
 pub mod cells;
+mod few;
 pub mod convolution;
 pub mod passes;
 mod product;
 pub mod softmax;
 pub mod window;
 
+pub use few::few_rows;
 pub use product::{Matrix, MatrixMut, Threads, product};

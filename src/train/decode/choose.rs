@@ -66,6 +66,13 @@ impl<'a> Row<'a> {
 
     /// The `count` likeliest tokens that may be chosen, in falling order; of equally likely ones the lower id first.
     pub(super) fn likeliest(&self, count: usize) -> Vec<u32> {
+        if count > self.logits.len() / 8 {
+            let mut ids: Vec<u32> =
+                (0..).zip(&self.allowed.never).filter(|(_, never)| !**never).map(|(id, _)| id).collect();
+            ids.sort_unstable_by_key(|&id| Reverse(Candidate { logit: self.logits[id as usize], id }));
+            ids.truncate(count);
+            return ids;
+        }
         let mut kept: BinaryHeap<Reverse<Candidate>> = BinaryHeap::new();
         let mut worst = f32::NEG_INFINITY;
         for ((&logit, &never), id) in self.logits.iter().zip(&self.allowed.never).zip(0..) {
@@ -124,7 +131,8 @@ impl<'a> Row<'a> {
             if reached.is_some() || count >= weights.len() {
                 return ids;
             }
-            count *= 8;
+            // Few words are enough nearly always; where they are not, many are needed.
+            count = weights.len();
         }
     }
 }

@@ -123,9 +123,9 @@ pub fn decode(
     let mut searches: Vec<Search> = (0..pictures as u32).map(Search::new).collect();
     let mut network = Network::begin(model, backend, features, limits.start)?;
     for step in 0..limits.steps {
-        let logits = network.logits()?;
+        let logits = network.logits();
         for (picture, search) in searches.iter_mut().enumerate() {
-            search.advance(&logits, &allowed, strategy, Draw { picture, step })?;
+            search.advance(logits, &allowed, strategy, Draw { picture, step })?;
         }
         let mut live: Vec<&mut Path> = searches.iter_mut().flat_map(|search| &mut search.live).collect();
         if live.is_empty() || step + 1 == limits.steps {

@@ -1,68 +1,87 @@
 //! The network at work on sentences: one step of all of them at a time, and the states between.
 
 use candle_core::{DType, Device, Tensor};
+use pulp::Arch;
 
 use crate::data::{Batch, Inputs, Targets};
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::train::backend::{Backend, Plan};
+use crate::model::{Model, Weights};
+use crate::nn::cell::State;
+use crate::nn::kernel::few_rows;
+use crate::nn::slices;
+use crate::train::backend::{Backend, Composed, Plan};
 use crate::train::sequence::Sequence;
+
+/// So many rows are few: weights are then read where they lie. A backend that trains brings them into another order at every
+/// call, which costs more than all else in a step of one sentence.
+const FEW: usize = 8;
 
 pub(super) struct Network<'a> {
     model: &'a Model,
     backend: &'a dyn Backend,
     /// The joined states, `[rows, width]` for each layer.
     states: Vec<Tensor>,
-    /// `[1, rows, vocabulary]`
-    logits: Tensor,
+    /// What follows each row, `[rows, vocabulary]`.
+    logits: Vec<f32>,
+    rows: usize,
 }
 
 impl<'a> Network<'a> {
     /// Feeds features `[pictures, width]`, then the start token: a row for every picture.
     pub(super) fn begin(model: &'a Model, backend: &'a dyn Backend, features: &Tensor, start: u32) -> Result<Self> {
-        let pictures = features.dim(0)?;
-        let ids = Tensor::from_vec(vec![start; pictures], (pictures, 1), &Device::Cpu)?;
-        let inputs = Inputs::Tokens { feature: Some(features.clone()), ids };
-        let (states, logits) = run(model, backend, inputs, pictures, &model.zero_state(pictures)?)?;
-        Ok(Network { model, backend, states, logits })
+        let rows = features.dim(0)?;
+        let states = model.zero_state(rows)?;
+        let ids = Tensor::from_vec(vec![start; rows], (rows, 1), &Device::Cpu)?;
+        let mut network = Network { model, backend, states, logits: Vec::new(), rows };
+        network.run(Inputs::Tokens { feature: Some(features.clone()), ids })?;
+        Ok(network)
     }
 
     /// What follows each row: `[rows, vocabulary]` logits.
-    pub(super) fn logits(&self) -> Result<Vec<f32>> {
-        Ok(self.logits.flatten_all()?.to_vec1()?)
+    pub(super) fn logits(&self) -> &[f32] {
+        &self.logits
     }
 
     /// Makes a batch of some of the rows (each may occur several times), and feeds one token to each.
     pub(super) fn step(&mut self, rows: &[u32], ids: &[u32]) -> Result<()> {
-        let count = rows.len();
-        let as_they_are = self.logits.dim(1)? == count && rows.iter().copied().eq(0..count as u32);
+        let as_they_are = rows.iter().copied().eq(0..self.rows as u32);
         if !as_they_are {
-            let rows = Tensor::from_slice(rows, count, self.model.device())?;
+            let rows = Tensor::from_slice(rows, rows.len(), self.model.device())?;
             self.states = self.states.iter().map(|state| state.index_select(&rows, 0)).collect::<Result<_, _>>()?;
         }
-        let ids = Tensor::from_slice(ids, (count, 1), &Device::Cpu)?;
-        let inputs = Inputs::Tokens { feature: None, ids };
-        (self.states, self.logits) = run(self.model, self.backend, inputs, count, &self.states)?;
+        self.rows = rows.len();
+        self.run(Inputs::Tokens { feature: None, ids: Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu)? })
+    }
+
+    /// Runs over inputs as one window, to the states and the logits at its end.
+    fn run(&mut self, inputs: Inputs) -> Result<()> {
+        let model = self.model;
+        // Nothing is learned, so that targets do not matter.
+        let targets = Targets::FinalClass(Tensor::zeros(self.rows, DType::U32, &Device::Cpu)?);
+        let sequence = Sequence::new(model, &Batch::new(inputs, targets), None)?;
+        let (span, last) = (0..sequence.steps(), [sequence.steps() - 1]);
+        let few = self.rows <= FEW && model.device().is_cpu();
+        let (backend, outputs): (&dyn Backend, &[usize]) = if few { (&Composed, &[]) } else { (self.backend, &last) };
+        let plan = Plan { windows: std::slice::from_ref(&span), taught: &[false], outputs };
+        let forward = backend.forward(model, &sequence, plan, &self.states)?;
+        self.states = forward.end()?;
+        self.logits = match forward.outputs {
+            Some(logits) => logits.flatten_all()?.to_vec1()?,
+            None => self.read_out()?,
+        };
         Ok(())
     }
-}
 
-/// Runs over a batch of `rows` rows as one window; gives the states and the logits at its end.
-fn run(
-    model: &Model,
-    backend: &dyn Backend,
-    inputs: Inputs,
-    rows: usize,
-    states: &[Tensor],
-) -> Result<(Vec<Tensor>, Tensor)> {
-    // Nothing is learned, so that targets do not matter.
-    let targets = Targets::FinalClass(Tensor::zeros(rows, DType::U32, &Device::Cpu)?);
-    let sequence = Sequence::new(model, &Batch::new(inputs, targets), None)?;
-    let steps = sequence.steps();
-    let whole = 0..steps;
-    let plan = Plan { windows: std::slice::from_ref(&whole), taught: &[false], outputs: &[steps - 1] };
-    let forward = backend.forward(model, &sequence, plan, states)?;
-    let states = forward.end()?;
-    let logits = forward.outputs.ok_or_else(|| Error::Training("a step without an answer".into()))?;
-    Ok((states, logits))
+    /// The logits of few rows.
+    fn read_out(&self) -> Result<Vec<f32>> {
+        let (Some(layer), Some(joined)) = (self.model.layers.last(), self.states.last()) else {
+            return Err(Error::Training("sentences from a model without layers".into()));
+        };
+        let top = State::split(layer.cell, joined)?.h.contiguous()?;
+        let readout = self.model.readout(Weights::Constant);
+        let (weight, bias) = (slices::read(&readout.weight)?, slices::read(&readout.bias)?);
+        let mut logits = vec![0.0; self.rows * bias.len()];
+        few_rows(Arch::new(), &mut logits, &slices::read(&top)?, &weight, &bias);
+        Ok(logits)
+    }
 }
