@@ -394,15 +394,11 @@ fn claim(mut archive: Vec<u8>, size: u32) -> Vec<u8> {
 
 #[test]
 fn archives_that_mean_no_good_write_nothing() {
-    let options = SimpleFileOptions::default();
-    let with = |write: &dyn Fn(&mut ZipWriter<Cursor<Vec<u8>>>)| {
-        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-        writer.start_file("pictures/good.txt", options).unwrap();
-        writer.write_all(b"good").unwrap();
-        write(&mut writer);
-        writer.finish().unwrap().into_inner()
-    };
-    let link = with(&|writer| writer.add_symlink("pictures/link", "/etc", options).unwrap());
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    writer.start_file("pictures/good.txt", SimpleFileOptions::default()).unwrap();
+    writer.write_all(b"good").unwrap();
+    writer.add_symlink("pictures/link", "/etc", SimpleFileOptions::default()).unwrap();
+    let link = writer.finish().unwrap().into_inner();
     let zeros = zip(&[("pictures/zeros.txt", vec![0; 20_000_000])]);
     let packed = zip(&[("pictures/a.txt", vec![5; 1000])]);
     // A name that was changed in both headers.
