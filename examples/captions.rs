@@ -14,7 +14,7 @@ use ccdni::data::captions::vocabulary::{Vocabulary, WordCounts};
 use ccdni::data::images;
 use ccdni::model::Model;
 use ccdni::spec::ModelSpec;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::train::backend::{Backend, Composed, Fused};
 use ccdni::train::decode::{Limits, Strategy, decode};
 use image::{ImageFormat, Rgb, RgbImage};
@@ -85,7 +85,7 @@ fn sentences(backend: &dyn Backend, name: &str) -> Result<(), Error> {
         "layers": [{ "cell": "lstm", "hidden": HIDDEN }], "embed": { "size": HIDDEN },
     }))?;
     let interface = Interface {
-        input: Input::Tokens { vocabulary: WORDS, feature_first: true },
+        input: Input::Tokens { vocabulary: WORDS, first: First::Feature },
         target: Target { kind: TargetKind::Classes { count: WORDS }, when: When::EveryStep },
         steps: None,
     };

@@ -20,7 +20,7 @@ const WIDTHS: [usize; 4] = [16, 32, 64, 128];
 fn main() -> Result<(), Error> {
     println!("{} threads\n\n| | |\n|---|---|", rayon::current_num_threads());
     let product = Tensor::ones((2000, 2000), candle_core::DType::F32, &Device::Cpu)?;
-    let seconds = fastest(5, || Ok(drop(product.matmul(&product)?)))?;
+    let seconds = fastest(5, || Ok(product.matmul(&product)?))?;
     let speed = 16e9 / seconds;
     println!("| product of two 2000 x 2000 matrices | {:.1} ms, {:.0} GFLOP/s |", 1e3 * seconds, speed / 1e9);
     conv_net()?;
@@ -32,11 +32,11 @@ fn main() -> Result<(), Error> {
 }
 
 /// Seconds of the fastest of some calls.
-fn fastest(calls: usize, mut call: impl FnMut() -> Result<(), Error>) -> Result<f64, Error> {
+fn fastest<T>(calls: usize, mut call: impl FnMut() -> Result<T, Error>) -> Result<f64, Error> {
     let mut fastest = f64::INFINITY;
     for _ in 0..calls {
         let start = Instant::now();
-        call()?;
+        black_box(call()?);
         fastest = fastest.min(start.elapsed().as_secs_f64());
     }
     Ok(fastest)
@@ -65,11 +65,8 @@ fn conv_net() -> Result<(), Error> {
         Ok(x)
     };
     let step = |forward: &dyn Fn() -> Result<Tensor, Error>| {
-        let whole = fastest(12, || {
-            black_box(forward()?.sqr()?.mean_all()?.backward()?);
-            Ok(())
-        })?;
-        Ok::<_, Error>((1e3 * fastest(12, || Ok(drop(black_box(forward()?))))?, 1e3 * whole))
+        let whole = fastest(12, || Ok(forward()?.sqr()?.mean_all()?.backward()?))?;
+        Ok::<_, Error>((1e3 * fastest(12, forward)?, 1e3 * whole))
     };
     for (name, (forward, whole)) in [("own", step(&own)?), ("candle's convolution", step(&candles)?)] {
         println!("| conv net, {BATCH} pictures, {name} | forward {forward:.1} ms, with backward {whole:.1} ms |");
@@ -82,7 +79,7 @@ fn resnet(depth: usize, ideal: f64) -> Result<(), Error> {
     let weights = load(&trunk, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
     for batch in [1, 8] {
         let pixels = pictures(batch, 224)?;
-        let forward = || Ok(drop(black_box(trunk.forward(&weights, &pixels, Mode::Evaluate)?)));
+        let forward = || Ok(trunk.forward(&weights, &pixels, Mode::Evaluate)?);
         let seconds = fastest(5, forward)? / batch as f64;
         let share = 100.0 * ideal / seconds;
         println!("| ResNet-{depth}, {batch} of 224 x 224 | {:.1} ms a picture, {share:.0} % |", 1e3 * seconds);
