@@ -25,6 +25,11 @@ sample *ARGS:
 test *ARGS:
     cargo test --release --locked "$@"
 
+# Train a sweep with a real SLURM on this machine (Linux, root), disturbed in every way, and compare with a local one.
+slurm-test:
+    cargo build --quiet --release --locked
+    tests/slurm.sh target/release/ccdni
+
 # Formatting, lints, documentation.
 check:
     cargo fmt --check

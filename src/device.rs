@@ -24,6 +24,20 @@ pub fn open(name: &str) -> Result<Device> {
     }
 }
 
+/// Makes sure that this program could open a device on a machine that has it.
+///
+/// # Errors
+/// [`Error::Usage`] where it is unknown, or this program was not built for it.
+pub fn check_built(name: &str) -> Result<()> {
+    match name.split_once(':').unwrap_or((name, "0")) {
+        ("cuda", _) if !cuda_is_available() => Err(not_built("cuda")),
+        ("metal", _) if !metal_is_available() => Err(not_built("metal")),
+        ("auto" | "cpu" | "metal", _) => Ok(()),
+        ("cuda", index) if index.parse::<usize>().is_ok() => Ok(()),
+        _ => Err(unknown(name)),
+    }
+}
+
 /// The device in words, as manifests and tables name it: `cpu`, `cuda:0`, `metal`.
 pub fn name(device: &Device) -> String {
     match device.location() {
@@ -119,7 +133,9 @@ mod tests {
             let error = open("cuda:1").unwrap_err();
             assert!(error.to_string().contains("--features cuda"), "{error}");
             assert_eq!(error.exit_code(), 2);
+            assert_eq!(check_built("cuda:1").unwrap_err().to_string(), error.to_string());
         }
+        check_built("auto").unwrap();
     }
 
     #[test]

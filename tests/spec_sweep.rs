@@ -121,6 +121,13 @@ fn mistakes_are_named_with_their_place() {
         ("", vec!["train.bptt=[1"], vec![], vec!["not valid YAML"]),
         ("", vec![], vec!["sweep.grid=1"], vec!["`sweep` is for files only"]),
         ("figure: {scale: logg}", vec![], vec![], vec!["`figure.scale`", "did you mean `log`?"]),
+        ("launcher: {kind: slrm}", vec![], vec![], vec!["`launcher.kind`", "did you mean `slurm`?"]),
+        ("launcher: {kind: slurm, time: soon}", vec![], vec![], vec!["`launcher.time`", "`soon`", "`2:00:00`"]),
+        ("launcher: {kind: slurm, time: 2}", vec![], vec![], vec!["`launcher.grace`", "120 s before a limit of 120 s"]),
+        ("launcher: {kind: slurm, partition: 'a b'}", vec![], vec![], vec!["`launcher.partition`"]),
+        ("launcher: {kind: slurm, sbatch: ['constraint=avx2']}", vec![], vec![], vec!["`launcher.sbatch.0`"]),
+        ("launcher: {kind: slurm, sbatch: [\"--a\\n#SBATCH --b\"]}", vec![], vec![], vec!["`launcher.sbatch.0`"]),
+        ("", vec![], vec!["launcher.kind=slurm"], vec!["`launcher` is for files only"]),
         ("sweep: {grid: {train.bptt: [1, 2], train.epochs: [1, 2, 3, 4, 5, 6]}, zip: {task.radius: [1]}}\nfigure: {z: 1}", vec![], vec![], vec!["`figure.z`"]),
     ] {
         let error = sweep(block, &grid, &set).expect_err(block);

@@ -80,9 +80,9 @@ fn kills_at_random_moments_lose_nothing_and_train_nothing_twice() {
     let lab = lab();
     let chance = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0);
     println!("chance {chance}");
-    for round in 0..6u32 {
+    for round in 0..10u32 {
         let running = lab.start(&["sweep", "sweep.yaml", "--jobs", "2"]);
-        std::thread::sleep(Duration::from_millis(20 + (chance >> (8 * round)) % 120));
+        std::thread::sleep(Duration::from_millis(20 + chance.rotate_right(6 * round) % 120));
         // The parent alone, or with its workers.
         if round % 2 == 0 {
             running.signal_group("KILL")

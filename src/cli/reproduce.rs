@@ -8,7 +8,7 @@ use super::{plot, which_runs};
 use crate::error::{Error, Result};
 use crate::report::compare::{Run, Verdict, judge};
 use crate::run::progress::print_line;
-use crate::run::sweep::{self, Options};
+use crate::run::sweep::{self, Options, Place};
 use crate::run::table::align;
 use crate::spec::sweep::{expand, expand_quick};
 use crate::spec::{Jobs, nearest};
@@ -54,7 +54,13 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     }
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let resume = resume_line(arguments, &request.env);
-    let options = Options { outputs: args.outputs.clone(), retry_failed: false, fail_fast: false, resume };
+    let options = Options {
+        outputs: args.outputs.clone(),
+        retry_failed: None,
+        fail_fast: false,
+        resume,
+        place: Place::Here,
+    };
     sweep::train(&sweep::check(&sweep, &options, registry)?, &options)?;
 
     let runs = which_runs::of_sweep(&sweep, &file, &args.outputs)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::spec_args::SpecArgs;
 use crate::error::Result;
+use crate::run::shell::quote;
 use crate::run::{self, Options};
 use crate::spec::{self, Jobs, Seeds};
 use crate::tasks::Registry;
@@ -57,12 +58,6 @@ pub(super) fn resume_line(arguments: impl Iterator<Item = String>, env: &[(Strin
         .chain(arguments.filter(|argument| argument != "--force").map(|argument| quote(&argument)))
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-/// A word as a shell reads it back.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
 //! `ccdni sweep`: trains the runs of a file that are missing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::plot;
 use super::run::resume_line;
 use super::spec_args::SpecArgs;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::run::interrupt::Stop;
+use crate::run::progress::{eprint_line, print_line};
+use crate::run::sweep::queue::Queue;
+use crate::run::sweep::slurm::{self, Array};
 use crate::run::sweep::survey::Survey;
-use crate::run::sweep::{self, Options};
+use crate::run::sweep::{self, Options, Place};
 use crate::run::{clock, table::Standing};
 use crate::spec::sweep::{Sweep, expand};
-use crate::spec::{Jobs, Seeds};
+use crate::spec::{Jobs, LauncherKind, Request, Seeds};
 use crate::tasks::Registry;
 
 /// Train what is missing of all the runs that a file says.
@@ -19,9 +23,10 @@ use crate::tasks::Registry;
   ccdni sweep experiments/paper/fig2.yaml --dry-run
   ccdni sweep experiments/linedraw_dni.yaml --grid 'train.bptt=[1, 2, 5]' --seeds 1..5 --jobs 2
   ccdni sweep experiments/paper/fig2.yaml --status
+  ccdni sweep experiments/paper/fig2.yaml --launcher slurm --dry-run
 
 Run it again after anything: only what is missing is trained. docs/sweeps.md says how a file says
-its runs.")]
+its runs, and what a cluster is asked for.")]
 pub struct Args {
     #[command(flatten)]
     spec: SpecArgs,
@@ -38,7 +43,10 @@ pub struct Args {
     /// Directory of the run directories.
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     outputs: PathBuf,
-    /// Show all runs, how they stand and how long the rest may take; train nothing.
+    /// Where to train, instead of what the file's `launcher` block says.
+    #[arg(long, value_enum, value_name = "WHERE")]
+    launcher: Option<Launcher>,
+    /// Show all runs, how they stand and how long the rest may take, and the script for a cluster; train nothing.
     #[arg(long, conflicts_with_all = ["status", "retry_failed", "fail_fast"])]
     dry_run: bool,
     /// Show how every unit stands, who trains it and why it failed; train nothing.
@@ -50,6 +58,21 @@ pub struct Args {
     /// Stop at the first unit that fails; what is being trained stops behind a checkpoint.
     #[arg(long)]
     fail_fast: bool,
+    /// A task of a cluster's array: what is left when its time is up goes back into the queue.
+    #[arg(long, hide = true)]
+    array_task: bool,
+    /// Try units again that failed at this time or before, so that of many tasks one tries.
+    #[arg(long, hide = true, value_name = "TIME")]
+    failed_before: Option<String>,
+}
+
+/// Where units are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Launcher {
+    /// Worker processes of this machine.
+    Local,
+    /// A job array of a SLURM cluster.
+    Slurm,
 }
 
 /// Does it.
@@ -64,18 +87,43 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if args.status {
         return status(&sweep, &args);
     }
+    let on_cluster = match args.launcher {
+        Some(launcher) => launcher == Launcher::Slurm,
+        None => sweep.launcher.kind == LauncherKind::Slurm,
+    };
+    let place = match (args.array_task, on_cluster) {
+        (true, _) => Place::Task,
+        (false, true) => Place::Elsewhere,
+        (false, false) => Place::Here,
+    };
+    if place == Place::Elsewhere && !args.dry_run {
+        slurm::find()?;
+    }
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let options = Options {
         outputs: args.outputs.clone(),
-        retry_failed: args.retry_failed,
+        retry_failed: args.failed_before.clone().or_else(|| args.retry_failed.then(clock::now)),
         fail_fast: args.fail_fast,
         resume: resume_line(arguments, &request.env),
+        place,
     };
     let checked = sweep::check(&sweep, &options, registry)?;
-    if args.dry_run {
-        return dry_run(&sweep, &args);
+    let missing = Survey::of(&sweep, &args.outputs).missing(options.retry_failed.as_deref()).len();
+    let array = (place == Place::Elsewhere && missing > 0)
+        .then(|| array(&sweep, &args, &request, &options, missing))
+        .transpose()?;
+    match array {
+        array if args.dry_run => return dry_run(&sweep, &args, array.as_ref()),
+        Some(array) => return submit(&sweep, &args, &array, missing),
+        None => {}
     }
-    sweep::train(&checked, &options)?;
+    match sweep::train(&checked, &options) {
+        Err(Error::Interrupted) if place == Place::Task && Stop::out_of_time() => {
+            eprint_line("the time is nearly up: back into the queue");
+            return slurm::requeue();
+        }
+        trained => trained?,
+    }
     if sweep.figure.is_some() && Survey::of(&sweep, &args.outputs).is_done() {
         let file = &args.spec.spec;
         let out = args.outputs.join("plots").join(plot::stem(file));
@@ -84,7 +132,73 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     Ok(())
 }
 
-fn dry_run(sweep: &Sweep, args: &Args) -> Result<()> {
+/// Submits the array, and says so.
+fn submit(sweep: &Sweep, args: &Args, array: &Array, missing: usize) -> Result<()> {
+    let survey = Survey::of(sweep, &args.outputs);
+    print_line(&format!("{}\n{}", survey.table(sweep), survey.counts()));
+    let arrays = slurm::arrays(&args.outputs, &array.file);
+    let queue = Queue::of(&arrays);
+    if queue.is_busy() == Some(true) {
+        for line in queue.lines(&arrays) {
+            eprint_line(&format!("note: {line}; tasks of both arrays share the units"));
+        }
+    }
+    let job = array.submit(&args.outputs)?;
+    let folder = slurm::folder(&args.outputs);
+    print_line(&format!("submitted job {job}: {} tasks for {missing} units", array.tasks));
+    print_line(&format!("script and logs are in {}; `--status` shows how it goes", folder.display()));
+    Ok(())
+}
+
+/// The array that trains so many missing units: each task is this very command again, wherever it is started.
+fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options, missing: usize) -> Result<Array<'a>> {
+    let launcher = &sweep.launcher;
+    let run = sweep.runs.first().map(|run| &run.resolved.spec.run);
+    // What `auto` means would be found from the whole node, of which the task has only a part.
+    let jobs = match run {
+        Some(run) if run.jobs == Jobs::Auto && launcher.gpus.is_none() => {
+            Some((launcher.cpus / run.threads.max(1)).max(1))
+        }
+        _ => None,
+    };
+    let at_once = match run.map(|run| run.jobs) {
+        Some(Jobs::Count(count)) => count,
+        _ => jobs.unwrap_or(1),
+    };
+    let here = Path::new("this program");
+    let program = std::env::current_exe().map_err(Error::io("find", here))?;
+    let file = absolute(&args.spec.spec)?;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut command = vec![text(&program), "sweep".into(), text(&file)];
+    let mut flag = |name: &str, value: String| command.extend([format!("--{name}"), value]);
+    args.spec.set.iter().for_each(|set| flag("set", set.clone()));
+    args.grid.iter().for_each(|grid| flag("grid", grid.clone()));
+    args.seeds.iter().for_each(|seeds| flag("seeds", seeds.to_string()));
+    match (args.jobs, jobs) {
+        (_, Some(jobs)) => flag("jobs", jobs.to_string()),
+        (Some(Jobs::Count(count)), None) => flag("jobs", count.to_string()),
+        _ => {}
+    }
+    flag("outputs", text(&absolute(&args.outputs)?));
+    flag("launcher", "local".into());
+    options.retry_failed.iter().for_each(|time| flag("failed-before", time.clone()));
+    command.push("--array-task".into());
+    command.extend(args.fail_fast.then(|| "--fail-fast".into()));
+    Ok(Array {
+        launcher,
+        file,
+        tasks: launcher.tasks.min(missing.div_ceil(at_once.max(1))),
+        directory: std::env::current_dir().map_err(Error::io("find", Path::new("the working directory")))?,
+        variables: request.env.clone(),
+        command,
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io("find", path))
+}
+
+fn dry_run(sweep: &Sweep, args: &Args, array: Option<&Array>) -> Result<()> {
     let survey = Survey::of(sweep, &args.outputs);
     let mut text = format!("{}\n{}\n", survey.table(sweep), survey.counts());
     if sweep.combinations > sweep.runs.len() {
@@ -96,17 +210,27 @@ fn dry_run(sweep: &Sweep, args: &Args) -> Result<()> {
         Some(seconds) => format!("about {} of one worker's time left, by what has run\n", clock::seconds(seconds)),
         None => "no unit is done yet that times could be estimated from\n".into(),
     };
+    text.extend(array.map(|array| format!("\n{}", array.script())));
     super::print(&text)
 }
 
 fn status(sweep: &Sweep, args: &Args) -> Result<()> {
     let survey = Survey::of(sweep, &args.outputs);
+    let arrays = slurm::arrays(&args.outputs, &absolute(&args.spec.spec)?);
+    let queue = Queue::of(&arrays);
     let mut text = format!("{}\n{}\n", survey.table(sweep), survey.counts());
-    for (what, lines) in [("running", survey.holders()), ("failed", survey.failures(usize::MAX))] {
+    for (what, lines) in [
+        ("running", survey.holders(&queue)),
+        ("failed", survey.failures(usize::MAX)),
+        ("cluster", queue.lines(&arrays)),
+    ] {
         text.extend(lines.iter().map(|line| format!("{what}: {line}\n")));
     }
     if let Some(seconds) = survey.left().filter(|seconds| *seconds > 0.0) {
         text += &format!("about {} of one worker's time left\n", clock::seconds(seconds));
+    }
+    if queue.is_busy() == Some(false) && survey.count(Standing::Waiting) > 0 {
+        text += "no task is queued any more: the same command without `--status` submits what is left\n";
     }
     if survey.count(Standing::Failed) > 0 {
         text += "`--retry-failed` tries again what has failed\n";

@@ -77,7 +77,12 @@ pub fn host() -> String {
         .unwrap_or_else(|| "unknown".into())
 }
 
+/// The cluster's number of the job that this process is part of; a task of an array is `12_3`, as its cluster shows it.
 fn cluster_job() -> Option<String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    if let (Some(array), Some(task)) = (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
+        return Some(format!("{array}_{task}"));
+    }
     ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"].iter().find_map(|name| std::env::var(name).ok())
 }
 

@@ -2,8 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
+
+/// Whether a cluster said that the time is nearly up: all that a handler of signals may touch.
+static OUT_OF_TIME: AtomicBool = AtomicBool::new(false);
+
+/// How often that is looked at.
+const LISTENING: Duration = Duration::from_millis(50);
 
 /// Whether it is time to stop; clones share the answer.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +36,23 @@ impl Stop {
             ignore_hangup();
         }
         Ok(stop)
+    }
+
+    /// Follows `USR1` too, by which a cluster says that the time is nearly up: [`Stop::out_of_time`] tells.
+    pub fn on_time_limit(&self) {
+        listen_to_time_limit();
+        let stop = self.clone();
+        std::thread::spawn(move || {
+            while !Stop::out_of_time() {
+                std::thread::sleep(LISTENING);
+            }
+            stop.ask();
+        });
+    }
+
+    /// Whether a cluster said that the time is nearly up.
+    pub fn out_of_time() -> bool {
+        OUT_OF_TIME.load(Ordering::Relaxed)
     }
 
     /// Asks to stop.
@@ -67,3 +91,29 @@ fn ignores_hangup() -> bool {
 
 #[cfg(not(unix))]
 fn ignore_hangup() {}
+
+#[cfg(unix)]
+extern "C" fn time_is_nearly_up(_signal: libc::c_int) {
+    OUT_OF_TIME.store(true, Ordering::Relaxed);
+}
+
+#[cfg(unix)]
+fn listen_to_time_limit() {
+    let handler: extern "C" fn(libc::c_int) = time_is_nearly_up;
+    // SAFETY: the handler stores into an atomic and does nothing else.
+    unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+}
+
+#[cfg(not(unix))]
+fn listen_to_time_limit() {}
+
+/// Leaves `USR1` to the parent: it may be sent to all processes of a job.
+#[cfg(unix)]
+pub fn ignore_time_limit() {
+    // SAFETY: to ignore a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
+}
+
+/// Leaves `USR1` to the parent.
+#[cfg(not(unix))]
+pub fn ignore_time_limit() {}

@@ -19,6 +19,7 @@ pub mod network;
 pub mod pictures;
 pub mod pool;
 pub mod progress;
+pub mod shell;
 pub mod sweep;
 pub mod table;
 pub mod unit;
@@ -116,6 +117,8 @@ fn prepare(
 /// Looks at what specs need beyond themselves: device, data, weights. What several specs share is looked at once.
 struct Inspector<'a> {
     registry: &'a Registry,
+    /// Whether training happens on another machine, whose devices are not known here.
+    elsewhere: bool,
     devices: Vec<(String, Device)>,
     tasks: Vec<OpenTask>,
 }
@@ -130,14 +133,17 @@ struct OpenTask {
 
 impl<'a> Inspector<'a> {
     fn new(registry: &'a Registry) -> Self {
-        Inspector { registry, devices: Vec::new(), tasks: Vec::new() }
+        Inspector { registry, elsewhere: false, devices: Vec::new(), tasks: Vec::new() }
     }
 
     fn device(&mut self, name: &str) -> Result<Device> {
         if let Some((_, device)) = self.devices.iter().find(|(known, _)| known == name) {
             return Ok(device.clone());
         }
-        let device = device::open(name)?;
+        let device = match self.elsewhere {
+            true => device::check_built(name).map(|()| Device::Cpu)?,
+            false => device::open(name)?,
+        };
         self.devices.push((name.into(), device.clone()));
         Ok(device)
     }

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use super::claim::{self, Attempt, Claim};
 use super::directory::{Directory, TOKENIZER};
 use super::event::{Ended, Event};
-use super::interrupt::Stop;
+use super::interrupt::{self, Stop};
 use super::manifest::VERSION;
 use super::unit::{Record, State, Summary, Unit};
 use super::{clock, fs, init_from, pictures};
@@ -31,6 +31,7 @@ const STACK: usize = 256 << 20;
 /// # Errors
 /// Whatever ended the unit, which the events told before; [`Error::Interrupted`] if it was asked to stop.
 pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Registry) -> Result<()> {
+    interrupt::ignore_time_limit();
     let stop = Stop::on_signal()?;
     let asked = stop.clone();
     std::thread::spawn(move || {

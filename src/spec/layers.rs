@@ -18,8 +18,8 @@ use crate::error::Problem;
 /// What every variable that speaks to the spec begins with.
 pub const ENV_PREFIX: &str = "CCDNI__";
 
-/// What stands beside the spec in a file: which runs there are, what is drawn and claimed of them. They are not layered key by key: the file that is strongest and has one says all of it, and `null` takes it back.
-pub(super) const BLOCKS: [&str; 4] = ["sweep", "figure", "claims", "quick"];
+/// What stands beside the spec in a file: which runs there are, what is drawn and claimed of them, where they are trained. They are not layered key by key: the file that is strongest and has one says all of it, and `null` takes it back.
+pub(super) const BLOCKS: [&str; 5] = ["sweep", "figure", "launcher", "claims", "quick"];
 
 /// No spec is larger; a path such as `/dev/zero` has no end.
 const LARGEST_FILE: u64 = 16 << 20;

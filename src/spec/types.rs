@@ -5,11 +5,13 @@
 
 mod blocks;
 mod encoder;
+mod launcher;
 mod model;
 mod train;
 
 pub use blocks::*;
 pub use encoder::*;
+pub use launcher::*;
 pub use model::*;
 pub use train::*;
 

@@ -108,8 +108,8 @@ impl Trunk {
     /// Features of `pixels`, `[batch, 3, height, width]`, f32, normalised. `tensors` are those of [`Trunk::tensors`], in that
     /// order, on the same device.
     ///
-    /// In evaluation each picture is computed by itself: its features do not depend on the others. On the CPU they do not
-    /// depend on the number of threads either, which is that of the current pool.
+    /// In evaluation a picture's features do not depend on the others beside it: a ResNet's on the CPU not by a bit, others but for
+    /// rounding. On the CPU no bit depends on the number of threads, which is that of the current pool.
     ///
     /// # Errors
     /// Fails if tensors or pixels have other shapes, and in training with too few numbers for batch statistics.

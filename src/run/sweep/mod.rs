@@ -4,6 +4,8 @@
 //! directory. So a sweep can be asked for again after anything, two of them can share directories, and a cluster's tasks
 //! are nothing but the same sweep started many times.
 
+pub mod queue;
+pub mod slurm;
 pub mod survey;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,19 +25,34 @@ use super::{Inspector, aggregate, check_old, check_same, clock, jobs, note_failu
 use crate::error::{Error, Result};
 use crate::spec::sweep::{Sweep, SweptRun};
 use crate::tasks::Registry;
-use survey::Survey;
+use survey::{Survey, is_retried};
 
 /// How a sweep is to be trained.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where run directories are.
     pub outputs: PathBuf,
-    /// Try units again that failed.
-    pub retry_failed: bool,
+    /// Try units again that failed at this time or before.
+    pub retry_failed: Option<String>,
     /// Begin no further unit once one has failed.
     pub fail_fast: bool,
     /// The command that goes on with this sweep if it is interrupted.
     pub resume: String,
+    /// Where the training happens.
+    pub place: Place,
+}
+
+/// Where a sweep is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Place {
+    /// Here.
+    #[default]
+    Here,
+    /// Here, as one of many tasks of a cluster's array: `USR1` says that the time is nearly up, and that others train
+    /// the rest is as it should be.
+    Task,
+    /// On other machines, whose devices are not known here.
+    Elsewhere,
 }
 
 /// Failed or held units that are named in a message.
@@ -58,7 +75,7 @@ pub struct Checked<'a> {
 /// Mistakes of the user: no device, data that are missing or changed, a place that cannot hold results.
 pub fn check<'a>(sweep: &'a Sweep, options: &Options, registry: &Registry) -> Result<Checked<'a>> {
     directory::check_outputs(&options.outputs)?;
-    let mut inspector = Inspector::new(registry);
+    let mut inspector = Inspector { elsewhere: options.place == Place::Elsewhere, ..Inspector::new(registry) };
     let mut checked = Checked { sweep, directories: Vec::new(), data: Vec::new() };
     for run in &sweep.runs {
         let data = inspector.inspect(&run.resolved)?;
@@ -81,7 +98,10 @@ pub fn check<'a>(sweep: &'a Sweep, options: &Options, registry: &Registry) -> Re
 pub fn train(checked: &Checked, options: &Options) -> Result<()> {
     let (sweep, stop) = (checked.sweep, Stop::on_signal()?);
     let survey = Survey::of(sweep, &options.outputs);
-    let queue = survey.missing(options.retry_failed);
+    if options.place == Place::Task {
+        stop.on_time_limit();
+    }
+    let queue = survey.missing(options.retry_failed.as_deref());
     let all = survey.units().count();
     print_line(&format!("{} runs, {all} units: {} to train", sweep.runs.len(), queue.len()));
 
@@ -124,6 +144,7 @@ impl Trainer<'_> {
     fn train(&mut self, queue: Vec<Key>, options: &Options, stop: &Stop) -> Result<()> {
         let Some(first) = self.checked.sweep.runs.first() else { return Ok(()) };
         let jobs = jobs(&first.resolved.spec)?;
+        let failed_before = options.retry_failed.as_deref();
         let mut queue: VecDeque<Key> = queue.into();
         for _ in 0..2 {
             let mut open: BTreeMap<usize, usize> = BTreeMap::new();
@@ -135,10 +156,19 @@ impl Trainer<'_> {
             let mut next = || {
                 while let Some((run, seed)) = queue.pop_front() {
                     let directory = &checked.directories[run];
-                    match table::look(&directory.unit(seed)).map(|(standing, _)| standing) {
+                    match table::look(&directory.unit(seed)) {
                         // Another sweep was faster.
-                        Ok(Standing::Done) => display.skip(),
-                        Ok(Standing::Running) => held.push((run, seed)),
+                        Ok((Standing::Done, _)) => display.skip(),
+                        Ok((Standing::Running, _)) => held.push((run, seed)),
+                        // So it was with what fails.
+                        Ok((Standing::Failed, record))
+                            if !is_retried(
+                                record.as_ref().and_then(|record| record.ended.as_deref()),
+                                failed_before,
+                            ) =>
+                        {
+                            display.skip();
+                        }
                         // What is damaged fails in its worker, with its reason.
                         _ => {
                             if !std::mem::replace(&mut established[run], true) {
@@ -303,7 +333,10 @@ fn described(run: &SweptRun) -> String {
 /// Says what came of it, and gives the error, if any.
 fn conclude(checked: &Checked, ended: &BTreeMap<Key, Ended>, options: &Options, interrupted: bool) -> Result<()> {
     if interrupted {
-        eprint_line(&format!("interrupted; to go on from the checkpoints:\n  {}", options.resume));
+        match options.place {
+            Place::Task => eprint_line("stopped behind checkpoints"),
+            _ => eprint_line(&format!("interrupted; to go on from the checkpoints:\n  {}", options.resume)),
+        }
         return Err(Error::Interrupted);
     }
     let survey = Survey::of(checked.sweep, &options.outputs);
@@ -342,10 +375,10 @@ fn conclude(checked: &Checked, ended: &BTreeMap<Key, Ended>, options: &Options, 
         .collect();
     match (held.is_empty(), ended.values().any(|how| *how == Ended::Done)) {
         (true, _) => Ok(()),
-        (false, true) => {
+        (false, any) if any || options.place == Place::Task => {
             print_line(&format!("others train the rest:\n{}", held.join("\n")));
             Ok(())
         }
-        (false, false) => Err(Error::Held(format!("{}\nnothing was left to train here", held.join("\n")))),
+        (false, _) => Err(Error::Held(format!("{}\nnothing was left to train here", held.join("\n")))),
     }
 }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::path::Path;
 
+use super::queue::Queue;
 use crate::model::Layout;
 use crate::report::statistics::median;
 use crate::run::claim::{self, Holder};
@@ -41,6 +42,8 @@ pub struct Unit {
     pub holder: Option<Holder>,
     /// How long training took; of a unit that is done.
     pub seconds: Option<f64>,
+    /// When it ended, if it did.
+    pub ended: Option<String>,
 }
 
 impl Survey {
@@ -59,12 +62,13 @@ impl Survey {
         self.runs.iter().flat_map(|run| run.units.iter().map(|unit| (run.hash.as_str(), unit)))
     }
 
-    /// Units that are neither done nor trained by somebody right now: place of the run and seed, the longest first.
-    pub fn missing(&self, failed_too: bool) -> Vec<(usize, u64)> {
-        let wanted = |unit: &&Unit| {
-            unit.standing == Standing::Waiting
-                || unit.standing == Standing::Running
-                || failed_too && unit.standing == Standing::Failed
+    /// Units that are not done: place of the run and seed, the longest first. What has failed is among them only if that
+    /// was at `failed_before` or earlier.
+    pub fn missing(&self, failed_before: Option<&str>) -> Vec<(usize, u64)> {
+        let wanted = |unit: &&Unit| match unit.standing {
+            Standing::Waiting | Standing::Running => true,
+            Standing::Failed => is_retried(unit.ended.as_deref(), failed_before),
+            Standing::Done => false,
         };
         let rate = self.rate();
         let mut missing: Vec<(f64, usize, usize, u64)> = Vec::new();
@@ -166,10 +170,15 @@ impl Survey {
         failed.take(most).map(|(hash, unit)| format!("{hash} seed {}: {}", unit.seed, reason(unit))).collect()
     }
 
-    /// A line for each unit that is being trained, with who does it.
-    pub fn holders(&self) -> Vec<String> {
+    /// A line for each unit that is being trained, with who does it, and what a cluster says of that job.
+    pub fn holders(&self, queue: &Queue) -> Vec<String> {
         let held = self.units().filter_map(|(hash, unit)| Some((hash, unit.seed, unit.holder.as_ref()?)));
-        held.map(|(hash, seed, holder)| format!("{hash} seed {seed}: {holder}")).collect()
+        let line = |(hash, seed, holder): (&str, u64, &Holder)| {
+            let task = holder.job.as_ref().and_then(|job| queue.task(job));
+            let task = task.map_or_else(String::new, |task| format!(": {task}"));
+            format!("{hash} seed {seed}: {holder}{task}")
+        };
+        held.map(line).collect()
     }
 }
 
@@ -185,11 +194,17 @@ impl Unit {
                     .and_then(|record| record.reason.clone())
                     .filter(|_| standing == Standing::Failed),
                 holder: (standing == Standing::Running).then(|| claim::holder(&unit.directory)).flatten(),
+                ended: record.as_ref().and_then(|record| record.ended.clone()),
                 seconds: record.and_then(|record| record.result).map(|result| result.seconds),
             },
-            Err(error) => {
-                Unit { seed, standing: Standing::Failed, reason: Some(error.to_string()), holder: None, seconds: None }
-            }
+            Err(error) => Unit {
+                seed,
+                standing: Standing::Failed,
+                reason: Some(error.to_string()),
+                holder: None,
+                seconds: None,
+                ended: None,
+            },
         }
     }
 }
@@ -200,6 +215,12 @@ impl Run {
         let seconds: Vec<f64> = self.units.iter().filter_map(|unit| unit.seconds).collect();
         (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
     }
+}
+
+/// Whether a unit that failed then is tried again where all are that failed at `before` or earlier. Times are written so
+/// that their order is that of texts; a failure that nobody could write down has none.
+pub(super) fn is_retried(ended: Option<&str>, before: Option<&str>) -> bool {
+    before.is_some_and(|before| ended.is_none_or(|ended| ended <= before))
 }
 
 /// What a unit costs, to order units by and to carry times over from one run to another: epochs times parameters. It knows

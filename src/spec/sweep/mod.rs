@@ -12,7 +12,7 @@ use figment::value::Value;
 use super::layers::{self, Layers};
 use super::said::Said;
 use super::walk::{UNKNOWN_KEY, Walk};
-use super::{Blocks, Claim, FigureBlock, Request, Resolved, TaskCatalogue, resolve_layers, schema};
+use super::{Blocks, Claim, FigureBlock, LauncherBlock, Request, Resolved, TaskCatalogue, resolve_layers, schema};
 use crate::error::{Error, Problem, Problems, Result};
 use points::Point;
 
@@ -27,6 +27,8 @@ pub struct Sweep {
     pub figure: Option<FigureBlock>,
     /// What is claimed of them.
     pub claims: Vec<Claim>,
+    /// Where they are trained.
+    pub launcher: LauncherBlock,
 }
 
 /// One run of a sweep.
@@ -108,6 +110,7 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, catalogue: &d
         runs: unite(points, resolved),
         figure: blocks.figure,
         claims: blocks.claims,
+        launcher: blocks.launcher.unwrap_or_default(),
     })
 }
 
@@ -124,6 +127,9 @@ fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(B
         false => Vec::new(),
     };
     let blocks: Result<Blocks, String> = mended.deserialize().map_err(|error| error.to_string());
+    if let Ok(Blocks { launcher: Some(launcher), .. }) = &blocks {
+        problems.extend(check_launcher(launcher));
+    }
     match blocks {
         Ok(blocks) if problems.is_empty() => return Ok((blocks, points)),
         Ok(_) => {}
@@ -132,6 +138,25 @@ fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(B
     }
     let said = Said { layers, schema: &schema, merged: &said, file: &request.file };
     Err(Error::Spec(Problems(said.finish(problems))))
+}
+
+/// What the schema cannot say of a launcher.
+fn check_launcher(launcher: &LauncherBlock) -> Option<Problem> {
+    let time = launcher.time.as_ref()?;
+    let problem = |key: &str, message: String, help: &str| Some(Problem::new(key, message).help(help));
+    match time.seconds() {
+        None | Some(0) => problem(
+            "launcher.time",
+            "is no time limit".into(),
+            "say minutes, or a time such as `30:00`, `2:00:00`, `1-12` (days and hours)",
+        ),
+        Some(limit) if limit <= launcher.grace as u64 => problem(
+            "launcher.grace",
+            format!("leaves no time to train: tasks would stop {} s before a limit of {limit} s", launcher.grace),
+            "say a longer `time`, or a shorter `grace`",
+        ),
+        Some(_) => None,
+    }
 }
 
 /// Notes which combinations have a problem. A key that is unknown is so with every value.

@@ -1,9 +1,12 @@
-//! The blocks beside a spec: which runs there are, what is drawn and claimed of them. None of them is hashed.
+//! The blocks beside a spec: which runs there are, what is drawn and claimed of them, where they are trained. None of them is
+//! hashed.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::LauncherBlock;
 
 /// What may stand in a file beside the spec.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +18,9 @@ pub struct Blocks {
     /// What is drawn of the runs.
     #[serde(default)]
     pub figure: Option<FigureBlock>,
+    /// Where the runs are trained.
+    #[serde(default)]
+    pub launcher: Option<LauncherBlock>,
     /// What a paper says of the runs, for `ccdni reproduce` to check.
     #[serde(default)]
     pub claims: Vec<Claim>,

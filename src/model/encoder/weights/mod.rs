@@ -62,11 +62,12 @@ pub fn load(trunk: &Trunk, source: &WeightSource, seed: u64, device: &Device) ->
 /// The wanted tensors of a file, and its digest.
 fn read(path: &Path, wanted: &[TrunkTensor]) -> Result<(Vec<Tensor>, String), String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    let mut file = File::open(path).map_err(unreadable)?;
-    let about = file.metadata().map_err(unreadable)?;
+    // Before it is opened: that of a pipe would wait for a writer.
+    let about = std::fs::metadata(path).map_err(unreadable)?;
     if !about.is_file() {
         return Err("is no file".into());
     }
+    let mut file = File::open(path).map_err(unreadable)?;
     let stored = match path.extension().and_then(|extension| extension.to_str()) {
         Some("safetensors") => safetensors::open(&mut file, about.len()),
         _ => torch::open(&mut file, about.len()),

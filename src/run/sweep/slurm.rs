@@ -1,0 +1,253 @@
+//! Sweeps on a SLURM cluster: one job array, each task of which is the same sweep again.
+//!
+//! SLURM is the engine. What a task trains is nowhere said: it claims units as every other sweep does, until none is left.
+//! A task is the batch script's own process (`exec`), so that signals for the script reach it: `USR1`, some time before
+//! the limit, has it write checkpoints and go back into the queue; on `TERM`, from `scancel` or a preemption, it writes
+//! checkpoints and ends, and whether it is queued again is up to SLURM (`--requeue` allows it).
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::run::manifest::VERSION;
+use crate::run::shell::quote;
+use crate::spec::LauncherBlock;
+
+/// Where scripts and logs of arrays are, in the directory of the run directories.
+const FOLDER: &str = ".slurm";
+
+/// What a script says of the file that it trains, so that `--status` knows its arrays.
+const OF: &str = "# A job array that trains what is missing of ";
+
+/// An array that is to be submitted.
+#[derive(Debug)]
+pub struct Array<'a> {
+    /// What the cluster is asked for.
+    pub launcher: &'a LauncherBlock,
+    /// The sweep's file, absolute.
+    pub file: PathBuf,
+    /// Tasks in the array.
+    pub tasks: usize,
+    /// Where the tasks work: relative paths in specs begin here.
+    pub directory: PathBuf,
+    /// Variables that speak to the spec.
+    pub variables: Vec<(String, String)>,
+    /// Program and arguments of a task.
+    pub command: Vec<String>,
+}
+
+impl Array<'_> {
+    /// The batch script. Logs are named relative to where it is submitted from.
+    pub fn script(&self) -> String {
+        let LauncherBlock { partition, account, qos, time, memory, cpus, gpus, at_once, grace, sbatch, setup, .. } =
+            self.launcher;
+        let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
+        let plain = |letter: char| if letter.is_ascii_alphanumeric() || "_.-".contains(letter) { letter } else { '_' };
+        let at_once = at_once.map_or_else(String::new, |count| format!("%{count}"));
+        let mut options = vec![
+            format!("--job-name={}", stem.chars().map(plain).collect::<String>()),
+            format!("--array=0-{}{at_once}", self.tasks.max(1) - 1),
+            "--output=%A_%a.log".into(),
+            "--open-mode=append".into(),
+            "--requeue".into(),
+            format!("--signal=B:USR1@{grace}"),
+            "--nodes=1".into(),
+            "--ntasks=1".into(),
+            format!("--cpus-per-task={cpus}"),
+        ];
+        let mut option =
+            |name: &str, value: Option<String>| options.extend(value.map(|value| format!("--{name}={value}")));
+        option("partition", partition.clone());
+        option("account", account.clone());
+        option("qos", qos.clone());
+        option("time", time.as_ref().map(|time| time.0.clone()));
+        option("mem", memory.clone());
+        option("gres", gpus.map(|count| format!("gpu:{count}")));
+        // The last word wins.
+        options.extend(sbatch.iter().cloned());
+
+        let mut lines = vec!["#!/bin/bash".into(), self.mark()];
+        lines.push(format!("# Written by ccdni {VERSION}. Logs go where it is submitted from."));
+        lines.extend(options.iter().map(|option| format!("#SBATCH {option}")));
+        lines.push("set -e".into());
+        lines.push(format!("cd {}", quote(&self.directory.to_string_lossy())));
+        lines.extend(self.variables.iter().map(|(name, value)| format!("export {name}={}", quote(value))));
+        lines.extend(setup.iter().cloned());
+        let words: Vec<String> = self.command.iter().map(|word| quote(word)).collect();
+        // In the place of the shell, so that signals for the script are the program's.
+        lines.push(format!("exec {}", words.join(" ")));
+        lines.join("\n") + "\n"
+    }
+
+    /// Submits it, and keeps the script beside the logs. Gives the job's number.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what `sbatch` said; nothing new is then left on disk. [`Error::Io`].
+    pub fn submit(&self, outputs: &Path) -> Result<String> {
+        let folder = outputs.join(FOLDER);
+        let before = [outputs.exists(), folder.exists()];
+        std::fs::create_dir_all(&folder).map_err(Error::io("create the directory", &folder))?;
+        let script = self.script();
+        let job = sbatch(&script, &folder).inspect_err(|_| {
+            // Only if nothing is in them, and they are ours.
+            for (path, _) in
+                [&folder, &outputs.to_path_buf()].into_iter().zip(before.iter().rev()).filter(|(_, before)| !**before)
+            {
+                let _ = std::fs::remove_dir(path);
+            }
+        })?;
+        write_atomically(&folder.join(format!("{job}.sh")), script.as_bytes())?;
+        Ok(job)
+    }
+
+    fn mark(&self) -> String {
+        mark(&self.file)
+    }
+}
+
+/// The line of a script that says which file it trains.
+fn mark(file: &Path) -> String {
+    format!("{OF}{}", file.to_string_lossy().replace(['\n', '\r'], " "))
+}
+
+/// Numbers of the arrays that were submitted for a file (an absolute path), ascending.
+pub fn arrays(outputs: &Path, file: &Path) -> Vec<u64> {
+    let of = |path: PathBuf| -> Option<u64> {
+        let job = path.file_name()?.to_str()?.strip_suffix(".sh")?.parse().ok()?;
+        let script = std::fs::read_to_string(&path).ok()?;
+        (script.lines().nth(1) == Some(mark(file).as_str())).then_some(job)
+    };
+    let entries = std::fs::read_dir(outputs.join(FOLDER)).into_iter().flatten().flatten();
+    let mut jobs: Vec<u64> = entries.filter_map(|entry| of(entry.path())).collect();
+    jobs.sort_unstable();
+    jobs
+}
+
+/// Where scripts and logs are.
+pub fn folder(outputs: &Path) -> PathBuf {
+    outputs.join(FOLDER)
+}
+
+/// Makes sure that there is a SLURM to submit to.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn find() -> Result<()> {
+    let advice = "submit from a machine of a SLURM cluster, or train here with `--launcher local`";
+    let output = Command::new("sbatch").arg("--version").stdin(Stdio::null()).output().map_err(|error| {
+        let what = match error.kind() {
+            std::io::ErrorKind::NotFound => "is not on the PATH".into(),
+            _ => format!("cannot be started ({error})"),
+        };
+        Error::Usage(format!("the slurm launcher needs `sbatch`, which {what}; {advice}"))
+    })?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(Error::Usage(format!("`sbatch --version` fails: {}; {advice}", said(&output)))),
+    }
+}
+
+/// Puts the task that this process is back into the queue. SLURM then ends this process.
+///
+/// # Errors
+/// [`Error::Training`] where that is refused: what is left of the sweep has to be submitted again.
+pub fn requeue() -> Result<()> {
+    let refused = |what: String| Error::Training(format!("this task could not go back into the queue: {what}"));
+    let job = std::env::var("SLURM_JOB_ID").map_err(|_| refused("SLURM_JOB_ID is not set".into()))?;
+    let output = Command::new("scontrol").args(["requeue", &job]).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| refused(format!("`scontrol` cannot be started ({error})")))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(refused(format!("`scontrol requeue {job}` says: {}", said(&output))))
+    }
+}
+
+/// Submits a script from `folder`.
+fn sbatch(script: &str, folder: &Path) -> Result<String> {
+    let refused = |what: String| Error::Usage(format!("nothing was submitted: {what}"));
+    let started = Command::new("sbatch")
+        .arg("--parsable")
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = started.map_err(|error| refused(format!("`sbatch` cannot be started ({error})")))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that refuses may not read all of it, and says why.
+        let _ = stdin.write_all(script.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(|error| refused(format!("`sbatch` was lost ({error})")))?;
+    if !output.status.success() {
+        return Err(refused(format!("`sbatch` says: {}", said(&output))));
+    }
+    // `12`, or `12;cluster`.
+    let text = String::from_utf8_lossy(&output.stdout);
+    let job = text.trim().split(';').next().unwrap_or_default().to_owned();
+    match !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(job),
+        false => Err(refused(format!("`sbatch` gave no number of a job: {}", said(&output)))),
+    }
+}
+
+/// What a program said, on one line or several.
+fn said(output: &std::process::Output) -> String {
+    let both = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+    let words: Vec<String> = both.into_iter().filter(|text| !text.is_empty()).collect();
+    if words.is_empty() { format!("nothing ({})", output.status) } else { words.join("\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_asks_for_what_the_launcher_says_and_quotes_what_the_shell_would_take_apart() {
+        let launcher: LauncherBlock = serde_yaml::from_str(
+            "{kind: slurm, partition: gpu, account: lab, qos: high, time: '2:00:00', memory: 4G, cpus: 2, gpus: 1, \
+             at_once: 3, grace: 60, sbatch: [--constraint=avx512], setup: [module load cuda]}",
+        )
+        .unwrap();
+        let array = Array {
+            launcher: &launcher,
+            file: "/my lab/a sweep.yaml".into(),
+            tasks: 8,
+            directory: "/my lab".into(),
+            variables: vec![("CCDNI__NAME".into(), "it's".into())],
+            command: ["/bin/ccdni", "sweep", "/my lab/a sweep.yaml"].map(String::from).to_vec(),
+        };
+        assert_eq!(
+            array.script(),
+            format!(
+                "#!/bin/bash
+# A job array that trains what is missing of /my lab/a sweep.yaml
+# Written by ccdni {VERSION}. Logs go where it is submitted from.
+#SBATCH --job-name=a_sweep
+#SBATCH --array=0-7%3
+#SBATCH --output=%A_%a.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@60
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=2
+#SBATCH --partition=gpu
+#SBATCH --account=lab
+#SBATCH --qos=high
+#SBATCH --time=2:00:00
+#SBATCH --mem=4G
+#SBATCH --gres=gpu:1
+#SBATCH --constraint=avx512
+set -e
+cd '/my lab'
+export CCDNI__NAME='it'\\''s'
+module load cuda
+exec /bin/ccdni sweep '/my lab/a sweep.yaml'
+"
+            )
+        );
+    }
+}
