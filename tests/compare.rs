@@ -82,13 +82,18 @@ fn a_sweep_is_compared_drawn_and_told_apart_from_its_files() {
     let svg = std::fs::read_to_string(lab.path("by.svg")).unwrap();
     assert!(svg.contains(">\nepochs\n</text>") && svg.contains("bptt 1"), "{svg}");
     lab.ccdni(&["plot", "file.yaml", "--x", "cell"]).exits(2);
+
+    lab.write("times.yaml", "extends: file.yaml\nfigure: {y: val_mse, color: [epochs], times: 100}\n");
+    let said = lab.ccdni(&["plot", "times.yaml"]).exits(0);
+    let mean = last(&lab, 40, false).iter().sum::<f64>() / 3.0;
+    assert!(said.contains("val_mse × 100") && said.contains(&format!("{:.4} ±", 100.0 * mean)), "{mean}: {said}");
 }
 
 #[test]
 fn claims_decide_the_exit_code() {
     let lab = lab();
     let quick = lab.ccdni(&["reproduce", "file.yaml", "--quick"]).exits(0);
-    assert!(quick.contains("3 runs, 3 units") && quick.contains("pass  long ends below short"), "{quick}");
+    assert!(quick.contains("3 runs, 3 units") && quick.contains("pass (n.s.)  long ends below short"), "{quick}");
     assert!(lab.path("outputs/plots/file_quick.svg").exists());
     let full = lab.ccdni(&["reproduce", "file.yaml"]).exits(0);
     assert!(full.contains("9 units") && full.contains("3 seeds"), "{full}");
@@ -96,6 +101,26 @@ fn claims_decide_the_exit_code() {
     lab.write("false.yaml", "extends: file.yaml\nclaims: [{kind: below, run: short, than: long}, {kind: like, run: short, values: [0.1, 0.1, 0.2, 0.1, 0.3, 0.2]}]\n");
     let said = lab.ccdni(&["reproduce", "false.yaml"]).exits(1);
     assert!(said.contains("0 to train") && said.contains("2 claims do not hold"), "{said}");
+    // More than the order of medians can be asked for: three seeds give no p below 0.25.
+    lab.write("more.yaml", "extends: file.yaml\nclaims: [{kind: below, run: long, than: short, p_below: 0.2}]\n");
+    assert!(lab.ccdni(&["reproduce", "more.yaml"]).exits(1).contains("1 claim does not hold"));
+    lab.write("less.yaml", "extends: file.yaml\nclaims: [{kind: below, run: long, than: short, p_below: 0.3}]\n");
+    assert!(lab.ccdni(&["reproduce", "less.yaml"]).exits(0).contains("pass  long ends below short"));
+
+    // Runs of a grid are named with their values, which is judged before anything is trained.
+    let grid = "extends: file.yaml\nfigure: null\nsweep:\n  list: [{name: a}, {name: full, set: {train.bptt: null}}]\n  \
+                grid: {train.epochs: [2, 40]}\nclaims: [{kind: below, run: full, than: a";
+    for (at, says) in
+        [("", "2 runs are"), (", at: {train.epochs: 7}", "no run of that name"), (", at: {train.bptt: 1}", "no run")]
+    {
+        lab.write("grid.yaml", &format!("{grid}{at}}}]\n"));
+        let said = lab.ccdni(&["reproduce", "grid.yaml"]).exits(2);
+        assert!(said.contains(says) && !said.contains("to train"), "{said}");
+    }
+    lab.write("grid.yaml", &format!("{grid}, at: {{train.epochs: 40}}}}]\n"));
+    let said = lab.ccdni(&["reproduce", "grid.yaml"]);
+    let said = format!("{}{}", said.stdout, said.stderr);
+    assert!(said.contains("12 units: 3 to train") && said.contains("full ends below a at epochs 40"), "{said}");
     lab.write("none.yaml", "extends: file.yaml\nclaims: null\nquick: null\n");
     assert!(lab.ccdni(&["reproduce", "none.yaml"]).exits(2).contains("claims nothing"));
     assert!(lab.ccdni(&["reproduce", "none.yaml", "--quick"]).exits(2).contains("quick"));

@@ -159,6 +159,43 @@ fn sweeps_share_their_runs_with_the_files_of_single_runs() {
     assert_eq!(lesions["cRNN"].0, fig2["cRNN"].0);
 }
 
+/// The same of the figures that are grids.
+#[test]
+fn grids_share_their_runs_with_the_files_of_single_runs() {
+    for (figure, base) in
+        [("figs3_lines", "figs3_lines"), ("figs3_digits", "figs3_digits"), ("fig3", "fig3_recognition")]
+    {
+        let mut files = std::collections::BTreeMap::new();
+        for window in WINDOWS {
+            files.insert(("cRNN".to_owned(), window.to_string()), format!("paper/{base}_bptt{window}.yaml"));
+            files.insert(("ccRNN".to_owned(), window.to_string()), format!("paper/{base}_dni_bptt{window}.yaml"));
+        }
+        files.insert(("full BPTT".into(), "null".into()), format!("paper/{base}_full.yaml"));
+        let runs = expanded(&format!("paper/{figure}.yaml"));
+        assert_eq!(runs.len(), files.len());
+        for run in runs {
+            let window = run.values.iter().find(|(path, _)| path == "train.bptt").unwrap().1.clone();
+            let file = files.remove(&(run.item.clone().unwrap(), window)).unwrap();
+            let single = resolved(&file);
+            assert_eq!((run.resolved.hash, run.resolved.spec.seeds.0), (single.hash, single.spec.seeds.0), "{file}");
+        }
+        assert!(files.is_empty(), "{files:?}");
+    }
+    for (file, task) in [("lesions_seqmnist", "seqmnist"), ("lesions_seqmnist_lines", "seqmnist_lines")] {
+        for run in expanded(&format!("paper/{file}.yaml")) {
+            let item = run.item.unwrap();
+            let single = match item.as_str() {
+                "intact" => resolved(&format!("{task}_dni.yaml")),
+                "cRNN" => resolved(&format!("{task}.yaml")),
+                "full BPTT" => continue,
+                item => resolved(&format!("lesions/{task}_{}.yaml", item.replace(' ', "_"))),
+            };
+            assert_eq!(run.resolved.hash, single.hash, "{file}: {item}");
+            assert_eq!(run.resolved.spec.seeds.0, [1, 2, 3, 4, 5], "{file}: {item}");
+        }
+    }
+}
+
 /// Names of results never change: a changed hash here orphans every directory of results.
 #[test]
 fn the_hashes_stay() {

@@ -128,6 +128,7 @@ fn block(sweep: &Sweep, mut runs: Vec<Run>) -> Result<(Vec<Run>, Options)> {
     let options = Options {
         metric: figure.y.clone(),
         log: figure.scale == Scale::Log,
+        times: Some(figure.times),
         label: figure.color.clone(),
         panels: figure.panels.clone(),
         x: Some(figure.x.clone()).filter(|x| x != "epoch"),

@@ -1,12 +1,13 @@
 //! `ccdni reproduce`: a figure of a paper, and whether what the paper says of it holds.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::run::resume_line;
 use super::spec_args::SpecArgs;
 use super::{plot, which_runs};
 use crate::error::{Error, Result};
-use crate::report::compare::{Run, Verdict, judge};
+use crate::report::compare::{Outcome, Run, Verdict, judge};
 use crate::run::progress::print_line;
 use crate::run::sweep::{self, Options, Place};
 use crate::run::table::align;
@@ -21,7 +22,8 @@ use crate::tasks::Registry;
   ccdni reproduce fig2 --quick
   ccdni reproduce my/figure.yaml --jobs 4
 
-The exit code is 0 where all claims hold, and 1 where one does not.")]
+The exit code is 0 where all claims hold, and 1 where one does not. \"n.s.\" is a claim that holds, but
+with so few seeds or so much noise that chance would do, too.")]
 pub struct Args {
     /// A file of experiments/paper/ without its ending, or any spec file with `claims`.
     #[arg(value_name = "FIGURE|FILE")]
@@ -49,24 +51,23 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         let what = "claims nothing that could be checked; `ccdni sweep` trains it and `ccdni plot` draws it";
         return Err(Error::Usage(format!("{} {what}", file.display())));
     }
+    // A claim about a run that is not there is a mistake to be told before hours of training.
+    for claim in &sweep.claims {
+        let (names, at) = claim.runs();
+        names.into_iter().try_for_each(|name| which_runs::named(&sweep, name, at).map(drop))?;
+    }
     for run in &mut sweep.runs {
         run.resolved.spec.run.jobs = args.jobs.unwrap_or(run.resolved.spec.run.jobs);
     }
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let resume = resume_line(arguments, &request.env);
-    let options = Options {
-        outputs: args.outputs.clone(),
-        retry_failed: None,
-        fail_fast: false,
-        resume,
-        place: Place::Here,
-    };
+    let options =
+        Options { outputs: args.outputs.clone(), retry_failed: None, fail_fast: false, resume, place: Place::Here };
     sweep::train(&sweep::check(&sweep, &options, registry)?, &options)?;
 
     let runs = which_runs::of_sweep(&sweep, &file, &args.outputs)?;
-    let find = |name: &str| -> Option<Run> {
-        let place = sweep.runs.iter().position(|run| run.item.as_deref() == Some(name))?;
-        runs.get(place).cloned()
+    let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<Run> {
+        Ok(runs[which_runs::named(&sweep, name, at)?].clone())
     };
     let verdicts: Vec<Verdict> =
         sweep.claims.iter().map(|claim| judge(claim, &find, args.quick, registry)).collect::<Result<_>>()?;
@@ -76,7 +77,15 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         print_line(&format!("\n{}", drawn.trim_end()));
     }
     print_line(&format!("\n{}", table(&verdicts).trim_end()));
-    match verdicts.iter().filter(|verdict| verdict.holds == Some(false)).count() {
+    let count = |outcome: Outcome| verdicts.iter().filter(|verdict| verdict.outcome == outcome).count();
+    match count(Outcome::NotSignificant) {
+        0 => {}
+        some => print_line(&format!(
+            "n.s.: in {some} of {} the medians lie as claimed, but a paired test over these seeds cannot tell that from chance",
+            verdicts.len()
+        )),
+    }
+    match count(Outcome::Fail) {
         0 => Ok(()),
         1 => Err(Error::Training("1 claim does not hold".into())),
         several => Err(Error::Training(format!("{several} claims do not hold"))),
@@ -107,13 +116,6 @@ fn file(name: &str) -> Result<PathBuf> {
 
 fn table(verdicts: &[Verdict]) -> String {
     let header = ["", "claim", "numbers"].map(String::from);
-    let row = |verdict: &Verdict| {
-        let holds = match verdict.holds {
-            Some(true) => "pass",
-            Some(false) => "FAIL",
-            None => "-",
-        };
-        vec![holds.to_owned(), verdict.claim.clone(), verdict.numbers.clone()]
-    };
+    let row = |verdict: &Verdict| vec![verdict.outcome.to_string(), verdict.claim.clone(), verdict.numbers.clone()];
     align(&header, &verdicts.iter().map(row).collect::<Vec<_>>())
 }

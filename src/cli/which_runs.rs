@@ -1,5 +1,6 @@
 //! The finished runs that a command is asked about: by name, or those of a spec file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::spec_args::SpecArgs;
@@ -10,7 +11,7 @@ use crate::run::finished::Finished;
 use crate::run::sweep::survey::Survey;
 use crate::run::table::Standing;
 use crate::spec::Seeds;
-use crate::spec::sweep::{Sweep, expand};
+use crate::spec::sweep::{Sweep, SweptRun, expand};
 use crate::tasks::Registry;
 
 /// Finished runs, and what should be said about them.
@@ -71,9 +72,35 @@ pub fn of_sweep(sweep: &Sweep, file: &Path, outputs: &Path) -> Result<Vec<Run>> 
             outputs.display()
         )));
     }
-    let run = |run: &crate::spec::sweep::SweptRun| Run {
+    let run = |run: &SweptRun| Run {
         path: Directory::of(outputs, &run.resolved.hash).path,
         seeds: run.resolved.spec.seeds.0.clone(),
     };
     Ok(sweep.runs.iter().map(run).collect())
+}
+
+/// The run of a sweep that a list calls so, and that has these values where several are called so: its place.
+pub fn named(sweep: &Sweep, name: &str, at: &BTreeMap<String, serde_json::Value>) -> Result<usize> {
+    let called = |run: &SweptRun| run.item.as_deref() == Some(name);
+    let all: Vec<usize> = (0..sweep.runs.len()).filter(|&place| called(&sweep.runs[place])).collect();
+    let shows = |run: &SweptRun, path: &String, value: &serde_json::Value| {
+        let shown = run.values.iter().find(|(of, _)| of == path).map(|(_, shown)| shown.as_str());
+        shown == value.as_str().or(Some(value.to_string().as_str()))
+    };
+    let fits = |place: &&usize| at.iter().all(|(path, value)| shows(&sweep.runs[**place], path, value));
+    // A run that is alone with its name is meant whatever its values are: it stands beside those of a grid.
+    let meant: Vec<&usize> = if all.len() > 1 { all.iter().filter(fits).collect() } else { all.iter().collect() };
+    let values: Vec<String> = at.iter().map(|(path, value)| format!("{path}={value}")).collect();
+    let values = if values.is_empty() { String::new() } else { format!(" at {}", values.join(", ")) };
+    match (meant.as_slice(), all.len()) {
+        ([place], _) => Ok(**place),
+        ([], 0) => Err(Error::Usage(format!("`claims` name `{name}`, which no run of a list is called"))),
+        ([], _) => {
+            Err(Error::Usage(format!("`claims` name `{name}`{values}, but no run of that name has these values")))
+        }
+        (several, _) => Err(Error::Usage(format!(
+            "`claims` name `{name}`{values}, which {} runs are; say which one, such as `at: {{train.bptt: 1}}`",
+            several.len()
+        ))),
+    }
 }

@@ -1,9 +1,11 @@
 //! What a paper says of runs, held against their numbers.
 
+use std::collections::BTreeMap;
+
 use super::Run;
 use super::groups::digits;
 use super::read::{Loaded, Metric};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::report::statistics::{mann_whitney, median, signed_rank};
 use crate::spec::{Claim, TaskCatalogue};
 
@@ -14,64 +16,115 @@ pub struct Verdict {
     pub claim: String,
     /// The numbers behind it.
     pub numbers: String,
-    /// Whether it holds; `None` where these runs are too small to tell.
-    pub holds: Option<bool>,
+    /// Whether it holds.
+    pub outcome: Outcome,
+}
+
+/// Whether a claim holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It does.
+    Pass,
+    /// The numbers lie as claimed, but as many seeds could well lie so by chance.
+    NotSignificant,
+    /// It does not.
+    Fail,
+    /// These runs cannot tell.
+    NotAsked,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Outcome::Pass => "pass",
+            Outcome::NotSignificant => "pass (n.s.)",
+            Outcome::Fail => "FAIL",
+            Outcome::NotAsked => "-",
+        })
+    }
 }
 
 /// Chance that a test is allowed to be wrong.
 const LEVEL: f64 = 0.05;
 
-/// Holds a claim against runs, which `find` gives by name. One run ends below another where its median does; p of the
-/// signed-rank test over seeds is told beside it, and decides nothing: at the ten seeds of a paper a difference of this
-/// kind need not be significant, and in the original's own numbers is not. Of a `quick` version it is not asked whether it
-/// ends where others did, which trained for longer.
+/// How a claim finds its runs: by name, and by values where several have the name.
+pub type Find<'a> = &'a dyn Fn(&str, &BTreeMap<String, serde_json::Value>) -> Result<Run>;
+
+/// Holds a claim against runs. That one run ends below another is decided by the medians, and whether that is more than
+/// chance by the signed-rank test over seeds, which fails a claim only if the claim says so. Of a `quick` version it is not
+/// asked whether it ends where others did, which trained for longer.
 ///
 /// # Errors
-/// [`Error::Usage`] for a run that is not there or an unknown metric; [`Error::Data`] naming a damaged file.
-pub fn judge(
-    claim: &Claim,
-    find: &dyn Fn(&str) -> Option<Run>,
-    quick: bool,
-    tasks: &dyn TaskCatalogue,
-) -> Result<Verdict> {
-    let load = |name: &str| {
-        let run = find(name)
-            .ok_or_else(|| Error::Usage(format!("`claims` name `{name}`, which no run of a list is called")))?;
-        Loaded::read(&run, tasks)
-    };
+/// What `find` says of a run that is not there; [`crate::Error::Usage`] for an unknown metric; [`crate::Error::Data`]
+/// naming a damaged file.
+pub fn judge(claim: &Claim, find: Find, quick: bool, tasks: &dyn TaskCatalogue) -> Result<Verdict> {
+    let load = |name: &str| Loaded::read(&find(name, claim.runs().1)?, tasks);
+    let place = place(claim.runs().1);
+    let not_asked =
+        |claim: String| Verdict { claim, numbers: "only asked of the full version".into(), outcome: Outcome::NotAsked };
     match claim {
-        Claim::Below { run, than, metric } => {
+        Claim::Below { run, than, metric, p_below, quick: asked, .. } => {
             let (lower, higher) = (load(run)?, load(than)?);
             let metric = Metric::choose(metric.as_deref(), &[&lower, &higher])?;
-            let pairs = pairs(&lower, &higher, &metric);
-            let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
-            let p = signed_rank(&pairs.iter().map(|(a, b)| a - b).collect::<Vec<_>>());
-            let below = median(&a) < median(&b);
-            let numbers =
-                format!("medians {} and {}, {} seeds, p {p:.3}", digits(median(&a)), digits(median(&b)), pairs.len());
-            let claim = format!("{run} ends below {than} ({})", metric.column);
-            Ok(Verdict { claim, numbers, holds: Some(below) })
+            let claim = format!("{run} ends below {than}{place} ({})", metric.column);
+            if quick && !asked {
+                return Ok(not_asked(claim));
+            }
+            let (numbers, outcome) = below(&pairs(&lower, &higher, &metric), *p_below);
+            Ok(Verdict { claim, numbers, outcome })
         }
-        Claim::Like { run, metric, values } => {
+        Claim::Like { run, metric, values, .. } => {
             let loaded = load(run)?;
             let metric = Metric::choose(metric.as_deref(), &[&loaded])?;
             let ours: Vec<f64> = last(&loaded, &metric).into_iter().map(|(_, value)| value).collect();
-            let claim = format!("{run} ends where the original does ({})", metric.column);
+            let claim = format!("{run} ends where the original does{place} ({})", metric.column);
             if quick {
-                return Ok(Verdict { claim, numbers: "only asked of the full version".into(), holds: None });
+                return Ok(not_asked(claim));
             }
             let p = mann_whitney(&ours, values);
             let (here, there) = (digits(median(&ours)), digits(median(values)));
-            let counts = format!("{} and {} seeds", ours.len(), values.len());
+            let numbers = format!("medians {here} and {there}, {} and {} seeds, p {p:.3}", ours.len(), values.len());
             // A value that is none is of no distribution.
             let holds = p > LEVEL && !values.is_empty() && ours.iter().all(|value| value.is_finite());
-            Ok(Verdict {
-                claim,
-                numbers: format!("medians {here} and {there}, {counts}, p {p:.3}"),
-                holds: Some(holds),
-            })
+            Ok(Verdict { claim, numbers, outcome: if holds { Outcome::Pass } else { Outcome::Fail } })
         }
     }
+}
+
+/// Numbers and outcome of the claim that the first of each pair is below the second.
+fn below(pairs: &[(f64, f64)], p_below: Option<f64>) -> (String, Outcome) {
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let differences: Vec<f64> = pairs.iter().map(|(a, b)| a - b).collect();
+    let p = signed_rank(&differences);
+    let level = p_below.unwrap_or(LEVEL);
+    let lower = differences.iter().filter(|difference| **difference < 0.0).count();
+    let mut numbers = format!(
+        "medians {} and {}, lower in {lower} of {} seeds, p {p:.3}",
+        digits(median(&a)),
+        digits(median(&b)),
+        pairs.len()
+    );
+    // With all seeds on one side: two of all ways to give signs.
+    let least = 2f64.powi(1 - i32::try_from(pairs.len()).unwrap_or(i32::MAX));
+    if least >= level {
+        numbers += &format!(" (so few seeds give none below {least:.3})");
+    }
+    // What is no number lies nowhere.
+    let lies_so = differences.iter().all(|difference| !difference.is_nan()) && median(&a) < median(&b);
+    let outcome = match (lies_so, p < level && median(&differences) < 0.0) {
+        (false, _) => Outcome::Fail,
+        (true, true) => Outcome::Pass,
+        (true, false) if p_below.is_some() => Outcome::Fail,
+        (true, false) => Outcome::NotSignificant,
+    };
+    (numbers, outcome)
+}
+
+/// ` at bptt 3`.
+fn place(at: &BTreeMap<String, serde_json::Value>) -> String {
+    let words: Vec<String> =
+        at.iter().map(|(path, value)| format!("{} {}", path.rsplit('.').next().unwrap_or(path), value)).collect();
+    if words.is_empty() { String::new() } else { format!(" at {}", words.join(", ")) }
 }
 
 /// The last value of each seed.
@@ -85,4 +138,33 @@ fn pairs(a: &Loaded, b: &Loaded, metric: &Metric) -> Vec<(f64, f64)> {
     let theirs = last(b, metric);
     let with = |(seed, value): (u64, f64)| Some((value, theirs.iter().find(|(other, _)| *other == seed)?.1));
     last(a, metric).into_iter().filter_map(with).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pairs `n`, of which the last `above` are the other way round.
+    fn outcome(n: usize, above: usize, p_below: Option<f64>) -> Outcome {
+        let pair = |i: usize| {
+            let (low, high) = (1.0 + i as f64 / 100.0, 2.0 + i as f64 / 10.0);
+            if i + above >= n { (high, low) } else { (low, high) }
+        };
+        below(&(0..n).map(pair).collect::<Vec<_>>(), p_below).1
+    }
+
+    #[test]
+    fn order_decides_and_chance_is_told_unless_the_claim_asks_for_more() {
+        assert_eq!(outcome(10, 0, None), Outcome::Pass);
+        // The largest difference is the other way: p 0.08 of ten.
+        assert_eq!(outcome(10, 1, None), Outcome::NotSignificant);
+        assert_eq!(outcome(10, 1, Some(0.05)), Outcome::Fail);
+        assert_eq!(outcome(10, 1, Some(0.2)), Outcome::Pass);
+        assert_eq!(outcome(10, 9, None), Outcome::Fail);
+        // Three seeds can never show more.
+        assert_eq!(outcome(3, 0, None), Outcome::NotSignificant);
+        assert!(below(&[(1.0, 2.0); 3], None).0.contains("give none below 0.250"));
+        assert_eq!(below(&[(f64::NAN, 2.0), (1.0, 2.0), (1.0, 2.0)], None).1, Outcome::Fail);
+        assert_eq!(below(&[], None).1, Outcome::Fail);
+    }
 }

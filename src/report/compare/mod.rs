@@ -9,7 +9,7 @@ mod keys;
 mod labels;
 mod read;
 
-pub use claims::{Verdict, judge};
+pub use claims::{Find, Outcome, Verdict, judge};
 pub use difference::difference;
 pub use groups::{Groups, Test};
 
@@ -45,6 +45,8 @@ pub struct Options {
     pub metric: Option<String>,
     /// A logarithmic value axis.
     pub log: bool,
+    /// What values are multiplied with; 1 if `None`.
+    pub times: Option<f64>,
     /// Keys that make the legend; by default those in which the runs differ.
     pub label: Vec<String>,
     /// A panel for each value of this key.
@@ -91,7 +93,7 @@ impl Comparison {
         let reference = options.reference.as_ref().map(|run| Loaded::read(run, tasks)).transpose()?;
         let all: Vec<&Loaded> = loaded.iter().chain(&reference).collect();
         let Some(first) = all.first() else { return Err(Error::Usage("there is no run to plot".into())) };
-        let metric = Metric::choose(options.metric.as_deref(), &all)?;
+        let metric = Metric::choose(options.metric.as_deref(), &all)?.times(options.times.unwrap_or(1.0));
         let trees: Vec<&Value> = all.iter().map(|run| &run.tree).collect();
         let chosen = |flag: &str, key: &String| keys::resolve(flag, key, &trees);
         let label: Vec<String> = options.label.iter().map(|key| chosen("--label", key)).collect::<Result<_>>()?;
@@ -101,13 +103,7 @@ impl Comparison {
 
         let named = name(&loaded, &label, panels.as_deref(), x.as_deref())?;
         let mut comparison = Comparison { sheet: Sheet { panels: Vec::new(), legend: Vec::new() }, table: Vec::new() };
-        comparison.table.push(vec![
-            "label".into(),
-            "run".into(),
-            "seeds".into(),
-            "epoch".into(),
-            metric.column.clone(),
-        ]);
+        comparison.table.push(vec!["label".into(), "run".into(), "seeds".into(), "epoch".into(), metric.title()]);
         comparison.arrange(&named, &metric, x.as_deref().map_or(panel::EPOCH, |key| labels::axis(key)));
         if let Some(reference) = &reference {
             let keys = if label.is_empty() { keys::differing(&trees) } else { label };

@@ -59,12 +59,14 @@ impl Loaded {
 
     /// The metric of each seed.
     pub fn curves(&self, metric: &Metric) -> Vec<Curve> {
-        self.units.iter().map(|unit| curve(unit.table.column(&metric.column))).collect()
+        let scaled = |unit: &Unit| unit.table.column(&metric.column).into_iter().map(|value| value * metric.factor);
+        self.units.iter().map(|unit| curve(scaled(unit).collect())).collect()
     }
 
     /// The last value of the metric of each seed, at all of these places.
     pub fn last(&self, metric: &Metric, places: &[usize]) -> Vec<Curve> {
-        let last = |unit: &Unit| unit.table.column(&metric.column).last().copied().unwrap_or(f64::NAN);
+        let last =
+            |unit: &Unit| unit.table.column(&metric.column).last().map_or(f64::NAN, |value| value * metric.factor);
         self.units.iter().map(|unit| places.iter().map(|&place| (place, last(unit))).collect()).collect()
     }
 
@@ -120,6 +122,8 @@ pub(super) struct Metric {
     pub column: String,
     /// The axis.
     pub label: String,
+    /// What values are multiplied with.
+    pub factor: f64,
 }
 
 impl Metric {
@@ -156,13 +160,24 @@ impl Metric {
         let label = match column.as_str() {
             "train_loss" => labelled("training loss", unit),
             // It adds up over windows, and so is in no unit of one step.
-            "train_loss_original" => "training loss as the papers' code reports it".into(),
+            "train_loss_original" => "training loss as reported".into(),
             _ => match column.strip_prefix("val_") {
                 Some(name) => labelled(&format!("validation {name}"), unit),
                 None => column.clone(),
             },
         };
-        Ok(Metric { column, label })
+        Ok(Metric { column, label, factor: 1.0 })
+    }
+
+    /// The same with values multiplied, as axis and tables then say.
+    pub fn times(self, factor: f64) -> Self {
+        let label = if factor == 1.0 { self.label } else { format!("{} × {factor}", self.label) };
+        Metric { label, factor, ..self }
+    }
+
+    /// What a column of a table is called.
+    pub fn title(&self) -> String {
+        if self.factor == 1.0 { self.column.clone() } else { format!("{} × {}", self.column, self.factor) }
     }
 }
 

@@ -78,6 +78,9 @@ pub struct FigureBlock {
     /// The value axis.
     #[serde(default)]
     pub scale: Scale,
+    /// What values are multiplied with, as the axis then says.
+    #[serde(default = "one")]
+    pub times: f64,
     /// A panel for each value of this key.
     #[serde(default)]
     pub panels: Option<String>,
@@ -89,6 +92,10 @@ pub struct FigureBlock {
     pub reference: Option<String>,
 }
 
+fn one() -> f64 {
+    1.0
+}
+
 fn epoch() -> String {
     "epoch".into()
 }
@@ -97,26 +104,53 @@ fn epoch() -> String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Claim {
-    /// One run ends below another, seed by seed.
+    /// One run ends below another: the median of the last values is lower.
     Below {
         /// The name of the run that is lower.
         run: String,
         /// The name of the run that is higher.
         than: String,
+        /// Values by dotted path that tell which run is meant where several have the name.
+        #[serde(default)]
+        at: BTreeMap<String, serde_json::Value>,
         /// A column of metrics.csv; the first validation metric by default.
         #[serde(default)]
         metric: Option<String>,
+        /// The claim holds only if p of the paired test over seeds is below this; without, p is told and decides nothing.
+        #[serde(default)]
+        #[schemars(range(min = 0.0, max = 1.0))]
+        p_below: Option<f64>,
+        /// Whether it is asked of the `quick` version, too.
+        #[serde(default = "yes")]
+        quick: bool,
     },
     /// A run ends where others have ended before: the last values are of one distribution with these.
     Like {
         /// The name of the run.
         run: String,
+        /// Values by dotted path that tell which run is meant where several have the name.
+        #[serde(default)]
+        at: BTreeMap<String, serde_json::Value>,
         /// A column of metrics.csv; the first validation metric by default.
         #[serde(default)]
         metric: Option<String>,
         /// The values, one a seed.
         values: Vec<f64>,
     },
+}
+
+impl Claim {
+    /// The runs that it speaks of, by name, and what tells runs of one name apart.
+    pub fn runs(&self) -> (Vec<&str>, &BTreeMap<String, serde_json::Value>) {
+        match self {
+            Claim::Below { run, than, at, .. } => (vec![run, than], at),
+            Claim::Like { run, at, .. } => (vec![run], at),
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How values are spaced on an axis.
