@@ -17,6 +17,10 @@ sweep FILE *ARGS:
 reproduce FIGURE *ARGS:
     @cargo run --quiet --release --locked -- reproduce "$@"
 
+# One page of HTML about runs: just report experiments/paper/fig2.yaml -o fig2.html
+report +ARGS:
+    @cargo run --quiet --release --locked -- report "$@"
+
 # Use a trained network: just sample --decoder outputs/<hash>/decoder.safetensors ...
 sample *ARGS:
     @cargo run --quiet --release --locked -- sample "$@"

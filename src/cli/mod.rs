@@ -10,6 +10,7 @@ mod diff;
 mod hash;
 mod list;
 mod plot;
+mod report;
 mod reproduce;
 mod run;
 mod sample;
@@ -52,6 +53,7 @@ enum Command {
     Plot(plot::Args),
     Compare(compare::Args),
     Diff(diff::Args),
+    Report(report::Args),
     Analyse(analyse::Args),
     Sample(sample::Args),
     CaptionSet(caption_set::Args),
@@ -78,6 +80,7 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Plot(args) => plot::execute(args, registry),
         Command::Compare(args) => compare::execute(args, registry),
         Command::Diff(args) => diff::execute(args, registry),
+        Command::Report(args) => report::execute(args, registry),
         Command::Analyse(args) => analyse::execute(args),
         Command::Sample(args) => sample::execute(args, registry),
         Command::CaptionSet(args) => caption_set::execute(args, registry),

@@ -87,6 +87,14 @@ pub(super) fn draw_file(file: &Path, sweep: &Sweep, out: &Path, outputs: &Path, 
     draw(&runs, &options, out, registry)
 }
 
+/// What a file's `figure` block says, of the units that are done: runs without any are left out.
+pub(super) fn of_done(sweep: &Sweep, runs: Vec<Run>, registry: &Registry) -> Result<Comparison> {
+    let (mut runs, mut options) = block(sweep, runs)?;
+    runs.retain(|run| !run.seeds.is_empty());
+    options.reference = options.reference.filter(|run| !run.seeds.is_empty());
+    Comparison::new(&runs, &options, registry)
+}
+
 /// A file's name without its ending.
 pub(super) fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()

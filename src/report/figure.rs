@@ -108,18 +108,31 @@ pub(super) fn save(figure: &impl Figure, dir: &Path, name: impl AsRef<str>) -> R
 /// # Errors
 /// Fails if the file cannot be written.
 pub(super) fn save_as(figure: &impl Figure, path: PathBuf, format: Format) -> Result<PathBuf> {
-    // Registered once for the process: plotters keeps fonts in a table of its own.
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| {
-        let bytes = include_bytes!("../../assets/fonts/DejaVuSans.ttf");
-        let _ = register_font(FONT, FontStyle::Normal, bytes);
-    });
+    register();
     let drawn = match format {
         Format::Svg => svg(figure).map(String::into_bytes),
         Format::Png => png(figure),
     };
     write_atomically(&path, &drawn.map_err(|error| undrawable(&path, error))?)?;
     Ok(path)
+}
+
+/// Draws `figure` as SVG.
+///
+/// # Errors
+/// Fails if it cannot be drawn.
+pub(super) fn to_svg(figure: &impl Figure) -> Result<String> {
+    register();
+    svg(figure).map_err(|error| undrawable(Path::new("a figure"), error))
+}
+
+/// Once for the process: plotters keeps fonts in a table of its own.
+fn register() {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        let bytes = include_bytes!("../../assets/fonts/DejaVuSans.ttf");
+        let _ = register_font(FONT, FontStyle::Normal, bytes);
+    });
 }
 
 fn undrawable(path: &Path, why: String) -> Error {

@@ -11,6 +11,7 @@ mod curves;
 mod drawings;
 mod figure;
 mod legend;
+pub mod page;
 mod panel;
 mod pictures;
 mod sheet;

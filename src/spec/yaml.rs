@@ -81,7 +81,7 @@ pub(super) fn join(path: &str, key: &str) -> String {
 }
 
 /// A resolved spec as YAML. `frozen_in_norm` is written only where something is frozen.
-pub(super) fn write_spec(spec: &Spec) -> String {
+pub(crate) fn write_spec(spec: &Spec) -> String {
     let mut value = serde_yaml::to_value(spec).unwrap_or_default();
     for (index, layer) in spec.model.layers.iter().enumerate() {
         if layer.dni.as_ref().is_some_and(|dni| !dni.is_ever_frozen())

@@ -216,7 +216,7 @@ fn test(a: &Group, b: &Group) -> Test {
 }
 
 /// A number with four digits that count.
-pub(super) fn digits(value: f64) -> String {
+pub(in crate::report) fn digits(value: f64) -> String {
     let magnitude = value.abs();
     match magnitude {
         _ if value.is_nan() => NONE.into(),

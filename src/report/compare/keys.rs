@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::spec::{DniSpec, Spec, nearest};
 
 /// What is asked of a run, and its name: everything that a legend can speak of.
-pub(super) fn tree(spec: &Spec) -> Value {
+pub(in crate::report) fn tree(spec: &Spec) -> Value {
     let mut model = spec.model.clone();
     for dni in model.layers.iter_mut().filter_map(|layer| layer.dni.as_mut()) {
         // What follows from another key is nothing in which runs differ.

@@ -11,7 +11,9 @@ mod read;
 
 pub use claims::{Find, Outcome, Verdict, judge};
 pub use difference::difference;
+pub(in crate::report) use groups::digits;
 pub use groups::{Groups, Test};
+pub(in crate::report) use keys::tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,16 @@ use super::style::Style;
 use crate::error::{Error, Result};
 use crate::spec::TaskCatalogue;
 use read::{Loaded, Metric};
+
+/// Paths of the keys in which specs differ, of their [`tree`]s.
+pub(in crate::report) fn differing_keys(trees: &[Value]) -> Vec<String> {
+    keys::differing(&trees.iter().collect::<Vec<_>>())
+}
+
+/// What a spec says of a key, in the words of the papers; a dash where it has no such thing.
+pub(in crate::report) fn words(tree: &Value, key: &str) -> String {
+    if keys::applies(tree, key) { labels::label(tree, &[key.to_owned()], &[]) } else { "–".into() }
+}
 
 /// A finished run, and which of its seeds are drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,6 +233,14 @@ impl Comparison {
     /// A table for people, the header first: label, run, number of seeds, last epoch, mean and standard error there.
     pub fn table(&self) -> &[Vec<String>] {
         &self.table
+    }
+
+    /// The drawing as SVG.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be drawn.
+    pub fn svg(&self) -> Result<String> {
+        figure::to_svg(&self.sheet)
     }
 
     /// Draws `<dir>/<name>.svg`, `<dir>/<name>.png` or both, and gives the files.

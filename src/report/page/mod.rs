@@ -1,0 +1,193 @@
+//! A report: one page of HTML with everything about some runs, made of their files alone.
+//!
+//! It has no script, loads nothing, and every number in it is that of a file: shown short, and whole in the `value` of its
+//! `data` element.
+
+mod html;
+mod provenance;
+mod runs;
+
+use std::path::PathBuf;
+
+use super::compare::{Outcome, Verdict};
+use crate::error::Result;
+use crate::spec::Spec;
+use html::{Table, block, code, escape};
+use runs::Read;
+
+/// What a report is made of.
+#[derive(Debug)]
+pub struct Page {
+    /// What it is called.
+    pub title: String,
+    /// When it is made.
+    pub written: String,
+    /// Runs, in the order in which they are told.
+    pub runs: Vec<Run>,
+    /// The figure as SVG, or why there is none.
+    pub figure: Option<std::result::Result<String, String>>,
+    /// What became of the file's claims.
+    pub verdicts: Vec<Verdict>,
+    /// Commands that made the runs and this page.
+    pub commands: Vec<String>,
+    /// The file that says the runs: its name and its text.
+    pub file: Option<(String, String)>,
+}
+
+/// A run of a report, which may not have begun.
+#[derive(Debug)]
+pub struct Run {
+    /// The name of its directory.
+    pub hash: String,
+    /// Its directory.
+    pub path: PathBuf,
+    /// What a list calls it.
+    pub item: Option<String>,
+    /// Its spec.
+    pub spec: Spec,
+    /// Its units.
+    pub units: Vec<Unit>,
+}
+
+/// A unit of a report.
+#[derive(Debug)]
+pub struct Unit {
+    /// The seed.
+    pub seed: u64,
+    /// Whether it is trained to the end.
+    pub done: bool,
+    /// How it stands, in a word.
+    pub standing: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+/// Runs whose curves are shown: more would make a page that takes long to open.
+const CURVES: usize = 40;
+
+impl Page {
+    /// The page.
+    ///
+    /// # Errors
+    /// [`crate::Error::Data`] naming a damaged file of a unit that is done.
+    pub fn html(&self) -> Result<String> {
+        let runs: Vec<Read> =
+            self.runs.iter().map(|run| Read::of(run, self.runs.len() <= CURVES)).collect::<Result<_>>()?;
+        let sections = [
+            self.head(),
+            self.missing(),
+            self.figure(),
+            self.claims(),
+            runs::table(&self.runs, &runs),
+            provenance::section(&self.runs, &runs),
+            self.commands(&runs),
+            runs::details(&self.runs, &runs),
+        ];
+        let title = escape(&self.title);
+        Ok(format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"generator\" content=\"ccdni {}\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n\
+             <body>\n{}</body>\n</html>\n",
+            env!("CARGO_PKG_VERSION"),
+            include_str!("style.css"),
+            sections.concat()
+        ))
+    }
+
+    fn head(&self) -> String {
+        let units = || self.runs.iter().flat_map(|run| &run.units);
+        let (all, done) = (units().count(), units().filter(|unit| unit.done).count());
+        let many = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        format!(
+            "<h1>{}</h1>\n<p class=\"faint\">{}, {done} of {} trained. Written {} by ccdni {}.</p>\n",
+            escape(&self.title),
+            many(self.runs.len(), "run"),
+            many(all, "unit"),
+            escape(&self.written),
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+
+    /// What a partial sweep lacks.
+    fn missing(&self) -> String {
+        let mut lines = String::new();
+        for run in &self.runs {
+            for unit in run.units.iter().filter(|unit| !unit.done) {
+                let reason = unit.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", escape(reason)));
+                lines += &format!(
+                    "<li><a href=\"#{0}\"><code>{0}</code></a> seed {1}: {2}{reason}</li>\n",
+                    escape(&run.hash),
+                    unit.seed,
+                    escape(&unit.standing)
+                );
+            }
+        }
+        match lines.matches("<li>").count() {
+            0 => lines,
+            count => format!(
+                "<div class=\"notice\">\n<p><strong>This is not all.</strong> {count} of the units that are asked for are \
+                 not trained; means and figures are of those that are.</p>\n<details><summary>Which ones</summary>\n\
+                 <ul>\n{lines}</ul>\n</details>\n</div>\n"
+            ),
+        }
+    }
+
+    fn figure(&self) -> String {
+        match &self.figure {
+            None => String::new(),
+            Some(Err(why)) => format!("<h2>Figure</h2>\n<p class=\"notice\">There is none: {}</p>\n", escape(why)),
+            Some(Ok(svg)) => format!(
+                "<h2>Figure</h2>\n<figure>\n<div class=\"scroll\" tabindex=\"0\" role=\"img\" aria-label=\"The figure of {}\">\n\
+                 {}\n</div>\n<figcaption>Mean and standard error over seeds.</figcaption>\n</figure>\n",
+                escape(&self.title),
+                svg.trim_end()
+            ),
+        }
+    }
+
+    fn claims(&self) -> String {
+        if self.verdicts.is_empty() {
+            return String::new();
+        }
+        let mut table = Table::new(["", "claim", "numbers"]);
+        for verdict in &self.verdicts {
+            let class = match verdict.outcome {
+                Outcome::Pass => "pass",
+                Outcome::NotSignificant => "ns",
+                Outcome::Fail => "fail",
+                Outcome::NotAsked => "faint",
+            };
+            let outcome = format!("<span class=\"{class}\">{}</span>", escape(&verdict.outcome.to_string()));
+            table.row(vec![outcome, escape(&verdict.claim), escape(&verdict.numbers)]);
+        }
+        let note = if self.verdicts.iter().any(|verdict| verdict.outcome == Outcome::NotSignificant) {
+            "<p class=\"faint\">n.s.: the medians lie as claimed, but the paired test over these seeds cannot tell that \
+             from chance at 5 %.</p>\n"
+        } else {
+            ""
+        };
+        format!("<h2>Claims</h2>\n{}{note}", table.html("Claims and the numbers behind them"))
+    }
+
+    fn commands(&self, runs: &[Read]) -> String {
+        let mut commits: Vec<&str> = runs.iter().filter_map(Read::commit).collect();
+        commits.sort_unstable();
+        commits.dedup();
+        let mut html =
+            String::from("<h2>Commands</h2>\n<p>These made the runs and this page, and make them again:</p>\n");
+        html += &block(&self.commands.join("\n"));
+        if !commits.is_empty() {
+            let commits: Vec<String> = commits.into_iter().map(code).collect();
+            html += &format!(
+                "<p class=\"faint\">The runs were begun in a repository at commit {}.</p>\n",
+                commits.join(", ")
+            );
+        }
+        if let Some((name, text)) = &self.file {
+            let summary = escape(name);
+            html += &format!("<details><summary>{summary}, as it is now</summary>\n{}</details>\n", block(text));
+        }
+        html
+    }
+}
