@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A sweep on a real SLURM, on this one machine: an array over 12 runs, with the node taken down and brought back, one task
-# killed, and tasks put back into the queue by their time limit. What is left is submitted again; then every result must
-# equal that of the same sweep trained locally. Takes about five minutes.
+# killed, tasks put back into the queue by their time limit, and the array cancelled. What is left is submitted again; then every result must
+# equal that of the same sweep trained locally. Takes about six minutes.
 #
 # Needs Linux, root, and Debian's packages slurm-wlm and munge, which it installs where apt is there. It keeps to a
 # directory and to ports of its own, and touches no SLURM that is configured already.
@@ -127,7 +127,7 @@ launcher:
   at_once: 2
 END
 # As many epochs as take about this many seconds here.
-seconds=${UNIT_SECONDS:-10}
+seconds=${UNIT_SECONDS:-20}
 sed 's/EPOCHS/40/' "$work/sweep.yaml" >"$work/short.yaml"
 "$program" sweep "$work/short.yaml" --launcher local --outputs "$work/short" --jobs 2 >"$work/short.log"
 took=$(awk '/^training took/ { print $3 }' "$work/short.log")
@@ -149,7 +149,12 @@ is_over() { ! is_queued; }
 none_runs() { [ -z "$(squeue -h -t running,completing)" ]; }
 # SLURM lets a requeued task wait for minutes, since it might disturb again; here that is known.
 hurry() { for job in $(squeue -h -t pending -o %A); do scontrol update "jobid=$job" starttime=now >/dev/null 2>&1 || true; done; }
-went_back() { hurry; grep -qs 'back into the queue' "$outputs"/.slurm/*.log; }
+went_back() {
+  # Everything must not be over before the time limit is.
+  is_queued || fail "the units were too short for a time limit: try UNIT_SECONDS=40"
+  hurry
+  grep -qs 'back into the queue' "$outputs"/.slurm/*.log
+}
 
 submit
 until_true 60 "a unit to be trained" is_training
@@ -177,7 +182,18 @@ say "killed a task and its worker with signal 9: $(sed 's/.*"job":"\([^"]*\)".*/
 
 until_true 120 "a task to go back into the queue before its time limit" went_back
 say "a task went back into the queue before its time limit:"
+sleep 1
+! grep -h 'could not go back' "$outputs"/.slurm/*.log || fail "SLURM did not take it back"
 grep -h 'back into the queue' "$outputs"/.slurm/*.log | sort | uniq -c | sed 's/^/    /'
+
+# Cancelled tasks write their checkpoints too, and must not come back by themselves.
+scancel "$(awk '/^ *submitted job/ { sub(":", "", $3); print $3 }' "$work/submitted.log")"
+until_true 60 "the cancelled array to be gone" is_over
+say "cancelled the array: $(done_units) of 12 units are done, $(sweep --status | grep '^no task' || echo nothing is left)"
+if [ "$(done_units)" != 12 ]; then
+  say "submitting again"
+  submit
+fi
 
 for attempt in 1 2 3; do
   end=$((SECONDS + 400))

@@ -153,12 +153,16 @@ impl Trainer<'_> {
             let mut held = Vec::new();
             let (established, failed_fast) = (&mut self.established, &mut self.failed_fast);
             let (checked, display, aggregator) = (self.checked, &self.display, &self.aggregator);
+            let ended = &mut self.ended;
             let mut next = || {
                 while let Some((run, seed)) = queue.pop_front() {
                     let directory = &checked.directories[run];
                     match table::look(&directory.unit(seed)) {
-                        // Another sweep was faster.
-                        Ok((Standing::Done, _)) => display.skip(),
+                        // Another sweep was faster, perhaps while this one was at others.
+                        Ok((Standing::Done, _)) => {
+                            ended.insert((run, seed), Ended::AlreadyDone);
+                            display.skip();
+                        }
                         Ok((Standing::Running, _)) => held.push((run, seed)),
                         // So it was with what fails.
                         Ok((Standing::Failed, record))
@@ -167,6 +171,7 @@ impl Trainer<'_> {
                                 failed_before,
                             ) =>
                         {
+                            ended.remove(&(run, seed));
                             display.skip();
                         }
                         // What is damaged fails in its worker, with its reason.
@@ -342,7 +347,8 @@ fn conclude(checked: &Checked, ended: &BTreeMap<Key, Ended>, options: &Options, 
     let survey = Survey::of(checked.sweep, &options.outputs);
     print_line(&format!("\n{}", survey.table(checked.sweep)));
     print_line(&survey.counts());
-    let seconds: f64 = ended.keys().filter_map(|(run, seed)| survey.seconds(*run, *seed)).sum();
+    let here = ended.iter().filter(|(_, how)| **how == Ended::Done);
+    let seconds: f64 = here.filter_map(|((run, seed), _)| survey.seconds(*run, *seed)).sum();
     if seconds > 0.0 {
         print_line(&format!("training took {} of one worker's time", clock::seconds(seconds)));
     }

@@ -155,13 +155,23 @@ pub fn find() -> Result<()> {
 /// [`Error::Training`] where that is refused: what is left of the sweep has to be submitted again.
 pub fn requeue() -> Result<()> {
     let refused = |what: String| Error::Training(format!("this task could not go back into the queue: {what}"));
-    let job = std::env::var("SLURM_JOB_ID").map_err(|_| refused("SLURM_JOB_ID is not set".into()))?;
+    let job = this_task().ok_or_else(|| refused("SLURM_JOB_ID is not set".into()))?;
     let output = Command::new("scontrol").args(["requeue", &job]).stdin(Stdio::null()).output();
     let output = output.map_err(|error| refused(format!("`scontrol` cannot be started ({error})")))?;
     if output.status.success() {
         Ok(())
     } else {
         Err(refused(format!("`scontrol requeue {job}` says: {}", said(&output))))
+    }
+}
+
+/// The task that this process is. By its number in the array: the job number of one of the tasks is that of the whole
+/// array, and `scontrol` takes it for that.
+fn this_task() -> Option<String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    match (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
+        (Some(array), Some(task)) => Some(format!("{array}_{task}")),
+        _ => variable("SLURM_JOB_ID"),
     }
 }
 
