@@ -7,7 +7,7 @@ use super::spec_args::SpecArgs;
 use super::{plot, which_runs};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::report::compare::{Comparison, Options, Outcome, Run, Verdict, judge};
+use crate::report::compare::{Comparison, Options, Outcome, Run, Verdict, claim_words, judge};
 use crate::report::page::{self, Page};
 use crate::run::clock;
 use crate::run::directory::{self, Directory};
@@ -173,12 +173,8 @@ fn verdict(claim: &Claim, sweep: &Sweep, runs: &[page::Run], done: &[Run], regis
         let run = &runs[which_runs::named(sweep, name, at)?];
         let trained = run.units.iter().filter(|unit| unit.done).count();
         if trained < run.units.len() {
-            let claim = match names.as_slice() {
-                [run, than] => format!("{run} ends below {than}"),
-                _ => format!("{name} ends where the original does"),
-            };
             let numbers = format!("not yet asked: {trained} of {} seeds of {name} are trained", run.units.len());
-            return Ok(Verdict { claim, numbers, outcome: Outcome::NotAsked });
+            return Ok(Verdict { claim: claim_words(claim), numbers, outcome: Outcome::NotAsked });
         }
     }
     let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<Run> {

@@ -59,14 +59,13 @@ pub type Find<'a> = &'a dyn Fn(&str, &BTreeMap<String, serde_json::Value>) -> Re
 /// naming a damaged file.
 pub fn judge(claim: &Claim, find: Find, quick: bool, tasks: &dyn TaskCatalogue) -> Result<Verdict> {
     let load = |name: &str| Loaded::read(&find(name, claim.runs().1)?, tasks);
-    let place = place(claim.runs().1);
     let not_asked =
         |claim: String| Verdict { claim, numbers: "only asked of the full version".into(), outcome: Outcome::NotAsked };
     match claim {
         Claim::Below { run, than, metric, p_below, quick: asked, .. } => {
             let (lower, higher) = (load(run)?, load(than)?);
             let metric = Metric::choose(metric.as_deref(), &[&lower, &higher])?;
-            let claim = format!("{run} ends below {than}{place} ({})", metric.column);
+            let claim = format!("{} ({})", words(claim), metric.column);
             if quick && !asked {
                 return Ok(not_asked(claim));
             }
@@ -77,7 +76,7 @@ pub fn judge(claim: &Claim, find: Find, quick: bool, tasks: &dyn TaskCatalogue) 
             let loaded = load(run)?;
             let metric = Metric::choose(metric.as_deref(), &[&loaded])?;
             let ours: Vec<f64> = last(&loaded, &metric).into_iter().map(|(_, value)| value).collect();
-            let claim = format!("{run} ends where the original does{place} ({})", metric.column);
+            let claim = format!("{} ({})", words(claim), metric.column);
             if quick {
                 return Ok(not_asked(claim));
             }
@@ -118,6 +117,15 @@ fn below(pairs: &[(f64, f64)], p_below: Option<f64>) -> (String, Outcome) {
         (true, false) => Outcome::NotSignificant,
     };
     (numbers, outcome)
+}
+
+/// A claim in words, but for its metric.
+pub fn words(claim: &Claim) -> String {
+    let (runs, at) = claim.runs();
+    match runs.as_slice() {
+        [run, than] => format!("{run} ends below {than}{}", place(at)),
+        _ => format!("{} ends where the original does{}", runs.join(", "), place(at)),
+    }
 }
 
 /// ` at bptt 3`.

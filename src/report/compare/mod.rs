@@ -9,7 +9,7 @@ mod keys;
 mod labels;
 mod read;
 
-pub use claims::{Find, Outcome, Verdict, judge};
+pub use claims::{Find, Outcome, Verdict, judge, words as claim_words};
 pub use difference::difference;
 pub(in crate::report) use groups::digits;
 pub use groups::{Groups, Test};

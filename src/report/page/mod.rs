@@ -62,6 +62,9 @@ pub struct Unit {
     pub reason: Option<String>,
 }
 
+/// Missing units that are all shown at once, on paper, too.
+const FEW: usize = 20;
+
 /// Runs whose curves are shown: more would make a page that takes long to open.
 const CURVES: usize = 40;
 
@@ -127,8 +130,9 @@ impl Page {
             0 => lines,
             count => format!(
                 "<div class=\"notice\">\n<p><strong>This is not all.</strong> {count} of the units that are asked for are \
-                 not trained; means and figures are of those that are.</p>\n<details><summary>Which ones</summary>\n\
-                 <ul>\n{lines}</ul>\n</details>\n</div>\n"
+                 not trained; means and figures are of those that are.</p>\n<details{}><summary>Which ones</summary>\n\
+                 <ul>\n{lines}</ul>\n</details>\n</div>\n",
+                if count <= FEW { " open" } else { "" }
             ),
         }
     }
