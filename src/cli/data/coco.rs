@@ -6,10 +6,10 @@ use clap::ValueEnum;
 
 use super::progress::Bytes;
 use crate::cli::print;
+use crate::counter::eprint_line;
 use crate::data::coco::{self, Archive, Event, Job, Part};
 use crate::error::{Error, Result};
 use crate::run::interrupt::Stop;
-use crate::counter::eprint_line;
 
 /// Download and unpack COCO 2014: pictures and captions to train and validate with.
 ///

@@ -106,7 +106,10 @@ fn pictures(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 fn read(path: &Path) -> Result<RgbImage> {
     if path != Path::new("-") {
-        return images::read(path);
+        return match path.exists() {
+            true => images::read(path),
+            false => Err(Error::data(path, "there is no such file")),
+        };
     }
     let name = Path::new("standard input");
     let mut bytes = Vec::new();

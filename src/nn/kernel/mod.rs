@@ -7,8 +7,8 @@
 
 pub mod activation;
 pub mod cells;
-mod few;
 pub mod convolution;
+mod few;
 pub mod passes;
 mod product;
 pub mod softmax;

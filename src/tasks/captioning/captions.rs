@@ -24,9 +24,16 @@ pub(super) struct Captions {
     /// The pictures to validate with, and what people wrote about them.
     exam: Exam,
     /// The batches of the epoch of training that was last asked for.
-    order: RefCell<Option<(usize, usize, Vec<Vec<usize>>)>>,
+    order: RefCell<Option<Epoch>>,
     /// The batches of validation.
     measured: RefCell<Option<Vec<Vec<usize>>>>,
+}
+
+/// The batches of an epoch of training, each the positions of its captions.
+struct Epoch {
+    epoch: usize,
+    batch_size: usize,
+    batches: Vec<Vec<usize>>,
 }
 
 /// The captions to train or to validate with.
@@ -192,9 +199,13 @@ impl Dataset for Captions {
             return self.validation.batch(batches.get(at.index).ok_or_else(missing)?);
         }
         let mut order = self.order.borrow_mut();
-        let (.., batches) = match &mut *order {
-            Some(order) if (order.0, order.1) == (at.epoch, at.batch_size) => order,
-            order => order.insert((at.epoch, at.batch_size, self.training_batches(at.batch_size, at.epoch)?)),
+        let Epoch { batches, .. } = match &mut *order {
+            Some(order) if (order.epoch, order.batch_size) == (at.epoch, at.batch_size) => order,
+            order => order.insert(Epoch {
+                epoch: at.epoch,
+                batch_size: at.batch_size,
+                batches: self.training_batches(at.batch_size, at.epoch)?,
+            }),
         };
         self.train.batch(batches.get(at.index).ok_or_else(missing)?)
     }

@@ -295,7 +295,7 @@ impl Trainer {
             recorder.end(index)?;
             self.recorder = Some(recorder);
         }
-        self.model.note_statistics(&sequence.statistics())?;
+        self.model.note_statistics(sequence.statistics())?;
         self.check_reached(&reached, &roles)?;
         let weighted: f64 = losses.iter().map(|window| window.loss * window.targets as f64).sum();
         let targets: usize = losses.iter().map(|window| window.targets).sum();
