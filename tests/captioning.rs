@@ -261,6 +261,7 @@ fn what_cannot_work_is_said_before_anything_is_written() {
         ("model.encoder=null", "model.encoder"),
         ("model.encoder={kind: resnet, depth: 20, weights: random}", "18, 34, 50, 101, 152"),
         ("task.crop=40", "task.crop"),
+        ("train.batch_size=1", "train.batch_size"),
         ("task.lengths=[30, 31]", "of 30 to 31"),
         ("task.vocabulary=nowhere.json", "nowhere.json"),
         ("task.variants=3", "task.variants"),

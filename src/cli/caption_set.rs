@@ -14,7 +14,7 @@ use crate::train::decode::Limits;
 use crate::train::sentence;
 
 use super::print;
-use super::sample::{NetworkArgs, StrategyArgs};
+use super::sample::{NetworkArgs, StrategyArgs, check_out};
 
 /// Pictures that are read and described together.
 const TOGETHER: usize = 32;
@@ -52,6 +52,7 @@ pub struct Args {
 /// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let strategy = args.strategy.strategy()?;
+    check_out(Some(&args.out))?;
     let set = CaptionSet::open(&args.captions)?;
     let set = args.only.as_ref().map_or(Ok(set.clone()), |list| set.only(list))?;
     let device = device::open(&args.network.device)?;

@@ -61,6 +61,9 @@ pub fn refresh(directory: &Directory) -> Result<()> {
                 if path.exists() {
                     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
                     write_atomically(&directory.path.join(name), &bytes)?;
+                } else {
+                    // That of a seed which was the best before would not belong to the rest.
+                    let _ = std::fs::remove_file(directory.path.join(name));
                 }
             }
         }

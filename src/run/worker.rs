@@ -12,6 +12,7 @@ use super::interrupt::{self, Stop};
 use super::manifest::VERSION;
 use super::unit::{Record, State, Summary, Unit};
 use super::{clock, fs, init_from, pictures};
+use crate::data::Vocabulary;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::spec::{CheckpointEvery, EncoderSpec, Resolved, RunSpec};
@@ -164,7 +165,9 @@ fn trainer(
     let spec = &resolved.spec;
     let (data, digests) = pictures::open(registry, spec, seed, &device)?;
     let words = directory.path.join(TOKENIZER);
-    if let Some(vocabulary) = data.vocabulary().filter(|_| !words.exists()) {
+    if let Some(vocabulary) = data.vocabulary()
+        && Vocabulary::load(&words).ok().as_ref() != Some(vocabulary)
+    {
         vocabulary.save(&words)?;
     }
     let encoder = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights);
@@ -172,10 +175,13 @@ fn trainer(
     let mut trainer = Trainer::new(spec, &resolved.interface, data, seed, device.clone())?;
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
-        (None, Some(source)) => {
-            trainer.start_from(&source.resolved(registry)?.spec.model, &source.weights(&device)?)?
+        (None, source) => {
+            // What the other run lacks, as a trunk that was frozen there, keeps what the spec says.
+            trainer.start_encoder(&spec.model, &device)?;
+            if let Some(source) = source {
+                trainer.start_from(&source.resolved(registry)?.spec.model, &source.weights(&device)?)?;
+            }
         }
-        (None, None) => trainer.start_encoder(&spec.model, &device)?,
     }
     Ok((trainer, format!("{encoder}{digest}")))
 }

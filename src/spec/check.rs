@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::canonical::normal_dni;
 use super::interface::{First, Input, Interface, TargetKind, When};
 use super::{
-    Bptt, Cell, DniSpec, EncoderSpec, InitLast, Keep, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec, TrainSpec,
+    Bptt, Cell, DniSpec, EncoderSpec, InitLast, Keep, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec,
+    TrainSpec, Trainable,
 };
 use crate::error::Problem;
 
@@ -279,6 +280,11 @@ impl Check<'_> {
                 );
             }
             _ => {}
+        }
+        let learns = |encoder: &EncoderSpec| encoder.trainable() != Trainable::None;
+        if pictures && spec.model.encoder.as_ref().is_some_and(learns) && spec.train.batch_size < 2 {
+            let message = "one picture has no variance to be normalised by";
+            self.refuse("train.batch_size", &["model.encoder"], message, "take at least 2, or `trainable: none`");
         }
     }
 }

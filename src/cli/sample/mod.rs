@@ -7,6 +7,7 @@ mod strategy;
 
 use std::path::PathBuf;
 
+pub use drawn::check_out;
 pub use network::NetworkArgs;
 pub use strategy::StrategyArgs;
 

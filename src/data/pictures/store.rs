@@ -136,6 +136,8 @@ impl Work {
                     }
                 }
             }
+            // Rows that count as done are on the disk before it says so.
+            file.sync_data().map_err(failed)?;
             write_at(&mut file, header, &state).map_err(failed)?;
             done += chunk.len();
             progress(done, rows);
