@@ -3,10 +3,10 @@
 //!
 //! Line drawing with noise, so that every sequence is computed: LSTM 50, synthesizer 2 x 400, batches of 50.
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use ccdni::spec::{Spec, interface::Interface};
 use ccdni::tasks::{LineDraw, Task};
-use ccdni::train::{Checkpoint, EpochRow, MetricInfo, Next, Outcome, Progress, Trainer, Watcher};
+use ccdni::train::{Outcome, Trainer, Watcher};
 use plotters::prelude::*;
 use serde_json::json;
 
@@ -68,23 +68,7 @@ fn milliseconds(steps: usize, window: usize, dni: bool) -> Result<f64, Error> {
 /// Follows a trainer without a word.
 struct Silent;
 
-impl Watcher for Silent {
-    fn batch(&mut self, _: &Progress) -> ccdni::Result<Next> {
-        Ok(Next::Continue)
-    }
-
-    fn epoch(&mut self, _: &EpochRow, _: &[MetricInfo]) -> ccdni::Result<Next> {
-        Ok(Next::Continue)
-    }
-
-    fn checkpoint(&mut self, _: &Checkpoint) -> ccdni::Result<()> {
-        Ok(())
-    }
-
-    fn recording(&mut self, _: usize, _: &[(String, Tensor)]) -> ccdni::Result<()> {
-        Ok(())
-    }
-}
+impl Watcher for Silent {}
 
 /// Models in the order in which they are measured, with their colours (one light, one dark in grey print).
 const MODELS: [(&str, RGBColor); 2] = [("cRNN", RGBColor(150, 150, 150)), ("ccRNN", RGBColor(20, 80, 160))];

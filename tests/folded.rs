@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Metric, Showcase, Split};
 use ccdni::spec::Spec;
 use ccdni::tasks::{LineDraw, Task};
-use ccdni::train::{Checkpoint, EpochRow, MetricInfo, Next, Outcome, Progress, Trainer, Watcher};
+use ccdni::train::{Outcome, Trainer, Watcher};
 use serde_json::json;
 
 /// A row for every sequence.
@@ -34,18 +34,6 @@ impl Dataset for Expanded {
 struct Keeper(Vec<(String, Tensor)>);
 
 impl Watcher for Keeper {
-    fn batch(&mut self, _: &Progress) -> ccdni::Result<Next> {
-        Ok(Next::Continue)
-    }
-
-    fn epoch(&mut self, _: &EpochRow, _: &[MetricInfo]) -> ccdni::Result<Next> {
-        Ok(Next::Continue)
-    }
-
-    fn checkpoint(&mut self, _: &Checkpoint) -> ccdni::Result<()> {
-        Ok(())
-    }
-
     fn recording(&mut self, epoch: usize, tensors: &[(String, Tensor)]) -> ccdni::Result<()> {
         self.0.extend(tensors.iter().map(|(name, tensor)| (format!("{epoch}.{name}"), tensor.clone())));
         Ok(())

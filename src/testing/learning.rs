@@ -13,9 +13,7 @@ use crate::run::pictures;
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
 use crate::train::backend;
-use crate::train::{
-    Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, Trainer, Watcher, measure, show,
-};
+use crate::train::{Checkpoint, Finished, Next, Outcome, Progress, Trainer, Watcher, measure, show};
 
 const SEED: u64 = 1;
 
@@ -152,16 +150,8 @@ impl Watcher for Stop {
         Ok(if self.after == Some(progress.batch) { Next::Stop } else { Next::Continue })
     }
 
-    fn epoch(&mut self, _row: &EpochRow, _metrics: &[MetricInfo]) -> Result<Next> {
-        Ok(Next::Continue)
-    }
-
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.checkpoint = Some(checkpoint.to_bytes()?);
-        Ok(())
-    }
-
-    fn recording(&mut self, _epoch: usize, _tensors: &[(String, Tensor)]) -> Result<()> {
         Ok(())
     }
 }
