@@ -7,7 +7,7 @@ mod paint;
 mod scene;
 mod tell;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -79,12 +79,17 @@ impl Scenes {
         }
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io("create the directory", parent))?;
+        remove_unfinished(parent);
+        let prefix = unfinished();
         let mut builder = tempfile::Builder::new();
-        builder.prefix(TEMPORARY);
+        builder.prefix(&prefix);
         // For whom the umask allows, not for the owner alone as temporary directories are.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let folder = builder.tempdir_in(parent).map_err(Error::io("write to", parent))?;
+        let lock = folder.path().join(LOCK);
+        let held =
+            File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(Error::io("write", &lock))?;
 
         let done = AtomicUsize::new(0);
         let step = || -> Result<()> {
@@ -96,6 +101,8 @@ impl Scenes {
         let settings = serde_json::to_vec(self).map_err(|error| Error::data(out, error.to_string()))?;
         write_atomically(&folder.path().join(SETTINGS), &settings)?;
 
+        fs::remove_file(&lock).map_err(Error::io("write to", folder.path()))?;
+        drop(held);
         sync_everything();
         if let Err(error) = fs::rename(folder.path(), out) {
             // Somebody else may have been faster.
@@ -164,6 +171,26 @@ impl Scenes {
     }
 }
 
+/// Held in a folder of scenes for as long as they are drawn.
+const LOCK: &str = "lock";
+
+/// What a folder of scenes is called until it is whole.
+fn unfinished() -> String {
+    format!("{TEMPORARY}scenes-")
+}
+
+/// Removes folders whose makers were killed.
+fn remove_unfinished(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let lock = entry.path().join(LOCK);
+        if entry.file_name().to_string_lossy().starts_with(&unfinished())
+            && File::open(&lock).is_ok_and(|file| file.try_lock().is_ok())
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,9 +215,21 @@ mod tests {
         assert!(error.contains("holds other scenes (60 and 20 pictures of 32 pixels, seed 1)"), "{error}");
         assert!(make(&scenes, directory.path()).unwrap_err().to_string().contains("holds no scenes"));
         assert!(make(&Scenes { train: 0, ..scenes.clone() }, &two).is_err());
+        // Of a maker that was killed; one that is at work holds its lock.
+        for (name, held) in [("dead", false), ("alive", true)] {
+            let folder = directory.path().join(format!("{}{name}", unfinished()));
+            fs::create_dir(&folder).unwrap();
+            let lock = File::create(folder.join(LOCK)).unwrap();
+            if held {
+                lock.lock().unwrap();
+                std::mem::forget(lock);
+            }
+        }
         let stopped = scenes.make(&directory.path().join("three"), &|| true, &|_, _| {});
         assert!(matches!(stopped, Err(Error::Interrupted)));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+        let left = |name: &str| directory.path().join(format!("{}{name}", unfinished())).exists();
+        assert!(!left("dead") && left("alive"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
     }
 
     #[test]
