@@ -255,6 +255,42 @@ fn a_run_begins_from_another_with_the_same_words_alone() {
 }
 
 #[test]
+fn a_trained_trunk_goes_on_frozen_and_is_known_again() {
+    let (lab, run) = trained(&["--seeds", "1,2", "--set", "train.epochs=1", "--set", "task.scores=false"]);
+    std::fs::copy(lab.path(&format!("{run}/seeds/1/encoder.safetensors")), lab.path("trunk.safetensors")).unwrap();
+    let frozen =
+        ["--set", "model.encoder={kind: conv, channels: [4, 6], weights: trunk.safetensors, trainable: projection}"];
+    let more = ["--set", "train.epochs=1", "--set", "task.scores=false", "--outputs", "second"];
+    lab.ccdni(&[&["run", "spec.yaml"][..], &frozen, &more].concat()).exits(0);
+    let decoder = lab.only_run("second").join("decoder.safetensors").display().to_string();
+    let ask = |more: &[&str]| {
+        lab.ccdni(&[&["sample", "--decoder", &decoder, "--image", "scenes/validation/000061.png"], more].concat())
+    };
+    let before = ask(&[]).exits(0);
+
+    // Other weights of the same shapes under the same name.
+    std::fs::rename(lab.path("trunk.safetensors"), lab.path("elsewhere.safetensors")).unwrap();
+    assert!(ask(&[]).exits(2).contains("--trunk FILE"));
+    std::fs::copy(lab.path(&format!("{run}/seeds/2/encoder.safetensors")), lab.path("trunk.safetensors")).unwrap();
+    let said = ask(&[]).exits(2);
+    assert!(said.contains("trunk.safetensors") && said.contains("other weights"), "{said}");
+    assert_eq!(ask(&["--trunk", "elsewhere.safetensors"]).exits(0), before);
+
+    // What was trained behind one trunk means nothing behind another.
+    let from = format!("train.init_from={run}");
+    let go = |encoder: &str| {
+        let set = format!("model.encoder={{kind: conv, channels: [4, 6], {encoder}}}");
+        lab.ccdni(
+            &[&["run", "spec.yaml", "--set", &from, "--set", &set][..], &more[..4], &["--outputs", "third"]].concat(),
+        )
+    };
+    let said = go("trainable: projection").exits(2);
+    assert!(said.contains("train.init_from") && said.contains("another trunk"), "{said}");
+    assert!(!lab.path("third").exists());
+    go("trainable: all").exits(0);
+}
+
+#[test]
 fn what_cannot_work_is_said_before_anything_is_written() {
     let lab = lab();
     for (set, says) in [
@@ -265,6 +301,7 @@ fn what_cannot_work_is_said_before_anything_is_written() {
         ("task.lengths=[30, 31]", "of 30 to 31"),
         ("task.vocabulary=nowhere.json", "nowhere.json"),
         ("task.variants=3", "task.variants"),
+        ("model.encoder.weights=resnet50", "--set model.encoder.weights=resnet50"),
         ("model.encoder.trainable=some", "`none`, `projection`, `all`"),
     ] {
         let said = lab.ccdni(&["run", "spec.yaml", "--set", set]).exits(2);

@@ -53,28 +53,30 @@ pub struct Args {
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let strategy = args.strategy.strategy()?;
     check_out(Some(&args.out))?;
-    let set = CaptionSet::open(&args.captions)?;
-    let set = args.only.as_ref().map_or(Ok(set.clone()), |list| set.only(list))?;
+    let mut set = CaptionSet::open(&args.captions)?;
+    if let Some(list) = &args.only {
+        set = set.only(list)?;
+    }
     let device = device::open(&args.network.device)?;
     let captioner = Captioner::load(&args.network.beside()?, args.network.trunk.as_deref(), &device, registry)?;
     let counter = Counter::new("pictures");
     let (mut said, mut bad): (Vec<CaptionResult>, Vec<Error>) = Default::default();
     for (chunk, about) in set.images.chunks(TOGETHER).enumerate() {
-        let (mut ids, mut pictures) = (Vec::new(), Vec::new());
+        let mut pictures = Vec::with_capacity(about.len());
         for image in about {
-            match images::read(&args.images.join(&image.file_name)) {
-                Ok(picture) => {
-                    ids.push(image.id);
-                    pictures.push(picture);
-                }
+            pictures.push(match images::read(&args.images.join(&image.file_name)) {
+                Ok(picture) => Some(picture),
                 Err(error) if args.strict => return Err(error),
-                Err(error) => bad.push(error),
-            }
+                Err(error) => {
+                    bad.push(error);
+                    None
+                }
+            });
         }
         let sentences = captioner.caption(&pictures, &strategy.from(chunk * TOGETHER), Limits::STEPS)?;
-        said.extend(ids.into_iter().zip(sentences).map(|(image_id, sentences)| CaptionResult {
-            image_id,
-            caption: sentences.first().map_or_else(String::new, |one| sentence(captioner.vocabulary(), one)),
+        said.extend(about.iter().zip(sentences).filter_map(|(image, sentences)| {
+            let best = sentences?.first().map(|one| sentence(captioner.vocabulary(), one));
+            Some(CaptionResult { image_id: image.id, caption: best.unwrap_or_default() })
         }));
         counter.show((chunk * TOGETHER + about.len()).min(set.images.len()), set.images.len());
     }

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use image::RgbImage;
 
 use super::network::{Beside, Network};
+use super::weights;
 use crate::data::Vocabulary;
 use crate::data::images::resize_square;
 use crate::data::pictures::Viewing;
@@ -51,6 +52,14 @@ impl Captioner {
             }
             other => other,
         })?;
+        if let Some(trunk) = trunk.as_ref().filter(|trunk| trunk.file.is_some()) {
+            let encoder = network.encoder.as_deref().map(weights::trunk_digest).transpose()?.flatten();
+            if encoder.is_some_and(|digest| digest != trunk.digest) {
+                let what =
+                    "holds other weights than those that this network was trained on; name these with `--trunk FILE`";
+                return Err(Error::data(trunk.file.as_deref().unwrap_or(&beside.decoder), what));
+            }
+        }
         Ok(Captioner { vocabulary: vocabulary.clone(), view, trunk, network })
     }
 
@@ -59,15 +68,23 @@ impl Captioner {
         &self.vocabulary
     }
 
-    /// Sentences for pictures, of which the first is number `first`: for each one, or for a beam several, the best first.
+    /// Sentences for pictures, of which the first is number `first`: for each one, or for a beam several, the best first. A
+    /// picture that is not there gets none, and keeps its place: what is drawn for those behind it stays the same.
     ///
     /// # Errors
     /// [`Error::Usage`] for a strategy that cannot be; fails if the weights give something that is no number.
-    pub fn caption(&self, pictures: &[RgbImage], strategy: &Strategy, steps: usize) -> Result<Vec<Vec<Decoded>>> {
+    pub fn caption(
+        &self,
+        pictures: &[Option<RgbImage>],
+        strategy: &Strategy,
+        steps: usize,
+    ) -> Result<Vec<Option<Vec<Decoded>>>> {
         let view = self.view.measured()?;
         let mut numbers = vec![0.0; pictures.len() * view.numbers()];
         for (picture, out) in pictures.iter().zip(numbers.chunks_mut(view.numbers())) {
-            view.write(&resize_square(picture, self.view.resize)?, out)?;
+            if let Some(picture) = picture {
+                view.write(&resize_square(picture, self.view.resize)?, out)?;
+            }
         }
         let shape = (pictures.len(), 3, view.size, view.size);
         let pixels = Tensor::from_vec(numbers, shape, self.network.device())?;
@@ -75,6 +92,7 @@ impl Captioner {
             Some(trunk) => trunk.features(&pixels)?,
             None => pixels,
         };
-        self.network.decode(&seen, strategy, &limits(steps))
+        let said = self.network.decode(&seen, strategy, &limits(steps))?;
+        Ok(pictures.iter().zip(said).map(|(picture, said)| picture.as_ref().map(|_| said)).collect())
     }
 }

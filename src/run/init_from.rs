@@ -11,7 +11,7 @@ use super::{manifest, weights};
 use crate::data::{Dataset, Vocabulary};
 use crate::error::{Error, Problem, Problems, Result};
 use crate::model::Layout;
-use crate::spec::{self, InitFrom, Request, Resolved, Spec};
+use crate::spec::{self, InitFrom, Request, Resolved, Spec, Trainable};
 use crate::tasks::Registry;
 
 /// The unit of another run that a unit starts from.
@@ -39,6 +39,21 @@ pub fn source(spec: &Spec, seed: u64) -> Option<Source> {
 pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
     let Some(source) = source(&resolved.spec, 0) else { return Ok(()) };
     let theirs = source.resolved(registry)?;
+    let refuse = |message: String, help: &str| {
+        Err(Error::Spec(Problems(vec![Problem::new("train.init_from", message).help(help)])))
+    };
+    if let (Some(ours), Some(theirs)) = (&resolved.spec.model.encoder, &theirs.spec.model.encoder)
+        && !ours.carries_on(theirs)
+    {
+        let message = format!("the encoder of {} stands on another trunk than this model's", source.run.display());
+        let help = match theirs.trainable() {
+            Trainable::All => {
+                "use `trainable: all`, or name its trunk: `model.encoder.weights: <run>/encoder.safetensors`"
+            }
+            _ => "use the `kind` and `weights` of that run's encoder",
+        };
+        return refuse(message, help);
+    }
     let ours = Layout::new(&resolved.spec.model, &resolved.interface);
     ours.fits(&Layout::new(&theirs.spec.model, &theirs.interface)).map_err(|what| {
         let message = format!("the weights of {} do not fit this model: {what}", source.run.display());

@@ -160,7 +160,11 @@ impl<'a> Inspector<'a> {
                     registry.prepare(&spec.task)?;
                     let mut digests = manifest::digests(&registry.files(&spec.task)?)?;
                     let seed = spec.seeds.0.first().copied().unwrap_or(1);
-                    let (dataset, pictures) = pictures::open(registry, spec, seed, &device)?;
+                    let (dataset, pictures) = match self.elsewhere {
+                        // What becomes of pictures is made where they are read, by whoever is first.
+                        true => (registry.open(&spec.task, seed)?, BTreeMap::new()),
+                        false => pictures::open(registry, spec, seed, &device)?,
+                    };
                     digests.extend(pictures);
                     let encoder = spec.model.encoder.clone();
                     self.tasks.push(OpenTask { task: spec.task.clone(), encoder, digests, dataset });

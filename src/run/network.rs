@@ -37,6 +37,8 @@ pub struct Network {
     pub seed: u64,
     /// The words of a token task.
     pub vocabulary: Option<Vocabulary>,
+    /// The file of its encoder, if it has one.
+    pub encoder: Option<PathBuf>,
     model: Model,
 }
 
@@ -88,7 +90,7 @@ impl Network {
             decoder.strip_prefix(run.join("seeds")).ok().and_then(|below| below.parent()?.to_str()?.parse().ok());
         let best = || Directory { path: run.to_path_buf() }.manifest().ok()?.best_seed;
         let seed = named.or_else(best).or(resolved.spec.seeds.0.first().copied()).unwrap_or(1);
-        Ok(Network { resolved, seed, vocabulary, model })
+        Ok(Network { resolved, seed, vocabulary, encoder, model })
     }
 
     /// The device that it is on.

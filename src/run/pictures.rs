@@ -17,8 +17,9 @@ use crate::counter::{Counter, eprint_line};
 use crate::data::images::{self, View};
 use crate::data::pictures::{self, Item, Pictures, Store, Viewing, Work};
 use crate::data::{At, Batch, Dataset, Exam, Inputs, Metric, Showcase, Split, Vocabulary};
+use crate::device;
 use crate::error::{Error, Result};
-use crate::model::encoder::FrozenTrunk;
+use crate::model::encoder::{FrozenTrunk, RANDOM};
 use crate::rng::Stream;
 use crate::spec::{EncoderSpec, ModelSpec, Spec, Trainable};
 use crate::tasks::Registry;
@@ -28,6 +29,9 @@ pub const CACHE: &str = "datasets/cache";
 
 /// Raised when decoding, resizing or a trunk changes what it makes of a picture.
 const VERSION: u32 = 1;
+
+/// The name under which the weights of an encoder are among a run's data.
+pub const ENCODER: &str = "encoder";
 
 /// Pictures that go through a frozen trunk together, on a device that has many arithmetic units.
 const TOGETHER: usize = 32;
@@ -110,9 +114,14 @@ impl Seen {
             )));
         }
         // Also where the trunk learns from these weights on: what is wrong with them is found before anything is written.
-        let loaded = FrozenTrunk::load(model, view.trained_side() as usize, device)?;
-        let weights = loaded.file.is_some().then(|| loaded.digest.clone());
-        let trunk = Some(loaded).filter(|_| encoder.trainable() != Trainable::All);
+        let learns = encoder.trainable() == Trainable::All;
+        let loaded = match learns && encoder.weights() == RANDOM {
+            true => None,
+            false => Some(FrozenTrunk::load(model, view.trained_side() as usize, device)?),
+        };
+        let from_file = loaded.as_ref().filter(|loaded| loaded.file.is_some());
+        let weights = from_file.map(|loaded| loaded.digest.clone());
+        let trunk = loaded.filter(|_| !learns);
         if trunk.is_none() && view.variants > 0 {
             let why = "a trunk that learns (`model.encoder.trainable: all`) sees other views in every epoch";
             return Err(Error::Usage(format!("`task.variants`: {why}; leave it out")));
@@ -126,7 +135,7 @@ impl Seen {
             digests.insert(format!("pictures/{name}"), digest);
             stores.push(store);
         }
-        digests.extend(weights.map(|digest| ("encoder".to_string(), digest)));
+        digests.extend(weights.map(|digest| (ENCODER.to_string(), digest)));
         let stores: [Store; 2] =
             stores.try_into().map_err(|_| Error::Training("pictures to train and to validate with".into()))?;
         let good = [stores[0].good()?, stores[1].good()?].concat();
@@ -253,7 +262,9 @@ impl Maker<'_> {
         let made_of = json!({
             "version": VERSION, "pictures": digest, "resize": self.view.resize, "views": views,
             "flip": self.view.flip, "train": self.train && self.view.variants > 0,
-            "trunk": self.trunk.map(|trunk| json!({ "encoder": shape(encoder), "weights": trunk.digest })),
+            "trunk": self.trunk.map(|trunk| {
+                json!({ "encoder": shape(encoder), "weights": trunk.digest, "computed_by": arithmetic(self.device) })
+            }),
         });
         let name = &blake3::hash(made_of.to_string().as_bytes()).to_hex()[..16];
         let side = self.view.resize as usize;
@@ -354,6 +365,14 @@ fn numbers(view: View) -> [usize; 4] {
 fn write(view: View, square: &[u8], side: u32, out: &mut [f32]) -> Result<()> {
     let image = RgbImage::from_raw(side, side, square.to_vec());
     view.write(&image.ok_or_else(|| Error::Training("a stored picture of another size".into()))?, out)
+}
+
+/// What decides the last bits of features: the processor's instructions, or the kind of another device.
+fn arithmetic(device: &Device) -> String {
+    match device.is_cpu() {
+        true => device::instruction_set(),
+        false => device::name(device).split(':').next().unwrap_or_default().to_string(),
+    }
 }
 
 /// What of an encoder's spec decides which network its trunk is.

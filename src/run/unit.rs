@@ -7,6 +7,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
+use super::weights::TrunkSource;
 use super::{clock, fs, weights};
 use crate::data::captions::results::CaptionResult;
 use crate::error::{Error, Result};
@@ -255,14 +256,15 @@ impl Unit {
     }
 
     /// Writes `decoder.safetensors` and, where the network reads pictures, `encoder.safetensors`: what of it was trained,
-    /// and in the header where the rest is from (`source`).
+    /// and in the header where the rest is from.
     ///
     /// # Errors
     /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
-    pub fn write_weights(&self, claim: &Claim, weights: &[(String, Tensor)], source: &str) -> Result<()> {
-        let [decoder, encoder] = weights::divide(weights);
+    pub fn write_weights(&self, claim: &Claim, weights: &[(String, Tensor)], source: &TrunkSource) -> Result<()> {
+        let [decoder, encoder] = super::weights::divide(weights);
         if !encoder.is_empty() {
-            claim.write(&self.encoder_path(), &to_safetensors(&encoder, Some(("source", source.into())))?)?;
+            let source = serde_json::to_string(source).unwrap_or_default();
+            claim.write(&self.encoder_path(), &to_safetensors(&encoder, Some((weights::SOURCE, source)))?)?;
         }
         claim.write(&self.weights_path(), &to_safetensors(&decoder, None)?)
     }

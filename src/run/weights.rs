@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::encoder::PREFIX;
@@ -31,6 +32,31 @@ pub fn read(decoder: &Path, encoder: Option<&Path>, device: &Device) -> Result<V
     }
     weights.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(weights)
+}
+
+/// What the header of an encoder's file says of the weights of its frozen trunk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkSource {
+    /// As the spec says it.
+    pub weights: String,
+    /// BLAKE3 of their file, in hex; none where they were drawn.
+    pub blake3: Option<String>,
+}
+
+/// The key of that in the header, as JSON.
+pub const SOURCE: &str = "source";
+
+/// BLAKE3 of the file of the frozen trunk that an encoder was trained behind, if it was one of a file.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Data`] if the encoder's file is no safetensors file.
+pub fn trunk_digest(encoder: &Path) -> Result<Option<String>> {
+    let bytes = std::fs::read(encoder).map_err(Error::io("read", encoder))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
+        .map_err(|error| Error::data(encoder, format!("cannot be read as safetensors: {error}")))?;
+    let source = header.metadata().as_ref().and_then(|metadata| metadata.get(SOURCE));
+    let source = source.and_then(|source| serde_json::from_str::<TrunkSource>(source).ok());
+    Ok(source.and_then(|source| source.blake3))
 }
 
 /// Divides a model's weights into those of the decoder and those of the encoder, each by its name in files.

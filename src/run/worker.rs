@@ -11,6 +11,7 @@ use super::event::{Ended, Event};
 use super::interrupt::{self, Stop};
 use super::manifest::VERSION;
 use super::unit::{Record, State, Summary, Unit};
+use super::weights::TrunkSource;
 use super::{clock, fs, init_from, pictures};
 use crate::data::Vocabulary;
 use crate::device;
@@ -127,7 +128,7 @@ fn train(
         directory.log(&format!("seed {seed}: goes on from its checkpoint"));
     }
     emit(Event::Started { epochs_done: watcher.history.len() });
-    let mut source = String::new();
+    let mut source = TrunkSource::default();
     let outcome = trainer(directory, resolved, seed, device, checkpoint.as_ref(), registry).and_then(|begun| {
         let (mut trainer, encoder) = begun;
         source = encoder;
@@ -161,7 +162,7 @@ fn trainer(
     device: Device,
     checkpoint: Option<&Checkpoint>,
     registry: &Registry,
-) -> Result<(Trainer, String)> {
+) -> Result<(Trainer, TrunkSource)> {
     let spec = &resolved.spec;
     let (data, digests) = pictures::open(registry, spec, seed, &device)?;
     let words = directory.path.join(TOKENIZER);
@@ -170,20 +171,20 @@ fn trainer(
     {
         vocabulary.save(&words)?;
     }
-    let encoder = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights);
-    let digest = digests.get("encoder").map(|digest| format!(" (BLAKE3 {digest})")).unwrap_or_default();
+    let weights = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights).to_string();
+    let source = TrunkSource { weights, blake3: digests.get(pictures::ENCODER).cloned() };
     let mut trainer = Trainer::new(spec, &resolved.interface, data, seed, device.clone())?;
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
-        (None, source) => {
+        (None, from) => {
             // What the other run lacks, as a trunk that was frozen there, keeps what the spec says.
             trainer.start_encoder(&spec.model, &device)?;
-            if let Some(source) = source {
-                trainer.start_from(&source.resolved(registry)?.spec.model, &source.weights(&device)?)?;
+            if let Some(from) = from {
+                trainer.start_from(&from.resolved(registry)?.spec.model, &from.weights(&device)?)?;
             }
         }
     }
-    Ok((trainer, format!("{encoder}{digest}")))
+    Ok((trainer, source))
 }
 
 /// The record of a unit that is begun or resumed here and now.
@@ -223,7 +224,7 @@ fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<R
 }
 
 /// Writes a finished unit; its record, which says that all is there, comes last.
-fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished, source: &str) -> Result<()> {
+fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished, source: &TrunkSource) -> Result<()> {
     unit.write_weights(claim, &finished.weights, source)?;
     if let Some(showcase) = &finished.showcase {
         unit.write_showcase(claim, showcase)?;

@@ -77,13 +77,18 @@ impl Lab {
 
     /// The one run directory.
     pub fn run(&self) -> Run {
-        let mut runs: Vec<PathBuf> = fs::read_dir(self.path("outputs"))
+        Run(self.only_run("outputs"))
+    }
+
+    /// The one run in a directory of runs.
+    pub fn only_run(&self, outputs: &str) -> PathBuf {
+        let mut runs: Vec<PathBuf> = fs::read_dir(self.path(outputs))
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
             .collect();
         assert_eq!(runs.len(), 1, "{runs:?}");
-        Run(runs.remove(0))
+        runs.remove(0)
     }
 }
 

@@ -50,16 +50,11 @@ impl Args {
         let mut bad: Vec<Error> = Vec::new();
         let mut rows = Vec::new();
         for (chunk, names) in named.chunks(TOGETHER).enumerate() {
-            let mut seen: Vec<(&Path, RgbImage)> = Vec::new();
-            for name in names {
-                match read(name) {
-                    Ok(picture) => seen.push((name, picture)),
-                    Err(error) => bad.push(error),
-                }
-            }
-            let (names, pictures): (Vec<&Path>, Vec<RgbImage>) = seen.into_iter().unzip();
-            let said = captioner.caption(&pictures, &strategy.from(chunk * TOGETHER), self.words)?;
-            for (name, said) in names.into_iter().zip(said) {
+            let mut readable = |name: &PathBuf| read(name).map_err(|error| bad.push(error)).ok();
+            let seen: Vec<Option<RgbImage>> = names.iter().map(&mut readable).collect();
+            let said = captioner.caption(&seen, &strategy.from(chunk * TOGETHER), self.words)?;
+            for (name, said) in names.iter().zip(said) {
+                let Some(said) = said else { continue };
                 match self.json {
                     true => rows.push(row(name, &said, captioner.vocabulary())),
                     false => print(&line(name, &said, captioner.vocabulary(), named.len() > 1))?,

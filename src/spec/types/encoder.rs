@@ -13,6 +13,7 @@ pub enum EncoderSpec {
         depth: usize,
         /// Where the weights come from: `hub:<owner>/<repository>`, perhaps with `/<file>`; a `.safetensors` or `.pth`
         /// file; or `random`.
+        #[schemars(regex(pattern = r"^(random|hub:[^/]+/[^/]+(/.+)?|.+\.(safetensors|pth|pt))$"))]
         weights: String,
         /// What of it learns.
         #[serde(default)]
@@ -26,6 +27,7 @@ pub enum EncoderSpec {
         channels: Vec<usize>,
         /// Where the weights come from: a `.safetensors` file, or `random`.
         #[serde(default = "random")]
+        #[schemars(regex(pattern = r"^(random|hub:[^/]+/[^/]+(/.+)?|.+\.(safetensors|pth|pt))$"))]
         weights: String,
         /// What of it learns.
         #[serde(default = "all")]
@@ -55,6 +57,21 @@ impl EncoderSpec {
         match self {
             EncoderSpec::Resnet { trainable, .. } | EncoderSpec::Conv { trainable, .. } => *trainable,
         }
+    }
+
+    /// Whether weights that were trained behind `other` mean the same here: behind the same trunk, or with one that was
+    /// trained with them and learns on.
+    pub fn carries_on(&self, other: &EncoderSpec) -> bool {
+        let kind = |encoder: &EncoderSpec| match encoder {
+            EncoderSpec::Resnet { depth, .. } => (Some(*depth), Vec::new()),
+            EncoderSpec::Conv { channels, .. } => (None, channels.clone()),
+        };
+        kind(self) == kind(other)
+            && match (self.trainable(), other.trainable()) {
+                (Trainable::All, Trainable::All) => true,
+                (_, Trainable::All) => false,
+                _ => self.weights() == other.weights(),
+            }
     }
 
     /// Says that the trunk's weights come from somewhere else.

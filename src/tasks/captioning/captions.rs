@@ -1,6 +1,6 @@
 //! Which caption comes when: the captions of one seed, their words as ids, and batches of one length.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
@@ -25,8 +25,8 @@ pub(super) struct Captions {
     exam: Exam,
     /// The batches of the epoch of training that was last asked for.
     order: RefCell<Option<Epoch>>,
-    /// The batches of validation.
-    measured: RefCell<Option<Vec<Vec<usize>>>>,
+    /// The batches of validation, once they are asked for.
+    measured: OnceCell<Vec<Vec<usize>>>,
 }
 
 /// The batches of an epoch of training, each the positions of its captions.
@@ -81,8 +81,10 @@ impl Part {
 
 /// Reads one part of the source.
 fn read(files: &FilesSpec) -> Result<CaptionSet> {
-    let set = CaptionSet::open(&files.captions)?;
-    let set = files.only.as_ref().map_or(Ok(set.clone()), |list| set.only(list))?;
+    let mut set = CaptionSet::open(&files.captions)?;
+    if let Some(list) = &files.only {
+        set = set.only(list)?;
+    }
     match set.captions.is_empty() {
         true => Err(Error::data(&files.captions, "has no captions")),
         false => Ok(set),
@@ -128,7 +130,7 @@ impl Captions {
             vocabulary,
             pictures,
             order: RefCell::new(None),
-            measured: RefCell::new(None),
+            measured: OnceCell::new(),
             spec,
         })
     }
@@ -143,7 +145,10 @@ impl Captions {
     }
 
     /// The batches of validation: the same for every seed, so that seeds and models are measured alike.
-    fn validation_batches(&self) -> Result<Vec<Vec<usize>>> {
+    fn validation_batches(&self) -> Result<&[Vec<usize>]> {
+        if let Some(batches) = self.measured.get() {
+            return Ok(batches);
+        }
         let [low, high] = self.spec.lengths;
         let sampling = Sampling {
             batch_size: self.spec.validation_batch_size,
@@ -156,7 +161,8 @@ impl Captions {
             Error::Usage(what) => Error::Usage(format!("validation (`task.validation_batch_size`): {what}")),
             other => other,
         };
-        sampling.batches(&self.validation.lengths, 0, "data.validation", 0).map_err(validation)
+        let batches = sampling.batches(&self.validation.lengths, 0, "data.validation", 0).map_err(validation)?;
+        Ok(self.measured.get_or_init(|| batches))
     }
 }
 
@@ -176,11 +182,11 @@ impl Dataset for Captions {
 
     fn batches(&self, split: Split, batch_size: usize) -> usize {
         let batches = match split {
-            Split::Train => self.training_batches(batch_size, 1),
-            Split::Validation => self.validation_batches(),
+            Split::Train => self.training_batches(batch_size, 1).map(|batches| batches.len()),
+            Split::Validation => self.validation_batches().map(<[_]>::len),
             Split::Test => return 0,
         };
-        batches.map_or(0, |batches| batches.len())
+        batches.unwrap_or(0)
     }
 
     fn check(&self, batch_size: usize) -> Result<()> {
@@ -191,12 +197,7 @@ impl Dataset for Captions {
     fn batch(&self, at: At) -> Result<Batch> {
         let missing = || Error::Training(format!("there is no batch {} of {:?}", at.index, at.split));
         if at.split != Split::Train {
-            let mut measured = self.measured.borrow_mut();
-            let batches = match &mut *measured {
-                Some(batches) => batches,
-                none => none.insert(self.validation_batches()?),
-            };
-            return self.validation.batch(batches.get(at.index).ok_or_else(missing)?);
+            return self.validation.batch(self.validation_batches()?.get(at.index).ok_or_else(missing)?);
         }
         let mut order = self.order.borrow_mut();
         let Epoch { batches, .. } = match &mut *order {
@@ -223,6 +224,7 @@ impl Dataset for Captions {
     }
 
     fn leave_out(&mut self, good: &[bool]) {
+        self.measured.take();
         for part in [&mut self.train, &mut self.validation] {
             for (length, &picture) in part.lengths.iter_mut().zip(&part.pictures) {
                 if !good[picture as usize] {

@@ -101,8 +101,7 @@ impl Decoded {
 }
 
 /// Sentences for what the first step reads, `[pictures, ...]` (features, or what the model's encoder makes features of): for
-/// each picture one, or for a beam up to `width` different ones, the
-/// best first.
+/// each picture one, or for a beam up to `width` different ones, the best first.
 ///
 /// # Errors
 /// [`Error::Usage`] for a strategy or limits that cannot be, [`Error::Training`] where the model reads no tokens, does not
