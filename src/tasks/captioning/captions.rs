@@ -237,3 +237,44 @@ impl Dataset for Captions {
         (self.exam.pictures, self.exam.about) = kept.unzip();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::captioning::{ScenesSpec, Source};
+
+    #[test]
+    fn pictures_that_are_left_out_come_in_no_batch_and_no_exam() {
+        let directory = tempfile::tempdir().unwrap();
+        let scenes = ScenesSpec { dir: directory.path().join("s"), train: 30, validation: 8, size: 16, draw: 1 };
+        scenes.scenes().make(&scenes.dir, &|| false, &|_, _| {}).unwrap();
+        let source = Source::Scenes(scenes);
+        let spec = CaptioningSpec {
+            source,
+            lengths: [11, 18],
+            validation_batch_size: 1,
+            validation_batches: 0,
+            scores: true,
+            ..CaptioningSpec::default()
+        };
+        let mut captions = Captions::open(spec, 1).unwrap();
+        let seen = |captions: &Captions| {
+            let mut seen = std::collections::BTreeSet::new();
+            for split in [Split::Train, Split::Validation] {
+                for index in 0..captions.batches(split, 1) {
+                    let batch = captions.batch(At { split, epoch: 1, index, batch_size: 1 }).unwrap();
+                    let Inputs::Pictures { pictures, .. } = batch.inputs else { panic!("pictures") };
+                    seen.extend(pictures);
+                }
+            }
+            seen
+        };
+        assert_eq!(seen(&captions), (0..38).collect());
+        let good: Vec<bool> = (0..38).map(|picture| picture != 3 && picture != 33).collect();
+        captions.leave_out(&good);
+        assert_eq!(seen(&captions), (0..38).filter(|picture| good[*picture as usize]).collect());
+        let exam = captions.exam().unwrap();
+        assert_eq!((exam.pictures.len(), exam.about.len()), (7, 7));
+        assert!(!exam.pictures.contains(&33));
+    }
+}
