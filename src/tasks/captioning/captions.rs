@@ -225,6 +225,7 @@ impl Dataset for Captions {
 
     fn leave_out(&mut self, good: &[bool]) {
         self.measured.take();
+        self.order.take();
         for part in [&mut self.train, &mut self.validation] {
             for (length, &picture) in part.lengths.iter_mut().zip(&part.pictures) {
                 if !good[picture as usize] {
