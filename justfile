@@ -34,6 +34,19 @@ slurm-test:
     cargo build --quiet --release --locked
     tests/slurm.sh target/release/ccdni
 
+# Build for CUDA without a toolkit on the machine: compiler and libraries come from PyPI. CUDA_COMPUTE_CAP is the oldest GPU's.
+build-cuda *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    assets/cuda/toolkit.sh "$PWD/target/cuda-toolkit"
+    export CUDA_HOME="$PWD/target/cuda-toolkit/nvidia/cu13" CUDA_COMPUTE_CAP="${CUDA_COMPUTE_CAP:-80}"
+    export PATH="$CUDA_HOME/bin:$PATH"
+    cargo rustc --release --locked --features cuda --bin ccdni "$@" -- -C strip=symbols -C 'link-arg=-Wl,-rpath,$ORIGIN/lib,--enable-new-dtags'
+    mkdir -p target/cuda/lib
+    cp target/release/ccdni target/cuda/ccdni
+    for library in cublas cublasLt curand; do cp -lf "$CUDA_HOME"/lib/lib$library.so.* target/cuda/lib/; done
+    echo "target/cuda/ccdni, with the libraries that it needs beside it in target/cuda/lib"
+
 # Formatting, lints, documentation.
 check:
     cargo fmt --check
