@@ -5,23 +5,93 @@ use candle_core::utils::{cuda_is_available, metal_is_available};
 
 use crate::error::{Error, Result};
 
-/// Opens the device that `run.device` names: `auto`, `cpu`, `cuda`, `cuda:<index>` or `metal`.
+/// Which device `run.device` means on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// The processor.
+    Cpu,
+    /// The NVIDIA GPU of this index.
+    Cuda(usize),
+    /// Apple's GPU.
+    Metal,
+}
+
+/// Finds the device that `run.device` names, and does not touch it: `auto`, `cpu`, `cuda`, `cuda:<index>` or `metal`.
 ///
 /// `auto` is a CUDA device if this program was built for one and one is there, else Metal, else the CPU.
 ///
 /// # Errors
 /// [`Error::Usage`] where the device is unknown, absent, or this program was not built for it.
-pub fn open(name: &str) -> Result<Device> {
+pub fn find(name: &str) -> Result<Found> {
     match name.split_once(':').unwrap_or((name, "0")) {
-        ("auto", _) => Ok(cuda(0).or_else(|_| metal()).unwrap_or(Device::Cpu)),
-        ("cpu", _) => Ok(Device::Cpu),
-        ("metal", _) => metal(),
-        ("cuda", index) => match index.parse() {
-            Ok(index) => cuda(index),
-            Err(_) => Err(unknown(name)),
-        },
+        ("auto", _) => Ok(match cuda_count() {
+            Ok(1..) => Found::Cuda(0),
+            _ if metal_is_available() => Found::Metal,
+            _ => Found::Cpu,
+        }),
+        ("cpu", _) => Ok(Found::Cpu),
+        ("metal", _) if metal_is_available() => Ok(Found::Metal),
+        ("metal", _) => Err(not_built("metal")),
+        ("cuda", index) => {
+            let index: usize = index.parse().map_err(|_| unknown(name))?;
+            match cuda_count()? {
+                0 => Err(absent(&format!("cuda:{index}"), "there is no NVIDIA GPU that the driver knows")),
+                count if index >= count => {
+                    Err(absent(&format!("cuda:{index}"), &format!("there are {count}, counted from 0")))
+                }
+                _ => Ok(Found::Cuda(index)),
+            }
+        }
         _ => Err(unknown(name)),
     }
+}
+
+/// Opens the device that `run.device` names, as [`find`] finds it. `tf32` allows matrix products on CUDA devices to round
+/// their factors to 10 bits.
+///
+/// # Errors
+/// As [`find`]; and where the device cannot be opened.
+pub fn open(name: &str, tf32: bool) -> Result<Device> {
+    let found = find(name)?;
+    let failed = |error: candle_core::Error| absent(name, &Error::from(error).to_string());
+    let device = match found {
+        Found::Cpu => return Ok(Device::Cpu),
+        Found::Cuda(index) => {
+            candle_core::cuda::set_gemm_reduced_precision_f32(tf32);
+            Device::new_cuda(index).map_err(failed)?
+        }
+        Found::Metal => Device::new_metal(0).map_err(failed)?,
+    };
+    without_events(&device);
+    // It stays open until the process ends: to close a device that was lost is a panic in the bindings, which would hide why.
+    std::mem::forget(device.clone());
+    Ok(device)
+}
+
+/// Turns off what keeps streams in order: there is one, and each allocation would cost two events.
+#[cfg(feature = "cuda")]
+fn without_events(device: &Device) {
+    if let Device::Cuda(device) = device {
+        // SAFETY: nothing of this program makes a second stream, so that no tensor is ever used on another one.
+        unsafe { device.disable_event_tracking() }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn without_events(_device: &Device) {}
+
+/// Number of CUDA devices.
+#[cfg(feature = "cuda")]
+fn cuda_count() -> Result<usize> {
+    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    let count = CudaContext::device_count().map_err(candle_core::Error::wrap);
+    let count = count.map_err(|error| absent("cuda", &Error::from(error).to_string()))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_count() -> Result<usize> {
+    Err(not_built("cuda"))
 }
 
 /// Makes sure that this program could open a device on a machine that has it.
@@ -76,33 +146,13 @@ fn extensions() -> Vec<&'static str> {
     Vec::new()
 }
 
-fn cuda(index: usize) -> Result<Device> {
-    if !cuda_is_available() {
-        return Err(not_built("cuda"));
-    }
-    // The CUDA bindings panic where the driver's library is missing: to the user that is an absent device.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let opened = std::panic::catch_unwind(|| Device::new_cuda(index));
-    std::panic::set_hook(hook);
-    match opened {
-        Ok(Ok(device)) => Ok(device),
-        Ok(Err(error)) => Err(absent(&format!("cuda:{index}"), &error.to_string())),
-        Err(_) => Err(absent(&format!("cuda:{index}"), "the NVIDIA driver was not found")),
-    }
-}
-
-fn metal() -> Result<Device> {
-    if !metal_is_available() {
-        return Err(not_built("metal"));
-    }
-    Device::new_metal(0).map_err(|error| absent("metal", &error.to_string()))
-}
-
 fn not_built(feature: &str) -> Error {
+    let how = match feature {
+        "cuda" => "`just build-cuda` (docs/devices.md)".to_string(),
+        other => format!("`cargo build --release --features {other}`"),
+    };
     Error::Usage(format!(
-        "`run.device` asks for {feature}, which this program was not built for; build it with \
-         `cargo build --release --features {feature}`, or use `run.device: cpu`"
+        "`run.device` asks for {feature}, which this program was not built for; build it with {how}, or use `run.device: cpu`"
     ))
 }
 
@@ -120,18 +170,18 @@ mod tests {
 
     #[test]
     fn cpu_opens_and_nonsense_is_refused() {
-        assert_eq!(name(&open("cpu").unwrap()), "cpu");
+        assert_eq!(name(&open("cpu", false).unwrap()), "cpu");
         for bad in ["gpu", "cuda:x", ""] {
-            assert!(open(bad).unwrap_err().to_string().contains("expected `auto`"), "{bad}");
+            assert!(open(bad, false).unwrap_err().to_string().contains("expected `auto`"), "{bad}");
         }
     }
 
     #[test]
     fn a_device_that_was_not_built_in_says_how_to_build_it() {
         if !cuda_is_available() {
-            assert_eq!(name(&open("auto").unwrap()), if metal_is_available() { "metal" } else { "cpu" });
-            let error = open("cuda:1").unwrap_err();
-            assert!(error.to_string().contains("--features cuda"), "{error}");
+            assert_eq!(name(&open("auto", false).unwrap()), if metal_is_available() { "metal" } else { "cpu" });
+            let error = open("cuda:1", false).unwrap_err();
+            assert!(error.to_string().contains("just build-cuda"), "{error}");
             assert_eq!(error.exit_code(), 2);
             assert_eq!(check_built("cuda:1").unwrap_err().to_string(), error.to_string());
         }

@@ -52,12 +52,49 @@ pub enum Error {
     /// Ctrl-C, or a parent that has gone.
     #[error("interrupted")]
     Interrupted,
-    /// A tensor operation failed: a defect of the program, or a device out of memory.
+    /// A GPU ran out of memory, or was lost.
+    #[error("{0}")]
+    Device(String),
+    /// A tensor operation failed: a defect of the program.
     #[error("tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Error {
+        use candle_core::Error as Candle;
+        let mut root = error;
+        // Where it happened in candle is of no use to whoever reads the message.
+        while let Candle::WithBacktrace { inner, .. } | Candle::Context { inner, .. } = root {
+            root = *inner;
+        }
+        match driver_code(&root.to_string()) {
+            Some(code) if code.contains("MEMORY") || code.contains("ALLOC") => Error::Device(format!(
+                "the GPU is out of memory ({code}): lower `train.batch_size` or `run.jobs`, end what else runs there, or go on \
+                 with `--set run.device=cpu`"
+            )),
+            Some(code) => Error::Device(format!(
+                "the GPU failed ({code}): see what its driver says (`nvidia-smi`, the system's log), or go on with \
+                 `--set run.device=cpu`"
+            )),
+            None => Error::Tensor(root),
+        }
+    }
+}
+
+/// The name that a GPU's driver or one of its libraries gives to what went wrong, as `CUDA_ERROR_OUT_OF_MEMORY`.
+fn driver_code(message: &str) -> Option<&str> {
+    let starts = ["CUDA_ERROR_", "CUBLAS_STATUS_", "CURAND_STATUS_", "CUDNN_STATUS_"];
+    let code = &message[starts.iter().filter_map(|start| message.find(start)).min()?..];
+    Some(&code[..code.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_').unwrap_or(code.len())])
 }
 
 impl Error {
+    /// Whether it is the machine that failed, so that the same may succeed when it is tried again.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Error::Io { .. } | Error::Device(_))
+    }
+
     /// The process exit code that this error stands for.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -143,5 +180,25 @@ impl fmt::Display for Problems {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gpu_says_becomes_something_to_do() {
+        let said = |text: &str| {
+            let error = candle_core::Error::Msg(text.into()).bt().context("somewhere");
+            let error = Error::from(error);
+            (error.may_pass(), error.exit_code(), error.to_string())
+        };
+        let (again, code, text) = said(r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#);
+        assert!(again && code == 1 && text.contains("(CUDA_ERROR_OUT_OF_MEMORY): lower `train.batch_size`"), "{text}");
+        let (again, _, text) = said("CublasError(CUBLAS_STATUS_EXECUTION_FAILED)");
+        assert!(again && text.contains("the GPU failed (CUBLAS_STATUS_EXECUTION_FAILED)"), "{text}");
+        let (again, _, text) = said("shape mismatch");
+        assert!(!again && text == "tensor operation failed: shape mismatch", "{text}");
     }
 }

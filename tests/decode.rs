@@ -8,7 +8,7 @@ use ccdni::model::Model;
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
-use ccdni::train::backend::{Backend, Composed, Fused, Plan};
+use ccdni::train::backend::{Backend, Composed, Fused, Plan, Unrolled};
 use ccdni::train::decode::{Decoded, Limits, Strategy, decode};
 use ccdni::train::sequence::Sequence;
 use serde_json::json;
@@ -17,8 +17,8 @@ const WIDTH: usize = 5;
 const START: u32 = 0;
 const END: u32 = 2;
 
-fn backends() -> [Box<dyn Backend>; 2] {
-    [Box::new(Composed), Box::new(Fused::default())]
+fn backends() -> [Box<dyn Backend>; 3] {
+    [Box::new(Composed), Box::new(Unrolled), Box::new(Fused::default())]
 }
 
 /// A network that has opinions: random weights, with a readout whose answers differ.

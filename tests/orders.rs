@@ -1,6 +1,8 @@
-//! Windows side by side are windows one after the other, the fused backend is the composed one, and a row that stands for
+//! Windows side by side are windows one after the other, every backend computes the same, and a row that stands for
 //! several sequences is those sequences: the same losses, gradients, states and target gradients for any stack, window
 //! length and sparsity.
+
+mod on_device;
 
 use candle_core::{DType, Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
@@ -9,7 +11,7 @@ use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
-use ccdni::train::backend::{Backend, Composed, Fused, Plan};
+use ccdni::train::backend::{Backend, Composed, Fused, Plan, Unrolled};
 use ccdni::train::engine::{self, Order, Role, Trace};
 use ccdni::train::loss::{Feedback, WindowLoss};
 use ccdni::train::sequence::{Dropout, Sequence};
@@ -136,13 +138,19 @@ impl Experiment {
     }
 
     fn run(&self, backend: &dyn Backend, order: Order) -> ccdni::Result<Ran> {
-        self.run_batch(backend, order, &self.batch()?, self.from_zero)
+        self.run_batch((backend, &Device::Cpu), order, &self.batch()?, self.from_zero)
     }
 
-    fn run_batch(&self, backend: &dyn Backend, order: Order, batch: &Batch, from_zero: bool) -> ccdni::Result<Ran> {
+    fn run_batch(
+        &self,
+        (backend, device): (&dyn Backend, &Device),
+        order: Order,
+        batch: &Batch,
+        from_zero: bool,
+    ) -> ccdni::Result<Ran> {
         let spec: ModelSpec = serde_json::from_value(self.model.clone()).expect("a valid model");
         let interface = self.interface();
-        let model = Model::new(&spec, &interface, self.seed, &Device::Cpu)?;
+        let model = Model::new(&spec, &interface, self.seed, device)?;
         let dropout = Dropout { input: spec.input_dropout, seed: self.seed, epoch: 1, batch: 2 };
         let sequence = Sequence::new(&model, batch, Some(dropout))?;
         let rows = sequence.rows();
@@ -160,13 +168,13 @@ impl Experiment {
         let mut stream = Stream::new(self.seed, "test.start", 0, 0);
         for layer in &mut start {
             let values: Vec<f32> = (0..layer.elem_count()).map(|_| 0.3 * stream.normal()).collect();
-            *layer = Tensor::from_vec(values, layer.dims(), &Device::Cpu)?;
+            *layer = Tensor::from_vec(values, layer.dims(), device)?;
         }
         let mut ran = Ran { losses: Vec::new(), gradients: Vec::new(), traces: Vec::new(), end: Vec::new() };
         let start = (!from_zero).then_some(start.as_slice());
         let mut gradients = Gradients::none(&model.params)?;
         ran.end = engine::run(&model, backend, order, &asked, start, &mut gradients, &mut |group, _| {
-            ran.losses.extend(group.losses);
+            ran.losses.extend(group.losses.read()?);
             ran.traces.extend(group.traces);
             Ok(())
         })?;
@@ -203,7 +211,7 @@ impl Ran {
         prop_assert_eq!(self.losses.len(), other.losses.len());
         for (a, b) in self.losses.iter().zip(&other.losses) {
             prop_assert_eq!(a.targets, b.targets);
-            prop_assert!((a.loss - b.loss).abs() <= 1e-5 * (1.0 + b.loss.abs()));
+            prop_assert!((a.loss - b.loss).abs() <= on_device::slack() * 1e-5 * (1.0 + b.loss.abs()));
         }
         for (index, (a, b)) in self.gradients.iter().zip(&other.gradients).enumerate() {
             prop_assert_eq!(a.is_some(), b.is_some(), "gradient {} exists in one of them only", index);
@@ -233,11 +241,11 @@ impl Ran {
 
 fn close(what: &str, a: &Tensor, b: &Tensor) -> Result<(), TestCaseError> {
     prop_assert_eq!(a.dims(), b.dims(), "{}", what);
-    let flat = |t: &Tensor| t.to_dtype(DType::F64).and_then(|t| t.flatten_all()?.to_vec1::<f64>());
+    let flat = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
     let (a, b) = (flat(a).expect("numbers"), flat(b).expect("numbers"));
     let largest = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (a, b) in a.iter().zip(&b) {
-        prop_assert!((a - b).abs() <= 1e-5 + 1e-4 * largest, "{}: {} and {}", what, a, b);
+        prop_assert!((a - b).abs() <= on_device::slack() * (1e-5 + 1e-4 * largest), "{}: {} and {}", what, a, b);
     }
     Ok(())
 }
@@ -249,12 +257,36 @@ proptest! {
     fn every_order_and_backend_computes_the_same(experiment in experiment()) {
         let defined = experiment.run(&Composed, Order::Sequential).expect("the definition runs");
         experiment.run(&Composed, Order::SideBySide).expect("it runs").is(&defined)?;
+        experiment.run(&Unrolled, Order::Sequential).expect("it runs").is(&defined)?;
+        experiment.run(&Unrolled, Order::SideBySide).expect("it runs").is(&defined)?;
         // One for all experiments: its buffers have been used for other shapes.
         thread_local!(static FUSED: Fused = Fused::default());
         FUSED.with(|fused| {
             experiment.run(fused, Order::Sequential).expect("it runs").is(&defined)?;
             experiment.run(fused, Order::SideBySide).expect("it runs").is(&defined)
         })?;
+    }
+
+    /// On the device that `CCDNI_TEST_DEVICE` names, against the CPU.
+    #[test]
+    fn a_device_computes_the_same(experiment in experiment()) {
+        let device = match on_device::device() {
+            Ok(device) if !device.is_cpu() => device,
+            Ok(_) => return Ok(()),
+            Err(why) => {
+                static SAID: std::sync::Once = std::sync::Once::new();
+                SAID.call_once(|| eprintln!("a_device_computes_the_same was skipped: {why}"));
+                return Ok(());
+            }
+        };
+        let defined = experiment.run(&Composed, Order::Sequential).expect("the definition runs");
+        let batch = experiment.batch().expect("a batch");
+        for backend in [&Composed as &dyn Backend, &Unrolled] {
+            for order in [Order::Sequential, Order::SideBySide] {
+                let there = (backend, &device);
+                experiment.run_batch(there, order, &batch, experiment.from_zero).expect("it runs").is(&defined)?;
+            }
+        }
     }
 
     #[test]
@@ -272,9 +304,9 @@ proptest! {
         let repeated: Vec<u32> = (0..rows).rev().chain(more.iter().map(|row| row % rows)).collect();
         let folded = Batch::repeating(one.inputs, one.targets, repeated);
         let whole = folded.expanded().expect("the same batch, row by row");
-        for backend in [&Composed as &dyn Backend, &Fused::default()] {
+        for backend in [&Composed as &dyn Backend, &Unrolled, &Fused::default()] {
             for order in [Order::Sequential, Order::SideBySide] {
-                let run = |batch| experiment.run_batch(backend, order, batch, true).expect("it runs");
+                let run = |batch| experiment.run_batch((backend, &Device::Cpu), order, batch, true).expect("it runs");
                 run(&folded).is(&run(&whole))?;
             }
         }
@@ -319,7 +351,7 @@ fn activity_counts_where_nothing_else_does() {
     let mut gradients = Gradients::none(&model.params).expect("room");
     engine::run(&model, &Composed, Order::Sequential, &asked, None, &mut gradients, &mut |group, gradients| {
         if gradient.is_none() {
-            assert_eq!(group.losses[0].targets, 0);
+            assert_eq!(group.losses.read()?[0].targets, 0);
             let first = gradients.get(index)?.expect("a gradient");
             gradient = Some(first.to_vec1::<f32>()?);
         }

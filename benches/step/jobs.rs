@@ -173,7 +173,8 @@ impl<'a> Work<'a> {
         gradients.clear();
         let mut update = |gradients: &mut Gradients| -> ccdni::Result<()> {
             let began = Instant::now();
-            norm += updater.apply(model, &roles, gradients)?.map_or(0.0, |norm| norm.value);
+            let squares = updater.apply(model, &roles, gradients)?;
+            norm += squares.map_or(Ok(0.0), |squares| squares.norm(&model.params).map(|norm| norm.value))?;
             gradients.clear();
             optimizer += began.elapsed();
             Ok(())

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Targets;
 use crate::error::{Error, Result};
+use crate::nn::Numbers;
 
 /// Which way is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,12 +30,35 @@ impl Direction {
 }
 
 /// A sum over a batch, and over how much it goes: the metric is the ratio of the sums over all batches.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Measured {
-    /// Sum of the quantity.
-    pub sum: f64,
+    /// Sum of the quantity: one number, which may still lie on a device.
+    pub(crate) sum: Numbers,
     /// Number of things summed (sequences times steps).
     pub weight: f64,
+}
+
+impl Measured {
+    /// A sum over a batch, a single f32, and the number of things summed.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn new(sum: &Tensor, weight: usize) -> Result<Measured> {
+        Ok(Measured { sum: Numbers::of(sum.to_dtype(DType::F32)?.reshape(1)?)?, weight: weight as f64 })
+    }
+
+    /// Nothing.
+    pub fn nothing() -> Measured {
+        Measured { sum: Numbers::Read(vec![0.0]), weight: 0.0 }
+    }
+
+    /// The sum, which may have to be waited for.
+    ///
+    /// # Errors
+    /// Fails if the device does.
+    pub fn sum(&self) -> Result<f64> {
+        Ok(self.sum.read()?.iter().sum())
+    }
 }
 
 /// Measures outputs (`[batch, time, width]`, or `[batch, width]` for a target at the last step) against targets.
@@ -100,7 +124,7 @@ impl Metric {
     pub fn on(&self, outputs: &Tensor, targets: &Targets) -> Result<Measured> {
         let Some(step) = self.step else { return (self.measure)(outputs, targets) };
         if step >= outputs.dim(1)? {
-            return Ok(Measured { sum: 0.0, weight: 0.0 });
+            return Ok(Measured::nothing());
         }
         let at = |tensor: &Tensor| -> Result<Tensor> { Ok(tensor.narrow(1, step, 1)?.contiguous()?) };
         let targets = match targets {
@@ -110,10 +134,6 @@ impl Metric {
         };
         (self.measure)(&at(outputs)?, &targets)
     }
-}
-
-fn scalar(tensor: &Tensor) -> Result<f64> {
-    Ok(f64::from(tensor.to_dtype(DType::F32)?.to_scalar::<f32>()?))
 }
 
 fn classes(targets: &Targets) -> Result<&Tensor> {
@@ -129,26 +149,26 @@ fn squared_distance(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
         _ => return Err(Error::Usage("the squared distance needs targets that are numbers".into())),
     };
     let points = target.elem_count() / target.dim(D::Minus1)?.max(1);
-    Ok(Measured { sum: scalar(&(outputs - target)?.sqr()?.sum_all()?)?, weight: points as f64 })
+    Measured::new(&(outputs - target)?.sqr()?.sum_all()?, points)
 }
 
 fn nll(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
     let target = classes(targets)?;
     let log_p = candle_nn::ops::log_softmax(outputs, D::Minus1)?;
     let picked = log_p.gather(&target.unsqueeze(D::Minus1)?.contiguous()?, D::Minus1)?;
-    Ok(Measured { sum: -scalar(&picked.sum_all()?)?, weight: target.elem_count() as f64 })
+    Measured::new(&picked.sum_all()?.neg()?, target.elem_count())
 }
 
 fn accuracy(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
     let target = classes(targets)?;
     let right = outputs.argmax(D::Minus1)?.eq(target)?.to_dtype(DType::F32)?;
-    Ok(Measured { sum: scalar(&right.sum_all()?)?, weight: target.elem_count() as f64 })
+    Measured::new(&right.sum_all()?, target.elem_count())
 }
 
 fn certainty(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
     let count = classes(targets)?.elem_count();
     let p = candle_nn::ops::softmax(outputs, D::Minus1)?;
-    Ok(Measured { sum: scalar(&p.max(D::Minus1)?.sum_all()?)?, weight: count as f64 })
+    Measured::new(&p.max(D::Minus1)?.sum_all()?, count)
 }
 
 #[cfg(test)]
@@ -161,7 +181,7 @@ mod tests {
         let outputs = Tensor::new(&[[[1f32, 2.], [0., 0.]]], &Device::Cpu)?;
         let targets = Targets::Values(Tensor::new(&[[[0f32, 0.], [3., 4.]]], &Device::Cpu)?);
         let measured = squared_distance(&outputs, &targets)?;
-        assert_eq!((measured.sum, measured.weight), (30.0, 2.0));
+        assert_eq!((measured.sum()?, measured.weight), (30.0, 2.0));
         Ok(())
     }
 
@@ -169,9 +189,9 @@ mod tests {
     fn class_metrics_of_two_sequences() -> Result<()> {
         let outputs = Tensor::new(&[[0f32, 0.], [0., 3f32.ln()]], &Device::Cpu)?;
         let targets = Targets::FinalClass(Tensor::new(&[0u32, 1], &Device::Cpu)?);
-        assert!((nll(&outputs, &targets)?.sum - (2f64.ln() + (4f64 / 3.).ln())).abs() < 1e-6);
-        assert_eq!(accuracy(&outputs, &targets)?.sum, 2.0);
-        assert!((certainty(&outputs, &targets)?.sum - 1.25).abs() < 1e-6);
+        assert!((nll(&outputs, &targets)?.sum()? - (2f64.ln() + (4f64 / 3.).ln())).abs() < 1e-6);
+        assert_eq!(accuracy(&outputs, &targets)?.sum()?, 2.0);
+        assert!((certainty(&outputs, &targets)?.sum()? - 1.25).abs() < 1e-6);
         Ok(())
     }
 
@@ -182,11 +202,11 @@ mod tests {
         let metric = Metric::nll().at_step(1);
         assert_eq!(metric.name, "nll_02");
         let measured = metric.on(&outputs, &targets)?;
-        assert!((measured.sum - (4f64 / 3.).ln()).abs() < 1e-6 && measured.weight == 1.0);
+        assert!((measured.sum()? - (4f64 / 3.).ln()).abs() < 1e-6 && measured.weight == 1.0);
         assert_eq!(Metric::nll().at_step(2).on(&outputs, &targets)?.weight, 0.0);
         let perplexity = Metric::perplexity();
         let measured = perplexity.on(&outputs, &targets)?;
-        assert!(((perplexity.finish)(measured.sum / measured.weight) - (8f64 / 3.).sqrt()).abs() < 1e-6);
+        assert!(((perplexity.finish)(measured.sum()? / measured.weight) - (8f64 / 3.).sqrt()).abs() < 1e-6);
         Ok(())
     }
 

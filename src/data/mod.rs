@@ -175,21 +175,26 @@ impl Batch {
 
     /// The same batch on a device.
     pub fn to_device(&self, device: &Device) -> Result<Batch> {
+        self.map(&mut |tensor| Ok(tensor.to_device(device)?))
+    }
+
+    /// The same batch with other tensors, in the order: feature, inputs, targets.
+    ///
+    /// # Errors
+    /// Whatever `change` says.
+    pub(crate) fn map(&self, change: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Batch> {
         let inputs = match &self.inputs {
-            Inputs::Dense(x) => Inputs::Dense(x.to_device(device)?),
-            Inputs::Tokens { feature, ids } => Inputs::Tokens {
-                feature: feature.as_ref().map(|f| f.to_device(device)).transpose()?,
-                ids: ids.to_device(device)?,
-            },
-            Inputs::Pictures { pictures, ids } => {
-                Inputs::Pictures { pictures: pictures.clone(), ids: ids.to_device(device)? }
+            Inputs::Dense(x) => Inputs::Dense(change(x)?),
+            Inputs::Tokens { feature, ids } => {
+                Inputs::Tokens { feature: feature.as_ref().map(&mut *change).transpose()?, ids: change(ids)? }
             }
+            Inputs::Pictures { pictures, ids } => Inputs::Pictures { pictures: pictures.clone(), ids: change(ids)? },
         };
         let targets = match &self.targets {
-            Targets::Values(t) => Targets::Values(t.to_device(device)?),
-            Targets::FinalValues(t) => Targets::FinalValues(t.to_device(device)?),
-            Targets::Classes(t) => Targets::Classes(t.to_device(device)?),
-            Targets::FinalClass(t) => Targets::FinalClass(t.to_device(device)?),
+            Targets::Values(t) => Targets::Values(change(t)?),
+            Targets::FinalValues(t) => Targets::FinalValues(change(t)?),
+            Targets::Classes(t) => Targets::Classes(change(t)?),
+            Targets::FinalClass(t) => Targets::FinalClass(change(t)?),
         };
         Ok(Batch { inputs, targets, rows: self.rows.clone() })
     }

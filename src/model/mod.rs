@@ -131,6 +131,7 @@ impl Model {
     /// Lets a synthesizer's first layer keep only the weights where `kept` (`[out, state]`) is 1; the others become 0.
     pub fn keep_fibres(&mut self, synthesizer: usize, kept: Tensor) -> Result<()> {
         let index = self.synthesizers[synthesizer].params[0];
+        let kept = kept.to_device(&self.device)?;
         self.params.set(index, &(self.params.get(index).value() * &kept)?)?;
         self.synthesizers[synthesizer].kept = Some(kept);
         Ok(())

@@ -72,6 +72,20 @@ impl Gradients {
         other.get(index)?.map_or(Ok(()), |gradient| self.add(index, &gradient))
     }
 
+    /// Multiplies the gradients of these parameters, in ascending order, with a factor `[1]` on the same device.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn scale(&mut self, parameters: &[usize], factor: &Tensor) -> Result<()> {
+        for run in parameters.chunk_by(|&a, &b| self.places[a].range.end == self.places[b].range.start) {
+            let ([first, ..], [.., last]) = (run, run) else { continue };
+            let (start, end) = (self.places[*first].range.start, self.places[*last].range.end);
+            let scaled = self.flat.narrow(0, start, end - start)?.broadcast_mul(factor)?;
+            self.flat.slice_set(&scaled, 0, start)?;
+        }
+        Ok(())
+    }
+
     /// Forgets one gradient.
     pub fn remove(&mut self, index: usize) {
         self.present[index] = false;

@@ -1,6 +1,6 @@
 //! The affine layer and the rectifier.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::error::Result;
 
@@ -30,7 +30,8 @@ impl Linear {
 
 /// `max(x, 0)`, whose gradient at 0 is 0 as in PyTorch (candle's own gives 1 there).
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    let positive = x.detach().gt(0f32)?.to_dtype(DType::F32)?;
+    // The sign is 0 or 1 there. A comparison would bring its zero to the device anew each time.
+    let positive = x.detach().relu()?.sign()?;
     Ok((x * positive)?)
 }
 

@@ -132,7 +132,7 @@ impl ParamStore {
         self.items.iter().position(|p| p.name == name)
     }
 
-    /// Replaces a value, in place.
+    /// Replaces a value, in place; the new one may lie on another device.
     ///
     /// # Errors
     /// Fails if the new value has another shape.
@@ -146,7 +146,8 @@ impl ParamStore {
                 value.dims()
             )));
         }
-        Ok(self.flat.slice_set(&value.detach().flatten_all()?.contiguous()?, 0, self.range(index).start)?)
+        let value = value.detach().to_device(self.flat.device())?.flatten_all()?.contiguous()?;
+        Ok(self.flat.slice_set(&value, 0, self.range(index).start)?)
     }
 
     /// Copies of the parameters of `part` through which gradients flow.
@@ -179,9 +180,22 @@ impl ParamStore {
         self.items.iter().map(|p| p.name.clone()).collect()
     }
 
-    /// Copies of all values by name, in order.
+    /// Copies of all values by name, in order, on the device.
+    ///
+    /// # Errors
+    /// Fails if the device has no room for them.
     pub fn snapshot(&self) -> Result<Vec<(String, Tensor)>> {
-        self.items.iter().map(|p| Ok((p.name.clone(), p.value.copy()?))).collect()
+        self.items.iter().map(|p| Ok((p.name.clone(), p.value.force_contiguous()?))).collect()
+    }
+
+    /// Copies of all values by name, in order, on the CPU: one transfer.
+    ///
+    /// # Errors
+    /// Fails if the device does.
+    pub fn read(&self) -> Result<Vec<(String, Tensor)>> {
+        let flat = self.flat.to_device(&Device::Cpu)?;
+        let copy = |(p, place): (&Parameter, &Place)| Ok((p.name.clone(), place.view(&flat)?.force_contiguous()?));
+        self.items.iter().zip(&*self.places).map(copy).collect()
     }
 }
 

@@ -32,9 +32,9 @@ use std::path::PathBuf;
 use candle_core::Device;
 
 use crate::data::Dataset;
-use crate::device;
+use crate::device::{self, Found};
 use crate::error::{Error, Result};
-use crate::spec::{EncoderSpec, Jobs, Resolved, Spec, TaskTable};
+use crate::spec::{EncoderSpec, Jobs, Resolved, Spec, TaskTable, Trainable};
 use crate::tasks::Registry;
 use crate::train::check_data;
 use claim::{Attempt, Claim};
@@ -119,7 +119,7 @@ struct Inspector<'a> {
     registry: &'a Registry,
     /// Whether training happens on another machine, whose devices are not known here.
     elsewhere: bool,
-    devices: Vec<(String, Device)>,
+    devices: Vec<(String, bool, Device)>,
     tasks: Vec<OpenTask>,
 }
 
@@ -136,22 +136,26 @@ impl<'a> Inspector<'a> {
         Inspector { registry, elsewhere: false, devices: Vec::new(), tasks: Vec::new() }
     }
 
-    fn device(&mut self, name: &str) -> Result<Device> {
-        if let Some((_, device)) = self.devices.iter().find(|(known, _)| known == name) {
+    /// The device that computes features, or the CPU where there are none: a GPU is not opened here for nothing.
+    fn device(&mut self, spec: &Spec) -> Result<Device> {
+        let name = &spec.run.device;
+        let needed = spec.model.encoder.as_ref().is_some_and(|encoder| encoder.trainable() != Trainable::All);
+        if let Some((.., device)) = self.devices.iter().find(|(known, open, _)| known == name && *open == needed) {
             return Ok(device.clone());
         }
-        let device = match self.elsewhere {
-            true => device::check_built(name).map(|()| Device::Cpu)?,
-            false => device::open(name)?,
+        let device = match (self.elsewhere, needed) {
+            (true, _) => device::check_built(name).map(|()| Device::Cpu)?,
+            (false, true) => device::open(name, spec.run.tf32)?,
+            (false, false) => device::find(name).map(|_| Device::Cpu)?,
         };
-        self.devices.push((name.into(), device.clone()));
+        self.devices.push((name.clone(), needed, device.clone()));
         Ok(device)
     }
 
     /// Everything about a spec that may be refused before anything is written. Gives the digests of its data.
     fn inspect(&mut self, resolved: &Resolved) -> Result<BTreeMap<String, String>> {
         let (spec, registry) = (&resolved.spec, self.registry);
-        let device = self.device(&spec.run.device)?;
+        let device = self.device(spec)?;
         init_from::check(resolved, registry)?;
         let place =
             match self.tasks.iter().position(|open| open.task == spec.task && open.encoder == spec.model.encoder) {
@@ -293,7 +297,7 @@ fn note_failure(unit: &Unit, reason: &str) {
 fn jobs(spec: &Spec) -> Result<usize> {
     Ok(match spec.run.jobs {
         Jobs::Count(count) => count,
-        Jobs::Auto if device::open(&spec.run.device)?.is_cpu() => {
+        Jobs::Auto if device::find(&spec.run.device)? == Found::Cpu => {
             std::thread::available_parallelism().map_or(1, |cores| cores.get() / spec.run.threads.max(1)).max(1)
         }
         Jobs::Auto => 1,

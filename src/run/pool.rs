@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 /// How often the pool looks up from its workers' messages.
 const TICK: Duration = Duration::from_millis(50);
 
-/// So many of the last lines of a worker's standard error are kept, for the message if it dies.
-const LAST_WORDS: usize = 20;
+/// So many of the first and of the last lines of a worker's standard error are kept, for the message if it dies.
+const LAST_WORDS: usize = 10;
 
 /// How a worker process is started for a unit: its arguments and environment. `K` tells the units apart.
 pub trait Launch<K> {
@@ -106,8 +106,8 @@ pub fn train<K: Copy + Ord + Send + 'static>(
             }
             Message::Words(line) => {
                 worker.words.push_back(line);
-                if worker.words.len() > LAST_WORDS {
-                    worker.words.pop_front();
+                if worker.words.len() > 2 * LAST_WORDS {
+                    worker.words.remove(LAST_WORDS);
                 }
             }
             Message::Closed => worker.open_pipes -= 1,

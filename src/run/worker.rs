@@ -56,7 +56,7 @@ pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Re
         Ok(ended) => ended.clone(),
         Err(Error::Interrupted) => Ended::Stopped,
         Err(Error::ClaimLost(_)) => Ended::Held { by: "another host, which took it over".into() },
-        Err(error) => Ended::Failed { reason: error.to_string(), again: matches!(error, Error::Io { .. }) },
+        Err(error) => Ended::Failed { reason: error.to_string(), again: error.may_pass() },
     };
     match &ended {
         Ended::Done => directory.log(&format!("seed {seed}: done")),
@@ -93,7 +93,7 @@ fn train(
     unit.check_numerics()?;
     fs::remove_leftovers(&unit.directory);
 
-    let device = device::open(&run.device)?;
+    let device = device::open(&run.device, run.tf32)?;
     let checkpoint = match fs::read(&unit.checkpoint_path())? {
         Some(bytes) => Some(Checkpoint::from_bytes(&bytes, &device).or_else(|what| {
             let error = Error::data(
@@ -141,10 +141,13 @@ fn train(
         }
         Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(error) => {
-            // Without the claim there is nothing to say any more, and where writing fails the log has the reason.
-            record.state = State::Failed;
-            record.reason = Some(error.to_string());
-            record.ended = Some(clock::now());
+            // Without the claim there is nothing to say any more, and where writing fails the log has the reason. Where
+            // the machine failed, the unit is as it was: unfinished.
+            if !error.may_pass() {
+                record.state = State::Failed;
+                record.reason = Some(error.to_string());
+                record.ended = Some(clock::now());
+            }
             if !watcher.metrics.is_empty() {
                 let _ = unit.write_metrics(&claim, &watcher.metrics, &watcher.history);
             }
@@ -196,7 +199,10 @@ fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<R
         numerics: NUMERICS,
         version: VERSION.into(),
         host: claim::host(),
-        device: device::name(device),
+        device: match run.tf32 && !device.is_cpu() {
+            true => format!("{}, TF32", device::name(device)),
+            false => device::name(device),
+        },
         instruction_set: device::instruction_set(),
         backend: backend::name(run.backend, device).into(),
         threads: run.threads,

@@ -115,6 +115,9 @@ pub struct RunSpec {
     /// Which implementation of the recurrent stack computes.
     #[serde(default)]
     pub backend: BackendKind,
+    /// Whether matrix products on a CUDA device may round their factors to 10 bits (TF32), which is faster.
+    #[serde(default)]
+    pub tf32: bool,
     /// How often a checkpoint is written: a duration (`500ms`, `10s`, `5m`, `1h`) or `{epochs: n}`.
     #[serde(default)]
     pub checkpoint_every: CheckpointEvery,
@@ -127,6 +130,7 @@ impl Default for RunSpec {
             jobs: Jobs::default(),
             threads: 1,
             backend: BackendKind::default(),
+            tf32: false,
             checkpoint_every: CheckpointEvery::default(),
         }
     }
@@ -146,11 +150,13 @@ pub enum Jobs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendKind {
-    /// The fastest for the device: `fused` on the CPU, `composed` elsewhere.
+    /// The fastest for the device: `fused` on the CPU, `unrolled` elsewhere.
     #[default]
     Auto,
     /// Plain tensor operations and automatic differentiation: the definition.
     Composed,
+    /// Plain tensor operations, as few as can be, with a backward pass in closed form.
+    Unrolled,
     /// Kernels of our own, on the CPU.
     Fused,
 }

@@ -13,7 +13,7 @@ use crate::run::pictures;
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
 use crate::train::backend;
-use crate::train::{Checkpoint, Finished, Next, Outcome, Progress, Trainer, Watcher, measure, show};
+use crate::train::{Checkpoint, Finished, Next, Outcome, Progress, Supply, Trainer, Watcher, measure, show};
 
 const SEED: u64 = 1;
 
@@ -93,7 +93,9 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());
     let backend = backend::open(spec.run.backend, 1, &Device::Cpu)?;
-    if measure(&model, backend.as_ref(), interface, data, &metrics, at)? != finished.test {
+    if measure(&model, backend.as_ref(), interface, (data, &mut Supply::new(&Device::Cpu)), &metrics, at)?
+        != finished.test
+    {
         return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));
     }
     let shown = data.showcase()?.map(|showcase| show(&model, backend.as_ref(), showcase)).transpose()?;

@@ -39,8 +39,10 @@ impl Checkpoint {
         let failed =
             |error: &dyn std::fmt::Display| crate::Error::Training(format!("cannot write a checkpoint: {error}"));
         let state = serde_json::to_string(&self.state).map_err(|error| failed(&error))?;
+        let here = self.tensors.iter().map(|(name, tensor)| Ok((name.as_str(), tensor.to_device(&Device::Cpu)?)));
+        let here = here.collect::<crate::Result<Vec<_>>>()?;
         let serialize = |header: String| {
-            let tensors = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+            let tensors = here.iter().map(|(name, tensor)| (*name, tensor));
             safetensors::serialize(tensors, Some(HashMap::from([(STATE.to_string(), header)])))
                 .map_err(|error| failed(&error))
         };

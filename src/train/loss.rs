@@ -12,7 +12,7 @@ use super::rows::Rows;
 use crate::data::Targets;
 use crate::error::{Error, Result};
 use crate::nn::kernel::softmax;
-use crate::nn::slices;
+use crate::nn::{Numbers, constant, slices};
 use crate::spec::interface::{Interface, TargetKind, When};
 
 /// What a batch is trained to answer, and when.
@@ -36,6 +36,30 @@ pub struct WindowLoss {
     pub loss: f64,
     /// Steps that carry a target.
     pub targets: usize,
+}
+
+/// The losses of windows that were run together. They may still lie on a device.
+#[derive(Debug, Clone)]
+pub struct Losses {
+    /// Of each step that carries a target, one window behind the other.
+    pub(super) per_step: Numbers,
+    /// For each window, how many steps carry a target.
+    counts: Vec<usize>,
+}
+
+impl Losses {
+    /// The losses themselves, one a window, which may have to be waited for.
+    ///
+    /// # Errors
+    /// Fails if the device does.
+    pub fn read(&self) -> Result<Vec<WindowLoss>> {
+        let mut steps = self.per_step.read()?.into_iter();
+        let window = |&targets: &usize| {
+            let sum: f64 = steps.by_ref().take(targets).sum();
+            WindowLoss { loss: if targets == 0 { 0.0 } else { sum / targets as f64 }, targets }
+        };
+        Ok(self.counts.iter().map(window).collect())
+    }
 }
 
 impl Feedback {
@@ -121,9 +145,7 @@ impl Feedback {
         let target = self.target.get(index)?;
         match self.kind {
             TargetKind::Values { .. } => Ok(target),
-            TargetKind::Classes { count } => {
-                Ok(candle_nn::encoding::one_hot(target, count, 1f32, 0f32)?.to_dtype(DType::F32)?)
-            }
+            TargetKind::Classes { count } => one_hot(&target, count),
         }
     }
 
@@ -138,10 +160,10 @@ impl Feedback {
         outputs: Option<&Tensor>,
         steps: &[usize],
         windows: &[Range<usize>],
-    ) -> Result<(Vec<WindowLoss>, Option<Tensor>)> {
+    ) -> Result<(Losses, Option<Tensor>)> {
         let counts: Vec<usize> = windows.iter().map(|window| self.count(window)).collect();
         let (Some(outputs), false) = (outputs, steps.is_empty()) else {
-            return Ok((counts.iter().map(|_| WindowLoss { loss: 0.0, targets: 0 }).collect(), None));
+            return Ok((Losses { per_step: Numbers::Read(Vec::new()), counts }, None));
         };
         let target = self.targets_at(steps)?;
         let weighted = |squares: Tensor| match &self.multiplicity {
@@ -161,19 +183,13 @@ impl Feedback {
                 ((weighted(losses)?.sum((1, 2))? / batch)?, (gradient / batch)?)
             }
         };
-        let per_step = per_step.to_vec1::<f32>()?;
-        let mut weights = Vec::with_capacity(steps.len());
-        let mut losses = Vec::with_capacity(windows.len());
-        for &targets in &counts {
-            let here = weights.len()..weights.len() + targets;
-            let sum: f64 = per_step[here].iter().map(|&loss| f64::from(loss)).sum();
-            losses.push(WindowLoss { loss: if targets == 0 { 0.0 } else { sum / targets as f64 }, targets });
-            weights.extend(std::iter::repeat_n(1.0 / targets as f32, targets));
-        }
+        let weights: Vec<f32> =
+            counts.iter().flat_map(|&targets| std::iter::repeat_n(1.0 / targets as f32, targets)).collect();
+        let losses = Losses { per_step: Numbers::of(per_step)?, counts };
         if weights.iter().all(|&weight| weight == 1.0) {
             return Ok((losses, Some(gradient)));
         }
-        let weights = Tensor::from_vec(weights, (steps.len(), 1, 1), outputs.device())?;
+        let weights = constant(weights, &[steps.len(), 1, 1], outputs.device())?;
         Ok((losses, Some(gradient.broadcast_mul(&weights)?)))
     }
 
@@ -183,7 +199,7 @@ impl Feedback {
             return Ok(self.target.clone());
         }
         let indices: Vec<u32> = steps.iter().map(|&step| step as u32).collect();
-        Ok(self.target.index_select(&Tensor::from_vec(indices, steps.len(), self.target.device())?, 0)?)
+        Ok(self.target.index_select(&constant(indices, &[steps.len()], self.target.device())?, 0)?)
     }
 
     /// Factor from a window's mean loss to the unit of the validation metric: squared errors sum over coordinates.
@@ -203,6 +219,12 @@ impl Feedback {
             When::EveryStep => squared / self.steps as f64,
         }
     }
+}
+
+/// Classes `[batch]` as one-hot rows, `[batch, count]`. candle's own reads the classes back from a device.
+fn one_hot(classes: &Tensor, count: usize) -> Result<Tensor> {
+    let all = constant((0..count as u32).collect(), &[1, count], classes.device())?;
+    Ok(classes.unsqueeze(1)?.broadcast_eq(&all)?.to_dtype(DType::F32)?)
 }
 
 /// The cross-entropy, `[steps, batch, 1]`, of logits `[steps, batch, classes]` for classes `[steps, batch]`, and its
@@ -228,8 +250,12 @@ fn cross_entropy_anywhere(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, 
     Ok((log_p.gather(&classes, 2)?.neg()?, gradient))
 }
 
-/// Makes sure that every class is one of `count`.
-fn check_classes(classes: &Tensor, count: usize) -> Result<()> {
+/// Makes sure that every class is one of `count`. On a device nothing is checked, since that would have to be waited for: what
+/// goes there is checked before (`supply.rs`).
+pub(super) fn check_classes(classes: &Tensor, count: usize) -> Result<()> {
+    if !classes.device().is_cpu() {
+        return Ok(());
+    }
     match classes.flatten_all()?.to_vec1::<u32>()?.into_iter().find(|&class| class as usize >= count) {
         Some(class) => Err(Error::Training(format!("the task gave class {class}, but promised {count} classes"))),
         None => Ok(()),
@@ -260,6 +286,7 @@ mod tests {
         assert_eq!(steps, [0, 2]);
         let outputs = Tensor::ones((2, 1, 2), DType::F32, &Device::Cpu)?;
         let (losses, gradient) = feedback.losses(Some(&outputs), &steps, &windows)?;
+        let losses = losses.read()?;
         assert_eq!(losses.iter().map(|w| (w.loss, w.targets)).collect::<Vec<_>>(), [(1.0, 1), (0.0, 0), (1.0, 1)]);
         let gradient = gradient.map(|g| g.to_vec3::<f32>()).transpose()?.unwrap_or_default();
         assert_eq!(gradient.iter().map(|step| step[0][0]).collect::<Vec<_>>(), [1.0, 1.0]);
@@ -278,7 +305,7 @@ mod tests {
             let outputs = Tensor::from_slice(values, (2, 2, 3), &Device::Cpu)?;
             let (losses, gradient) = feedback.losses(Some(&outputs), &[0, 1], &[0..1, 1..2])?;
             let gradient = gradient.map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or_default();
-            Ok((losses.iter().map(|w| w.loss).sum(), gradient))
+            Ok((losses.read()?.iter().map(|w| w.loss).sum(), gradient))
         };
         let (_, gradient) = sum(&values)?;
         for index in 0..values.len() {

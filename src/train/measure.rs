@@ -6,12 +6,15 @@ use super::ShowcaseResult;
 use super::backend::Backend;
 use super::engine;
 use super::sequence::Sequence;
-use crate::data::{At, Dataset, Measured, Metric, Showcase, Targets};
+use super::supply::Supply;
+use crate::data::{At, Dataset, Metric, Showcase, Targets};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::nn::Numbers;
 use crate::spec::interface::{Interface, When};
 
-/// The metrics of a model on the split that `at` names; empty where there are no batches or no metrics.
+/// The metrics of a model on the split that `at` names; empty where there are no batches or no metrics. `supply` brings the data to
+/// the model's device.
 ///
 /// # Errors
 /// Fails if the task fails to give a batch.
@@ -19,27 +22,34 @@ pub fn measure(
     model: &Model,
     backend: &dyn Backend,
     interface: &Interface,
-    data: &dyn Dataset,
+    (data, supply): (&dyn Dataset, &mut Supply),
     metrics: &[Metric],
     at: At,
 ) -> Result<Vec<f64>> {
     let batches = data.batches(at.split, at.batch_size);
-    if batches == 0 {
+    if batches == 0 || metrics.is_empty() {
         return Ok(Vec::new());
     }
-    let mut sums = vec![Measured { sum: 0.0, weight: 0.0 }; metrics.len()];
+    let mut all = Vec::with_capacity(batches * metrics.len());
     for index in 0..batches {
-        let batch = data.batch(At { index, ..at })?.to_device(model.device())?;
+        let batch = supply.batch(data, model, interface, At { index, ..at })?;
         let sequence = Sequence::new(model, &batch, None)?;
         let (predicted, _) = engine::evaluate(model, backend, &sequence, interface.target.when)?;
         let (predicted, batch) = (sequence.rows().expand(&predicted, 0)?, batch.expanded()?);
-        for (sum, metric) in sums.iter_mut().zip(metrics) {
-            let measured = metric.on(&predicted, &batch.targets)?;
-            sum.sum += measured.sum;
-            sum.weight += measured.weight;
+        for metric in metrics {
+            all.push(metric.on(&predicted, &batch.targets)?);
         }
     }
-    Ok(sums.iter().zip(metrics).map(|(measured, metric)| (metric.finish)(measured.sum / measured.weight)).collect())
+    Numbers::read_all(all.iter_mut().map(|measured| &mut measured.sum))?;
+    let metric = |(at, metric): (usize, &Metric)| {
+        let (mut sum, mut weight) = (0.0, 0.0);
+        for measured in all.iter().skip(at).step_by(metrics.len()) {
+            sum += measured.sum()?;
+            weight += measured.weight;
+        }
+        Ok((metric.finish)(sum / weight))
+    };
+    metrics.iter().enumerate().map(metric).collect()
 }
 
 /// A model's outputs for a task's showcase.

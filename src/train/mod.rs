@@ -12,6 +12,7 @@ pub mod record;
 pub mod rows;
 pub mod schedule;
 pub mod sequence;
+mod supply;
 mod trainer;
 mod unit;
 pub mod update;
@@ -21,6 +22,7 @@ pub use exam::{ExamResult, limits, sentence, sit};
 pub use measure::{measure, show};
 pub use optimizer::Optimizer;
 pub use schedule::{EarlyStopping, ReduceOnPlateau};
+pub use supply::Supply;
 pub use trainer::{Trainer, check_data};
 pub use unit::{EpochRow, Extra, Finished, MetricInfo, Next, Outcome, Progress, ShowcaseResult, Watcher};
 

@@ -10,9 +10,9 @@ use super::rows::Rows;
 use crate::data::{Batch, Inputs};
 use crate::error::{Error, Result};
 use crate::model::{Encoded, Model, Weights};
-use crate::nn::Gradients;
 use crate::nn::kernel::passes::copy_rows;
 use crate::nn::slices::{self, Slice};
+use crate::nn::{Gradients, constant};
 use crate::rng::Stream;
 
 /// The inputs of a batch.
@@ -82,10 +82,9 @@ impl Sequence {
                 let table = model
                     .embedding(Weights::Constant)
                     .ok_or_else(|| Error::Training("the task gives tokens, the model has no embedding".into()))?;
-                let (vocabulary, width) = table.dims2()?;
-                if let Some(id) = ids.flatten_all()?.to_vec1::<u32>()?.into_iter().find(|&id| id as usize >= vocabulary)
-                {
-                    return Err(Error::Training(format!("the task gave token {id} of a vocabulary of {vocabulary}")));
+                let width = table.dim(1)?;
+                if ids.device().is_cpu() {
+                    check_tokens(model, ids)?;
                 }
                 encoded = match (&model.encoder, feature) {
                     (Some(encoder), Some(pictures)) => {
@@ -182,16 +181,7 @@ impl Sequence {
     ) -> Result<Tensor> {
         let steps = windows.iter().map(|window| window.start + offset);
         let x = match &self.input {
-            Input::Dense(x, time_first) => {
-                let time_first = match time_first.get() {
-                    Some(x) => x,
-                    None => {
-                        let x = x.transpose(0, 1)?.contiguous()?;
-                        time_first.get_or_init(|| x)
-                    }
-                };
-                gather(time_first, steps.clone())?
-            }
+            Input::Dense(x, time_first) => gather(time_first_of(x, time_first)?, steps.clone())?,
             Input::Tokens { feature, ids } => {
                 let table = table.ok_or_else(|| Error::Training("tokens without an embedding".into()))?;
                 let mut parts = Vec::with_capacity(windows.len());
@@ -208,6 +198,59 @@ impl Sequence {
             Some(mask) => Ok((x * gather(mask, steps)?)?),
             None => Ok(x),
         }
+    }
+
+    /// The inputs of the steps of a span, time first: `[steps, batch, width]`. Embeddings are looked up in `table`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn inputs(&self, span: Range<usize>, table: Option<&Tensor>) -> Result<Tensor> {
+        let x = match &self.input {
+            Input::Dense(x, time_first) => time_first_of(x, time_first)?.narrow(0, span.start, span.len())?,
+            Input::Tokens { feature, ids } => {
+                let table = table.ok_or_else(|| Error::Training("tokens without an embedding".into()))?;
+                let width = table.dim(1)?;
+                let behind = usize::from(feature.is_some());
+                let feature = feature.as_ref().filter(|_| span.start == 0);
+                let first = (span.start + usize::from(feature.is_some())).min(span.end);
+                let mut parts: Vec<Tensor> =
+                    feature.map(|feature| feature.unsqueeze(0)).transpose()?.into_iter().collect();
+                if first < span.end {
+                    let ids = ids.narrow(0, first - behind, span.end - first)?;
+                    let words = table.index_select(&ids.flatten_all()?, 0)?;
+                    parts.push(words.reshape((span.end - first, self.rows.count, width))?);
+                }
+                stack_rows(&parts)?
+            }
+        };
+        match &self.input_mask {
+            Some(mask) => Ok((x * mask.narrow(0, span.start, span.len())?)?),
+            None => Ok(x),
+        }
+    }
+
+    /// The tokens that are read at some steps, one step behind the other: `[steps · batch]`. None of them may be that of a
+    /// feature.
+    ///
+    /// # Errors
+    /// Fails where no tokens are read.
+    pub fn ids_at(&self, steps: &[usize]) -> Result<Tensor> {
+        let Input::Tokens { feature, ids } = &self.input else {
+            return Err(Error::Training("tokens of a sequence that has none".into()));
+        };
+        let places: Vec<u32> = steps.iter().map(|step| (step - usize::from(feature.is_some())) as u32).collect();
+        let count = places.len();
+        Ok(ids.index_select(&constant(places, &[count], ids.device())?, 0)?.flatten_all()?)
+    }
+
+    /// The dropout mask of the inputs, `[time, batch, width]`, if anything is dropped.
+    pub fn input_mask(&self) -> Option<&Tensor> {
+        self.input_mask.as_ref()
+    }
+
+    /// The dropout mask of a layer's outputs, `[time, batch, hidden]`, if anything is dropped.
+    pub fn layer_mask(&self, layer: usize) -> Option<&Tensor> {
+        self.layer_masks[layer].as_ref()
     }
 
     /// Applies the dropout mask of a layer's output at step `offset` of each window to `h`, `[windows · batch, hidden]`.
@@ -328,6 +371,26 @@ impl OnCpu<'_> {
         let mask = self.layer_masks[layer].as_ref()?;
         let size = mask.len() / self.steps;
         Some(&mask[step * size..][..size])
+    }
+}
+
+/// Makes sure that a model has every one of these tokens, `[batch, time]`, on the CPU.
+pub(super) fn check_tokens(model: &Model, ids: &Tensor) -> Result<()> {
+    let vocabulary = model.embedding(Weights::Constant).map_or(Ok(0), |table| table.dim(0))?;
+    match ids.flatten_all()?.to_vec1::<u32>()?.into_iter().find(|&id| id as usize >= vocabulary) {
+        Some(id) => Err(Error::Training(format!("the task gave token {id} of a vocabulary of {vocabulary}"))),
+        None => Ok(()),
+    }
+}
+
+/// `[batch, time, features]` time first, made when it is asked for first.
+fn time_first_of<'a>(x: &Tensor, time_first: &'a OnceCell<Tensor>) -> Result<&'a Tensor> {
+    match time_first.get() {
+        Some(x) => Ok(x),
+        None => {
+            let x = x.transpose(0, 1)?.contiguous()?;
+            Ok(time_first.get_or_init(|| x))
+        }
     }
 }
 

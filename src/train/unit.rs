@@ -18,8 +18,8 @@ pub struct Progress {
     pub batch: usize,
     /// Batches an epoch.
     pub batches: usize,
-    /// Training loss of this batch, in the unit of the validation metric.
-    pub loss: f64,
+    /// Training loss of this batch, in the unit of the validation metric; unknown while it lies on a device.
+    pub loss: Option<f64>,
 }
 
 /// What to do after a batch.

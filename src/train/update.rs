@@ -9,7 +9,7 @@ use super::optimizer::Optimizer;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::kernel::passes::sum_of_squares;
-use crate::nn::{Gradients, ParamStore, Part, slices};
+use crate::nn::{Gradients, Numbers, ParamStore, Part, constant, slices};
 use crate::spec::{ClipScope, ClipSpec, DniSpec, FrozenInNorm, TrainSpec};
 
 /// What a synthesizer does in an epoch.
@@ -59,15 +59,15 @@ impl Updater {
         self.optimizer.set_lr(lr);
     }
 
-    /// Makes one step, and gives the global norm of the gradients before clipping; `None` where there is no gradient at
-    /// all, and so no step.
+    /// Makes one step, and gives the squares of the gradients before clipping; `None` where there is no gradient at all,
+    /// and so no step.
     ///
-    /// Parameters without a gradient are skipped: neither their moments nor their step count move. Gradients that are not
-    /// finite change nothing; the caller decides what it means.
+    /// Parameters without a gradient are skipped: neither their moments nor their step count move. On the CPU, gradients that
+    /// are not finite change nothing; elsewhere nobody has looked at them yet. The caller decides what it means.
     ///
     /// # Errors
     /// Fails on a tensor error.
-    pub fn apply(&mut self, model: &Model, roles: &[Role], gradients: &mut Gradients) -> Result<Option<Norm>> {
+    pub fn apply(&mut self, model: &Model, roles: &[Role], gradients: &mut Gradients) -> Result<Option<Squares>> {
         let role = |part| match part {
             Part::Network | Part::Encoder | Part::Fixed => Role::Learning,
             Part::Synthesizer(index) => roles[index],
@@ -83,23 +83,34 @@ impl Updater {
         if !gradients.present().contains(&true) {
             return Ok(None);
         }
-        let norms = Norms::of(model, gradients)?;
-        let norm = Norm { value: norms.all(), culprit: norms.culprit.clone() };
-        if norm.culprit.is_some() {
-            return Ok(Some(norm));
-        }
+        let squares = Squares::of(model, gradients)?;
+        let norms = match &squares.numbers {
+            Numbers::Read(numbers) => {
+                let norms = Norms::of(&squares.parameters, numbers, &model.params);
+                if norms.culprit.is_some() {
+                    return Ok(Some(squares));
+                }
+                Some(norms)
+            }
+            Numbers::There(numbers) => {
+                self.clip_there(model, gradients, &squares.parameters, numbers)?;
+                None
+            }
+        };
+        let clip = self.clip.clone();
+        let coefficient = |part| norms.as_ref().map_or(1.0, |norms| norms.coefficient(clip.as_ref(), part));
         let mut coefficients = std::mem::take(&mut self.coefficients);
         coefficients.clear();
-        coefficients.extend(model.params.iter().map(|parameter| {
-            (role(parameter.part) == Role::Learning).then(|| self.coefficient(&norms, parameter.part))
-        }));
+        coefficients.extend(
+            (model.params.iter())
+                .map(|parameter| (role(parameter.part) == Role::Learning).then(|| coefficient(parameter.part))),
+        );
         self.optimizer.step(&model.params, gradients, &coefficients)?;
-        self.coefficients = coefficients;
         for (index, parameter) in model.params.iter().enumerate() {
             if role(parameter.part) == Role::Accumulating
                 && let Some(gradient) = gradients.get(index)?
             {
-                let clipped = (gradient * self.coefficient(&norms, parameter.part))?;
+                let clipped = (gradient * coefficient(parameter.part))?;
                 let held = match &mut self.held {
                     Some(held) => held,
                     none => none.insert(Gradients::none(&model.params)?),
@@ -107,18 +118,40 @@ impl Updater {
                 held.add(index, &clipped)?;
             }
         }
-        Ok(Some(norm))
+        self.coefficients = coefficients;
+        Ok(Some(squares))
     }
 
-    /// `min(1, clip / (norm + 1e-6))`, as PyTorch clips.
-    fn coefficient(&self, norms: &Norms, part: Part) -> f64 {
-        let Some(clip) = &self.clip else { return 1.0 };
-        let norm = match (clip.scope, part) {
-            (ClipScope::All, _) => norms.all(),
-            (ClipScope::Separate, Part::Synthesizer(_)) => norms.synthesizers.sqrt(),
-            (ClipScope::Separate, _) => norms.network.sqrt(),
+    /// Clips gradients where they are: `squares` (`[parameters]`) of these parameters, which nobody has read.
+    fn clip_there(
+        &self,
+        model: &Model,
+        gradients: &mut Gradients,
+        parameters: &[usize],
+        squares: &Tensor,
+    ) -> Result<()> {
+        let Some(clip) = &self.clip else { return Ok(()) };
+        let one = constant(vec![1f32], &[1], squares.device())?;
+        let synthesizer = |&&index: &&usize| matches!(model.params.get(index).part, Part::Synthesizer(_));
+        let groups: Vec<Vec<usize>> = match clip.scope {
+            ClipScope::All => vec![parameters.to_vec()],
+            ClipScope::Separate => {
+                let (theirs, rest): (Vec<usize>, Vec<usize>) = parameters.iter().partition(|index| synthesizer(index));
+                vec![rest, theirs]
+            }
         };
-        (clip.norm / (norm + 1e-6)).min(1.0)
+        for group in groups.iter().filter(|group| !group.is_empty()) {
+            let places: Vec<u32> =
+                (0u32..).zip(parameters).filter(|(_, p)| group.contains(p)).map(|(at, _)| at).collect();
+            let squares = match places.len() == parameters.len() {
+                true => squares.clone(),
+                false => squares.index_select(&constant(places, &[group.len()], squares.device())?, 0)?,
+            };
+            let norm = squares.sum_keepdim(0)?.sqrt()?;
+            let coefficient = norm.affine(1.0, 1e-6)?.recip()?.affine(clip.norm, 0.0)?.minimum(&one)?;
+            gradients.scale(group, &coefficient)?;
+        }
+        Ok(())
     }
 
     /// Everything that a checkpoint needs: tensors by name, and the rest as JSON.
@@ -126,7 +159,7 @@ impl Updater {
         let (mut tensors, value) = self.optimizer.state(names)?;
         for (index, name) in names.iter().enumerate() {
             if let Some(held) = self.held.as_ref().map(|held| held.get(index)).transpose()?.flatten() {
-                tensors.push((format!("held.{name}"), held.copy()?));
+                tensors.push((format!("held.{name}"), held.force_contiguous()?));
             }
         }
         Ok((tensors, value))
@@ -166,6 +199,46 @@ pub struct Norm {
     pub culprit: Option<String>,
 }
 
+/// The sums of squares of the gradients of a step. They may still lie on a device.
+#[derive(Debug, Clone)]
+pub struct Squares {
+    /// The parameters that had a gradient.
+    parameters: Vec<usize>,
+    /// One for each of them.
+    pub(super) numbers: Numbers,
+}
+
+impl Squares {
+    fn of(model: &Model, gradients: &Gradients) -> Result<Squares> {
+        let parameters: Vec<usize> = (0..model.params.len()).filter(|&index| gradients.present()[index]).collect();
+        if model.device().is_cpu() {
+            let (arch, flat) = (pulp::Arch::new(), slices::read(gradients.flat())?);
+            let squares = parameters.iter().map(|&index| sum_of_squares(arch, &flat[model.params.range(index)]));
+            return Ok(Squares { numbers: Numbers::Read(squares.collect()), parameters });
+        }
+        let numbers = Numbers::of(squares_there(gradients, &parameters)?)?;
+        Ok(Squares { numbers, parameters })
+    }
+
+    /// The norm over all gradients, which may have to be waited for.
+    ///
+    /// # Errors
+    /// Fails if the device does.
+    pub fn norm(&self, params: &ParamStore) -> Result<Norm> {
+        let norms = Norms::of(&self.parameters, &self.numbers.read()?, params);
+        Ok(Norm { value: norms.all(), culprit: norms.culprit })
+    }
+}
+
+/// The sums of squares of these parameters' gradients by tensor operations, `[parameters]`.
+fn squares_there(gradients: &Gradients, parameters: &[usize]) -> Result<Tensor> {
+    let sum = |&index: &usize| match gradients.get(index)? {
+        Some(gradient) => Ok(gradient.flatten_all()?.sqr()?.sum_keepdim(0)?),
+        None => Err(Error::Training("a gradient that is not there".into())),
+    };
+    Ok(Tensor::cat(&parameters.iter().map(sum).collect::<Result<Vec<_>>>()?, 0)?)
+}
+
 /// Sums of squares.
 struct Norms {
     network: f64,
@@ -174,10 +247,10 @@ struct Norms {
 }
 
 impl Norms {
-    fn of(model: &Model, gradients: &Gradients) -> Result<Norms> {
+    fn of(parameters: &[usize], squares: &[f64], params: &ParamStore) -> Norms {
         let mut norms = Norms { network: 0.0, synthesizers: 0.0, culprit: None };
-        let present = model.params.iter().zip(gradients.present()).filter(|(_, present)| **present);
-        for ((parameter, _), squares) in present.zip(squares(model, gradients)?) {
+        for (&index, &squares) in parameters.iter().zip(squares) {
+            let parameter = params.get(index);
             if !squares.is_finite() && norms.culprit.is_none() {
                 norms.culprit = Some(parameter.name.clone());
             }
@@ -186,27 +259,23 @@ impl Norms {
                 _ => norms.network += squares,
             }
         }
-        Ok(norms)
+        norms
     }
 
     fn all(&self) -> f64 {
         (self.network + self.synthesizers).sqrt()
     }
-}
 
-/// The sum of squares of every gradient that is there, read from the device in one go.
-fn squares(model: &Model, gradients: &Gradients) -> Result<Vec<f64>> {
-    let present = (0..model.params.len()).filter(|&index| gradients.present()[index]);
-    if model.device().is_cpu() {
-        let (arch, flat) = (pulp::Arch::new(), slices::read(gradients.flat())?);
-        return Ok(present.map(|index| sum_of_squares(arch, &flat[model.params.range(index)])).collect());
+    /// `min(1, clip / (norm + 1e-6))`, as PyTorch clips.
+    fn coefficient(&self, clip: Option<&ClipSpec>, part: Part) -> f64 {
+        let Some(clip) = clip else { return 1.0 };
+        let norm = match (clip.scope, part) {
+            (ClipScope::All, _) => self.all(),
+            (ClipScope::Separate, Part::Synthesizer(_)) => self.synthesizers.sqrt(),
+            (ClipScope::Separate, _) => self.network.sqrt(),
+        };
+        (clip.norm / (norm + 1e-6)).min(1.0)
     }
-    let sum = |index| match gradients.get(index)? {
-        Some(gradient) => Ok(gradient.sqr()?.sum_all()?),
-        None => Err(Error::Training("a gradient that is not there".into())),
-    };
-    let sums = present.map(sum).collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::stack(&sums, 0)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
 #[cfg(test)]
@@ -236,7 +305,7 @@ mod tests {
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: None,
         };
-        let moved = |scope: &str| -> Result<[f64; 2]> {
+        let moved = |scope: &str, there: bool| -> Result<[f64; 2]> {
             let model = Model::new(spec.as_ref().expect("a model"), &interface, 1, &candle_core::Device::Cpu)?;
             let train = format!(
                 r#"{{"epochs": 1, "batch_size": 1, "clip": {{"norm": 0.5, "scope": "{scope}"}},
@@ -249,6 +318,12 @@ mod tests {
                 gradients.add(index, &(parameter.value().ones_like()? * size)?)?;
             }
             let before = model.params.snapshot()?;
+            if there {
+                let all: Vec<usize> = (0..model.params.len()).collect();
+                let squares = squares_there(&gradients, &all)?;
+                updater.clip_there(&model, &mut gradients, &all, &squares)?;
+                updater.clip = None;
+            }
             updater.apply(&model, &[Role::Learning], &mut gradients)?;
             let mut squares = [0.0; 2];
             for (parameter, (_, before)) in model.params.iter().zip(&before) {
@@ -257,10 +332,13 @@ mod tests {
             }
             Ok(squares.map(f64::sqrt))
         };
-        let [network, synthesizer] = moved("separate")?;
-        assert!((network - 0.5).abs() < 1e-5 && (synthesizer - 0.5).abs() < 1e-5, "{network} {synthesizer}");
-        let [network, synthesizer] = moved("all")?;
-        assert!((network.hypot(synthesizer) - 0.5).abs() < 1e-5 && network < 0.1, "{network} {synthesizer}");
+        // Both ways: by numbers that were read, and by numbers that stay where they are.
+        for there in [false, true] {
+            let [network, synthesizer] = moved("separate", there)?;
+            assert!((network - 0.5).abs() < 1e-5 && (synthesizer - 0.5).abs() < 1e-5, "{network} {synthesizer}");
+            let [network, synthesizer] = moved("all", there)?;
+            assert!((network.hypot(synthesizer) - 0.5).abs() < 1e-5 && network < 0.1, "{network} {synthesizer}");
+        }
         Ok(())
     }
 }

@@ -13,6 +13,8 @@ use candle_core::{DType, Device, Tensor};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
+use super::on_device;
+
 /// What a case's test returns; any error fails it.
 pub type Outcome = Result<(), Failed>;
 
@@ -24,8 +26,8 @@ pub fn trials(root: &Path) -> Vec<Trial> {
         let trials = match room.as_str() {
             "analysis" => analysis::trials(&dir),
             "caption" => caption::trials(&dir),
-            "rnn" => rnn::trials(&dir),
-            "optim" => optim::trials(&dir),
+            "rnn" => on_device(rnn::trials(&dir)),
+            "optim" => on_device(optim::trials(&dir)),
             "tasks" => tasks::trials(&dir),
             _ => {
                 not_covered(&room, "not covered yet");
@@ -95,12 +97,24 @@ pub fn number(case: &Value, pointer: &str) -> Result<f64, Failed> {
     value.ok_or_else(|| format!("there is no number at {pointer}").into())
 }
 
-/// Fails if shapes differ or any element is off by more than `tolerance`.
+/// Marks tests as left out where the device that they are for is not there.
+pub fn on_device(trials: Vec<Trial>) -> Vec<Trial> {
+    match on_device::device() {
+        Ok(_) => trials,
+        Err(why) => {
+            not_covered(&on_device::name(), &format!("tests were skipped: {why}"));
+            trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect()
+        }
+    }
+}
+
+/// Fails if shapes differ or any element is off by more than `tolerance`, which is the CPU's.
 pub fn assert_close(what: &str, actual: &Tensor, expected: &Tensor, tolerance: f64) -> Outcome {
     if actual.dims() != expected.dims() {
         return Err(format!("{what}: shape {:?}, expected {:?}", actual.dims(), expected.dims()).into());
     }
-    let flat = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+    let tolerance = tolerance * on_device::slack();
+    let flat = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
     for (index, (a, e)) in flat(actual)?.into_iter().zip(flat(expected)?).enumerate() {
         // Not the other way round: a NaN has to fail.
         let within = (a - e).abs() <= tolerance;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use candle_core::Device;
 use ccdni::data::Direction;
 use ccdni::nn::{Gradients, NewParameter, ParamStore, Part};
 use ccdni::spec::{OptimizerSpec, ScheduleSpec};
@@ -10,6 +9,7 @@ use ccdni::train::{Optimizer, ReduceOnPlateau};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Map, Value, json};
 
+use super::super::on_device;
 use super::{Outcome, assert_close, json_files, not_covered, number, read_json, read_tensors, stem, tensor};
 
 /// One test a JSON file.
@@ -37,11 +37,12 @@ fn check_optimizer(file: &Path, case: &Value) -> Outcome {
         let expected = tensor(&tensors, name)?;
         let value = tensor(&tensors, "param_init")?.clone();
         let parameter = NewParameter { name: "p".into(), role: "p".into(), part: Part::Network, value };
-        let params = ParamStore::new(vec![parameter], &Device::Cpu)?;
+        let device = on_device::device()?;
+        let params = ParamStore::new(vec![parameter], &device)?;
         let mut optimizer = Optimizer::new(&optimizer_spec(case, weight_decay)?, &params)?;
         for step in 0..gradients.dim(0)? {
             let mut gradient = Gradients::none(&params)?;
-            gradient.add(0, &gradients.get(step)?)?;
+            gradient.add(0, &gradients.get(step)?.to_device(&device)?)?;
             optimizer.step(&params, &gradient, &[Some(1.0)])?;
             assert_close(
                 &format!("{name}, step {}", step + 1),

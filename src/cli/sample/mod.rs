@@ -35,7 +35,7 @@ pub struct Args {
 
 /// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
-    let (beside, device) = (args.network.beside()?, device::open(&args.network.device)?);
+    let (beside, device) = (args.network.beside()?, device::open(&args.network.device, false)?);
     if args.captions.asked() {
         return args.captions.execute(&beside, args.network.trunk.as_deref(), &device, registry);
     }

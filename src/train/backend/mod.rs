@@ -5,9 +5,11 @@
 
 mod composed;
 mod fused;
+mod unrolled;
 
 pub use composed::Composed;
 pub use fused::Fused;
+pub use unrolled::Unrolled;
 
 use std::any::Any;
 use std::ops::Range;
@@ -148,14 +150,15 @@ pub trait Backend {
     ) -> Result<()>;
 }
 
-/// The backend that a spec asks for on a device: `auto` is the fused one on the CPU and the composed one elsewhere.
+/// The backend that a spec asks for on a device: `auto` is the fused one on the CPU and the unrolled one elsewhere.
 /// `threads` is `run.threads`.
 ///
 /// # Errors
 /// [`Error::Usage`] where there is no such backend for the device.
 pub fn open(kind: BackendKind, threads: usize, device: &Device) -> Result<Box<dyn Backend>> {
     match (kind, device.is_cpu()) {
-        (BackendKind::Composed, _) | (BackendKind::Auto, false) => Ok(Box::new(Composed)),
+        (BackendKind::Composed, _) => Ok(Box::new(Composed)),
+        (BackendKind::Unrolled, _) | (BackendKind::Auto, false) => Ok(Box::new(Unrolled)),
         (BackendKind::Fused | BackendKind::Auto, true) => Ok(Box::new(Fused::new(threads))),
         (BackendKind::Fused, false) => Err(Error::Usage(format!(
             "`run.backend: fused` is for the CPU, and this is {}; use `auto`",
@@ -167,7 +170,8 @@ pub fn open(kind: BackendKind, threads: usize, device: &Device) -> Result<Box<dy
 /// The backend's name, as units note it.
 pub fn name(kind: BackendKind, device: &Device) -> &'static str {
     match (kind, device.is_cpu()) {
-        (BackendKind::Composed, _) | (BackendKind::Auto, false) => "composed",
-        _ => "fused",
+        (BackendKind::Composed, _) => "composed",
+        (BackendKind::Unrolled, _) | (BackendKind::Auto, false) => "unrolled",
+        (BackendKind::Fused | BackendKind::Auto, _) => "fused",
     }
 }

@@ -13,7 +13,7 @@ use candle_core::Tensor;
 
 use self::borders::Borders;
 use super::backend::{Backend, Cotangents, Plan};
-use super::loss::{Feedback, WindowLoss};
+use super::loss::{Feedback, Losses};
 use super::sequence::Sequence;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -61,7 +61,7 @@ pub struct Batch<'a> {
 /// What a group of windows gives, beside gradients.
 pub struct Group {
     /// Losses of its windows.
-    pub losses: Vec<WindowLoss>,
+    pub losses: Losses,
     /// If asked for, one a window.
     pub traces: Vec<Trace>,
 }

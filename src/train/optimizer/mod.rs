@@ -12,7 +12,7 @@ mod rules;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -131,7 +131,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// All that has to be kept: tensors `optimizer.<slot>.<parameter>`, and the learning rate and step counts.
+    /// All that has to be kept, on the CPU: tensors `optimizer.<slot>.<parameter>`, and the learning rate and step counts.
     ///
     /// `names` are the parameters', in the order of their indices. A parameter that never had a gradient has no
     /// tensors.
@@ -141,10 +141,11 @@ impl Optimizer {
     pub fn state(&self, names: &[String]) -> Result<(Vec<(String, Tensor)>, serde_json::Value)> {
         self.check_count(names.len())?;
         let mut tensors = Vec::new();
+        let slots = self.slots.iter().map(|slot| slot.to_device(&Device::Cpu)).collect::<Result<Vec<_>, _>>()?;
         for ((name, (range, dims)), &steps) in names.iter().zip(&self.places).zip(&self.steps) {
-            for (slot, flat) in rules::slots(&self.spec).iter().zip(&self.slots).filter(|_| steps > 0) {
+            for (slot, flat) in rules::slots(&self.spec).iter().zip(&slots).filter(|_| steps > 0) {
                 let value = flat.narrow(0, range.start, range.len())?.reshape(dims.as_slice())?;
-                tensors.push((tensor_name(slot, name), value.copy()?));
+                tensors.push((tensor_name(slot, name), value.force_contiguous()?));
             }
         }
         let numbers = Numbers { lr: self.lr, steps: self.steps.clone() };

@@ -1,5 +1,6 @@
 //! Trains one unit: one spec, one seed.
 
+mod ledger;
 mod resume;
 
 use std::time::Instant;
@@ -7,6 +8,7 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use self::ledger::{Entry, Ledger};
 use super::backend::{self, Backend};
 use super::engine::{self, Order, Role};
 use super::exam::sit;
@@ -14,8 +16,9 @@ use super::loss::Feedback;
 use super::measure::{measure, show};
 use super::record::Recorder;
 use super::sequence::{Dropout, Sequence};
+use super::supply::Supply;
 use super::unit::Extra;
-use super::update::{Norm, Updater, role};
+use super::update::{Updater, role};
 use super::{EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, ReduceOnPlateau, Watcher};
 use crate::data::{At, Dataset, Metric, Split};
 use crate::error::{Error, Result};
@@ -30,6 +33,7 @@ pub struct Trainer {
     spec: Spec,
     interface: Interface,
     data: Box<dyn Dataset>,
+    supply: Supply,
     metrics: Vec<Metric>,
     seed: u64,
     model: Model,
@@ -45,6 +49,8 @@ pub struct Trainer {
     best: Option<Best>,
     history: Vec<EpochRow>,
     cursor: Cursor,
+    /// Batches that are trained, and whose numbers are not in the cursor's sums yet.
+    ledger: Ledger,
 }
 
 /// Where training stands, and the sums of the epoch so far.
@@ -148,6 +154,8 @@ impl Trainer {
             best: None,
             history: Vec::new(),
             cursor: Cursor::at(1),
+            ledger: Ledger::default(),
+            supply: Supply::new(&device),
             spec: spec.clone(),
             interface,
             data,
@@ -192,7 +200,12 @@ impl Trainer {
         while !self.cursor.over {
             while self.cursor.batch < batches {
                 let began = Instant::now();
-                let loss = self.train_batch()?;
+                self.train_batch()?;
+                // Elsewhere the numbers stay where they are until somebody has to know them.
+                let loss = match self.model.device().is_cpu() {
+                    true => self.settle()?,
+                    false => None,
+                };
                 self.cursor.batch += 1;
                 self.cursor.seconds += began.elapsed().as_secs_f64();
                 let (epoch, batch) = (self.cursor.epoch, self.cursor.batch);
@@ -214,18 +227,20 @@ impl Trainer {
     }
 
     /// Does what the watcher wants; true is stop.
-    fn heed(&self, next: Next, watcher: &mut dyn Watcher) -> Result<bool> {
+    fn heed(&mut self, next: Next, watcher: &mut dyn Watcher) -> Result<bool> {
         if next != Next::Continue {
+            self.settle()?;
             watcher.checkpoint(&self.checkpoint()?)?;
         }
         Ok(next == Next::Stop)
     }
 
-    /// Trains the batch at the cursor, and gives its loss in the unit of the validation metric.
-    fn train_batch(&mut self) -> Result<f64> {
+    /// Trains the batch at the cursor.
+    fn train_batch(&mut self) -> Result<()> {
         let Cursor { epoch, batch: index, .. } = self.cursor;
         let train = &self.spec.train;
-        let mut batch = self.data.batch(At { split: Split::Train, epoch, index, batch_size: train.batch_size })?;
+        let at = At { split: Split::Train, epoch, index, batch_size: train.batch_size };
+        let mut batch = self.supply.batch(self.data.as_ref(), &self.model, &self.interface, at)?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
         if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() {
             // Equal sequences do not stay equal, and batch normalisation counts each of them.
@@ -259,8 +274,9 @@ impl Trainer {
         }
 
         let windows = engine::windows(steps, window);
-        let mut losses = Vec::with_capacity(windows.len());
-        let mut norms = Vec::new();
+        let mut losses = Vec::new();
+        let mut squares = Vec::new();
+        let mut seen = 0;
         let mut reached = vec![false; self.model.params.len()];
         let (model, updater) = (&self.model, &mut self.updater);
         let step_every_window = train.step_every == StepEvery::Window;
@@ -275,21 +291,22 @@ impl Trainer {
             gradients,
             &mut |group, gradients| {
                 if let Some(recorder) = &mut recorder {
-                    recorder.windows(model, &feedback, &windows, losses.len(), &group.traces)?;
+                    recorder.windows(model, &feedback, &windows, seen, &group.traces)?;
                 }
-                losses.extend(group.losses);
+                seen += group.traces.len();
+                losses.push(group.losses);
                 for (reached, present) in reached.iter_mut().zip(gradients.present()) {
                     *reached |= present;
                 }
                 if step_every_window {
-                    norms.extend(updater.apply(model, &roles, gradients)?);
+                    squares.extend(updater.apply(model, &roles, gradients)?);
                     gradients.clear();
                 }
                 Ok(())
             },
         )?;
         if !step_every_window {
-            norms.extend(updater.apply(model, &roles, gradients)?);
+            squares.extend(updater.apply(model, &roles, gradients)?);
         }
         if let Some(mut recorder) = recorder {
             recorder.end(index)?;
@@ -297,25 +314,45 @@ impl Trainer {
         }
         self.model.note_statistics(sequence.statistics())?;
         self.check_reached(&reached, &roles)?;
-        let weighted: f64 = losses.iter().map(|window| window.loss * window.targets as f64).sum();
-        let targets: usize = losses.iter().map(|window| window.targets).sum();
-        let loss = feedback.metric_scale() * weighted / targets.max(1) as f64;
-        if !loss.is_finite() {
-            return Err(self.diverged((epoch, Some(index + 1)), &format!("the loss is {loss}")));
-        }
-        if let Some(Norm { culprit: Some(name), .. }) = norms.iter().find(|norm| norm.culprit.is_some()) {
-            return Err(self.diverged((epoch, Some(index + 1)), &format!("the gradient of {name} is not finite")));
-        }
         if train.keep_hidden {
             self.carried = Some(end);
         }
-        let rows = sequence.rows().sequences as f64;
-        self.cursor.rows += rows;
-        self.cursor.loss += rows * loss;
-        self.cursor.original += rows * feedback.original_scale() * weighted;
-        self.cursor.norm += norms.iter().map(|norm| norm.value).sum::<f64>();
-        self.cursor.steps += norms.len() as f64;
-        Ok(loss)
+        self.ledger.note(Entry {
+            batch: index,
+            rows: sequence.rows().sequences as f64,
+            metric_scale: feedback.metric_scale(),
+            original_scale: feedback.original_scale(),
+            losses,
+            squares,
+        });
+        Ok(())
+    }
+
+    /// Brings the numbers of the batches that were trained into the sums of the epoch, and gives the loss of the last one, in
+    /// the unit of the validation metric.
+    ///
+    /// # Errors
+    /// Names the first batch in which something is not finite.
+    fn settle(&mut self) -> Result<Option<f64>> {
+        let epoch = self.cursor.epoch;
+        let mut last = None;
+        for settled in self.ledger.settle(&self.model.params)? {
+            if !settled.loss.is_finite() {
+                return Err(self.diverged((epoch, Some(settled.batch + 1)), &format!("the loss is {}", settled.loss)));
+            }
+            if let Some(name) = &settled.culprit {
+                return Err(
+                    self.diverged((epoch, Some(settled.batch + 1)), &format!("the gradient of {name} is not finite"))
+                );
+            }
+            self.cursor.rows += settled.rows;
+            self.cursor.loss += settled.rows * settled.loss;
+            self.cursor.original += settled.rows * settled.original;
+            self.cursor.norm += settled.norm;
+            self.cursor.steps += settled.steps;
+            last = Some(settled.loss);
+        }
+        Ok(last)
     }
 
     /// Guards against parts of the graph through which no gradient flows: in the first batch of an epoch, every
@@ -347,6 +384,7 @@ impl Trainer {
     /// Validates, adjusts rate and best weights, and moves the cursor to the next epoch.
     fn end_epoch(&mut self) -> Result<(EpochRow, Vec<(String, Tensor)>)> {
         let began = Instant::now();
+        self.settle()?;
         let epoch = self.cursor.epoch;
         let validation = self.measure(Split::Validation, epoch)?;
         if let Some((metric, value)) = self.metrics.iter().zip(&validation).find(|(_, value)| !value.is_finite()) {
@@ -408,7 +446,7 @@ impl Trainer {
             metrics,
             best_epoch,
             kept_epoch,
-            weights: self.model.params.snapshot()?,
+            weights: self.model.params.read()?,
             exam: sit(&self.model, self.backend.as_ref(), self.data.as_ref())?,
             test: self.measure(Split::Test, 0)?,
             showcase: showcase.transpose()?,
@@ -416,9 +454,10 @@ impl Trainer {
     }
 
     /// The metrics on a split; empty where it has no batches.
-    fn measure(&self, split: Split, epoch: usize) -> Result<Vec<f64>> {
+    fn measure(&mut self, split: Split, epoch: usize) -> Result<Vec<f64>> {
         let at = At { split, epoch, index: 0, batch_size: self.spec.train.batch_size };
-        measure(&self.model, self.backend.as_ref(), &self.interface, self.data.as_ref(), &self.metrics, at)
+        let from = (self.data.as_ref(), &mut self.supply);
+        measure(&self.model, self.backend.as_ref(), &self.interface, from, &self.metrics, at)
     }
 
     /// What was trained last: epoch, and batch counted from 1.

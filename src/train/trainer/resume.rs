@@ -80,7 +80,7 @@ impl Trainer {
     pub(super) fn checkpoint(&self) -> Result<Checkpoint> {
         let names = self.model.params.names();
         let mut tensors = Vec::new();
-        for (name, value) in self.model.params.snapshot()? {
+        for (name, value) in self.model.params.read()? {
             if !value.sqr()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 return Err(self.diverged(self.trained(), &format!("the parameter {name} is not finite")));
             }

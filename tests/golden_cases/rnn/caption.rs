@@ -45,10 +45,11 @@ fn train(case: &Case, backend: &dyn Backend) -> Outcome {
         engine::run(&model, backend, Order::Sequential, &asked, None, &mut gradients, &mut |group, gradients| {
             let w = losses.len();
             let prefix = format!("batch{k}.window{w}");
-            let norm = updater.apply(&model, &roles, gradients)?.map_or(f64::NAN, |norm| norm.value);
+            let squares = updater.apply(&model, &roles, gradients)?;
+            let norm = squares.map_or(Ok(f64::NAN), |squares| squares.norm(&model.params).map(|norm| norm.value))?;
             let checked = check_window(case, &prefix, &names, gradients, norm, &model)
                 .and_then(|()| if k == 0 { check_trace(case, &prefix, &group.traces) } else { Ok(()) });
-            losses.extend(group.losses);
+            losses.extend(group.losses.read()?);
             gradients.clear();
             checked.map_err(|failed| ccdni::Error::Training(failed.message().unwrap_or("failed").into()))
         })?;
@@ -114,7 +115,7 @@ fn check_evaluation(case: &Case, model: &Model, backend: &dyn Backend) -> Outcom
     case.close_tensor(&logits, "eval.prediction", "eval_abs")?;
     case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")?;
     let nll = ccdni::data::Metric::nll().on(&logits, &batch.targets)?;
-    case.close("the evaluation loss", nll.sum / nll.weight, case.scalar("eval.loss")?, "loss_rel")
+    case.close("the evaluation loss", nll.sum()? / nll.weight, case.scalar("eval.loss")?, "loss_rel")
 }
 
 /// Greedy decoding: the best token so far is the next input; the end token does not end it here.

@@ -68,7 +68,7 @@ fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
         let (mut losses, mut traces) = (Vec::new(), Vec::new());
         let mut gradients = Gradients::none(&model.params)?;
         engine::run(&model, backend, order, &asked, None, &mut gradients, &mut |group, _| {
-            losses.extend(group.losses);
+            losses.extend(group.losses.read()?);
             traces.extend(group.traces);
             Ok(())
         })?;
@@ -82,7 +82,8 @@ fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
             check_recording(case, &model, &feedback, sequence.rows(), window, &traces, truth)?;
         }
         check_gradients(case, k, &names, &gradients, &updater)?;
-        let norm = updater.apply(&model, &roles, &mut gradients)?.ok_or("no gradient at all")?.value;
+        let squares = updater.apply(&model, &roles, &mut gradients)?.ok_or("no gradient at all")?;
+        let norm = squares.norm(&model.params)?.value;
         case.close(
             &format!("batch{k}.grad_norm"),
             norm,

@@ -3,20 +3,25 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use ccdni::model::Model;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
-use ccdni::train::backend::{Backend, Composed, Fused};
+use ccdni::train::backend::{Backend, Composed, Fused, Unrolled};
 use ccdni::train::engine::Role;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
+use super::super::super::on_device;
 use super::super::{Outcome, assert_close, read_json, read_tensors};
 
-/// The backends, by name: all of them have to pass.
-pub fn backends() -> [(&'static str, Box<dyn Backend>); 2] {
-    [("composed", Box::new(Composed)), ("fused", Box::new(Fused::default()))]
+/// The backends of the device, by name: all of them have to pass.
+pub fn backends() -> Vec<(&'static str, Box<dyn Backend>)> {
+    let mut all: Vec<(_, Box<dyn Backend>)> = vec![("composed", Box::new(Composed)), ("unrolled", Box::new(Unrolled))];
+    if on_device::device().is_ok_and(|device| device.is_cpu()) {
+        all.push(("fused", Box::new(Fused::default())));
+    }
+    all
 }
 
 /// A case and its numbers.
@@ -120,7 +125,7 @@ impl Case {
 
     /// The model with the case's initial weights, after checking that names and shapes are the same on both sides.
     pub fn model(&self) -> Result<Model, Failed> {
-        let mut model = Model::new(&self.model_spec()?, &self.interface()?, 1, &Device::Cpu)?;
+        let mut model = Model::new(&self.model_spec()?, &self.interface()?, 1, &on_device::device()?)?;
         let listed = self.json["params"].as_object().ok_or("`params` is no table")?;
         let ours: Vec<(String, Value)> = model.params.iter().map(|p| (p.name.clone(), json!(p.dims()))).collect();
         for (name, shape) in &ours {
@@ -149,7 +154,7 @@ impl Case {
 
     /// Relative tolerance on a number.
     pub fn close(&self, what: &str, actual: f64, expected: f64, tolerance: &str) -> Outcome {
-        let tolerance = self.number(&format!("/tolerance/{tolerance}"))?;
+        let tolerance = self.number(&format!("/tolerance/{tolerance}"))? * on_device::slack();
         if actual.is_nan() || (actual - expected).abs() > tolerance * expected.abs() {
             return Err(format!("{what}: {actual}, expected {expected} within a factor of {tolerance}").into());
         }

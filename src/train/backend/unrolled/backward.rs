@@ -1,0 +1,235 @@
+//! The way back, from what arrives at outputs and window ends to parameters, window starts and the feature.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use super::Saved;
+use super::cells::{self, Delivered};
+use super::steps::Steps;
+use crate::error::{Error, Result};
+use crate::model::{Model, Weights};
+use crate::nn::Gradients;
+use crate::train::backend::{Arrived, Cotangents, Plan};
+use crate::train::sequence::{Sequence, stack_rows};
+
+/// The vector-Jacobian product of the taught windows.
+pub(super) fn backward(
+    model: &Model,
+    sequence: &Sequence,
+    plan: Plan<'_>,
+    saved: &Saved,
+    cotangents: &Cotangents,
+    mut gradients: Option<&mut Gradients>,
+) -> Result<Arrived> {
+    let multiplicity = sequence.rows().column(model.device())?;
+    let weighted = |x: &Tensor| -> Result<Tensor> {
+        Ok(multiplicity.as_ref().map_or(Ok(x.clone()), |weights| x.broadcast_mul(weights))?)
+    };
+    let mut at_top = None;
+    if let (Some(arriving), Some(top)) = (&cotangents.outputs, &saved.top) {
+        let (outputs, rows, hidden) = top.dims3()?;
+        let arriving = weighted(arriving)?.reshape((outputs * rows, arriving.dim(2)?))?.contiguous()?;
+        if let Some(gradients) = gradients.as_deref_mut() {
+            let [weight, bias] = model.readout_indices();
+            gradients.add(weight, &arriving.t()?.matmul(&top.reshape((outputs * rows, hidden))?)?)?;
+            gradients.add(bias, &arriving.sum(0)?)?;
+        }
+        let arrived = arriving.matmul(&model.readout(Weights::Constant).weight)?;
+        at_top = Some(arrived.reshape((outputs, rows, hidden))?);
+    }
+
+    let taught: Vec<&Range<usize>> =
+        (plan.windows.iter().zip(plan.taught)).filter(|(_, t)| **t).map(|(w, _)| w).collect();
+    let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); model.layers.len()];
+    let (mut feature, mut first) = (None, 0);
+    // Windows of one length go together; only the last of a sequence can be shorter.
+    for windows in taught.chunk_by(|a, b| a.len() == b.len()) {
+        let windows: Vec<Range<usize>> = windows.iter().map(|&window| window.clone()).collect();
+        let steps = Steps::new(&windows, sequence.rows().count, plan.span().start);
+        let group =
+            Group { model, sequence, plan, saved, cotangents, multiplicity: multiplicity.as_ref(), steps, first };
+        let arrived = group.backward(at_top.as_ref(), gradients.as_deref_mut())?;
+        starts.iter_mut().zip(arrived.starts).for_each(|(all, one)| all.push(one));
+        feature = feature.or(arrived.feature);
+        first += windows.len();
+    }
+    let starts = match cotangents.starts && first > 0 {
+        true => starts.iter().map(|parts| stack_rows(parts)).collect::<Result<_>>()?,
+        false => Vec::new(),
+    };
+    Ok(Arrived { starts, feature })
+}
+
+/// Taught windows of one length.
+struct Group<'a> {
+    model: &'a Model,
+    sequence: &'a Sequence,
+    plan: Plan<'a>,
+    saved: &'a Saved,
+    cotangents: &'a Cotangents,
+    /// `[batch, 1]`, where rows stand for several sequences.
+    multiplicity: Option<&'a Tensor>,
+    steps: Steps,
+    /// Taught windows before these.
+    first: usize,
+}
+
+impl Group<'_> {
+    /// `at_top` is what arrives at the top layer at the steps with outputs, `[outputs, batch, hidden]`.
+    fn backward(&self, at_top: Option<&Tensor>, mut gradients: Option<&mut Gradients>) -> Result<Arrived> {
+        let model = self.model;
+        let mut starts = vec![None; model.layers.len()];
+        let mut arriving = at_top.map(|at_top| self.at_outputs(at_top)).transpose()?.flatten();
+        let mut something = false;
+        for k in (0..model.layers.len()).rev() {
+            let trace = &self.saved.traces[k];
+            if let (Some(here), Some(mask)) = (&arriving, self.sequence.layer_mask(k)) {
+                arriving = Some((here * self.steps.pick_absolute(mask)?)?);
+            }
+            if let Some(activity) = self.activity(k)? {
+                arriving = Some(arriving.map_or(Ok(activity.clone()), |here| here + activity)?);
+            }
+            let end = self.end(k)?;
+            if arriving.is_none() && end.is_none() {
+                continue;
+            }
+            something = true;
+            let weights = model.cell_weights(k, Weights::Constant);
+            let wants = self.cotangents.starts;
+            let delivered =
+                cells::backward(trace, &weights.weight_hh, &self.steps, arriving.as_ref(), end.as_ref(), wants)?;
+            if let Some(gradients) = gradients.as_deref_mut() {
+                self.teach(k, &delivered, gradients)?;
+            }
+            let reads = k > 0 || (gradients.is_some() && model.embedding_index().is_some());
+            arriving = match reads {
+                true => {
+                    let below = delivered.inputs.matmul(&weights.weight_ih)?;
+                    Some(below.reshape((self.steps.length, self.steps.windows * self.steps.rows, below.dim(1)?))?)
+                }
+                false => None,
+            };
+            starts[k] = delivered.start;
+        }
+        if !something {
+            return Err(Error::Training("a backward pass in which nothing arrives".into()));
+        }
+        let feature =
+            gradients.map(|gradients| self.teach_embedding(arriving.as_ref(), gradients)).transpose()?.flatten();
+        let rows = self.steps.windows * self.steps.rows;
+        let start = |(k, start): (usize, Option<Tensor>)| match start {
+            Some(start) => self.for_one(&start),
+            None => Ok(Tensor::zeros((rows, model.layers[k].state_width()), candle_core::DType::F32, model.device())?),
+        };
+        let starts = match self.cotangents.starts {
+            true => starts.into_iter().enumerate().map(start).collect::<Result<_>>()?,
+            false => Vec::new(),
+        };
+        Ok(Arrived { starts, feature })
+    }
+
+    /// What arrives at the top layer at every step of these windows, if anything does: zero where there is no output.
+    fn at_outputs(&self, at_top: &Tensor) -> Result<Option<Tensor>> {
+        let outputs = self.plan.outputs;
+        let places: Vec<Option<usize>> = self.steps.all.iter().map(|step| outputs.binary_search(step).ok()).collect();
+        if places.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let place = |step: usize| outputs.binary_search(&step).unwrap_or(outputs.len());
+        match places.iter().all(Option::is_some) {
+            true => Ok(Some(self.steps.pick_at(at_top, place)?)),
+            false => {
+                let none = at_top.narrow(0, 0, 1)?.zeros_like()?;
+                Ok(Some(self.steps.pick_at(&Tensor::cat(&[at_top, &none], 0)?, place)?))
+            }
+        }
+    }
+
+    /// What the activity term adds at a layer's outputs.
+    fn activity(&self, k: usize) -> Result<Option<Tensor>> {
+        let weight = self.cotangents.activity;
+        if weight <= 0.0 {
+            return Ok(None);
+        }
+        let trace = &self.saved.traces[k];
+        let h = self.steps.pick(&trace.h.narrow(0, 1, trace.inputs.dim(0)?)?)?;
+        let count = self.steps.length * self.sequence.rows().sequences * self.model.layers[k].hidden;
+        Ok(Some((self.for_all(&h)? * (2.0 * weight / count as f64))?))
+    }
+
+    /// What is injected into a layer at the ends of these windows.
+    fn end(&self, k: usize) -> Result<Option<Tensor>> {
+        let Some(injected) = self.cotangents.ends.get(k).and_then(Option::as_ref) else { return Ok(None) };
+        let (rows, windows) = (self.steps.rows, self.steps.windows);
+        let here = injected.narrow(0, self.first * rows, windows * rows)?;
+        Ok(Some(self.for_all(&here)?))
+    }
+
+    /// What arrives for one sequence, `[.., windows · batch, n]`, for all that a row stands for.
+    fn for_all(&self, x: &Tensor) -> Result<Tensor> {
+        self.multiplicity.map_or(Ok(x.clone()), |weights| self.times(x, weights))
+    }
+
+    /// The other way round.
+    fn for_one(&self, x: &Tensor) -> Result<Tensor> {
+        self.multiplicity.map_or(Ok(x.clone()), |weights| self.times(x, &weights.recip()?))
+    }
+
+    fn times(&self, x: &Tensor, weights: &Tensor) -> Result<Tensor> {
+        let n = x.dim(x.rank() - 1)?;
+        let blocks = x.elem_count() / (self.steps.rows * n).max(1);
+        Ok(x.reshape((blocks, self.steps.rows, n))?.broadcast_mul(weights)?.reshape(x.dims())?)
+    }
+
+    /// Adds the gradients of a layer's parameters.
+    fn teach(&self, k: usize, delivered: &Delivered, gradients: &mut Gradients) -> Result<()> {
+        let trace = &self.saved.traces[k];
+        let [weight_ih, weight_hh, bias_ih, bias_hh] = self.model.layers[k].weights;
+        let flat = |x: Tensor| {
+            let n = x.dim(2)?;
+            x.reshape(((), n))
+        };
+        let inputs = flat(self.steps.pick(&trace.inputs)?)?;
+        let before = flat(self.steps.pick(&trace.h.narrow(0, 0, trace.inputs.dim(0)?)?)?)?;
+        let recurrent = delivered.recurrent.as_ref().unwrap_or(&delivered.inputs);
+        gradients.add(weight_ih, &delivered.inputs.t()?.matmul(&inputs)?)?;
+        gradients.add(weight_hh, &recurrent.t()?.matmul(&before)?)?;
+        gradients.add(bias_ih, &delivered.inputs.sum(0)?)?;
+        gradients.add(bias_hh, &recurrent.sum(0)?)
+    }
+
+    /// Adds the gradient of the embedding, and gives what arrives at the feature, `[batch, width]`, where an encoder learns from
+    /// it. `arriving` is what arrives at the inputs of these windows.
+    fn teach_embedding(&self, arriving: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
+        let sequence = self.sequence;
+        let Some(index) = self.model.embedding_index() else { return Ok(None) };
+        let table = self.model.params.get(index).value();
+        let learned = sequence.learned_feature().filter(|_| self.steps.all.first() == Some(&0));
+        let Some(arriving) = arriving else {
+            // Whatever a window has looked up is reached with the window, if only by zeros, as in PyTorch.
+            if self.steps.all.iter().any(|&step| sequence.looks_up(step)) {
+                gradients.add(index, &table.zeros_like()?)?;
+            }
+            return Ok(learned.map(Tensor::zeros_like).transpose()?);
+        };
+        let arriving = match sequence.input_mask() {
+            Some(mask) => (arriving * self.steps.pick_absolute(mask)?)?,
+            None => arriving.clone(),
+        };
+        let (rows, width) = (self.steps.rows, arriving.dim(2)?);
+        let arriving = arriving.reshape(((), width))?;
+        // The feature is the first step of the first window, and so the first rows.
+        let before = match sequence.looks_up(0) || self.steps.all.first() != Some(&0) {
+            true => 0,
+            false => rows,
+        };
+        let words = arriving.dim(0)? - before;
+        if words > 0 {
+            let ids = sequence.ids_at(&self.steps.all[before / rows.max(1)..])?;
+            let at_words = arriving.narrow(0, before, words)?;
+            gradients.add(index, &table.zeros_like()?.index_add(&ids, &at_words, 0)?)?;
+        }
+        learned.map(|_| self.for_one(&arriving.narrow(0, 0, rows)?)).transpose()
+    }
+}

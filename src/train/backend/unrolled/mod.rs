@@ -1,0 +1,106 @@
+//! The unrolled backend: tensor operations alone, on any device, with a backward pass in closed form. It is made for GPUs, on which
+//! the number of operations decides.
+//!
+//! Inputs are multiplied with their weights for all steps at once, a step has one product for all its gates, and the way
+//! back goes through all windows side by side. What the gradients of a step are multiplied with is computed for all steps at
+//! once, and so are the gradients of weights. Nothing waits for the device.
+
+mod backward;
+mod cells;
+mod steps;
+
+use candle_core::Tensor;
+
+use self::cells::Trace;
+use super::{Arrived, Backend, Composed, Cotangents, Forward, Plan, Prediction};
+use crate::error::{Error, Result};
+use crate::model::{Model, Weights};
+use crate::nn::Gradients;
+use crate::nn::cell::State;
+use crate::train::sequence::Sequence;
+
+/// Tensor operations, and a backward pass in closed form.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unrolled;
+
+/// What a forward pass leaves for the way back.
+struct Saved {
+    /// One a layer.
+    traces: Vec<Trace>,
+    /// The top layer's output at the steps with outputs, `[outputs, batch, hidden]`.
+    top: Option<Tensor>,
+}
+
+impl Backend for Unrolled {
+    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward> {
+        let (span, rows) = (plan.span(), sequence.rows().count);
+        let keep = plan.taught.contains(&true);
+        let mut inputs = sequence.inputs(span.clone(), model.embedding(Weights::Constant).as_ref())?;
+        let mut traces = Vec::with_capacity(model.layers.len());
+        for (k, layer) in model.layers.iter().enumerate() {
+            let weights = model.cell_weights(k, Weights::Constant);
+            let trace = cells::forward(layer.cell, &weights, inputs, &State::split(layer.cell, &start[k])?, keep)?;
+            let outputs = trace.h.narrow(0, 1, span.len())?;
+            inputs = match sequence.layer_mask(k) {
+                Some(mask) => (outputs * mask.narrow(0, span.start, span.len())?)?,
+                None => outputs,
+            };
+            traces.push(trace);
+        }
+        let places: Vec<u32> = plan.outputs.iter().map(|step| (step - span.start) as u32).collect();
+        let (mut top, mut outputs) = (None, None);
+        if !places.is_empty() {
+            let read = steps::select(&inputs, &places)?;
+            let hidden = read.dim(2)?;
+            let computed = model.readout(Weights::Constant).forward(&read.reshape((places.len() * rows, hidden))?)?;
+            outputs = Some(computed.reshape((places.len(), rows, computed.dim(1)?))?);
+            top = Some(read);
+        }
+        let borders: Vec<u32> =
+            plan.windows.iter().map(|w| (w.start - span.start) as u32).chain([span.len() as u32]).collect();
+        let joined = |trace: &Trace| -> Result<Tensor> {
+            let h = steps::select(&trace.h, &borders)?;
+            match &trace.c {
+                Some(c) => Ok(Tensor::cat(&[h, steps::select(c, &borders)?], 2)?),
+                None => Ok(h.contiguous()?),
+            }
+        };
+        let borders = traces.iter().map(joined).collect::<Result<_>>()?;
+        Ok(Forward { outputs, borders, saved: Box::new(Saved { traces, top }) })
+    }
+
+    fn backward(
+        &self,
+        model: &Model,
+        sequence: &Sequence,
+        plan: Plan<'_>,
+        forward: &mut Forward,
+        cotangents: &Cotangents,
+        gradients: Option<&mut Gradients>,
+    ) -> Result<Arrived> {
+        let saved = forward.saved.downcast_ref::<Saved>();
+        let saved = saved.ok_or_else(|| Error::Training("a forward pass of another backend".into()))?;
+        backward::backward(model, sequence, plan, saved, cotangents, gradients)
+    }
+
+    fn predict(
+        &self,
+        model: &Model,
+        synthesizer: usize,
+        states: &Tensor,
+        context: Option<&Tensor>,
+    ) -> Result<Prediction> {
+        Composed.predict(model, synthesizer, states, context)
+    }
+
+    fn learn(
+        &self,
+        model: &Model,
+        synthesizer: usize,
+        prediction: &Prediction,
+        delivered: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        Composed.learn(model, synthesizer, prediction, delivered, gradients)
+    }
+}

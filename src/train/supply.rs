@@ -1,0 +1,236 @@
+//! The batches of a task, where the network is computed.
+//!
+//! On the CPU they are handed on as they come. To a device the batches of an epoch go together, in one upload, as far as there is
+//! room, and stay there while the next epoch has the same ones. Whatever has to be looked at is looked at before.
+
+use candle_core::{Device, Tensor};
+
+use super::loss::check_classes;
+use super::sequence::check_tokens;
+use crate::data::{At, Batch, Dataset, Inputs, Split, Targets};
+use crate::error::Result;
+use crate::model::Model;
+use crate::spec::interface::{Interface, TargetKind};
+
+/// An epoch's batches of a split are kept on a device up to this many bytes.
+const ROOM: usize = 512 << 20;
+
+/// Hands out batches on a device.
+pub struct Supply {
+    device: Device,
+    room: usize,
+    shelves: [Shelf; 3],
+}
+
+/// The batches of a split in one epoch.
+#[derive(Default)]
+struct Shelf {
+    epoch: Option<usize>,
+    /// What went up: the numbers and the ids or classes of all batches.
+    numbers: Vec<f32>,
+    ids: Vec<u32>,
+    /// None where there was no room.
+    batches: Vec<Batch>,
+}
+
+impl Supply {
+    /// A supply for a device.
+    pub fn new(device: &Device) -> Supply {
+        Supply { device: device.clone(), room: ROOM, shelves: Default::default() }
+    }
+
+    /// A batch on the device, there with a row for every sequence; all of what `data` gives is checked against model and
+    /// interface.
+    ///
+    /// # Errors
+    /// Fails if the data do, where the task does not keep what its interface promises, or where the device has no room.
+    pub fn batch(&mut self, data: &dyn Dataset, model: &Model, interface: &Interface, at: At) -> Result<Batch> {
+        if self.device.is_cpu() {
+            return data.batch(at);
+        }
+        self.staged(data, model, interface, at)
+    }
+
+    fn staged(&mut self, data: &dyn Dataset, model: &Model, interface: &Interface, at: At) -> Result<Batch> {
+        let get = |index| {
+            let batch = data.batch(At { index, ..at })?.expanded()?;
+            check(&batch, model, interface)?;
+            Ok::<_, crate::Error>(batch)
+        };
+        let shelf = match at.split {
+            Split::Train => &mut self.shelves[0],
+            Split::Validation => &mut self.shelves[1],
+            Split::Test => &mut self.shelves[2],
+        };
+        if shelf.epoch != Some(at.epoch) {
+            shelf.epoch = Some(at.epoch);
+            shelf.fill(data.batches(at.split, at.batch_size), self.room, &self.device, &get)?;
+        }
+        match shelf.batches.get(at.index) {
+            Some(batch) => Ok(batch.clone()),
+            None => get(at.index)?.to_device(&self.device),
+        }
+    }
+}
+
+impl Shelf {
+    /// Brings the batches of an epoch up, unless they are there already or too many.
+    fn fill(&mut self, count: usize, room: usize, device: &Device, get: &dyn Fn(usize) -> Result<Batch>) -> Result<()> {
+        let (mut numbers, mut ids) = (Vec::new(), Vec::new());
+        let mut batches = Vec::with_capacity(count);
+        for index in 0..count {
+            let batch = get(index)?;
+            for tensor in tensors(&batch) {
+                match tensor.dtype() {
+                    candle_core::DType::U32 => ids.extend(tensor.flatten_all()?.to_vec1::<u32>()?),
+                    _ => numbers.extend(tensor.flatten_all()?.to_vec1::<f32>()?),
+                }
+            }
+            // Batches are much alike: after the first, all of them are known not to fit.
+            let expected = (numbers.len() + ids.len()) * 4 / (index + 1) * count;
+            if expected > room {
+                *self = Shelf { epoch: self.epoch, ..Shelf::default() };
+                return Ok(());
+            }
+            batches.push(batch);
+        }
+        let same = (&numbers, &ids) == (&self.numbers, &self.ids) && batches.len() == self.batches.len();
+        if same && batches.iter().zip(&self.batches).all(|(new, old)| dims(new) == dims(old)) {
+            return Ok(());
+        }
+        // What is no longer wanted makes room first.
+        self.batches.clear();
+        let (all_numbers, all_ids) = (flat(&numbers, device)?, flat(&ids, device)?);
+        let (mut number, mut id) = (0, 0);
+        for batch in &batches {
+            let batch = batch.map(&mut |tensor| {
+                let (all, at) = match tensor.dtype() {
+                    candle_core::DType::U32 => (&all_ids, &mut id),
+                    _ => (&all_numbers, &mut number),
+                };
+                let start = std::mem::replace(at, *at + tensor.elem_count());
+                Ok(all.narrow(0, start, tensor.elem_count())?.reshape(tensor.dims())?)
+            })?;
+            self.batches.push(batch);
+        }
+        (self.numbers, self.ids) = (numbers, ids);
+        Ok(())
+    }
+}
+
+fn flat<T: candle_core::WithDType>(numbers: &[T], device: &Device) -> Result<Tensor> {
+    Ok(Tensor::from_slice(numbers, numbers.len(), device)?)
+}
+
+fn tensors(batch: &Batch) -> Vec<&Tensor> {
+    let targets = match &batch.targets {
+        Targets::Values(t) | Targets::FinalValues(t) | Targets::Classes(t) | Targets::FinalClass(t) => t,
+    };
+    match &batch.inputs {
+        Inputs::Dense(x) => vec![x, targets],
+        Inputs::Tokens { feature, ids } => feature.iter().chain([ids, targets]).collect(),
+        Inputs::Pictures { ids, .. } => vec![ids, targets],
+    }
+}
+
+fn dims(batch: &Batch) -> Vec<&[usize]> {
+    tensors(batch).into_iter().map(Tensor::dims).collect()
+}
+
+/// Makes sure that a batch on the CPU holds no class and no token that there is not.
+fn check(batch: &Batch, model: &Model, interface: &Interface) -> Result<()> {
+    if let (Targets::Classes(classes) | Targets::FinalClass(classes), TargetKind::Classes { count }) =
+        (&batch.targets, interface.target.kind)
+    {
+        check_classes(classes, count)?;
+    }
+    match &batch.inputs {
+        Inputs::Tokens { ids, .. } => check_tokens(model, ids),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Metric;
+    use crate::spec::interface::{Input, Target, When};
+    use std::cell::Cell;
+
+    /// Batches of classes after dense inputs; the second epoch is the first again, the third is not.
+    struct Data {
+        asked: Cell<usize>,
+        class: u32,
+    }
+
+    impl Dataset for Data {
+        fn metrics(&self) -> Vec<Metric> {
+            Vec::new()
+        }
+
+        fn batches(&self, _split: Split, _batch_size: usize) -> usize {
+            3
+        }
+
+        fn batch(&self, at: At) -> Result<Batch> {
+            self.asked.set(self.asked.get() + 1);
+            let base = (at.index * 100 + at.epoch / 3) as f32;
+            let x: Vec<f32> = (0..8).map(|i| base + i as f32).collect();
+            let inputs = Inputs::Dense(Tensor::from_vec(x, (2, 4, 1), &Device::Cpu)?);
+            let targets = Targets::FinalClass(Tensor::new(&[at.index as u32 % 3, self.class], &Device::Cpu)?);
+            Ok(Batch::repeating(inputs, targets, vec![0, 1, 1]))
+        }
+    }
+
+    fn model() -> (Model, Interface) {
+        let interface = Interface {
+            input: Input::Dense { features: 1 },
+            target: Target { kind: TargetKind::Classes { count: 3 }, when: When::LastStep },
+            steps: None,
+        };
+        let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 3}]}"#).expect("a model");
+        (Model::new(&spec, &interface, 1, &Device::Cpu).expect("a model"), interface)
+    }
+
+    fn numbers(batch: &Batch) -> (Vec<f32>, Vec<u32>) {
+        let (Inputs::Dense(x), Targets::FinalClass(classes)) = (&batch.inputs, &batch.targets) else {
+            panic!("the same kinds")
+        };
+        assert_eq!((x.dims(), classes.dims()), (&[3, 4, 1][..], &[3][..]));
+        (x.flatten_all().unwrap().to_vec1().unwrap(), classes.to_vec1().unwrap())
+    }
+
+    #[test]
+    fn an_epoch_goes_up_at_once_and_stays_while_it_is_the_same() -> Result<()> {
+        let (model, interface) = model();
+        let at = |epoch, index| At { split: Split::Train, epoch, index, batch_size: 3 };
+        for room in [ROOM, 0] {
+            let data = Data { asked: Cell::new(0), class: 2 };
+            let mut supply = Supply { device: Device::Cpu, room, shelves: Default::default() };
+            let mut there = Vec::new();
+            for epoch in 1..4 {
+                for index in 0..3 {
+                    let batch = supply.staged(&data, &model, &interface, at(epoch, index))?;
+                    assert_eq!(numbers(&batch), numbers(&data.batch(at(epoch, index))?.expanded()?));
+                }
+                there.push(supply.shelves[0].batches.first().map(|batch| tensors(batch)[0].id()));
+            }
+            match room {
+                0 => assert_eq!(there, [None; 3], "one by one"),
+                _ => assert!(there[0].is_some() && there[0] == there[1] && there[1] != there[2], "{there:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_not_promised_is_found_before_it_goes_up() {
+        let (model, interface) = model();
+        let data = Data { asked: Cell::new(0), class: 3 };
+        let mut supply = Supply { device: Device::Cpu, room: ROOM, shelves: Default::default() };
+        let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: 3 };
+        let error = supply.staged(&data, &model, &interface, at).expect_err("there are three classes").to_string();
+        assert!(error.contains("class 3, but promised 3"), "{error}");
+        assert_eq!(data.asked.get(), 1);
+    }
+}
