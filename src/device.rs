@@ -3,7 +3,7 @@
 use candle_core::Device;
 use candle_core::utils::{cuda_is_available, metal_is_available};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, driver_code};
 
 /// Which device `run.device` means on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn find(name: &str) -> Result<Found> {
 /// As [`find`]; and where the device cannot be opened.
 pub fn open(name: &str, tf32: bool) -> Result<Device> {
     let found = find(name)?;
-    let failed = |error: candle_core::Error| absent(name, &Error::from(error).to_string());
+    let failed = |error: candle_core::Error| absent(name, &said(&error));
     let device = match found {
         Found::Cpu => return Ok(Device::Cpu),
         Found::Cuda(index) => {
@@ -64,7 +64,7 @@ pub fn open(name: &str, tf32: bool) -> Result<Device> {
     };
     without_events(&device);
     // It stays open until the process ends: to close a device that was lost is a panic in the bindings, which would hide why.
-    std::mem::forget(device.clone());
+    Box::leak(Box::new(device.clone()));
     Ok(device)
 }
 
@@ -85,7 +85,7 @@ fn without_events(_device: &Device) {}
 fn cuda_count() -> Result<usize> {
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
     let count = CudaContext::device_count().map_err(candle_core::Error::wrap);
-    let count = count.map_err(|error| absent("cuda", &Error::from(error).to_string()))?;
+    let count = count.map_err(|error| absent("cuda", &said(&error)))?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
@@ -144,6 +144,15 @@ fn extensions() -> Vec<&'static str> {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn extensions() -> Vec<&'static str> {
     Vec::new()
+}
+
+/// What a driver said when it was asked for a device.
+fn said(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    match driver_code(&text) {
+        Some(code) => format!("its driver says {code}"),
+        None => text.lines().next().unwrap_or_default().into(),
+    }
 }
 
 fn not_built(feature: &str) -> Error {

@@ -83,7 +83,7 @@ impl From<candle_core::Error> for Error {
 }
 
 /// The name that a GPU's driver or one of its libraries gives to what went wrong, as `CUDA_ERROR_OUT_OF_MEMORY`.
-fn driver_code(message: &str) -> Option<&str> {
+pub(crate) fn driver_code(message: &str) -> Option<&str> {
     let starts = ["CUDA_ERROR_", "CUBLAS_STATUS_", "CURAND_STATUS_", "CUDNN_STATUS_"];
     let code = &message[starts.iter().filter_map(|start| message.find(start)).min()?..];
     Some(&code[..code.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_').unwrap_or(code.len())])

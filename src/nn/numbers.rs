@@ -73,8 +73,11 @@ fn read(tensor: &Tensor) -> Result<Vec<f64>> {
 /// How many constants are remembered.
 const REMEMBERED: usize = 256;
 
+/// Device, type, shape, and the numbers' bytes.
+type Key = (DeviceLocation, &'static str, Vec<usize>, Vec<u8>);
+
 thread_local! {
-    static CONSTANTS: RefCell<HashMap<(DeviceLocation, &'static str, Vec<usize>, Vec<u8>), Tensor>> = RefCell::default();
+    static CONSTANTS: RefCell<HashMap<Key, Tensor>> = RefCell::default();
 }
 
 /// A tensor of a few numbers that are asked for again and again, such as the weights of windows: it is brought to a device once.
