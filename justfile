@@ -34,35 +34,24 @@ slurm-test:
     cargo build --quiet --release --locked
     tests/slurm.sh target/release/ccdni
 
-# Build for CUDA without a toolkit on the machine: compiler and libraries come from PyPI. CUDA_COMPUTE_CAP is the oldest GPU's.
-build-cuda *ARGS: (cuda-env "cargo rustc --release --locked --features cuda --bin ccdni" ARGS "-- -C strip=symbols -C link-arg=-Wl,-rpath,\\$ORIGIN/lib,--enable-new-dtags")
+# Build for CUDA, without a toolkit on the machine: it comes from PyPI. CUDA_COMPUTE_CAP is the oldest GPU's (80).
+build-cuda *ARGS:
     #!/usr/bin/env bash
     set -euo pipefail
+    assets/cuda/with-toolkit.sh cargo rustc --release --locked --features cuda --bin ccdni "$@" -- \
+      -C strip=symbols -C 'link-arg=-Wl,-rpath,$ORIGIN/lib,--enable-new-dtags'
     mkdir -p target/cuda/lib
     cp target/release/ccdni target/cuda/ccdni
     for library in cublas cublasLt curand; do
-      cp -lf target/cuda-toolkit/nvidia/cu13/lib/lib$library.so.* target/cuda/lib/
+      from="${CUDA_HOME:-target/cuda-toolkit/nvidia/cu13}/lib64"
+      cp -alf "$from"/lib$library.so.* target/cuda/lib/ 2>/dev/null || cp -af "$from"/lib$library.so.* target/cuda/lib/
     done
     echo "target/cuda/ccdni, with the libraries that it needs beside it in target/cuda/lib"
 
-# Run a command with the CUDA toolkit of build-cuda in its environment, if none is on the machine.
-[private]
-cuda-env +COMMAND:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    if [ -z "${CUDA_HOME:-}" ]; then
-      assets/cuda/toolkit.sh "$PWD/target/cuda-toolkit"
-      export CUDA_HOME="$PWD/target/cuda-toolkit/nvidia/cu13"
-    fi
-    # GPUs of the compute capability 8.0 (A100) and newer. Kernels are compressed: candle brings many for language models.
-    export CUDA_COMPUTE_CAP="${CUDA_COMPUTE_CAP:-80}" NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS:---compress-mode=size}"
-    export PATH="$CUDA_HOME/bin:$PATH" LD_LIBRARY_PATH="$CUDA_HOME/lib64:$CUDA_HOME/lib:${LD_LIBRARY_PATH:-}"
-    bash -c "$*"
-
 # On a machine with a GPU: all golden cases, the property tests and every task on it, and the times of the reference jobs.
 cuda-check: build-cuda
-    CCDNI_TEST_DEVICE=cuda just cuda-env cargo test --release --locked --features cuda --test golden --test orders --test devices \
-      -- --test-threads=1 --nocapture
+    CCDNI_TEST_DEVICE=cuda assets/cuda/with-toolkit.sh cargo test --release --locked --features cuda \
+      --test golden --test orders --test devices -- --test-threads=1 --nocapture
     tests/cuda/times.sh target/cuda/ccdni
 
 # Without a GPU: what a run on CUDA launches, uploads and waits for, and what it does when the device fails.
