@@ -305,10 +305,10 @@ mod tests {
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: None,
         };
-        let moved = |scope: &str, there: bool| -> Result<[f64; 2]> {
+        let moved = |scope: &str, clip: f64, there: bool| -> Result<[f64; 2]> {
             let model = Model::new(spec.as_ref().expect("a model"), &interface, 1, &candle_core::Device::Cpu)?;
             let train = format!(
-                r#"{{"epochs": 1, "batch_size": 1, "clip": {{"norm": 0.5, "scope": "{scope}"}},
+                r#"{{"epochs": 1, "batch_size": 1, "clip": {{"norm": {clip}, "scope": "{scope}"}},
                      "optimizer": {{"kind": "sgd", "lr": 1, "momentum": 0}}}}"#
             );
             let mut updater = Updater::new(&serde_json::from_str(&train).expect("a spec"), &model.params)?;
@@ -334,10 +334,15 @@ mod tests {
         };
         // Both ways: by numbers that were read, and by numbers that stay where they are.
         for there in [false, true] {
-            let [network, synthesizer] = moved("separate", there)?;
+            let [network, synthesizer] = moved("separate", 0.5, there)?;
             assert!((network - 0.5).abs() < 1e-5 && (synthesizer - 0.5).abs() < 1e-5, "{network} {synthesizer}");
-            let [network, synthesizer] = moved("all", there)?;
+            let [network, synthesizer] = moved("all", 0.5, there)?;
             assert!((network.hypot(synthesizer) - 0.5).abs() < 1e-5 && network < 0.1, "{network} {synthesizer}");
+            // What is short enough stays as it is: 25 numbers of 1, and those of the synthesizer of 10.
+            for scope in ["separate", "all"] {
+                let [network, synthesizer] = moved(scope, 1e3, there)?;
+                assert!((network - 25f64.sqrt()).abs() < 1e-4 && synthesizer > 10.0, "{network} {synthesizer}");
+            }
         }
         Ok(())
     }
