@@ -3,7 +3,9 @@
 use candle_core::Device;
 use candle_core::utils::{cuda_is_available, metal_is_available};
 
-use crate::error::{Error, Result, driver_code};
+#[cfg(feature = "cuda")]
+use crate::error::driver_code;
+use crate::error::{Error, Result};
 
 /// Which device `run.device` means on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,21 +23,22 @@ pub enum Found {
 /// `auto` is a CUDA device if this program was built for one and one is there, else Metal, else the CPU.
 ///
 /// # Errors
-/// [`Error::Usage`] where the device is unknown, absent, or this program was not built for it.
+/// [`Error::Usage`] where the device is unknown, absent, or this program was not built for it; for `auto`, where there is a GPU's
+/// driver that fails: whoever has a GPU does not want to compute without it unawares.
 pub fn find(name: &str) -> Result<Found> {
     match name.split_once(':').unwrap_or((name, "0")) {
-        ("auto", _) => Ok(match cuda_count() {
-            Ok(1..) => Found::Cuda(0),
-            _ if metal_is_available() => Found::Metal,
-            _ => Found::Cpu,
+        ("auto", _) if cuda_is_available() => Ok(match cuda_count()? {
+            0 => Found::Cpu,
+            _ => Found::Cuda(0),
         }),
+        ("auto", _) => Ok(if metal_is_available() { Found::Metal } else { Found::Cpu }),
         ("cpu", _) => Ok(Found::Cpu),
         ("metal", _) if metal_is_available() => Ok(Found::Metal),
         ("metal", _) => Err(not_built("metal")),
         ("cuda", index) => {
             let index: usize = index.parse().map_err(|_| unknown(name))?;
             match cuda_count()? {
-                0 => Err(absent(&format!("cuda:{index}"), "there is no NVIDIA GPU that the driver knows")),
+                0 => Err(absent(&format!("cuda:{index}"), "no driver of this machine knows an NVIDIA GPU")),
                 count if index >= count => {
                     Err(absent(&format!("cuda:{index}"), &format!("there are {count}, counted from 0")))
                 }
@@ -50,29 +53,40 @@ pub fn find(name: &str) -> Result<Found> {
 /// their factors to 10 bits.
 ///
 /// # Errors
-/// As [`find`]; and where the device cannot be opened.
+/// As [`find`]; and [`Error::Device`] where the device is there and cannot be opened, as when others have filled it.
 pub fn open(name: &str, tf32: bool) -> Result<Device> {
-    let found = find(name)?;
-    let failed = |error: candle_core::Error| absent(name, &said(&error));
-    let device = match found {
+    let device = match find(name)? {
         Found::Cpu => return Ok(Device::Cpu),
         Found::Cuda(index) => {
             candle_core::cuda::set_gemm_reduced_precision_f32(tf32);
-            Device::new_cuda(index).map_err(failed)?
+            Device::new_cuda_with_stream(index)?
         }
-        Found::Metal => Device::new_metal(0).map_err(failed)?,
+        Found::Metal => Device::new_metal(0)?,
     };
     without_events(&device);
-    // It stays open until the process ends: to close a device that was lost is a panic in the bindings, which would hide why.
-    Box::leak(Box::new(device.clone()));
     Ok(device)
+}
+
+/// Keeps a device open until the process ends: to close one that was lost is a panic in the bindings, which would hide why it was
+/// lost.
+pub fn keep(device: &Device) {
+    let _ = std::mem::ManuallyDrop::new(device.clone());
+}
+
+/// Computes without TF32, whatever the run allows: for what is kept, and shared with runs that do not.
+pub fn exactly<T>(compute: impl FnOnce() -> T) -> T {
+    let allowed = candle_core::cuda::gemm_reduced_precision_f32();
+    candle_core::cuda::set_gemm_reduced_precision_f32(false);
+    let computed = compute();
+    candle_core::cuda::set_gemm_reduced_precision_f32(allowed);
+    computed
 }
 
 /// Turns off what keeps streams in order: there is one, and each allocation would cost two events.
 #[cfg(feature = "cuda")]
 fn without_events(device: &Device) {
     if let Device::Cuda(device) = device {
-        // SAFETY: nothing of this program makes a second stream, so that no tensor is ever used on another one.
+        // SAFETY: it was opened with a stream of its own, on which every thread works, and nothing of this program makes another.
         unsafe { device.disable_event_tracking() }
     }
 }
@@ -80,13 +94,34 @@ fn without_events(device: &Device) {
 #[cfg(not(feature = "cuda"))]
 fn without_events(_device: &Device) {}
 
-/// Number of CUDA devices.
+/// Number of CUDA devices that this program can compute on; none where there is no driver.
 #[cfg(feature = "cuda")]
 fn cuda_count() -> Result<usize> {
-    use candle_core::cuda_backend::cudarc::driver::CudaContext;
-    let count = CudaContext::device_count().map_err(candle_core::Error::wrap);
-    let count = count.map_err(|error| absent("cuda", &said(&error)))?;
-    Ok(usize::try_from(count).unwrap_or(0))
+    use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
+    let fails = |code: &str, mend: &str| {
+        Error::Usage(format!("the NVIDIA driver of this machine {code}: {mend}, or use `run.device: cpu`"))
+    };
+    match CudaContext::device_count().map_err(|error| candle_core::Error::wrap(error).to_string()) {
+        Ok(0) => Ok(0),
+        Ok(count) => {
+            let mut version = 0;
+            // SAFETY: the number that it writes is there; the driver is open since devices were counted.
+            let code = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+            let (version, wanted) = (u32::try_from(version).unwrap_or(0), sys::CUDA_VERSION);
+            // The driver compiles the kernels, and refuses those of a toolkit that is newer than itself.
+            if code == sys::CUresult::CUDA_SUCCESS && version < wanted {
+                let name = |version: u32| format!("{}.{}", version / 1000, version % 1000 / 10);
+                let is = format!("is for CUDA {}, and this program was built with {}", name(version), name(wanted));
+                return Err(fails(&is, "update the driver, or build with a toolkit that is as old (docs/devices.md)"));
+            }
+            Ok(usize::try_from(count).unwrap_or(0))
+        }
+        // The second is what the toolkit's own stand-in for a driver says.
+        Err(said) => match driver_code(&said).unwrap_or(&said) {
+            "CUDA_ERROR_NO_DEVICE" | "CUDA_ERROR_STUB_LIBRARY" => Ok(0),
+            code => Err(fails(&format!("fails ({code})"), "mend it (does `nvidia-smi` work?)")),
+        },
+    }
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -144,15 +179,6 @@ fn extensions() -> Vec<&'static str> {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn extensions() -> Vec<&'static str> {
     Vec::new()
-}
-
-/// What a driver said when it was asked for a device.
-fn said(error: &candle_core::Error) -> String {
-    let text = error.to_string();
-    match driver_code(&text) {
-        Some(code) => format!("its driver says {code}"),
-        None => text.lines().next().unwrap_or_default().into(),
-    }
 }
 
 fn not_built(feature: &str) -> Error {

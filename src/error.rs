@@ -69,15 +69,24 @@ impl From<candle_core::Error> for Error {
             root = *inner;
         }
         match driver_code(&root.to_string()) {
+            None => Error::Tensor(root),
+            // A call that makes no sense is the program's.
+            Some(code) if code.ends_with("INVALID_VALUE") || code.ends_with("NOT_FOUND") => Error::Tensor(root),
             Some(code) if code.contains("MEMORY") || code.contains("ALLOC") => Error::Device(format!(
                 "the GPU is out of memory ({code}): lower `train.batch_size` or `run.jobs`, end what else runs there, or go on \
                  with `--set run.device=cpu`"
             )),
+            // Nothing has run yet where the driver refuses a kernel: it will not be otherwise next time.
+            Some(code) if ["PTX", "BINARY", "IMAGE", "NOT_SUPPORTED"].iter().any(|word| code.contains(word)) => {
+                Error::Usage(format!(
+                    "this program does not fit the GPU or its driver ({code}): build it for them (docs/devices.md), or use \
+                     `--set run.device=cpu`"
+                ))
+            }
             Some(code) => Error::Device(format!(
                 "the GPU failed ({code}): see what its driver says (`nvidia-smi`, the system's log), or go on with \
                  `--set run.device=cpu`"
             )),
-            None => Error::Tensor(root),
         }
     }
 }
@@ -198,6 +207,17 @@ mod tests {
         assert!(again && code == 1 && text.contains("(CUDA_ERROR_OUT_OF_MEMORY): lower `train.batch_size`"), "{text}");
         let (again, _, text) = said("CublasError(CUBLAS_STATUS_EXECUTION_FAILED)");
         assert!(again && text.contains("the GPU failed (CUBLAS_STATUS_EXECUTION_FAILED)"), "{text}");
+        for code in ["INVALID_PTX", "UNSUPPORTED_PTX_VERSION", "NO_BINARY_FOR_GPU", "INVALID_IMAGE", "NOT_SUPPORTED"] {
+            let (again, exit, text) = said(&format!("DriverError(CUDA_ERROR_{code}, \"words\")"));
+            assert!(
+                !again && exit == 2 && text.contains(&format!("or its driver (CUDA_ERROR_{code}): build")),
+                "{text}"
+            );
+        }
+        for code in ["CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_FOUND", "CUBLAS_STATUS_INVALID_VALUE"] {
+            let (again, exit, text) = said(code);
+            assert!(!again && exit == 1 && text == format!("tensor operation failed: {code}"), "{text}");
+        }
         let (again, _, text) = said("shape mismatch");
         assert!(!again && text == "tensor operation failed: shape mismatch", "{text}");
     }

@@ -8,6 +8,7 @@ use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::rng::Stream;
 use ccdni::spec::Spec;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use ccdni::testing::as_on_a_gpu;
 use ccdni::train::{Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, Trainer, Watcher};
 use serde_json::{Value, json};
 
@@ -136,14 +137,51 @@ fn result(finished: &Finished) -> impl PartialEq + std::fmt::Debug + use<> {
 
 #[test]
 fn stopped_anywhere_and_resumed_is_never_stopped() {
+    stop_anywhere(&spec(&[("/train/epochs", json!(12)), ("/train/optimizer/lr", json!(0.2))]));
+}
+
+#[test]
+fn where_numbers_are_read_late_too() {
+    as_on_a_gpu(|| stop_anywhere(&unrolled(&[("/train/epochs", json!(12)), ("/train/optimizer/lr", json!(0.2))])));
+}
+
+/// What GPUs compute with.
+fn unrolled(changes: &[(&str, Value)]) -> Spec {
+    let spec = spec(changes);
+    let run = ccdni::spec::RunSpec { backend: ccdni::spec::BackendKind::Unrolled, ..spec.run };
+    Spec { run, ..spec }
+}
+
+#[test]
+fn numbers_that_are_read_late_are_the_same() {
+    let all = |finished: &Finished| {
+        let rows = finished.history.iter().flat_map(|row| {
+            let extra = row.extra.iter().map(|extra| extra.value);
+            [row.train_loss, row.train_loss_original].into_iter().chain(row.validation.clone()).chain(extra)
+        });
+        let weights = values(&finished.weights).into_iter().flat_map(|(_, values)| values).map(f64::from);
+        rows.chain(weights).chain(finished.test.clone()).collect::<Vec<_>>()
+    };
+    for clip in [json!({ "norm": 0.5 }), json!({ "norm": 0.2, "scope": "separate" }), Value::Null] {
+        let spec = unrolled(&[("/train/clip", clip)]);
+        let soon = finish(&mut trainer(&spec), &mut Keeper::default());
+        let late = as_on_a_gpu(|| finish(&mut trainer(&spec), &mut Keeper::default()));
+        assert_eq!(soon.history.len(), late.history.len());
+        for (soon, late) in all(&soon).into_iter().zip(all(&late)) {
+            assert!((soon - late).abs() <= 1e-3 * (0.1 + soon.abs()), "{soon} and {late}");
+        }
+    }
+}
+
+/// Stops behind every batch, and compares.
+fn stop_anywhere(spec: &Spec) {
     for step_every in ["batch", "window"] {
-        let spec = spec(&[("/train/epochs", json!(12)), ("/train/optimizer/lr", json!(0.2))]);
         let spec = Spec {
             train: ccdni::spec::TrainSpec {
                 step_every: serde_json::from_value(json!(step_every)).expect("a value"),
-                ..spec.train
+                ..spec.train.clone()
             },
-            ..spec
+            ..spec.clone()
         };
         let mut whole = Keeper::default();
         let expected = finish(&mut trainer(&spec), &mut whole);
@@ -154,7 +192,7 @@ fn stopped_anywhere_and_resumed_is_never_stopped() {
             let mut keeper = Keeper { stop_after: Some(stop_after), ..Keeper::default() };
             assert!(matches!(trainer(&spec).train(&mut keeper), Ok(Outcome::Stopped)));
             let bytes = keeper.checkpoint.take().expect("a checkpoint at the stop");
-            let checkpoint = Checkpoint::from_bytes(&bytes, &Device::Cpu).expect("a readable checkpoint");
+            let checkpoint = Checkpoint::from_bytes(&bytes).expect("a readable checkpoint");
             let mut again = trainer(&spec);
             again.resume(&checkpoint).expect("a fitting checkpoint");
             let mut rest = Keeper { recordings: keeper.recordings, ..Keeper::default() };
@@ -343,7 +381,7 @@ fn fibres_are_kept_with_the_weights_of_another_run_and_across_a_stop() {
 
     let mut keeper = Keeper { stop_after: Some(4), ..Keeper::default() };
     assert!(matches!(start(&sparse, &sparse, &from_sparse).train(&mut keeper), Ok(Outcome::Stopped)));
-    let checkpoint = Checkpoint::from_bytes(&keeper.checkpoint.expect("a checkpoint"), &Device::Cpu).expect("readable");
+    let checkpoint = Checkpoint::from_bytes(&keeper.checkpoint.expect("a checkpoint")).expect("readable");
     let mut again =
         Trainer::new(&sparse, &interface(), Box::new(Noise { seed: 8 }), 8, Device::Cpu).expect("a trainer");
     again.resume(&checkpoint).expect("a fitting checkpoint");
@@ -355,11 +393,20 @@ fn fibres_are_kept_with_the_weights_of_another_run_and_across_a_stop() {
 
 #[test]
 fn a_loss_that_is_no_number_names_epoch_and_batch_and_keeps_the_checkpoint() {
-    let wild = spec(&[("/train/optimizer", json!({ "kind": "sgd", "lr": 1e38 })), ("/train/clip", Value::Null)]);
-    let mut keeper = Keeper::default();
-    let error = trainer(&wild).train(&mut keeper).expect_err("it must diverge").to_string();
-    assert!(error.contains("seed 7, epoch 1, batch"), "{error}");
-    assert!(keeper.checkpoint.is_none(), "no checkpoint of broken weights");
+    let wild = [("/train/optimizer", json!({ "kind": "sgd", "lr": 1e38 })), ("/train/clip", Value::Null)];
+    let diverges = |spec: &Spec, stop_after: Option<usize>| {
+        let mut keeper = Keeper { stop_after, ..Keeper::default() };
+        let error = trainer(spec).train(&mut keeper).expect_err("it must diverge").to_string();
+        assert!(error.contains("seed 7, epoch 1, batch"), "{error}");
+        assert!(keeper.checkpoint.is_none(), "no checkpoint of broken weights");
+        error
+    };
+    let soon = diverges(&unrolled(&wild), None);
+    // Read late, it is found where the epoch ends, or before a checkpoint; and it is the same batch.
+    for stop_after in [None, Some(2), Some(3)] {
+        assert_eq!(as_on_a_gpu(|| diverges(&unrolled(&wild), stop_after)), soon);
+    }
+    diverges(&spec(&wild), None);
 }
 
 #[test]

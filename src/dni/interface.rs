@@ -54,7 +54,7 @@ impl BackwardInterface {
     /// # Errors
     /// Fails if the synthesizer was built from constants.
     pub fn pull_back(&self, predicted: &Tensor, delivered: &Tensor) -> Result<Vec<Tensor>> {
-        let store = (predicted * delivered.detach())?.sum_all()?.backward()?;
+        let store = (predicted * delivered.detach())?.backward()?;
         let mut gradients = Vec::new();
         for (index, parameter) in self.synthesizer.parameters().into_iter().enumerate() {
             let gradient = store.get(parameter).ok_or_else(|| {

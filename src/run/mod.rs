@@ -167,7 +167,10 @@ impl<'a> Inspector<'a> {
                     let (dataset, pictures) = match self.elsewhere {
                         // What becomes of pictures is made where they are read, by whoever is first.
                         true => (registry.open(&spec.task, seed)?, BTreeMap::new()),
-                        false => pictures::open(registry, spec, seed, &device)?,
+                        // It is closed again before training begins: a GPU may admit only one program.
+                        false => {
+                            pictures::open(registry, spec, seed, &device).inspect_err(|_| device::keep(&device))?
+                        }
                     };
                     digests.extend(pictures);
                     let encoder = spec.model.encoder.clone();
@@ -264,7 +267,8 @@ fn train(
         ended.extend(pool::train(&mut || Ok(queue.next()), jobs, &launch, stop, &mut follow, &mut idle)?);
     }
     for (&seed, how) in &ended {
-        if let Ended::Failed { reason, .. } = how {
+        // What was killed, or failed with its machine, is not to blame: it is unfinished.
+        if let Ended::Failed { reason, again: false } = how {
             note_failure(&directory.unit(seed), reason);
         }
     }
@@ -283,8 +287,7 @@ fn worker_of(directory: &Directory, spec: &Spec) -> Result<pool::ThisProgram> {
     Ok(pool::ThisProgram { program, arguments, threads: spec.run.threads })
 }
 
-/// Writes into a unit's record that it failed, which a worker that was killed could not do. Where that cannot be written
-/// it is still said.
+/// Writes into a unit's record that it failed, where its worker could not. Where that cannot be written it is still said.
 fn note_failure(unit: &Unit, reason: &str) {
     if unit.directory.exists()
         && let Ok(Attempt::Claimed(claim)) = Claim::attempt(&unit.directory)

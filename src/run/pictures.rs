@@ -312,7 +312,8 @@ impl Maker<'_> {
             let side = ((pixels.first().map_or(0, |one| one.len()) / 3) as f64).sqrt() as usize;
             let numbers: Vec<f32> = pixels.iter().flat_map(|one| one.iter().copied()).collect();
             let pixels = Tensor::from_vec(numbers, (pixels.len(), 3, side, side), self.device)?;
-            Ok(trunk.features(&pixels)?.to_vec2()?)
+            // A store is shared with runs that do not want TF32.
+            Ok(device::exactly(|| trunk.features(&pixels))?.to_vec2()?)
         };
         let features: Vec<Vec<Vec<f32>>> = match self.device.is_cpu() {
             true => good.par_chunks(size).map(features).collect::<Result<_>>()?,

@@ -42,7 +42,7 @@ pub struct Record {
     pub device: String,
     /// The processor's instruction set.
     pub instruction_set: String,
-    /// What computed the network: `fused` or `composed`.
+    /// What computed the network: `fused`, `unrolled` or `composed`.
     #[serde(default)]
     pub backend: String,
     /// Threads within the unit.

@@ -20,15 +20,18 @@ pub const CAPTIONS: &str = "captions.json";
 /// ascending.
 ///
 /// # Errors
-/// [`Error::Data`] if a file is no safetensors file.
+/// [`Error::Data`] if a file is no safetensors file, [`Error::Device`] if the device fails.
 pub fn read(decoder: &Path, encoder: Option<&Path>, device: &Device) -> Result<Vec<(String, Tensor)>> {
+    // Onto the CPU first: what fails there is the file's fault, and not the device's.
     let load = |path: &Path| {
-        candle_core::safetensors::load(path, device)
+        candle_core::safetensors::load(path, &Device::Cpu)
             .map_err(|error| Error::data(path, format!("cannot be read as safetensors: {error}")))
     };
-    let mut weights: Vec<(String, Tensor)> = load(decoder)?.into_iter().collect();
-    if let Some(encoder) = encoder {
-        weights.extend(load(encoder)?.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)));
+    let mut weights = Vec::new();
+    for (path, prefix) in std::iter::once((decoder, "")).chain(encoder.map(|path| (path, PREFIX))) {
+        for (name, tensor) in load(path)? {
+            weights.push((format!("{prefix}{name}"), tensor.to_device(device)?));
+        }
     }
     weights.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(weights)

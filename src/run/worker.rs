@@ -94,8 +94,9 @@ fn train(
     fs::remove_leftovers(&unit.directory);
 
     let device = device::open(&run.device, run.tf32)?;
+    device::keep(&device);
     let checkpoint = match fs::read(&unit.checkpoint_path())? {
-        Some(bytes) => Some(Checkpoint::from_bytes(&bytes, &device).or_else(|what| {
+        Some(bytes) => Some(Checkpoint::from_bytes(&bytes).or_else(|what| {
             let error = Error::data(
                 &unit.checkpoint_path(),
                 format!("{what}; start this seed again with `--force --seeds {seed}`, or delete the file"),
@@ -142,8 +143,8 @@ fn train(
         Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(error) => {
             // Without the claim there is nothing to say any more, and where writing fails the log has the reason. Where
-            // the machine failed, the unit is as it was: unfinished.
-            if !error.may_pass() {
+            // a device failed, the unit is as it was: unfinished.
+            if !matches!(error, Error::Device(_)) {
                 record.state = State::Failed;
                 record.reason = Some(error.to_string());
                 record.ended = Some(clock::now());
@@ -222,7 +223,7 @@ fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<R
     ] {
         if then != now {
             record.notes.push(format!(
-                "resumed with {what} {now} after {then}: the result may differ in its last bits from an uninterrupted run"
+                "resumed with {what} {now} after {then}: the result may differ from that of an uninterrupted run"
             ));
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn check(kind: &str, keys: &Value, interface: &Interface, open: Open)
     let mut watcher = Stop { after: Some(1), checkpoint: None };
     trainer()?.train(&mut watcher)?;
     let bytes = watcher.checkpoint.ok_or_else(|| broken(kind, "training stopped without a checkpoint"))?;
-    let checkpoint = Checkpoint::from_bytes(&bytes, &Device::Cpu).map_err(|error| broken(kind, error))?;
+    let checkpoint = Checkpoint::from_bytes(&bytes).map_err(|error| broken(kind, error))?;
     let mut resumed = trainer()?;
     resumed.resume(&checkpoint)?;
     match resumed.train(&mut Stop { after: None, checkpoint: None })? {

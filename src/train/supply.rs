@@ -10,6 +10,7 @@ use super::sequence::check_tokens;
 use crate::data::{At, Batch, Dataset, Inputs, Split, Targets};
 use crate::error::Result;
 use crate::model::Model;
+use crate::nn::apart;
 use crate::spec::interface::{Interface, TargetKind};
 
 /// An epoch's batches of a split are kept on a device up to this many bytes.
@@ -25,11 +26,13 @@ pub struct Supply {
 /// The batches of a split in one epoch.
 #[derive(Default)]
 struct Shelf {
-    epoch: Option<usize>,
+    /// Epoch and batch size.
+    of: Option<(usize, usize)>,
+    /// Whether there was no room for an epoch: then each batch goes up when it is asked for.
+    too_large: bool,
     /// What went up: the numbers and the ids or classes of all batches.
     numbers: Vec<f32>,
     ids: Vec<u32>,
-    /// None where there was no room.
     batches: Vec<Batch>,
 }
 
@@ -39,13 +42,13 @@ impl Supply {
         Supply { device: device.clone(), room: ROOM, shelves: Default::default() }
     }
 
-    /// A batch on the device, there with a row for every sequence; all of what `data` gives is checked against model and
-    /// interface.
+    /// A batch. On a device that is not the CPU it has a row for every sequence, and was checked against model and interface
+    /// before it went up.
     ///
     /// # Errors
     /// Fails if the data do, where the task does not keep what its interface promises, or where the device has no room.
     pub fn batch(&mut self, data: &dyn Dataset, model: &Model, interface: &Interface, at: At) -> Result<Batch> {
-        if self.device.is_cpu() {
+        if !apart(&self.device) {
             return data.batch(at);
         }
         self.staged(data, model, interface, at)
@@ -62,9 +65,10 @@ impl Supply {
             Split::Validation => &mut self.shelves[1],
             Split::Test => &mut self.shelves[2],
         };
-        if shelf.epoch != Some(at.epoch) {
-            shelf.epoch = Some(at.epoch);
+        if shelf.of != Some((at.epoch, at.batch_size)) && !shelf.too_large {
+            shelf.of = None;
             shelf.fill(data.batches(at.split, at.batch_size), self.room, &self.device, &get)?;
+            shelf.of = Some((at.epoch, at.batch_size));
         }
         match shelf.batches.get(at.index) {
             Some(batch) => Ok(batch.clone()),
@@ -89,7 +93,7 @@ impl Shelf {
             // Batches are much alike: after the first, all of them are known not to fit.
             let expected = (numbers.len() + ids.len()) * 4 / (index + 1) * count;
             if expected > room {
-                *self = Shelf { epoch: self.epoch, ..Shelf::default() };
+                *self = Shelf { too_large: true, ..Shelf::default() };
                 return Ok(());
             }
             batches.push(batch);
@@ -119,6 +123,8 @@ impl Shelf {
 }
 
 fn flat<T: candle_core::WithDType>(numbers: &[T], device: &Device) -> Result<Tensor> {
+    // Drivers do not agree on what an allocation of nothing is.
+    let numbers = if numbers.is_empty() { &[T::zero()] } else { numbers };
     Ok(Tensor::from_slice(numbers, numbers.len(), device)?)
 }
 

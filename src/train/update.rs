@@ -9,7 +9,7 @@ use super::optimizer::Optimizer;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::kernel::passes::sum_of_squares;
-use crate::nn::{Gradients, Numbers, ParamStore, Part, constant, slices};
+use crate::nn::{Gradients, Numbers, ParamStore, Part, apart, constant, slices};
 use crate::spec::{ClipScope, ClipSpec, DniSpec, FrozenInNorm, TrainSpec};
 
 /// What a synthesizer does in an epoch.
@@ -183,7 +183,7 @@ impl Updater {
                     Some(held) => held,
                     none => none.insert(Gradients::none(params)?),
                 };
-                held.add(index, value)?;
+                held.add(index, &value.to_device(params.flat().device())?)?;
             }
         }
         Ok(())
@@ -211,7 +211,7 @@ pub struct Squares {
 impl Squares {
     fn of(model: &Model, gradients: &Gradients) -> Result<Squares> {
         let parameters: Vec<usize> = (0..model.params.len()).filter(|&index| gradients.present()[index]).collect();
-        if model.device().is_cpu() {
+        if !apart(model.device()) {
             let (arch, flat) = (pulp::Arch::new(), slices::read(gradients.flat())?);
             let squares = parameters.iter().map(|&index| sum_of_squares(arch, &flat[model.params.range(index)]));
             return Ok(Squares { numbers: Numbers::Read(squares.collect()), parameters });
@@ -233,6 +233,8 @@ impl Squares {
 /// The sums of squares of these parameters' gradients by tensor operations, `[parameters]`.
 fn squares_there(gradients: &Gradients, parameters: &[usize]) -> Result<Tensor> {
     let sum = |&index: &usize| match gradients.get(index)? {
+        // A device gives each sum to one of its processors: those of a large matrix are first made for its rows.
+        Some(gradient) if gradient.rank() > 1 => Ok(gradient.sqr()?.flatten_from(1)?.sum(1)?.sum_keepdim(0)?),
         Some(gradient) => Ok(gradient.flatten_all()?.sqr()?.sum_keepdim(0)?),
         None => Err(Error::Training("a gradient that is not there".into())),
     };

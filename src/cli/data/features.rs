@@ -30,7 +30,9 @@ pub fn execute(args: &Args, registry: &Registry) -> Result<()> {
     }
     registry.prepare(&spec.task)?;
     let seed = spec.seeds.0.first().copied().unwrap_or(1);
-    let (data, _) = pictures::open(registry, spec, seed, &device::open(&spec.run.device, spec.run.tf32)?)?;
+    let device = device::open(&spec.run.device, spec.run.tf32)?;
+    device::keep(&device);
+    let (data, _) = pictures::open(registry, spec, seed, &device)?;
     let count = |pictures: &crate::data::Pictures| pictures.train.len() + pictures.validation.len();
     let counted = data.pictures().map_or(0, count);
     print(&format!("{counted} pictures are ready in {}\n", pictures::CACHE))

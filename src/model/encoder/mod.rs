@@ -179,8 +179,8 @@ impl Encoded {
     /// Fails on a tensor error.
     pub fn learn(&self, arrived: &Tensor, gradients: &mut Gradients) -> Result<()> {
         let Some((leaves, features)) = &self.learned else { return Ok(()) };
-        // The gradient of this sum is the vector-Jacobian product.
-        let store = (features * arrived.detach())?.sum_all()?.backward()?;
+        // A backward pass begins with ones everywhere: of this product it is the vector-Jacobian product.
+        let store = (features * arrived.detach())?.backward()?;
         for (index, leaf) in leaves.iter() {
             if let Some(gradient) = store.get(leaf) {
                 gradients.add(index, gradient)?;

@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use super::{Batch, Role, Trace};
 use crate::error::Result;
 use crate::model::Model;
-use crate::nn::Gradients;
+use crate::nn::{Gradients, constant};
 use crate::spec::TargetScale;
 use crate::train::backend::{Backend, Prediction};
 use crate::train::rows::Rows;
@@ -68,13 +68,13 @@ impl First {
         for (row, &at) in (0u32..).zip(of) {
             picked[at as usize] = row;
         }
-        Ok(all.index_select(&Tensor::from_vec(picked, self.count, all.device())?, 0)?)
+        Ok(all.index_select(&constant(picked, &[self.count], all.device())?, 0)?)
     }
 
     /// Of one row for each row here, `[batch, n]`.
     fn spread(&self, first: &Tensor) -> Result<Tensor> {
         let Some(of) = &self.of else { return Ok(first.clone()) };
-        Ok(first.contiguous()?.index_select(&Tensor::from_slice(of, of.len(), first.device())?, 0)?)
+        Ok(first.contiguous()?.index_select(&constant(of.clone(), &[of.len()], first.device())?, 0)?)
     }
 
     /// Where rows of the batch share a row here: how many sequences each of these stands for, `[count, 1]`, and the matrix
@@ -89,8 +89,8 @@ impl First {
             matrix[at * rows.count + row] = sequences;
             totals[at] += sequences;
         }
-        let totals = Tensor::from_vec(totals, (self.count, 1), device)?;
-        Ok(Some((totals, Tensor::from_vec(matrix, (self.count, rows.count), device)?)))
+        let totals = constant(totals, &[self.count, 1], device)?;
+        Ok(Some((totals, constant(matrix, &[self.count, rows.count], device)?)))
     }
 }
 

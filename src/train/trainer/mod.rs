@@ -24,7 +24,7 @@ use crate::data::{At, Dataset, Metric, Split};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::encoder::{FrozenTrunk, RANDOM};
-use crate::nn::{Gradients, Part};
+use crate::nn::{Gradients, Part, apart};
 use crate::spec::interface::{First, Input, Interface};
 use crate::spec::{Keep, ModelSpec, Spec, StepEvery, Trainable};
 
@@ -202,9 +202,9 @@ impl Trainer {
                 let began = Instant::now();
                 self.train_batch()?;
                 // Elsewhere the numbers stay where they are until somebody has to know them.
-                let loss = match self.model.device().is_cpu() {
-                    true => self.settle()?,
-                    false => None,
+                let loss = match apart(self.model.device()) {
+                    true => None,
+                    false => self.settle()?,
                 };
                 self.cursor.batch += 1;
                 self.cursor.seconds += began.elapsed().as_secs_f64();
@@ -229,7 +229,9 @@ impl Trainer {
     /// Does what the watcher wants; true is stop.
     fn heed(&mut self, next: Next, watcher: &mut dyn Watcher) -> Result<bool> {
         if next != Next::Continue {
+            let began = Instant::now();
             self.settle()?;
+            self.cursor.seconds += began.elapsed().as_secs_f64();
             watcher.checkpoint(&self.checkpoint()?)?;
         }
         Ok(next == Next::Stop)

@@ -51,8 +51,10 @@ impl Trainer {
                 .filter_map(|name| Some((name.clone(), tensors.get(&format!("best.{name}"))?.clone())))
                 .collect(),
         });
-        let carried = |layer| tensors.get(&format!("carried.layer{layer}")).cloned();
-        self.carried = (0..self.model.layers.len()).map(carried).collect();
+        let device = self.model.device();
+        let carried = (0..self.model.layers.len()).map_while(|layer| tensors.get(&format!("carried.layer{layer}")));
+        let carried: Vec<Tensor> = carried.map(|state| state.to_device(device)).collect::<Result<_, _>>()?;
+        self.carried = (!carried.is_empty()).then_some(carried);
         if let Some(recorder) = &mut self.recorder {
             let mut buffer = Vec::new();
             for (name, tensor) in &checkpoint.tensors {
@@ -69,6 +71,7 @@ impl Trainer {
             stopping.state = state;
         }
         self.cursor = saved.cursor;
+        self.ledger = super::ledger::Ledger::default();
         self.history = checkpoint.state.history.clone();
         Ok(())
     }

@@ -203,16 +203,10 @@ impl Group<'_> {
     /// it. `arriving` is what arrives at the inputs of these windows.
     fn teach_embedding(&self, arriving: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
         let sequence = self.sequence;
-        let Some(index) = self.model.embedding_index() else { return Ok(None) };
+        // Where there is an embedding, something arrives at it: whatever arrives at a layer goes on to the inputs.
+        let (Some(index), Some(arriving)) = (self.model.embedding_index(), arriving) else { return Ok(None) };
         let table = self.model.params.get(index).value();
         let learned = sequence.learned_feature().filter(|_| self.steps.all.first() == Some(&0));
-        let Some(arriving) = arriving else {
-            // Whatever a window has looked up is reached with the window, if only by zeros, as in PyTorch.
-            if self.steps.all.iter().any(|&step| sequence.looks_up(step)) {
-                gradients.add(index, &table.zeros_like()?)?;
-            }
-            return Ok(learned.map(Tensor::zeros_like).transpose()?);
-        };
         let arriving = match sequence.input_mask() {
             Some(mask) => (arriving * self.steps.pick_absolute(mask)?)?,
             None => arriving.clone(),
