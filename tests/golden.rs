@@ -12,6 +12,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let root = std::env::var_os("CCDNI_GOLDEN")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")), PathBuf::from);
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // A GPU is one thing, whose kernels wait for each other.
+    if on_device::device().is_some_and(|device| !device.is_cpu()) {
+        arguments.test_threads = Some(1);
+    }
     libtest_mimic::run(&arguments, golden_cases::trials(&root)).exit_code()
 }

@@ -14,6 +14,7 @@ task: {kind: linedraw, train_size: 200, test_size: 20}
 model:
   layers: [{cell: lstm, hidden: 12}]
 train: {epochs: 2, batch_size: 4, bptt: 1, feedback_every: 2, optimizer: {kind: adam, lr: 1.0e-2}}
+run: {device: cpu}
 sweep:
   list:
     - {name: short}

@@ -18,7 +18,7 @@ use super::super::{Outcome, assert_close, read_json, read_tensors};
 /// The backends of the device, by name: all of them have to pass.
 pub fn backends() -> Vec<(&'static str, Box<dyn Backend>)> {
     let mut all: Vec<(_, Box<dyn Backend>)> = vec![("composed", Box::new(Composed)), ("unrolled", Box::new(Unrolled))];
-    if on_device::device().is_ok_and(|device| device.is_cpu()) {
+    if on_device::device().is_some_and(|device| device.is_cpu()) {
         all.push(("fused", Box::new(Fused::default())));
     }
     all
@@ -125,7 +125,8 @@ impl Case {
 
     /// The model with the case's initial weights, after checking that names and shapes are the same on both sides.
     pub fn model(&self) -> Result<Model, Failed> {
-        let mut model = Model::new(&self.model_spec()?, &self.interface()?, 1, &on_device::device()?)?;
+        let mut model =
+            Model::new(&self.model_spec()?, &self.interface()?, 1, &on_device::device().ok_or("there is no device")?)?;
         let listed = self.json["params"].as_object().ok_or("`params` is no table")?;
         let ours: Vec<(String, Value)> = model.params.iter().map(|p| (p.name.clone(), json!(p.dims()))).collect();
         for (name, shape) in &ours {
@@ -152,9 +153,14 @@ impl Case {
         Ok(model)
     }
 
+    /// A tolerance of the case, on the device that computes.
+    fn tolerance(&self, name: &str) -> Result<f64, Failed> {
+        Ok(self.number(&format!("/tolerance/{name}"))? * on_device::slack())
+    }
+
     /// Relative tolerance on a number.
     pub fn close(&self, what: &str, actual: f64, expected: f64, tolerance: &str) -> Outcome {
-        let tolerance = self.number(&format!("/tolerance/{tolerance}"))? * on_device::slack();
+        let tolerance = self.tolerance(tolerance)?;
         if actual.is_nan() || (actual - expected).abs() > tolerance * expected.abs() {
             return Err(format!("{what}: {actual}, expected {expected} within a factor of {tolerance}").into());
         }
@@ -163,7 +169,7 @@ impl Case {
 
     /// Absolute tolerance on a tensor.
     pub fn close_tensor(&self, actual: &Tensor, name: &str, tolerance: &str) -> Outcome {
-        let tolerance = self.number(&format!("/tolerance/{tolerance}"))?;
+        let tolerance = self.tolerance(tolerance)?;
         assert_close(name, actual, self.tensor(name)?, tolerance)
     }
 
@@ -174,8 +180,8 @@ impl Case {
         if largest == 0.0 {
             return assert_close(name, actual, expected, 0.0);
         }
-        let tolerance = self.number(&format!("/tolerance/{prefix}"))? * largest;
-        let floor = self.number(&format!("/tolerance/{floor}"))?;
+        let tolerance = self.tolerance(prefix)? * largest;
+        let floor = self.tolerance(floor)?;
         assert_close(name, actual, expected, tolerance.max(floor))
     }
 }
