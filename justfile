@@ -34,24 +34,27 @@ slurm-test:
     cargo build --quiet --release --locked
     tests/slurm.sh target/release/ccdni
 
-# Build for CUDA, without a toolkit on the machine: it comes from PyPI. CUDA_COMPUTE_CAP is the oldest GPU's (80).
+# Build for CUDA, with a toolkit from PyPI. CUDA_COMPUTE_CAP is the oldest GPU's (80).
 build-cuda *ARGS:
     #!/usr/bin/env bash
     set -euo pipefail
-    assets/cuda/with-toolkit.sh cargo rustc --release --locked --features cuda --bin ccdni "$@" -- \
+    assets/cuda/with-toolkit.sh cargo rustc --release --locked --features cuda --bin ccdni --target-dir target "$@" -- \
       -C strip=symbols -C 'link-arg=-Wl,-rpath,$ORIGIN/lib,--enable-new-dtags'
+    # The libraries are 700 MB: where the file system can, they lie there once.
+    rm -rf target/cuda
     mkdir -p target/cuda/lib
     cp target/release/ccdni target/cuda/ccdni
     for library in cublas cublasLt curand; do
-      from="${CUDA_HOME:-target/cuda-toolkit/nvidia/cu13}/lib64"
-      cp -alf "$from"/lib$library.so.* target/cuda/lib/ 2>/dev/null || cp -af "$from"/lib$library.so.* target/cuda/lib/
+      for file in target/cuda-toolkit/nvidia/cu13/lib/lib$library.so.*; do
+        ln "$file" target/cuda/lib/ 2>/dev/null || cp "$file" target/cuda/lib/
+      done
     done
     echo "target/cuda/ccdni, with the libraries that it needs beside it in target/cuda/lib"
 
-# On a machine with a GPU: all golden cases, the property tests and every task on it, and the times of the reference jobs.
+# On a machine with a GPU: all golden cases, the property tests and every task on it, and times beside PyTorch's (PYTHON=python3).
 cuda-check: build-cuda
     CCDNI_TEST_DEVICE=cuda assets/cuda/with-toolkit.sh cargo test --release --locked --features cuda \
-      --test golden --test orders --test devices -- --test-threads=1 --nocapture
+      --target-dir target --test golden --test orders --test devices -- --test-threads=1 --nocapture
     tests/cuda/times.sh target/cuda/ccdni
 
 # Without a GPU: what a run on CUDA launches, uploads and waits for, and what it does when the device fails.

@@ -14,10 +14,20 @@ packages=(
 wanted="${packages[*]} $(cat "$here/toolkit.sh" "$here/driver.c" | cksum)"
 [ "$(cat "$folder/complete" 2>/dev/null)" = "$wanted" ] && exit 0
 
-python=$(command -v python3) || { echo 'python3 with pip is needed to fetch packages from PyPI' >&2; exit 2; }
+need() { echo "a build for CUDA needs $1" >&2; exit 2; }
+cc=${CC:-gcc}
+python3 -m pip --version >/dev/null 2>&1 || need 'python3 with pip, to fetch packages from PyPI'
+command -v "$cc" >/dev/null || need "$cc"
+command -v g++ >/dev/null || need 'g++, which compiles the host'"'"'s side of kernels'
+# How the stand-in's calls go on, in the machine's own language.
+case $(uname -sm) in
+  'Linux x86_64') jump() { echo "  endbr64; jmp *$1(%rip)"; } ;;
+  'Linux aarch64') jump() { echo "  hint #34; adrp x16, $1; ldr x16, [x16, :lo12:$1]; br x16"; } ;; # written, never run
+  *) need "Linux on x86-64 (this is $(uname -sm))" ;;
+esac
 rm -rf "$folder"
 mkdir -p "$folder"
-"$python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --target "$folder" "${packages[@]}"
+python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --target "$folder" "${packages[@]}"
 
 root="$folder/nvidia/cu13"
 ln -s lib "$root/lib64"
@@ -31,7 +41,6 @@ rm -f "$root/lib/libcudart.so"
 ln -s libcudart_static.a "$root/lib/libcudart.a"
 
 # The stand-in: a name for everything that cuda.h declares.
-cc=${CC:-gcc}
 calls="$folder/calls.S"
 names=$(grep -ohE '\bcu[A-Z][A-Za-z0-9_]*' "$root/include/cuda.h" | sort -u | grep -vx cuInit)
 {
@@ -42,11 +51,7 @@ names=$(grep -ohE '\bcu[A-Z][A-Za-z0-9_]*' "$root/include/cuda.h" | sort -u | gr
     echo ".globl $name"
     echo ".type $name, %function"
     echo "$name:"
-    case $(uname -m) in
-      x86_64) echo "  endbr64; jmp *ccdni_cuda_calls+$((8 * i))(%rip)" ;;
-      aarch64) echo "  bti c; adrp x16, ccdni_cuda_calls+$((8 * i)); ldr x16, [x16, :lo12:ccdni_cuda_calls+$((8 * i))]; br x16" ;;
-      *) echo "no stand-in for the CUDA driver on $(uname -m)" >&2; exit 2 ;;
-    esac
+    jump "ccdni_cuda_calls+$((8 * i))"
     i=$((i + 1))
   done
   echo '.data'
@@ -67,4 +72,6 @@ names=$(grep -ohE '\bcu[A-Z][A-Za-z0-9_]*' "$root/include/cuda.h" | sort -u | gr
 "$cc" -fPIC -c "$calls" -o "$folder/calls.o"
 rm -f "$root/lib/libcuda.a"
 ar rcs "$root/lib/libcuda.a" "$folder/driver.o" "$folder/calls.o"
+# What was built with another toolkit does not notice that this one is here.
+(cd "$here/../.." && cargo clean --quiet --release --target-dir target -p ccdni -p candle-kernels -p cudarc)
 echo "$wanted" >"$folder/complete"

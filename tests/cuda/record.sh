@@ -36,20 +36,40 @@ epoch 'linedraw ccRNN' experiments/linedraw_dni.yaml
 epoch 'linedraw cRNN' experiments/linedraw.yaml
 epoch 'lines ccRNN, 20 batches' experiments/seqmnist_lines_dni.yaml --set 'task.source={kind: glyphs, train: 1000, test: 100}'
 
-# A device that fails says so, and the CPU goes on from the last checkpoint.
-fails() { # NAME SAYS FAULT...
-  local run=(run experiments/linedraw_dni.yaml --set train.epochs=6 --seeds 1 --set 'run.checkpoint_every={epochs: 1}'
-    --outputs "$place/outputs")
-  rm -rf "$place/outputs"
-  env "${@:3}" "$program" "${run[@]}" --set run.device=cuda >"$place/said" 2>&1 && fail "$1: it did not fail"
-  grep -q "$2" "$place/said" || fail "$1: it said: $(cat "$place/said")"
+# A device that fails says so with the right exit code; what was saved stays, and the CPU goes on from there.
+run=(run experiments/linedraw_dni.yaml --set train.epochs=6 --seeds 1 --set 'run.checkpoint_every={epochs: 1}'
+  --outputs "$place/outputs")
+fails() { # NAME DEVICE CODE SAYS FAULT...
+  local code=0
+  env "${@:5}" "$program" "${run[@]}" --set run.device="$2" >"$place/said" 2>&1 || code=$?
+  [ $code = "$3" ] || fail "$1: it ended with $code: $(cat "$place/said")"
+  grep -qF "$4" "$place/said" || fail "$1: it said: $(cat "$place/said")"
   ! grep -q 'panicked' "$place/said" || fail "$1: $(cat "$place/said")"
   grep -m 1 "^seed 1: failed\|^error" "$place/said" | sed "s/^/$1: /"
-  if [ -e "$place"/outputs/*/seeds/1/checkpoint.safetensors ]; then
-    "$program" "${run[@]}" --set run.device=cpu >"$place/said" 2>&1 || fail "$1: it does not go on: $(cat "$place/said")"
-    echo "$1: the CPU went on from the checkpoint"
-  fi
 }
-fails 'no device' 'its driver says CUDA_ERROR_NO_DEVICE' CUDA_FAKE_DEVICES=0
-fails 'out of memory' 'the GPU is out of memory' CUDA_FAKE_MEMORY=1000000
-fails 'lost' 'the GPU failed (CUDA_ERROR_ILLEGAL_ADDRESS)' CUDA_FAKE_LOST_AFTER=12000
+goes_on() { # NAME
+  local unit
+  unit=$(echo "$place"/outputs/*/seeds/1)
+  [ -e "$unit/checkpoint.safetensors" ] || fail "$1: there is no checkpoint"
+  "$program" show "$place"/outputs/* 2>&1 | grep -q unfinished || fail "$1: $("$program" show "$place"/outputs/* 2>&1)"
+  "$program" "${run[@]}" --set run.device=cpu >"$place/said" 2>&1 || fail "$1: it does not go on: $(cat "$place/said")"
+  grep -qF '"state": "done"' "$unit/unit.json" || fail "$1: it is not done: $(cat "$unit/unit.json")"
+  grep -qF 'goes on from its checkpoint' "$place"/outputs/*/log.txt || fail "$1: it began again"
+  echo "$1: the CPU went on from the checkpoint"
+}
+lost='the GPU failed (CUDA_ERROR_ILLEGAL_ADDRESS)'
+full='the GPU is out of memory'
+
+rm -rf "$place/outputs"
+fails 'no device' cuda 2 'which is not there (no driver of this machine knows an NVIDIA GPU)' CUDA_FAKE_DEVICES=0
+fails 'a broken driver' auto 2 'driver of this machine fails (CUDA_ERROR_UNKNOWN)' CUDA_FAKE_INIT=999
+fails 'an old driver' auto 2 'is for CUDA 12.8, and this program was built with' CUDA_FAKE_VERSION=12080
+fails 'too little memory' cuda 1 "$full" CUDA_FAKE_MEMORY=1000000
+for what in lost full; do
+  rm -rf "$place/outputs"
+  fails "$what while it computes" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=12000
+  # Without a checkpoint of its own, each of these leaves the one that is there.
+  fails "$what when it is opened" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=0
+  fails "$what while it goes on" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=200
+  goes_on "$what"
+done

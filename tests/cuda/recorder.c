@@ -1,9 +1,10 @@
-/* A stand-in for NVIDIA's driver and libraries that runs no kernel but writes down what it was asked for, so that the host's
- * side of a run on CUDA can be checked where there is no GPU. recorder.sh compiles this file once for each library, with
- * DRIVER, CUBLAS or CURAND defined. Calls that the program does not make are not there.
+/* A stand-in for NVIDIA's driver and libraries that writes down what it was asked for, so that a run on CUDA can be checked where
+ * there is no GPU. recorder.sh compiles this file once for each library, with DRIVER, CUBLAS or CURAND defined. Calls that the
+ * program does not make are not there.
  *
- * Device memory is zeroed memory of the host. Uploads, downloads and copies are done; launches are only counted. Every number
- * that a kernel should have made is therefore a zero.
+ * Device memory is memory of the host. Uploads, downloads and copies are done; launches are counted, and done where kernels.so
+ * (kernels.sh) lies beside the driver's library. Without it, no product is made either, and every number that a kernel should have
+ * made is a zero. With it, new memory holds numbers that are none, so that whoever reads them too early is found.
  *
  * CUDA_RECORD=FILE          appends a line for each call to FILE:
  *                             launch NAME     a kernel
@@ -27,9 +28,13 @@
  *                           say which context is current, go on working.
  * CUDA_FAKE_LOST_CODE=CODE  what such calls fail with (default 700, an illegal address)
  * CUDA_FAKE_DEVICES=0       there is no device
+ * CUDA_FAKE_INIT=CODE       the driver fails with this code when it is opened
+ * CUDA_FAKE_VERSION=NUMBER  the CUDA that the driver is for (default 13000)
+ * CUDA_FAKE_FULL_AFTER=N    no memory is given after N launches
  *
  * Errors that the driver would find on the host are found here too: launches of no threads or too many, and kernels that are
  * not in their module. */
+#define _GNU_SOURCE
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,8 +43,10 @@
 /* What the libraries share; it lives in the driver's. */
 int recorder_launch(const char *kernel); /* 0, or the code with which the launch fails; a product where there is no name */
 int recorder_lost(void);                 /* 0, or the code with which every call fails */
+int recorder_computes(void);             /* whether launches and products are done */
 
 #ifdef DRIVER
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -67,9 +74,14 @@ static size_t memory = (size_t)16 << 30;
 static size_t alive;
 static long long lost_after = -1;
 static int lost_code = 700;
+static long long full_after = -1;
 static int devices = 1;
 static long long launches;
 static int lost; /* 0, or the code */
+
+/* Runs a kernel on memory of the host; 0 if it has none of this name. */
+static int (*compute)(const char *name, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                      unsigned block_z, void **arguments);
 
 static long long number(const char *name, long long otherwise) {
   const char *value = getenv(name);
@@ -110,11 +122,27 @@ __attribute__((constructor)) static void open_record(void) {
   memory = (size_t)number("CUDA_FAKE_MEMORY", (long long)memory);
   lost_after = number("CUDA_FAKE_LOST_AFTER", lost_after);
   lost_code = (int)number("CUDA_FAKE_LOST_CODE", lost_code);
+  full_after = number("CUDA_FAKE_FULL_AFTER", full_after);
   devices = (int)number("CUDA_FAKE_DEVICES", devices);
   const char *path = getenv("CUDA_RECORD");
   if (path && *path) record = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   lose();
+  Dl_info here;
+  char beside[4096];
+  if (dladdr((void *)recorder_launch, &here) && here.dli_fname) {
+    const char *end = strrchr(here.dli_fname, '/');
+    int length = end ? (int)(end - here.dli_fname) + 1 : 0;
+    snprintf(beside, sizeof beside, "%.*skernels.so", length, here.dli_fname);
+    void *kernels = access(beside, R_OK) ? NULL : dlopen(beside, RTLD_NOW);
+    if (kernels) *(void **)&compute = dlsym(kernels, "kernels_launch");
+    else if (!access(beside, R_OK)) {
+      fprintf(stderr, "recorder: %s\n", dlerror());
+      abort();
+    }
+  }
 }
+
+CALL int recorder_computes(void) { return compute != NULL; }
 
 __attribute__((destructor)) static void close_record(void) {
   pthread_mutex_lock(&lock);
@@ -161,7 +189,12 @@ static _Thread_local void *current;
 
 CALL int cuInit(unsigned flags) {
   (void)flags;
-  return devices > 0 ? SUCCESS : NO_DEVICE;
+  return devices > 0 ? (int)number("CUDA_FAKE_INIT", SUCCESS) : NO_DEVICE;
+}
+
+CALL int cuDriverGetVersion(int *version) {
+  *version = (int)number("CUDA_FAKE_VERSION", 13000);
+  return SUCCESS;
 }
 
 CALL int cuDeviceGetCount(int *count) {
@@ -228,6 +261,7 @@ static const struct {
     {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
     {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "system has unsupported display driver / cuda driver combination"},
     {999, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 
@@ -257,11 +291,14 @@ CALL int cuMemAllocAsync(uint64_t *pointer, size_t bytes, void *stream) {
   (void)stream;
   pthread_mutex_lock(&lock);
   int code = lost;
+  if (!code && !bytes) code = INVALID_VALUE; /* drivers do not agree on it */
   if (!code && (bytes > memory || alive > memory - bytes)) code = OUT_OF_MEMORY;
+  if (!code && full_after >= 0 && launches >= full_after) code = OUT_OF_MEMORY;
   if (!code) {
     char *begin = calloc(1, bytes + 512);
     if (begin) {
       uintptr_t at = ((uintptr_t)begin + sizeof(struct allocation) + 255) & ~(uintptr_t)255;
+      if (compute) memset((void *)at, 0xff, bytes);
       ((struct allocation *)at)[-1] = (struct allocation){bytes, begin};
       *pointer = at;
       alive += bytes;
@@ -329,9 +366,20 @@ CALL int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *s
   return code;
 }
 
-/* ---- streams and events: everything is done at once, on the one stream that each thread has ---- */
+/* ---- streams and events: everything is done at once, on one stream ---- */
 
-static char an_event; /* its address is the handle */
+static char a_stream, an_event; /* their addresses are the handles */
+
+CALL int cuStreamCreate(void **stream, unsigned flags) {
+  (void)flags;
+  *stream = &a_stream;
+  return reach(NULL);
+}
+
+CALL int cuStreamDestroy_v2(void *stream) {
+  (void)stream;
+  return reach(NULL);
+}
 
 CALL int cuStreamSynchronize(void *stream) {
   (void)stream;
@@ -412,19 +460,26 @@ CALL int cuModuleGetFunction(void **handle, void *from, const char *name) {
 
 CALL int cuLaunchKernel(void *handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                         unsigned block_z, unsigned shared, void *stream, void **arguments, void **extra) {
-  (void)stream, (void)arguments, (void)extra;
+  (void)stream, (void)extra;
   struct kernel *kernel = handle;
   if (!grid_x || !grid_y || !grid_z || !block_x || !block_y || !block_z) return INVALID_VALUE;
   if (grid_x > 2147483647u || grid_y > 65535 || grid_z > 65535 || block_z > 64) return INVALID_VALUE;
   if ((uint64_t)block_x * block_y * block_z > 1024 || shared > 49152) return INVALID_VALUE;
-  return recorder_launch(kernel->name);
+  int code = recorder_launch(kernel->name);
+  if (!code && compute && !compute(kernel->name, grid_x, grid_y, grid_z, block_x, block_y, block_z, arguments)) {
+    fprintf(stderr, "recorder: no kernel %s was compiled for the host\n", kernel->name);
+    return NOT_FOUND;
+  }
+  return code;
 }
 #endif
 
 /* NVIDIA does not say whether handles of the two libraries can be given back when the device is lost. Here they cannot, which
  * is the harder case for the program. */
 #ifdef CUBLAS
-enum { CUBLAS_INVALID_VALUE = 7, CUBLAS_EXECUTION_FAILED = 13, CUBLAS_INTERNAL_ERROR = 14 };
+#include <string.h>
+
+enum { CUBLAS_INVALID_VALUE = 7, CUBLAS_EXECUTION_FAILED = 13, CUBLAS_INTERNAL_ERROR = 14, CUBLAS_NOT_SUPPORTED = 15 };
 
 static char a_handle; /* its address is the handle */
 
@@ -448,14 +503,56 @@ static int gemm(int m, int n, int k) {
   return recorder_launch(NULL) ? CUBLAS_EXECUTION_FAILED : 0;
 }
 
-CALL int cublasGemmStridedBatchedEx(void *handle, int transpose_a, int transpose_b, int m, int n, int k) {
-  (void)handle, (void)transpose_a, (void)transpose_b; /* what follows is not looked at */
-  return gemm(m, n, k);
+/* TF32: a factor has 10 bits behind the point. */
+static float rounded(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  bits = (bits + 0x1000) & ~(uint32_t)0x1fff;
+  memcpy(&x, &bits, sizeof bits);
+  return x;
+}
+static float exactly(float x) { return x; }
+static double exactly_f64(double x) { return x; }
+
+/* C = alpha op(A) op(B) + beta C for each of the batch, columns of a matrix one behind the other, as cuBLAS has them. */
+#define PRODUCT(NAME, T, FACTOR)                                                                                               \
+  static void NAME(int ta, int tb, int m, int n, int k, T alpha, const T *a, int lda, long long next_a, const T *b, int ldb,   \
+                   long long next_b, T beta, T *c, int ldc, long long next_c, int batch) {                                     \
+    for (int q = 0; q < batch; q++, a += next_a, b += next_b, c += next_c)                                                     \
+      for (int j = 0; j < n; j++)                                                                                              \
+        for (int i = 0; i < m; i++) {                                                                                          \
+          T sum = 0, *at = &c[i + (size_t)j * ldc];                                                                            \
+          for (int p = 0; p < k; p++)                                                                                          \
+            sum += FACTOR(ta ? a[p + (size_t)i * lda] : a[i + (size_t)p * lda]) *                                              \
+                   FACTOR(tb ? b[j + (size_t)p * ldb] : b[p + (size_t)j * ldb]);                                               \
+          *at = alpha * sum + (beta == 0 ? 0 : beta * *at);                                                                    \
+        }                                                                                                                      \
+  }
+PRODUCT(product, float, exactly)
+PRODUCT(product_tf32, float, rounded)
+PRODUCT(product_f64, double, exactly_f64)
+
+CALL int cublasGemmStridedBatchedEx(void *handle, int ta, int tb, int m, int n, int k, const void *alpha, const void *a, int type_a,
+                                    int lda, long long next_a, const void *b, int type_b, int ldb, long long next_b,
+                                    const void *beta, void *c, int type_c, int ldc, long long next_c, int batch, int compute,
+                                    int algorithm) {
+  (void)handle, (void)algorithm;
+  int code = gemm(m, n, k);
+  if (code || !recorder_computes()) return code;
+  /* CUDA_R_32F, and CUBLAS_COMPUTE_32F or CUBLAS_COMPUTE_32F_FAST_TF32 */
+  if (type_a || type_b || type_c || (compute != 68 && compute != 77)) return CUBLAS_NOT_SUPPORTED;
+  (compute == 77 ? product_tf32 : product)(ta, tb, m, n, k, *(const float *)alpha, a, lda, next_a, b, ldb, next_b,
+                                           *(const float *)beta, c, ldc, next_c, batch);
+  return 0;
 }
 
-CALL int cublasDgemmStridedBatched(void *handle, int transpose_a, int transpose_b, int m, int n, int k) {
-  (void)handle, (void)transpose_a, (void)transpose_b;
-  return gemm(m, n, k);
+CALL int cublasDgemmStridedBatched(void *handle, int ta, int tb, int m, int n, int k, const double *alpha, const double *a, int lda,
+                                   long long next_a, const double *b, int ldb, long long next_b, const double *beta, double *c,
+                                   int ldc, long long next_c, int batch) {
+  (void)handle;
+  int code = gemm(m, n, k);
+  if (!code && recorder_computes()) product_f64(ta, tb, m, n, k, *alpha, a, lda, next_a, b, ldb, next_b, *beta, c, ldc, next_c, batch);
+  return code;
 }
 #endif
 

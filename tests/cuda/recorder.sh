@@ -10,7 +10,7 @@ mkdir -p "$folder"
 
 # build PART LIBRARY FLAGS...
 build() {
-  "${CC:-gcc}" -std=gnu11 -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -shared -pthread -D"$1" "$here/recorder.c" \
+  "${CC:-gcc}" -std=gnu11 -O3 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -shared -pthread -D"$1" "$here/recorder.c" \
     -Wl,-soname,"$2" -Wl,-Bsymbolic -Wl,--default-symver -o "$folder/$2" "${@:3}"
 }
 build DRIVER libcuda.so.1
