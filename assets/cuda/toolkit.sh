@@ -27,7 +27,7 @@ case $(uname -sm) in
 esac
 rm -rf "$folder"
 mkdir -p "$folder"
-python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --target "$folder" "${packages[@]}"
+PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --target "$folder" "${packages[@]}"
 
 root="$folder/nvidia/cu13"
 ln -s lib "$root/lib64"
