@@ -54,7 +54,7 @@ build-cuda *ARGS:
 # On a machine with a GPU: all golden cases, the property tests and every task on it, and times beside PyTorch's (PYTHON=python3).
 cuda-check: build-cuda
     CCDNI_TEST_DEVICE=cuda assets/cuda/with-toolkit.sh cargo test --release --locked --features cuda \
-      --target-dir target --test golden --test orders --test devices -- --test-threads=1 --nocapture
+      --target-dir target --no-fail-fast --test golden --test orders --test devices -- --test-threads=1 --nocapture
     tests/cuda/times.sh target/cuda/ccdni
 
 # Without a GPU: the same tests, with candle's kernels compiled for the processor and a stand-in for the driver.
@@ -63,7 +63,7 @@ cuda-host: build-cuda
     tests/cuda/kernels.sh target/cuda-host
     CCDNI_TEST_DEVICE=cuda assets/cuda/with-toolkit.sh env LD_LIBRARY_PATH="$PWD/target/cuda-host" \
       cargo test --release --locked --features cuda \
-      --target-dir target --test golden --test orders --test devices -- --test-threads=1 --nocapture
+      --target-dir target --no-fail-fast --test golden --test orders --test devices -- --test-threads=1 --nocapture
 
 # Without a GPU: what a run on CUDA launches, uploads and waits for, and what it does when the device fails.
 cuda-record: build-cuda

@@ -174,8 +174,15 @@ impl Batch {
     }
 
     /// The same batch on a device.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
     pub fn to_device(&self, device: &Device) -> Result<Batch> {
-        self.map(&mut |tensor| Ok(tensor.to_device(device)?))
+        self.map(&mut |tensor| match tensor.elem_count() {
+            // Drivers refuse to allocate nothing.
+            0 => Ok(tensor.clone()),
+            _ => Ok(tensor.to_device(device)?),
+        })
     }
 
     /// The same batch with other tensors, in the order: feature, inputs, targets.

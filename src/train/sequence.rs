@@ -101,7 +101,9 @@ impl Sequence {
                         rows.count
                     )));
                 }
-                let ids = ids.to_device(device)?.t()?.contiguous()?;
+                // Behind a feature alone there are none, and drivers refuse to allocate nothing.
+                let ids = if ids.elem_count() == 0 { ids.clone() } else { ids.to_device(device)? };
+                let ids = ids.t()?.contiguous()?;
                 let feature = feature.map(|f| f.to_device(device)?.contiguous()).transpose()?;
                 (Input::Tokens { feature, ids }, width)
             }

@@ -1,4 +1,5 @@
-/* Runs kernels on the host, block after block. A block's threads are fibers: each runs until it ends or has to wait for others. */
+/* Runs kernels on the host, block after block. A thread of a block runs until it ends or has to wait for others; while it waits, it
+ * keeps the fiber that it runs on. */
 #include <csetjmp>
 #include <cstdio>
 #include <memory>
@@ -25,6 +26,7 @@ struct Fiber {
   jmp_buf at;
   bool begun = false, ended = true, released = false;
   Waits waits = Waits::No;
+  unsigned number; /* of the thread in its block */
   Index thread;
 };
 
@@ -33,6 +35,7 @@ jmp_buf scheduler;
 Fiber *current;
 void (*kernel)(void **);
 void **arguments;
+unsigned next, count; /* threads of the block: those from `next` on have not begun */
 
 /* Back to the scheduler. A jump costs no system call, as a swap of contexts does. */
 void leave(Waits waits) {
@@ -42,7 +45,12 @@ void leave(Waits waits) {
 
 void body() {
   for (;;) {
-    kernel(arguments);
+    while (next < count) {
+      unsigned n = current->number = next++;
+      current->thread = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
+      threadIdx = current->thread;
+      kernel(arguments);
+    }
     current->ended = true;
     leave(Waits::No);
   }
@@ -69,27 +77,21 @@ void go_on(Fiber &fiber) {
 }
 
 void run_block(std::vector<std::unique_ptr<Fiber>> &fibers) {
-  /* The threads of the block that wait. Fibers of those that have ended are free for others. */
-  std::vector<Fiber *> waiting;
-  std::vector<unsigned> number;
-  const unsigned count = blockDim.x * blockDim.y * blockDim.z;
-  size_t used = 0;
-  for (unsigned n = 0; n < count; n++) {
-    if (used == fibers.size()) fibers.emplace_back(new Fiber);
-    Fiber &fiber = *fibers[used];
-    fiber.thread = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
+  static std::vector<Fiber *> waiting;
+  next = 0;
+  count = blockDim.x * blockDim.y * blockDim.z;
+  while (next < count) {
+    if (waiting.size() == fibers.size()) fibers.emplace_back(new Fiber);
+    Fiber &fiber = *fibers[waiting.size()];
     fiber.ended = false;
     go_on(fiber);
-    if (fiber.ended) continue;
-    used++;
-    waiting.push_back(&fiber);
-    number.push_back(n);
+    if (!fiber.ended) waiting.push_back(&fiber);
   }
   while (!waiting.empty()) {
     bool all_at_block = true, some = false;
     for (size_t first = 0, end; first < waiting.size(); first = end) {
       bool warp = true;
-      for (end = first; end < waiting.size() && number[end] / 32 == number[first] / 32; end++)
+      for (end = first; end < waiting.size() && waiting[end]->number / 32 == waiting[first]->number / 32; end++)
         warp &= waiting[end]->waits == Waits::ForWarp, all_at_block &= waiting[end]->waits == Waits::ForBlock;
       for (size_t i = first; i < end; i++) waiting[i]->released = warp;
       some |= warp;
@@ -98,12 +100,9 @@ void run_block(std::vector<std::unique_ptr<Fiber>> &fibers) {
     size_t kept = 0;
     for (size_t i = 0; i < waiting.size(); i++) {
       if (waiting[i]->released || all_at_block) go_on(*waiting[i]);
-      if (waiting[i]->ended) continue;
-      number[kept] = number[i];
-      waiting[kept++] = waiting[i];
+      if (!waiting[i]->ended) waiting[kept++] = waiting[i];
     }
     waiting.resize(kept);
-    number.resize(kept);
   }
 }
 

@@ -109,7 +109,7 @@ fn check_trace(case: &Case, prefix: &str, traces: &[Trace]) -> Outcome {
 }
 
 fn check_evaluation(case: &Case, model: &Model, backend: &dyn Backend) -> Outcome {
-    let batch = batch(case.tensor("eval.features")?, case.tensor("eval.captions")?)?;
+    let batch = batch(case.tensor("eval.features")?, case.tensor("eval.captions")?)?.to_device(model.device())?;
     let sequence = Sequence::new(model, &batch, None)?;
     let (logits, end) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
     case.close_tensor(&logits, "eval.prediction", "eval_abs")?;
