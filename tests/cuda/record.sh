@@ -20,21 +20,29 @@ record() { # EPOCHS ARGS...
     --set 'run.checkpoint_every={epochs: 1000}' --outputs "$place/outputs" >"$place/said" 2>&1 || fail "$(cat "$place/said")"
 }
 
-# What one more epoch adds.
-epoch() { # NAME ARGS...
-  record 2 "${@:2}"
+# What one more epoch adds, validation included.
+epoch() { # NAME BATCHES ARGS...
+  local what kernels=0 counted=()
+  record 2 "${@:3}"
   cp "$place/record" "$place/two"
-  record 3 "${@:2}"
-  printf '| %s |' "$1"
+  record 3 "${@:3}"
   for what in launch gemm upload download sync alloc; do
-    printf ' %s |' $(($(grep -c "^$what" "$place/record" || true) - $(grep -c "^$what" "$place/two" || true)))
+    counted+=($(($(grep -c "^$what" "$place/record" || true) - $(grep -c "^$what" "$place/two" || true))))
   done
-  printf '\n'
+  kernels=$((counted[0] + counted[1]))
+  printf '| %s | %s' "$1" "$((kernels / $2))"
+  printf ' | %s' "${counted[@]}"
+  printf ' |\n'
 }
-printf '| job | launches | products | uploads | downloads | synchronisations | allocations |\n|---|---|---|---|---|---|---|\n'
-epoch 'linedraw ccRNN' experiments/linedraw_dni.yaml
-epoch 'linedraw cRNN' experiments/linedraw.yaml
-epoch 'lines ccRNN, 20 batches' experiments/seqmnist_lines_dni.yaml --set 'task.source={kind: glyphs, train: 1000, test: 100}'
+printf '| job | kernels a batch | launches | products | uploads | downloads | synchronisations | allocations |\n'
+printf '|---|---|---|---|---|---|---|---|\n'
+epoch 'linedraw ccRNN, 16 batches of 10 steps' 16 experiments/linedraw_dni.yaml
+epoch 'linedraw cRNN, the same' 16 experiments/linedraw.yaml
+epoch 'lines ccRNN, 20 batches of 28 steps' 20 experiments/seqmnist_lines_dni.yaml \
+  --set 'task.source={kind: glyphs, train: 1000, test: 100}'
+epoch 'wide ccRNN, 8 batches of 100 steps' 8 experiments/linedraw_dni.yaml --set model.layers.0.hidden=1024 \
+  --set train.batch_size=512 --set task.seq_len=100 --set train.bptt=10 --set task.train_size=5120 --set task.test_size=512 \
+  --set task.train_noise=0.1
 
 # A device that fails says so with the right exit code; what was saved stays, and the CPU goes on from there.
 run=(run experiments/linedraw_dni.yaml --set train.epochs=6 --seeds 1 --set 'run.checkpoint_every={epochs: 1}'
