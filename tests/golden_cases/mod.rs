@@ -103,7 +103,7 @@ pub fn on_device(trials: Vec<Trial>) -> Vec<Trial> {
         return trials;
     }
     if let Some(trial) = trials.first() {
-        on_device::skipped(&format!("{} and what is beside it", trial.name()));
+        on_device::skipped(&format!("{}/*", trial.name().split('/').next().unwrap_or_default()));
     }
     trials.into_iter().map(|trial| trial.with_ignored_flag(true)).collect()
 }
