@@ -40,11 +40,11 @@ build-cuda *ARGS:
     set -euo pipefail
     assets/cuda/with-toolkit.sh cargo rustc --release --locked --features cuda --bin ccdni --target-dir target "$@" -- \
       -C strip=symbols -C 'link-arg=-Wl,-rpath,$ORIGIN/lib,--enable-new-dtags'
-    # The libraries are 700 MB: where the file system can, they lie there once.
+    # The libraries are 800 MB: where the file system can, they lie there once.
     rm -rf target/cuda
     mkdir -p target/cuda/lib
     cp target/release/ccdni target/cuda/ccdni
-    for library in cublas cublasLt curand; do
+    for library in cublas cublasLt curand nvrtc nvrtc-builtins; do
       for file in target/cuda-toolkit/nvidia/cu13/lib/lib$library.so.*; do
         ln "$file" target/cuda/lib/ 2>/dev/null || cp "$file" target/cuda/lib/
       done
@@ -53,21 +53,24 @@ build-cuda *ARGS:
 
 # On a machine with a GPU: all golden cases, the property tests and every task on it, and times beside PyTorch's (PYTHON=python3).
 cuda-check: build-cuda
-    CCDNI_TEST_DEVICE=cuda assets/cuda/with-toolkit.sh cargo test --release --locked --features cuda \
-      --target-dir target --no-fail-fast --test golden --test orders --test devices -- --test-threads=1 --nocapture
+    CCDNI_TEST_DEVICE=cuda CCDNI_TEST_EXPECTS=device assets/cuda/with-toolkit.sh \
+      cargo test --release --locked --features cuda --target-dir target --no-fail-fast \
+      --test golden --test orders --test devices -- --test-threads=1 --nocapture
     tests/cuda/times.sh target/cuda/ccdni
 
 # Without a GPU: the same tests, with candle's kernels compiled for the processor and a stand-in for the driver.
 cuda-host: build-cuda
     tests/cuda/recorder.sh target/cuda-host
     tests/cuda/kernels.sh target/cuda-host
-    CCDNI_TEST_DEVICE=cuda assets/cuda/with-toolkit.sh env LD_LIBRARY_PATH="$PWD/target/cuda-host" \
-      cargo test --release --locked --features cuda \
-      --target-dir target --no-fail-fast --test golden --test orders --test devices -- --test-threads=1 --nocapture
+    CCDNI_TEST_DEVICE=cuda CCDNI_TEST_EXPECTS=device,bits assets/cuda/with-toolkit.sh \
+      env LD_LIBRARY_PATH="$PWD/target/cuda-host" \
+      cargo test --release --locked --features cuda --target-dir target --no-fail-fast \
+      --test golden --test orders --test devices -- --test-threads=1 --nocapture
 
-# Without a GPU: what a run on CUDA launches, uploads and waits for, and what it does when the device fails.
+# Without a GPU: what a run on CUDA launches, uploads and waits for, and what it does when the device fails; and the lints of CUDA.
 cuda-record: build-cuda
     tests/cuda/record.sh target/cuda/ccdni
+    assets/cuda/with-toolkit.sh cargo clippy --release --locked --features cuda --target-dir target --all-targets -- -D warnings
 
 # Formatting, lints, documentation.
 check:

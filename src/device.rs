@@ -49,12 +49,20 @@ pub fn find(name: &str) -> Result<Found> {
     }
 }
 
-/// Opens the device that `run.device` names, as [`find`] finds it. `tf32` allows matrix products on CUDA devices to round
-/// their factors to 10 bits.
+/// Opens the device that `run.device` names, as [`find`] finds it, until the process ends. `tf32` allows matrix products on CUDA
+/// devices to round their factors to 10 bits.
 ///
 /// # Errors
 /// As [`find`]; and [`Error::Device`] where the device is there and cannot be opened, as when others have filled it.
 pub fn open(name: &str, tf32: bool) -> Result<Device> {
+    open_for_now(name, tf32).inspect(keep)
+}
+
+/// As [`open`], until the last that uses it is gone. Whoever sees it fail has to [`keep`] it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for_now(name: &str, tf32: bool) -> Result<Device> {
     let device = match find(name)? {
         Found::Cpu => return Ok(Device::Cpu),
         Found::Cuda(index) => {
@@ -99,7 +107,9 @@ fn without_events(_device: &Device) {}
 fn cuda_count() -> Result<usize> {
     use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
     let fails = |code: &str, mend: &str| {
-        Error::Usage(format!("the NVIDIA driver of this machine {code}: {mend}, or use `run.device: cpu`"))
+        Error::Usage(format!(
+            "the NVIDIA driver of this machine {code}: {mend}, or compute on the CPU (`run.device: cpu`, or `--device cpu`)"
+        ))
     };
     match CudaContext::device_count().map_err(|error| candle_core::Error::wrap(error).to_string()) {
         Ok(0) => Ok(0),
@@ -112,7 +122,7 @@ fn cuda_count() -> Result<usize> {
             if code == sys::CUresult::CUDA_SUCCESS && version < wanted {
                 let name = |version: u32| format!("{}.{}", version / 1000, version % 1000 / 10);
                 let is = format!("is for CUDA {}, and this program was built with {}", name(version), name(wanted));
-                return Err(fails(&is, "update the driver, or build with a toolkit that is as old (docs/devices.md)"));
+                return Err(fails(&is, "update the driver, or build with an older toolkit (docs/devices.md)"));
             }
             Ok(usize::try_from(count).unwrap_or(0))
         }
@@ -187,16 +197,19 @@ fn not_built(feature: &str) -> Error {
         other => format!("`cargo build --release --features {other}`"),
     };
     Error::Usage(format!(
-        "`run.device` asks for {feature}, which this program was not built for; build it with {how}, or use `run.device: cpu`"
+        "this program was not built for the device {feature}; build it with {how}, or compute on the CPU (`run.device: cpu`, or \
+         `--device cpu`)"
     ))
 }
 
 fn absent(name: &str, why: &str) -> Error {
-    Error::Usage(format!("`run.device` asks for {name}, which is not there ({why}); use `run.device: auto` or `cpu`"))
+    Error::Usage(format!(
+        "the device {name} is not there ({why}); compute on the CPU (`run.device: cpu`, or `--device cpu`)"
+    ))
 }
 
 fn unknown(name: &str) -> Error {
-    Error::Usage(format!("`run.device` is `{name}`: expected `auto`, `cpu`, `cuda`, `cuda:<index>` or `metal`"))
+    Error::Usage(format!("there is no device `{name}`: expected `auto`, `cpu`, `cuda`, `cuda:<index>` or `metal`"))
 }
 
 #[cfg(test)]

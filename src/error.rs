@@ -68,26 +68,30 @@ impl From<candle_core::Error> for Error {
         while let Candle::WithBacktrace { inner, .. } | Candle::Context { inner, .. } = root {
             root = *inner;
         }
-        match driver_code(&root.to_string()) {
-            None => Error::Tensor(root),
-            // A call that makes no sense is the program's.
-            Some(code) if code.ends_with("INVALID_VALUE") || code.ends_with("NOT_FOUND") => Error::Tensor(root),
-            Some(code) if code.contains("MEMORY") || code.contains("ALLOC") => Error::Device(format!(
-                "the GPU is out of memory ({code}): lower `train.batch_size` or `run.jobs`, end what else runs there, or go on \
-                 with `--set run.device=cpu`"
-            )),
-            // Nothing has run yet where the driver refuses a kernel: it will not be otherwise next time.
-            Some(code) if ["PTX", "BINARY", "IMAGE", "NOT_SUPPORTED"].iter().any(|word| code.contains(word)) => {
-                Error::Usage(format!(
-                    "this program does not fit the GPU or its driver ({code}): build it for them (docs/devices.md), or use \
-                     `--set run.device=cpu`"
-                ))
+        let Some(code) = driver_code(&root.to_string()).map(String::from) else { return Error::Tensor(root) };
+        let is = |words: &[&str]| words.iter().any(|word| code.contains(word));
+        let (what, advice) = match code.as_str() {
+            // A call that makes no sense, and an index out of range, are the program's.
+            "CUDA_ERROR_INVALID_VALUE" | "CUDA_ERROR_NOT_FOUND" | "CUDA_ERROR_ASSERT" => return Error::Tensor(root),
+            "CUBLAS_STATUS_INVALID_VALUE" | "CUBLAS_STATUS_NOT_SUPPORTED" => return Error::Tensor(root),
+            "CUDA_ERROR_DEVICE_UNAVAILABLE" => ("the GPU is held by another process", "end that or wait for it"),
+            // It needs memory to begin.
+            "CUBLAS_STATUS_NOT_INITIALIZED" => {
+                ("cuBLAS cannot begin", "make room on the GPU, whose memory may be full")
             }
-            Some(code) => Error::Device(format!(
-                "the GPU failed ({code}): see what its driver says (`nvidia-smi`, the system's log), or go on with \
-                 `--set run.device=cpu`"
-            )),
-        }
+            _ if is(&["MEMORY", "ALLOC"]) => (
+                "the GPU is out of memory",
+                "lower `train.batch_size` or `run.jobs` of a run, end what else computes there",
+            ),
+            _ if is(&["PTX", "JIT", "BINARY", "IMAGE", "ARCH_MISMATCH", "NOT_SUPPORTED"]) => (
+                "the driver of the GPU does not take this program's kernels",
+                "mend or update it, build the program for this GPU (docs/devices.md)",
+            ),
+            _ => ("the GPU failed", "see what its driver says (`nvidia-smi`, the system's log)"),
+        };
+        Error::Device(format!(
+            "{what} ({code}): {advice}, or compute on the CPU (`run.device: cpu`, or `--device cpu`)"
+        ))
     }
 }
 
@@ -207,14 +211,12 @@ mod tests {
         assert!(again && code == 1 && text.contains("(CUDA_ERROR_OUT_OF_MEMORY): lower `train.batch_size`"), "{text}");
         let (again, _, text) = said("CublasError(CUBLAS_STATUS_EXECUTION_FAILED)");
         assert!(again && text.contains("the GPU failed (CUBLAS_STATUS_EXECUTION_FAILED)"), "{text}");
-        for code in ["INVALID_PTX", "UNSUPPORTED_PTX_VERSION", "NO_BINARY_FOR_GPU", "INVALID_IMAGE", "NOT_SUPPORTED"] {
-            let (again, exit, text) = said(&format!("DriverError(CUDA_ERROR_{code}, \"words\")"));
-            assert!(
-                !again && exit == 2 && text.contains(&format!("or its driver (CUDA_ERROR_{code}): build")),
-                "{text}"
-            );
+        for code in ["INVALID_PTX", "JIT_COMPILER_NOT_FOUND", "NO_BINARY_FOR_GPU", "INVALID_IMAGE", "NOT_SUPPORTED"] {
+            let (again, _, text) = said(&format!("DriverError(CUDA_ERROR_{code}, \"words\")"));
+            assert!(again && text.contains(&format!("kernels (CUDA_ERROR_{code}): mend or update")), "{text}");
         }
-        for code in ["CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_FOUND", "CUBLAS_STATUS_INVALID_VALUE"] {
+        let program = ["CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_FOUND", "CUDA_ERROR_ASSERT"];
+        for code in program.into_iter().chain(["CUBLAS_STATUS_INVALID_VALUE", "CUBLAS_STATUS_NOT_SUPPORTED"]) {
             let (again, exit, text) = said(code);
             assert!(!again && exit == 1 && text == format!("tensor operation failed: {code}"), "{text}");
         }

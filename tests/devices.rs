@@ -46,9 +46,17 @@ model:
 train: {epochs: 2, batch_size: 5, bptt: 5, step_every: window, clip: {norm: 1, scope: separate}}
 ";
 
-/// Trains, and gives weights and every row of numbers but the time they took.
-fn trained(lab: &Lab, arguments: &[&str]) -> (Vec<u8>, Vec<Vec<f64>>) {
+/// Weights, and every row of numbers but the time they took.
+type Result = (Vec<u8>, Vec<Vec<f64>>);
+
+/// Trains, from the beginning.
+fn trained(lab: &Lab, arguments: &[&str]) -> Result {
     let _ = fs::remove_dir_all(lab.path("outputs"));
+    goes_on(lab, arguments)
+}
+
+/// Trains what is left.
+fn goes_on(lab: &Lab, arguments: &[&str]) -> Result {
     lab.ccdni(&[&["run", "spec.yaml", "--seeds", "1"], arguments].concat()).exits(0);
     let run = lab.run().0;
     let table = fs::read_to_string(run.join("metrics.csv")).unwrap();
@@ -74,17 +82,24 @@ fn check(task: &str, spec: &str) {
     assert_eq!(record["backend"], "unrolled");
     assert!(record["device"].as_str().unwrap().starts_with(name.split(':').next().unwrap()), "{record}");
     assert!(weights != expected_weights, "{task}: it was another backend");
-    assert_eq!(numbers.len(), expected.len());
-    for (row, expected) in numbers.iter().zip(&expected) {
-        for (number, expected) in row.iter().zip(expected) {
-            let close = (number - expected).abs() <= on_device::slack() * 1e-3 * (1e-2 + expected.abs());
-            assert!(close || (number.is_nan() && expected.is_nan()), "{task}: {numbers:?} and {expected:?}");
-        }
-    }
+    assert_close(task, &numbers, &expected);
     let (again, _) = trained(&lab, &there);
     let bits = if weights == again { "the same" } else { "other" };
     let _ = writeln!(std::io::stderr(), "{task} on {name}: {bits} bits from run to run");
-    assert!(weights == again || name != "cpu", "on the CPU every run gives the same bits");
+    assert!(weights == again || !repeats(), "every run gives the same bits");
+}
+
+/// Whether runs give the same bits.
+fn repeats() -> bool {
+    on_device::name() == "cpu" || on_device::expects("bits")
+}
+
+fn assert_close(what: &str, numbers: &[Vec<f64>], expected: &[Vec<f64>]) {
+    assert_eq!(numbers.len(), expected.len(), "{what}");
+    for (number, expected) in numbers.iter().flatten().zip(expected.iter().flatten()) {
+        let close = (number - expected).abs() <= on_device::slack() * 1e-3 * (1e-2 + expected.abs());
+        assert!(close || (number.is_nan() && expected.is_nan()), "{what}: {number} and {expected}");
+    }
 }
 
 #[test]
@@ -130,4 +145,46 @@ fn a_run_moves_to_the_cpu() {
     running.end();
     let notes = unit.json("seeds/1/unit.json")["notes"].to_string();
     assert!(notes.contains("resumed with backend fused after unrolled"), "{notes}");
+}
+
+/// A run that was interrupted goes on on the same device as if nothing had happened.
+#[test]
+fn a_run_goes_on_where_it_was() {
+    let name = on_device::name();
+    if on_device::device().is_none() {
+        return on_device::skipped("a_run_goes_on_where_it_was");
+    }
+    let lab = Lab::new();
+    lab.write("spec.yaml", LINEDRAW);
+    // Long enough to be interrupted: the stand-in for a GPU takes long for each.
+    let epochs = if name == "cpu" || !on_device::expects("bits") { 400 } else { 12 };
+    let (epochs, device) = (format!("train.epochs={epochs}"), format!("run.device={name}"));
+    let there = ["--set", &epochs, "--set", &device, "--set", "run.backend=unrolled"];
+    let (expected_weights, expected) = trained(&lab, &there);
+    fs::remove_dir_all(lab.path("outputs")).unwrap();
+    let mut running = lab.start(&[&["run", "spec.yaml", "--seeds", "1"], &there[..]].concat());
+    assert!(running.saw_epochs(2));
+    running.signal("INT");
+    let ended = running.end();
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    let (weights, numbers) = goes_on(&lab, &there);
+    assert!(weights == expected_weights || !repeats(), "other bits than without an interruption");
+    assert_close("the run that went on", &numbers, &expected);
+}
+
+/// Rounded factors change what is trained, and are noted.
+#[test]
+fn tf32_rounds_where_it_is_asked_for() {
+    let name = on_device::name();
+    if on_device::device().is_none() || !name.starts_with("cuda") {
+        return on_device::skipped("tf32_rounds_where_it_is_asked_for");
+    }
+    let lab = Lab::new();
+    lab.write("spec.yaml", RECOGNISE);
+    let device = format!("run.device={name}");
+    let exact = trained(&lab, &["--set", &device]);
+    let rounded = trained(&lab, &["--set", &device, "--set", "run.tf32=true"]);
+    assert!(exact.0 != rounded.0, "nothing was rounded");
+    let record = lab.run().json("seeds/1/unit.json");
+    assert!(record["device"].as_str().unwrap().ends_with(", TF32"), "{record}");
 }

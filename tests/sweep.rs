@@ -123,6 +123,13 @@ fn failures_are_told_with_their_reason_and_tried_again_only_when_asked() {
     let arguments = ["sweep", "sweep.yaml", "--grid", grid, "--jobs", "1"];
     let said = lab.ccdni(&arguments).exits(1);
     assert!(said.contains("8 done") && said.contains("8 failed") && said.contains("--retry-failed"), "{said}");
+    let told = said.split("units failed:").nth(1).unwrap();
+    let mut lines: Vec<_> = told.lines().filter(|line| line.contains(" seed ")).collect();
+    let count = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert!(count > 0 && lines.len() == count, "each once: {said}");
+    assert!(!said.contains("what was killed"), "{said}");
     let status = lab.ccdni(&["sweep", "sweep.yaml", "--grid", grid, "--status"]).exits(0);
     assert_eq!(status.matches("failed: ").count(), 8, "{status}");
     assert!(status.contains("epoch 1"), "{status}");

@@ -25,6 +25,7 @@ case $(uname -sm) in
   'Linux aarch64') jump() { echo "  hint #34; adrp x16, $1; ldr x16, [x16, :lo12:$1]; br x16"; } ;; # written, never run
   *) need "Linux on x86-64 (this is $(uname -sm))" ;;
 esac
+[ -d "$folder/nvidia" ] || [ -z "$(ls -A "$folder" 2>/dev/null)" ] || need "an empty folder: $folder holds something else"
 rm -rf "$folder"
 mkdir -p "$folder"
 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --target "$folder" "${packages[@]}"
@@ -73,5 +74,5 @@ names=$(grep -ohE '\bcu[A-Z][A-Za-z0-9_]*' "$root/include/cuda.h" | sort -u | gr
 rm -f "$root/lib/libcuda.a"
 ar rcs "$root/lib/libcuda.a" "$folder/driver.o" "$folder/calls.o"
 # What was built with another toolkit does not notice that this one is here.
-(cd "$here/../.." && cargo clean --quiet --release --target-dir target -p ccdni -p candle-kernels -p cudarc)
+(cd "$here/../.." && cargo clean --quiet --locked --release --target-dir target -p ccdni -p candle-kernels -p cudarc)
 echo "$wanted" >"$folder/complete"

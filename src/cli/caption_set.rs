@@ -58,7 +58,6 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         set = set.only(list)?;
     }
     let device = device::open(&args.network.device, false)?;
-    device::keep(&device);
     let captioner = Captioner::load(&args.network.beside()?, args.network.trunk.as_deref(), &device, registry)?;
     let counter = Counter::new("pictures");
     let (mut said, mut bad): (Vec<CaptionResult>, Vec<Error>) = Default::default();

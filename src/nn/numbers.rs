@@ -90,7 +90,7 @@ fn read(tensor: &Tensor) -> Result<Vec<f64>> {
 /// How many constants are remembered.
 const REMEMBERED: usize = 256;
 
-/// Device, type, shape, and the numbers' bytes.
+/// Device, type, shape, and the numbers' bytes. A process opens one device, so that its place says which it is.
 type Key = (DeviceLocation, &'static str, Vec<usize>, Vec<u8>);
 
 thread_local! {

@@ -145,7 +145,7 @@ impl<'a> Inspector<'a> {
         }
         let device = match (self.elsewhere, needed) {
             (true, _) => device::check_built(name).map(|()| Device::Cpu)?,
-            (false, true) => device::open(name, spec.run.tf32)?,
+            (false, true) => device::open_for_now(name, spec.run.tf32)?,
             (false, false) => device::find(name).map(|_| Device::Cpu)?,
         };
         self.devices.push((name.clone(), needed, device.clone()));
@@ -267,7 +267,8 @@ fn train(
         ended.extend(pool::train(&mut || Ok(queue.next()), jobs, &launch, stop, &mut follow, &mut idle)?);
     }
     for (&seed, how) in &ended {
-        // What was killed, or failed with its machine, is not to blame: it is unfinished.
+        // What was killed, or lost its device, is not to blame: it is unfinished. Of other failures of the machine the worker
+        // has written.
         if let Ended::Failed { reason, again: false } = how {
             note_failure(&directory.unit(seed), reason);
         }

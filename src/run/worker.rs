@@ -94,7 +94,6 @@ fn train(
     fs::remove_leftovers(&unit.directory);
 
     let device = device::open(&run.device, run.tf32)?;
-    device::keep(&device);
     let checkpoint = match fs::read(&unit.checkpoint_path())? {
         Some(bytes) => Some(Checkpoint::from_bytes(&bytes).or_else(|what| {
             let error = Error::data(

@@ -12,18 +12,18 @@
 mod batches;
 mod learning;
 
-/// Computes as a run on a GPU does, but on the CPU: numbers that are only reported are read when an epoch ends, and an epoch's batches
-/// are brought to the device together. For tests where there is no GPU.
-pub fn as_on_a_gpu<T>(compute: impl FnOnce() -> T) -> T {
-    crate::nn::pretending(compute)
-}
-
 use serde_json::{Value, json};
 
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::spec::interface::Interface;
 use crate::tasks::Task;
+
+/// Computes on the CPU and moves numbers as a run on a GPU does: those that are only reported are read when an epoch ends, and an
+/// epoch's batches are brought to the device together. For tests where there is no GPU.
+pub fn as_on_a_gpu<T>(compute: impl FnOnce() -> T) -> T {
+    crate::nn::pretending(compute)
+}
 
 /// Rows of the batches that are asked for.
 const BATCH_SIZE: usize = 3;

@@ -108,6 +108,10 @@ impl Shelf {
         let (mut number, mut id) = (0, 0);
         for batch in &batches {
             let batch = batch.map(&mut |tensor| {
+                // Drivers refuse to allocate nothing.
+                if tensor.elem_count() == 0 {
+                    return Ok(tensor.clone());
+                }
                 let (all, at) = match tensor.dtype() {
                     candle_core::DType::U32 => (&all_ids, &mut id),
                     _ => (&all_numbers, &mut number),

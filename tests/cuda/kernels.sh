@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles candle's CUDA kernels for the host (kernels/), as a library that the stand-in for the driver (recorder.c) finds beside
-# itself: with it, it computes. Numbers of 16 bits and sorting are left out. Needs g++.
+# itself: with it, it computes. Numbers of 16 bits and sorting are left out. Needs g++, cargo and python3.
 #
 #   kernels.sh FOLDER
 set -euo pipefail
@@ -17,12 +17,13 @@ for package in json.load(sys.stdin)["packages"]:
 # Headers of CUDA: what is needed of them is in device.hpp.
 mkdir -p "$folder/units/cuda/std"
 for header in cuda.h cuda_fp16.h cuda_bf16.h cuda_fp8.h cuda/std/limits; do : >"$folder/units/$header"; done
-flags=(-std=c++20 -O2 -w -fPIC -fvisibility=hidden -ffp-contract=fast -mfma -U_FORTIFY_SOURCE -I"$folder/units" -I"$sources"
+flags=(-std=c++20 -O2 -w -fPIC -fvisibility=hidden -ffp-contract=fast -march=native -U_FORTIFY_SOURCE -I"$folder/units" -I"$sources"
   -include "$here/kernels/device.hpp")
 objects=()
 declarations= names=
 for unit in affine binary cast conv fill indexing reduce ternary unary; do
-  found=$(g++ "${flags[@]}" -D__global__=a_kernel -E -x c++ "$sources/$unit.cu" | grep -oE '\ba_kernel +void +\w+' | awk '{ print $NF }')
+  found=$(g++ "${flags[@]}" -D__global__=a_kernel -E -x c++ "$sources/$unit.cu" | grep -oE '\ba_kernel +void +\w+' | awk '{ print $NF }') ||
+    { echo "no kernels in $sources/$unit.cu" >&2; exit 1; }
   {
     # In a namespace: they share functions that are not inline. Headers of the system are there already.
     echo "namespace unit_$unit {"

@@ -55,29 +55,34 @@ fails() { # NAME DEVICE CODE SAYS FAULT...
   ! grep -q 'panicked' "$place/said" || fail "$1: $(cat "$place/said")"
   grep -m 1 "^seed 1: failed\|^error" "$place/said" | sed "s/^/$1: /"
 }
-goes_on() { # NAME
+goes_on() { # NAME DEVICE
   local unit
   unit=$(echo "$place"/outputs/*/seeds/1)
   [ -e "$unit/checkpoint.safetensors" ] || fail "$1: there is no checkpoint"
   grep -qF '"state": "unfinished"' "$unit/unit.json" || fail "$1: $(cat "$unit/unit.json")"
-  "$program" "${run[@]}" --set run.device=cpu >"$place/said" 2>&1 || fail "$1: it does not go on: $(cat "$place/said")"
+  "$program" "${run[@]}" --set run.device="$2" >"$place/said" 2>&1 || fail "$1: it does not go on: $(cat "$place/said")"
   grep -qF '"state": "done"' "$unit/unit.json" || fail "$1: it is not done: $(cat "$unit/unit.json")"
   grep -qF 'goes on from its checkpoint' "$place"/outputs/*/log.txt || fail "$1: it began again"
-  echo "$1: the CPU went on from the checkpoint"
+  echo "$1: $2 went on from the checkpoint"
 }
 lost='the GPU failed (CUDA_ERROR_ILLEGAL_ADDRESS)'
 full='the GPU is out of memory'
 
 rm -rf "$place/outputs"
-fails 'no device' cuda 2 'which is not there (no driver of this machine knows an NVIDIA GPU)' CUDA_FAKE_DEVICES=0
+fails 'no device' cuda 2 'cuda:0 is not there (no driver of this machine knows an NVIDIA GPU)' CUDA_FAKE_DEVICES=0
 fails 'a broken driver' auto 2 'driver of this machine fails (CUDA_ERROR_UNKNOWN)' CUDA_FAKE_INIT=999
 fails 'an old driver' auto 2 'is for CUDA 12.8, and this program was built with' CUDA_FAKE_VERSION=12080
 fails 'too little memory' cuda 1 "$full" CUDA_FAKE_MEMORY=1000000
+# A GPU that takes no kernel: its code is not of the memory, and not of a device that computes.
+fails 'an old GPU' cuda 1 "does not take this program's kernels (CUDA_ERROR_NO_BINARY_FOR_GPU)" CUDA_FAKE_LOST_AFTER=0 \
+  CUDA_FAKE_LOST_CODE=209
 for what in lost full; do
-  rm -rf "$place/outputs"
-  fails "$what while it computes" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=12000
-  # Without a checkpoint of its own, each of these leaves the one that is there.
-  fails "$what when it is opened" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=0
-  fails "$what while it goes on" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=200
-  goes_on "$what"
+  for device in cuda cpu; do
+    rm -rf "$place/outputs"
+    fails "$what while it computes" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=12000
+    # Without a checkpoint of its own, each of these leaves the one that is there.
+    fails "$what when it is opened" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=0
+    fails "$what while it goes on" cuda 1 "${!what}" CUDA_FAKE_${what^^}_AFTER=200
+    goes_on "$what" $device
+  done
 done

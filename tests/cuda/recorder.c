@@ -9,7 +9,7 @@
  * CUDA_RECORD=FILE          appends a line for each call to FILE:
  *                             launch NAME     a kernel
  *                             gemm            a matrix product of cuBLAS
- *                             upload BYTES    host to device
+ *                             upload BYTES    host to device; the driver may wait for the device to have room for it
  *                             download BYTES  device to host; it waits for the device, unless the host's memory is pinned
  *                             copy BYTES      device to device
  *                             memset BYTES
@@ -30,10 +30,10 @@
  * CUDA_FAKE_DEVICES=0       there is no device
  * CUDA_FAKE_INIT=CODE       the driver fails with this code when it is opened
  * CUDA_FAKE_VERSION=NUMBER  the CUDA that the driver is for (default 13000)
- * CUDA_FAKE_FULL_AFTER=N    no memory is given after N launches
+ * CUDA_FAKE_FULL_AFTER=N    no memory is given after N launches; after 0, the device cannot even be opened
  *
- * Errors that the driver would find on the host are found here too: launches of no threads or too many, and kernels that are
- * not in their module. */
+ * Of the errors that the driver finds on the host, these are found here too: launches of no threads or too many, kernels that are
+ * not in their module, and allocations of nothing. */
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <stdint.h>
@@ -225,7 +225,7 @@ CALL int cuDeviceGetAttribute(int *value, int attribute, int device) {
 CALL int cuDevicePrimaryCtxRetain(void **context, int device) {
   (void)device;
   *context = &the_context;
-  return reach(NULL);
+  return full_after == 0 ? OUT_OF_MEMORY : reach(NULL);
 }
 
 CALL int cuDevicePrimaryCtxRelease_v2(int device) {
@@ -249,28 +249,21 @@ CALL int cuCtxSynchronize(void) { return reach("sync"); }
 
 static const struct {
   int code;
-  const char *name, *words;
+  const char *words;
 } errors[] = {
-    {SUCCESS, "CUDA_SUCCESS", "no error"},
-    {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
-    {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
-    {46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"},
-    {NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
-    {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
-    {214, "CUDA_ERROR_ECC_UNCORRECTABLE", "uncorrectable ECC error encountered"},
-    {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
-    {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
-    {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
-    {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "system has unsupported display driver / cuda driver combination"},
-    {999, "CUDA_ERROR_UNKNOWN", "unknown error"},
+    {SUCCESS, "no error"},
+    {INVALID_VALUE, "invalid argument"},
+    {OUT_OF_MEMORY, "out of memory"},
+    {46, "CUDA-capable device(s) is/are busy or unavailable"},
+    {NO_DEVICE, "no CUDA-capable device is detected"},
+    {INVALID_DEVICE, "invalid device ordinal"},
+    {214, "uncorrectable ECC error encountered"},
+    {NOT_FOUND, "named symbol not found"},
+    {700, "an illegal memory access was encountered"},
+    {719, "unspecified launch failure"},
+    {803, "system has unsupported display driver / cuda driver combination"},
+    {999, "unknown error"},
 };
-
-CALL int cuGetErrorName(int code, const char **name) {
-  *name = NULL;
-  for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
-    if (errors[i].code == code) *name = errors[i].name;
-  return *name ? SUCCESS : INVALID_VALUE;
-}
 
 CALL int cuGetErrorString(int code, const char **words) {
   *words = NULL;

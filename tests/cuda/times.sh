@@ -28,7 +28,9 @@ time_of() { # NAME DEVICE ARGS...
 python=${PYTHON:-python3}
 has_torch=$("$python" -c 'import torch' 2>/dev/null && echo yes || true)
 [ "$has_torch" ] || echo "$python has no torch: no rows of PyTorch" >&2
-pytorch() { if [ "$has_torch" ]; then "$python" tests/cuda/pytorch.py "$@"; fi; }
+pytorch() {
+  if [ "$has_torch" ]; then "$python" tests/cuda/pytorch.py "$@" || echo "no row of PyTorch: $*" >&2; fi
+}
 
 # Which GPU, driver and program these numbers are of.
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true

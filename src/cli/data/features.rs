@@ -31,7 +31,6 @@ pub fn execute(args: &Args, registry: &Registry) -> Result<()> {
     registry.prepare(&spec.task)?;
     let seed = spec.seeds.0.first().copied().unwrap_or(1);
     let device = device::open(&spec.run.device, spec.run.tf32)?;
-    device::keep(&device);
     let (data, _) = pictures::open(registry, spec, seed, &device)?;
     let count = |pictures: &crate::data::Pictures| pictures.train.len() + pictures.validation.len();
     let counted = data.pictures().map_or(0, count);

@@ -36,7 +36,6 @@ pub struct Args {
 /// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let (beside, device) = (args.network.beside()?, device::open(&args.network.device, false)?);
-    device::keep(&device);
     if args.captions.asked() {
         return args.captions.execute(&beside, args.network.trunk.as_deref(), &device, registry);
     }

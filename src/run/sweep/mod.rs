@@ -354,20 +354,26 @@ fn conclude(checked: &Checked, ended: &BTreeMap<Key, Ended>, options: &Options, 
     }
     let mut failed: Vec<String> = Vec::new();
     for ((run, seed), how) in ended {
-        if let Ended::Failed { reason, again: true } = how {
+        if let Ended::Failed { reason, .. } = how
+            && !survey.has_failed(*run, *seed)
+        {
             failed.push(format!("{} seed {seed}: {reason}", checked.sweep.runs[*run].resolved.hash));
         }
     }
-    let again = if failed.is_empty() { "" } else { "; run it again to go on with what was killed" };
-    failed.extend(survey.failures(NAMED));
+    let mut advice = Vec::new();
+    if !failed.is_empty() {
+        advice.push("run it again to go on with what was killed, or lost its device");
+    }
+    let recorded = survey.failures(NAMED);
+    if !recorded.is_empty() {
+        advice.push("`--status` shows all that have failed; `--retry-failed` tries them again");
+    }
+    failed.extend(recorded);
     if !failed.is_empty() {
         let count = failed.len();
         failed.truncate(NAMED);
         let more = if count > NAMED { format!("\nand {} more", count - NAMED) } else { String::new() };
-        return Err(Error::Training(format!(
-            "units failed:\n{}{more}\n`--status` shows all; `--retry-failed` tries them again{again}",
-            failed.join("\n")
-        )));
+        return Err(Error::Training(format!("units failed:\n{}{more}\n{}", failed.join("\n"), advice.join("\n"))));
     }
     let held: Vec<String> = ended
         .iter()

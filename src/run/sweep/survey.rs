@@ -87,6 +87,12 @@ impl Survey {
         self.runs.get(run)?.units.iter().find(|unit| unit.seed == seed)?.seconds
     }
 
+    /// Whether a unit is recorded as failed.
+    pub fn has_failed(&self, run: usize, seed: u64) -> bool {
+        let units = self.runs.get(run).map_or(&[][..], |run| &run.units);
+        units.iter().any(|unit| unit.seed == seed && unit.standing == Standing::Failed)
+    }
+
     /// How many units stand so.
     pub fn count(&self, standing: Standing) -> usize {
         self.units().filter(|(_, unit)| unit.standing == standing).count()

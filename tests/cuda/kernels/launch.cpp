@@ -26,11 +26,10 @@ struct Fiber {
   jmp_buf at;
   bool begun = false, ended = true, released = false;
   Waits waits = Waits::No;
-  unsigned number; /* of the thread in its block */
-  Index thread;
+  unsigned number = 0; /* of the thread in its block */
+  Index thread{};
 };
 
-ucontext_t scheduler_entry;
 jmp_buf scheduler;
 Fiber *current;
 void (*kernel)(void **);
@@ -66,7 +65,7 @@ void go_on(Fiber &fiber) {
   getcontext(&fiber.entry);
   fiber.entry.uc_stack.ss_sp = fiber.stack.get();
   fiber.entry.uc_stack.ss_size = Fiber::STACK;
-  fiber.entry.uc_link = &scheduler_entry;
+  fiber.entry.uc_link = nullptr; /* it never returns */
   makecontext(&fiber.entry, body, 0);
   setcontext(&fiber.entry);
 }
@@ -77,7 +76,7 @@ void go_on(Fiber &fiber) {
 }
 
 void run_block(std::vector<std::unique_ptr<Fiber>> &fibers) {
-  static std::vector<Fiber *> waiting;
+  static auto &waiting = *new std::vector<Fiber *>;
   next = 0;
   count = blockDim.x * blockDim.y * blockDim.z;
   while (next < count) {
@@ -117,8 +116,9 @@ extern "C" __attribute__((visibility("default"))) int kernels_launch(const char 
                                                                      unsigned block_z, void **given) {
   static std::mutex mutex;
   std::lock_guard guard(mutex);
-  static std::unordered_map<std::string, void (*)(void **)> kernels;
-  static std::vector<std::unique_ptr<Fiber>> fibers;
+  /* Never destroyed: a thread may launch while the process ends. */
+  static auto &kernels = *new std::unordered_map<std::string, void (*)(void **)>;
+  static auto &fibers = *new std::vector<std::unique_ptr<Fiber>>;
   if (kernels.empty())
     for (const Kernel *unit : units)
       for (; unit->name; unit++) kernels[unit->name] = unit->call;
