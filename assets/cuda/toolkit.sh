@@ -28,7 +28,8 @@ esac
 [ -d "$folder/nvidia" ] || [ -z "$(ls -A "$folder" 2>/dev/null)" ] || need "an empty folder: $folder holds something else"
 rm -rf "$folder"
 mkdir -p "$folder"
-PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --target "$folder" "${packages[@]}"
+PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+  --target "$folder" "${packages[@]}"
 
 root="$folder/nvidia/cu13"
 ln -s lib "$root/lib64"

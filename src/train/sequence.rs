@@ -102,8 +102,10 @@ impl Sequence {
                     )));
                 }
                 // Behind a feature alone there are none, and drivers refuse to allocate nothing.
-                let ids = if ids.elem_count() == 0 { ids.clone() } else { ids.to_device(device)? };
-                let ids = ids.t()?.contiguous()?;
+                let ids = match ids.elem_count() {
+                    0 => Tensor::zeros((0, rows.count), DType::U32, &Device::Cpu)?,
+                    _ => ids.to_device(device)?.t()?.contiguous()?,
+                };
                 let feature = feature.map(|f| f.to_device(device)?.contiguous()).transpose()?;
                 (Input::Tokens { feature, ids }, width)
             }

@@ -71,7 +71,6 @@ impl Trainer {
             stopping.state = state;
         }
         self.cursor = saved.cursor;
-        self.ledger = super::ledger::Ledger::default();
         self.history = checkpoint.state.history.clone();
         Ok(())
     }
