@@ -15,6 +15,7 @@ pub mod error;
 pub mod files;
 pub mod model;
 pub mod nn;
+pub mod plugins;
 pub mod report;
 pub mod rng;
 pub mod run;
