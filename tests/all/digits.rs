@@ -138,7 +138,7 @@ fn bad_files_are_named_before_anything_begins() {
 fn a_program_without_the_hub_says_how_to_get_one_that_has_it() {
     let lab = lab();
     let said = lab.ccdni(&["run", "spec.yaml", "--set", "task.source={kind: hub}"]).exits(2);
-    for text in ["--features hub", "kind: glyphs", "kind: idx"] {
+    for text in ["default features", "kind: glyphs", "kind: idx"] {
         assert!(said.contains(text), "{said}");
     }
     assert!(!lab.path("outputs").exists());

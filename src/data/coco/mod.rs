@@ -216,8 +216,8 @@ impl Job<'_> {
     #[cfg(not(feature = "hub"))]
     fn download(&self, archive: &Archive, to: &Path) -> Result<()> {
         Err(Error::Usage(format!(
-            "{} is not there, and this program was built without downloads: build it with `cargo build --release \
-             --locked --features hub`, or download {}/{} yourself, and run again",
+            "{} is not there, and this program was built without downloads: build it with its default features \
+             (`cargo build --release --locked`), or download {}/{} yourself, and run again",
             to.display(),
             self.base,
             archive.path

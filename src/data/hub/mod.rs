@@ -87,7 +87,7 @@ impl HubFile {
 #[cfg(not(feature = "hub"))]
 fn not_built(what: &str, otherwise: &str) -> Error {
     Error::Usage(format!(
-        "{what}: this program was built without the Hugging Face hub: build it with \
-         `cargo build --release --locked --features hub`; {otherwise}"
+        "{what}: this program was built without the Hugging Face hub: build it with its default features \
+         (`cargo build --release --locked`); {otherwise}"
     ))
 }

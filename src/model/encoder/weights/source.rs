@@ -156,7 +156,8 @@ mod tests {
         let error = "hub:timm/resnet18.tv_in1k".parse::<WeightSource>().unwrap().fetch().unwrap_err();
         assert_eq!(error.exit_code(), 2);
         let error = error.to_string();
-        for says in ["weights `hub:timm/resnet18.tv_in1k`", "--features hub", "put model.safetensors of timm/resnet18"]
+        for says in
+            ["weights `hub:timm/resnet18.tv_in1k`", "default features", "put model.safetensors of timm/resnet18"]
         {
             assert!(error.contains(says), "should say {says:?}: {error}");
         }
