@@ -7,6 +7,7 @@ mod compare;
 mod completions;
 mod data;
 mod diff;
+mod explain;
 mod hash;
 mod list;
 mod plot;
@@ -50,6 +51,7 @@ enum Command {
     List(list::Args),
     Show(show::Args),
     Tasks(tasks::Args),
+    Explain(explain::Args),
     Plot(plot::Args),
     Compare(compare::Args),
     Diff(diff::Args),
@@ -77,6 +79,7 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::List(args) => list::execute(args),
         Command::Show(args) => show::execute(args),
         Command::Tasks(args) => tasks::execute(&args, registry),
+        Command::Explain(args) => explain::execute(&args, registry),
         Command::Plot(args) => plot::execute(args, registry),
         Command::Compare(args) => compare::execute(args, registry),
         Command::Diff(args) => diff::execute(args, registry),

@@ -32,30 +32,50 @@ pub(super) fn execute(args: &Args, registry: &Registry) -> Result<()> {
     super::print(&tasks.join("\n"))
 }
 
-/// One line for the task, one for each of its keys: name, type, default, meaning.
+/// One line for the task, and one for each of its keys.
 fn describe(kind: &str, about: &str, schema: &Value) -> String {
+    format!("{kind}: {about}\n{}", table(schema))
+}
+
+/// One line per key of a table: name, type, default, meaning.
+pub(super) fn table(schema: &Value) -> String {
     let mut rows = Vec::new();
-    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
-        let default = property.get("default").map_or("required".into(), |value| format!("({})", plain(value)));
-        rows.push([key.clone(), type_of(property), default, meaning(property)]);
+    for (key, property) in properties(schema) {
+        rows.push([key.clone(), type_of(property), default_of(schema, key), meaning(property)]);
         for (kind, alternative) in kinds(property) {
             rows.push([format!("  kind: {kind}"), String::new(), String::new(), meaning(alternative)]);
-            let inner = alternative["properties"].as_object().into_iter().flatten().filter(|(key, _)| *key != "kind");
-            rows.extend(inner.map(|(key, property)| {
-                let default = property.get("default").map_or("required".into(), |value| format!("({})", plain(value)));
-                [format!("    {key}"), type_of(property), default, meaning(property)]
+            rows.extend(properties(alternative).map(|(key, property)| {
+                [format!("    {key}"), type_of(property), default_of(alternative, key), meaning(property)]
             }));
         }
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2)];
-    let mut text = format!("{kind}: {about}\n");
+    let mut text = String::new();
     for [key, kind, default, meaning] in &rows {
         let [a, b, c] = widths;
         let line = format!("  {key:a$}  {kind:b$}  {default:c$}  {meaning}");
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+/// The keys of a table, without the `kind` that decides which they are.
+fn properties(table: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    table["properties"].as_object().into_iter().flatten().filter(|(key, _)| *key != "kind")
+}
+
+fn default_of(table: &Value, key: &str) -> String {
+    match table["properties"][key].get("default") {
+        Some(value) => format!("({})", plain(value)),
+        None if is_required(table, key) => "required".into(),
+        None => "optional".into(),
+    }
+}
+
+/// Whether a table has to have a key.
+pub(super) fn is_required(table: &Value, key: &str) -> bool {
+    table["required"].as_array().is_some_and(|keys| keys.iter().any(|required| required == key))
 }
 
 /// The alternatives of a table whose `kind` decides which keys it has.
@@ -69,13 +89,13 @@ fn alternative_kind(alternative: &Value) -> Option<&str> {
     alternative["properties"]["kind"]["const"].as_str()
 }
 
-fn meaning(property: &Value) -> String {
+pub(super) fn meaning(property: &Value) -> String {
     let text = property["description"].as_str().unwrap_or_default();
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What a value must be, as people say it: `whole number >= 1`, `adam | sgd`.
-fn type_of(property: &Value) -> String {
+pub(super) fn type_of(property: &Value) -> String {
     if let Some(choices) = property["enum"].as_array() {
         return choices.iter().map(plain).collect::<Vec<_>>().join(" | ");
     }
@@ -130,7 +150,7 @@ fn named(name: &str, property: &Value) -> String {
 }
 
 /// A value as YAML would have it, without quotes; whole numbers without a point.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         // Of a table, what decides which keys it has: they are listed with their own defaults.

@@ -22,6 +22,7 @@ pub use layers::ENV_PREFIX;
 pub(crate) use layers::nearest;
 pub use schema::{file_schema, schema};
 pub use types::*;
+pub(crate) use walk::find_key;
 pub(crate) use yaml::{line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};

@@ -339,7 +339,7 @@ fn quoted(words: &[&str]) -> String {
 }
 
 /// A key of this name anywhere in the schema: people put keys into the wrong table.
-fn find_key(schema: &Json, key: &str, path: &str) -> Option<String> {
+pub(crate) fn find_key(schema: &Json, key: &str, path: &str) -> Option<String> {
     if let Some(properties) = schema["properties"].as_object() {
         if !path.is_empty() && properties.contains_key(key) {
             return Some(join(path, key));

@@ -74,6 +74,7 @@ pub struct LayerSpec {
     pub forget_bias: f64,
     /// The synthesizer on this layer ("cerebellum"): leave out for a plain layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-figure" = "NeurIPS 2021, Fig. 2 and S3; Nature Communications 2023, Fig. 3 and 8"))]
     pub dni: Option<DniSpec>,
 }
 

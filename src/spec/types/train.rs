@@ -15,6 +15,7 @@ pub struct TrainSpec {
     pub batch_size: usize,
     /// Window of truncated backpropagation: steps, or a share of the sequence such as "20%"; the whole by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-figure" = "NeurIPS 2021, Fig. 2 and S3; Nature Communications 2023, Fig. 3 and 8"))]
     pub bptt: Option<Bptt>,
     /// Keep only the targets of every n-th step (sparse external feedback); every step by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
