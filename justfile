@@ -34,15 +34,11 @@ slurm-test:
     cargo build --quiet --release --locked
     tests/slurm.sh target/release/ccdni
 
-# Build one file for any Linux of this architecture, which needs no library: target/static/ccdni
+# Build one file for any Linux machine of this architecture, which needs no library: target/static/ccdni
 static *ARGS:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    triple=$(rustc -vV | sed -n 's/^host: //p')
-    RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' \
-      cargo build --release --locked --bin ccdni --target "$triple" --target-dir target "$@"
+    cargo rustc --release --locked --bin ccdni --target-dir target "$@" -- -C strip=symbols -C target-feature=+crt-static
     mkdir -p target/static
-    cp "target/$triple/release/ccdni" target/static/ccdni
+    mv target/release/ccdni target/static/ccdni
 
 # Build for CUDA, with a toolkit from PyPI. CUDA_COMPUTE_CAP is the oldest GPU's (80).
 build-cuda *ARGS:
