@@ -8,12 +8,11 @@ use crate::data::captions::results::{self, CaptionResult};
 use crate::data::images;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::run::captioner::Captioner;
 use crate::tasks::Registry;
 use crate::train::decode::Limits;
 
 use super::print;
-use super::sample::{NetworkArgs, StrategyArgs, check_out};
+use super::sample::{Captioner, NetworkArgs, StrategyArgs, check_out};
 
 /// Pictures that are read and described together.
 const TOGETHER: usize = 32;

@@ -5,7 +5,6 @@
 //! directory, and everything at the top of the run's directory is made from that.
 
 pub mod aggregate;
-pub mod captioner;
 pub mod claim;
 pub mod clock;
 pub mod directory;

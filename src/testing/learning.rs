@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 
 use super::{Open, broken};
-use crate::data::{At, Batch, Dataset, Metric, Showcase, Split};
+use crate::data::{At, Batch, Dataset, Evaluation, Metric, Predictor, Showcase, Split};
 use crate::error::Result;
 use crate::model::Model;
 use crate::spec::Spec;
@@ -70,10 +70,11 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     {
         return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));
     }
-    let shown = data
-        .showcase()?
-        .map(|showcase| show(&Trained { model: &model, backend: backend.as_ref() }, showcase))
-        .transpose()?;
+    let trained = Trained { model: &model, backend: backend.as_ref() };
+    if data.evaluate(&trained)? != finished.evaluation {
+        return Err(broken(kind, "its evaluation is another after the weights were saved and loaded"));
+    }
+    let shown = data.showcase()?.map(|showcase| show(&trained, showcase)).transpose()?;
     let drawn = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
     let same = match (&shown, &finished.showcase) {
         (Some(shown), Some(before)) => drawn(&shown.predictions)? == drawn(&before.predictions)?,
@@ -109,6 +110,10 @@ impl Dataset for Few {
 
     fn showcase(&self) -> Result<Option<Showcase>> {
         self.0.showcase()
+    }
+
+    fn evaluate(&self, predictor: &dyn Predictor) -> Result<Option<Evaluation>> {
+        self.0.evaluate(predictor)
     }
 }
 

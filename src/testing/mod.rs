@@ -51,7 +51,7 @@ pub enum Draws {
 ///   `draws` says;
 /// - training: two epochs of two steps change every parameter of a small network with a synthesizer, metrics are finite,
 ///   and a run that is stopped and resumed ends with the same bits;
-/// - saved weights, loaded into another network, measure and draw the same;
+/// - saved weights, loaded into another network, measure, draw and evaluate the same;
 /// - the showcase has as many labels as sequences, and as many images where it has any.
 ///
 /// # Errors

@@ -7,13 +7,12 @@ use candle_core::Device;
 use image::RgbImage;
 use serde_json::{Value, json};
 
-use super::StrategyArgs;
+use super::{Captioner, StrategyArgs};
 use crate::cli::print;
 use crate::counter::eprint_line;
 use crate::data::Vocabulary;
 use crate::data::images::{self, MAX_FILE};
 use crate::error::{Error, Result};
-use crate::run::captioner::Captioner;
 use crate::run::network::{Beside, Network};
 use crate::tasks::Registry;
 use crate::train::decode::{Decoded, Limits};
