@@ -141,7 +141,7 @@ new-task NAME:
       s/delayed_addition/$ENV{name}/g; s/DelayedAddition/$ENV{type}/g; s/ccdni::/crate::/g' \
       examples/custom_task.rs > "$file"
     perl -pi -e 's/^mod registry;/pub mod $ENV{name};\n$&/' src/tasks/mod.rs
-    perl -pi -e 's/^ +registry.register::<LineDraw>\(\);/$&\n registry.register::<super::$ENV{name}::$ENV{type}>();/' \
+    perl -pi -e 's/^ +registry.register_task::<LineDraw>\(\);/$&\n registry.register_task::<super::$ENV{name}::$ENV{type}>();/' \
       src/tasks/registry.rs
     cargo fmt
     echo "$file is a copy of the example, registered as \`$name\`. Make it yours, and then bring up to date:"

@@ -44,7 +44,7 @@ fn line_drawing_conforms_at_its_edges() {
 /// Few scenes, drawn into a folder.
 fn scenes(folder: &std::path::Path) -> serde_json::Value {
     let source = json!({"kind": "scenes", "dir": folder.join("scenes"), "train": 30, "validation": 10, "size": 16});
-    json!({"source": source, "resize": 16, "threshold": 1, "lengths": [11, 18], "validation_batch_size": 3})
+    json!({"source": source, "resize": 16, "threshold": 1, "lengths": [11, 18], "validation_batch_size": 3, "scores": true})
 }
 
 /// A source of few images.

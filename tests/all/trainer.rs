@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
+use ccdni::data::{At, Batch, Dataset, Evaluation, Inputs, Metric, Predictor, Split, Targets};
 use ccdni::rng::Stream;
 use ccdni::spec::Spec;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
@@ -316,6 +316,35 @@ fn a_batch_starts_where_the_last_one_ended_and_an_epoch_at_zero() {
         assert!(starts_at_zero(&carried, epoch, "batch0001") && starts_at_zero(&fresh, epoch, "batch0001"));
         assert!(!starts_at_zero(&carried, epoch, "batch0002") && starts_at_zero(&fresh, epoch, "batch0002"));
     }
+}
+
+#[test]
+fn a_dataset_evaluates_the_network_that_is_kept() {
+    /// Measures the squared distance as validation does.
+    struct Evaluated(Noise);
+    impl Dataset for Evaluated {
+        fn metrics(&self) -> Vec<Metric> {
+            self.0.metrics()
+        }
+        fn batches(&self, split: Split, batch_size: usize) -> usize {
+            self.0.batches(split, batch_size)
+        }
+        fn batch(&self, at: At) -> ccdni::Result<Batch> {
+            self.0.batch(at)
+        }
+        fn evaluate(&self, predictor: &dyn Predictor) -> ccdni::Result<Option<Evaluation>> {
+            let batch = self.batch(At { split: Split::Validation, epoch: 4, index: 0, batch_size: 2 })?;
+            let measured = Metric::squared_distance().on(&predictor.predict(&batch)?, &batch.targets)?;
+            let scores = vec![("distance".to_string(), measured.sum()? / measured.weight)];
+            Ok(Some(Evaluation { scores, files: Vec::new() }))
+        }
+    }
+    let spec = spec(&[("/train/keep", json!("last")), ("/train/early_stopping", Value::Null)]);
+    let data = Box::new(Evaluated(Noise { seed: 7 }));
+    let mut trainer = Trainer::new(&spec, &interface(), data, 7, Device::Cpu).expect("a trainer");
+    let finished = finish(&mut trainer, &mut Keeper::default());
+    let scores = finished.evaluation.expect("an evaluation").scores;
+    assert_eq!(scores, [("distance".to_string(), finished.history[3].validation[0])]);
 }
 
 #[test]

@@ -7,17 +7,15 @@ use candle_core::Device;
 use image::RgbImage;
 use serde_json::{Value, json};
 
-use super::StrategyArgs;
+use super::{Captioner, StrategyArgs};
 use crate::cli::print;
 use crate::counter::eprint_line;
 use crate::data::Vocabulary;
 use crate::data::images::{self, MAX_FILE};
 use crate::error::{Error, Result};
-use crate::run::captioner::Captioner;
 use crate::run::network::{Beside, Network};
 use crate::tasks::Registry;
 use crate::train::decode::{Decoded, Limits};
-use crate::train::sentence;
 
 /// Pictures that are described together.
 const TOGETHER: usize = 16;
@@ -118,7 +116,7 @@ fn read(path: &Path) -> Result<RgbImage> {
 
 /// The best sentence; behind the picture's name where there are several.
 fn line(name: &Path, said: &[Decoded], vocabulary: &Vocabulary, several: bool) -> String {
-    let caption = said.first().map_or_else(String::new, |said| sentence(vocabulary, said));
+    let caption = said.first().map_or_else(String::new, |said| vocabulary.decode(&said.ids));
     if several { format!("{}\t{caption}\n", name.display()) } else { format!("{caption}\n") }
 }
 
@@ -130,7 +128,7 @@ fn row(name: &Path, said: &[Decoded], vocabulary: &Vocabulary) -> Value {
             .map(|(token, log_probability)| json!({ "token": token, "log_probability": log_probability }))
             .collect();
         json!({
-            "caption": sentence(vocabulary, said),
+            "caption": vocabulary.decode(&said.ids),
             "log_probability": said.log_probabilities.iter().sum::<f64>(),
             "ended": said.ended,
             "tokens": tokens,

@@ -1,5 +1,6 @@
 //! `ccdni sample`: what a trained network answers.
 
+mod captioner;
 mod captions;
 mod drawn;
 mod network;
@@ -7,6 +8,7 @@ mod strategy;
 
 use std::path::PathBuf;
 
+pub use captioner::Captioner;
 pub use drawn::check_out;
 pub use network::NetworkArgs;
 pub use strategy::StrategyArgs;

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use self::ledger::{Entry, Ledger};
 use super::backend::{self, Backend};
 use super::engine::{self, Order, Role};
-use super::exam::sit;
 use super::loss::Feedback;
 use super::measure::{measure, show};
+use super::predictor::Trained;
 use super::record::Recorder;
 use super::sequence::{Dropout, Sequence};
 use super::supply::Supply;
@@ -93,27 +93,16 @@ struct Best {
     weights: Vec<(String, Tensor)>,
 }
 
-/// Whether there is something to validate on; an error if the data do not suffice for what the spec asks.
+/// Makes sure that there are data to train with, in batches of the size that the spec asks for.
 ///
 /// # Errors
-/// [`Error::Usage`] if the task has no training data, or no validation data where the spec needs them.
-pub fn check_data(spec: &Spec, data: &dyn Dataset) -> Result<bool> {
+/// [`Error::Usage`] if there are none.
+pub fn check_data(spec: &Spec, data: &dyn Dataset) -> Result<()> {
     let batch_size = spec.train.batch_size;
     data.check(batch_size)?;
-    if data.batches(Split::Train, batch_size) == 0 {
-        return Err(Error::Usage("the task, as it is set, has no training data".into()));
-    }
-    let validated = data.batches(Split::Validation, batch_size) > 0 && !data.metrics().is_empty();
-    let needs = [
-        ("train.schedule", spec.train.schedule.is_some()),
-        ("train.early_stopping", spec.train.early_stopping.is_some()),
-        ("train.keep: best", spec.train.keep == Keep::Best),
-    ];
-    match needs.iter().find(|(_, needed)| *needed && !validated) {
-        Some((key, _)) => {
-            Err(Error::Usage(format!("`{key}` needs validation data, and the task, as it is set, has none")))
-        }
-        None => Ok(validated),
+    match data.batches(Split::Train, batch_size) {
+        0 => Err(Error::Usage("the task, as it is set, has no training data".into())),
+        _ => Ok(()),
     }
 }
 
@@ -121,21 +110,15 @@ impl Trainer {
     /// A trainer at its start: fresh weights, epoch 1, batch 0.
     ///
     /// # Errors
-    /// Fails if the task has no training data, or no validation data where the spec needs them.
+    /// Fails if the task has no training data.
     pub fn new(spec: &Spec, interface: &Interface, data: Box<dyn Dataset>, seed: u64, device: Device) -> Result<Self> {
-        let mut metrics = data.metrics();
+        check_data(spec, data.as_ref())?;
+        let mut metrics = if interface.validates { data.metrics() } else { Vec::new() };
         let wants_certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
-        if wants_certainty && !metrics.iter().any(|metric| metric.name == "certainty") {
+        if wants_certainty && interface.validates && !metrics.iter().any(|metric| metric.name == "certainty") {
             metrics.push(Metric::certainty());
         }
-        if !check_data(spec, data.as_ref())? {
-            metrics.clear();
-        }
-        let interface = match data.vocabulary() {
-            Some(vocabulary) => interface.with_vocabulary(vocabulary.words().len()),
-            None => interface.clone(),
-        };
-        let model = Model::new(&spec.model, &interface, seed, &device)?;
+        let model = Model::new(&spec.model, interface, seed, &device)?;
         let direction = metrics.first().map(|metric| metric.direction);
         Ok(Trainer {
             order: match spec.train.step_every {
@@ -157,7 +140,7 @@ impl Trainer {
             ledger: Ledger::default(),
             supply: Supply::new(&device),
             spec: spec.clone(),
-            interface,
+            interface: interface.clone(),
             data,
             metrics,
             seed,
@@ -442,16 +425,18 @@ impl Trainer {
             }
             _ => last,
         };
-        let showcase = self.data.showcase()?.map(|showcase| show(&self.model, self.backend.as_ref(), showcase));
+        let trained = Trained { model: &self.model, backend: self.backend.as_ref() };
+        let showcase = self.data.showcase()?.map(|showcase| show(&trained, showcase)).transpose()?;
+        let evaluation = self.data.evaluate(&trained)?;
         Ok(Finished {
             history: self.history.clone(),
             metrics,
             best_epoch,
             kept_epoch,
             weights: self.model.params.read()?,
-            exam: sit(&self.model, self.backend.as_ref(), self.data.as_ref())?,
+            evaluation,
             test: self.measure(Split::Test, 0)?,
-            showcase: showcase.transpose()?,
+            showcase,
         })
     }
 

@@ -1,19 +1,19 @@
-//! A trained captioning network at work on pictures of anybody's.
+//! A trained captioning network, and what it needs to describe any picture.
 
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 
-use super::network::{Beside, Network};
-use super::weights;
 use crate::data::Vocabulary;
 use crate::data::images::resize_square;
 use crate::data::pictures::Viewing;
 use crate::error::{Error, Result};
 use crate::model::encoder::FrozenTrunk;
+use crate::run::network::{Beside, Network};
+use crate::run::weights;
 use crate::spec::Trainable;
 use crate::tasks::Registry;
+use crate::tasks::captioning::limits;
 use crate::train::decode::{Decoded, Strategy};
-use crate::train::limits;
 
 /// A captioning network with everything that it needs to look at a picture.
 pub struct Captioner {
