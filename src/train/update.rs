@@ -42,7 +42,12 @@ impl Updater {
     /// Fails if the device has no room for the optimizer's state.
     pub fn new(spec: &TrainSpec, params: &ParamStore) -> Result<Self> {
         Ok(Updater {
-            optimizer: Optimizer::new(&spec.optimizer, params)?,
+            optimizer: {
+                let value = serde_json::to_value(&spec.optimizer).unwrap_or_default();
+                let mut keys = value.as_object().cloned().unwrap_or_default();
+                let kind = keys.remove("kind").unwrap_or_default();
+                Optimizer::new(super::optimizer::built_in().open(kind.as_str().unwrap_or(""), &keys)?, params)?
+            },
             clip: spec.clip.clone(),
             held: None,
             coefficients: Vec::new(),
