@@ -13,6 +13,7 @@ use ccdni::spec::{ModelSpec, TrainSpec};
 use ccdni::train::backend::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
 use ccdni::train::engine::{self, Order, Role};
 use ccdni::train::loss::Feedback;
+use ccdni::train::optimizer;
 use ccdni::train::sequence::Sequence;
 use ccdni::train::update::Updater;
 use serde_json::json;
@@ -139,7 +140,7 @@ impl<'a> Work<'a> {
         let interface = Interface { input, target: Target { kind, when }, steps: Some(job.steps), validates: true };
         let model = Model::new(&model, &interface, 1, &Device::Cpu)?;
         Ok(Work {
-            updater: Updater::new(&train, &model.params)?,
+            updater: Updater::new(&train, &optimizer::built_in(), &model.params)?,
             gradients: Gradients::none(&model.params)?,
             batch: batch(job)?,
             backend: Timed { inner: backend, times: Cell::default() },

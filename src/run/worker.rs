@@ -176,7 +176,7 @@ fn trainer(
     }
     let weights = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights).to_string();
     let source = TrunkSource { weights, blake3: digests.get(pictures::ENCODER).cloned() };
-    let mut trainer = Trainer::new(spec, &resolved.interface, data, seed, device.clone())?;
+    let mut trainer = Trainer::new(&registry.train, spec, &resolved.interface, data, seed, device.clone())?;
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
         (None, from) => {

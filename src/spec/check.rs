@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::canonical::normal_dni;
 use super::interface::{First, Input, Interface, TargetKind, When};
 use super::{
-    Bptt, Cell, DniSpec, EncoderSpec, InitLast, Keep, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec,
-    TrainSpec, Trainable,
+    Bptt, Cell, DniSpec, EncoderSpec, InitLast, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec, Trainable,
 };
 use crate::error::Problem;
 
@@ -168,19 +167,15 @@ impl Check<'_> {
             self.refuse("train.bptt", &[], "expected a share above 0% and at most 100%", help);
         }
         if let Some(ScheduleSpec::ReduceOnPlateau { min_lr, .. }) = train.schedule
-            && min_lr >= train.optimizer.lr()
+            && let Some(lr) = train.optimizer.keys.get("lr").and_then(serde_json::Value::as_f64)
+            && min_lr >= lr
         {
             self.refuse(
                 "train.schedule.min_lr",
                 &["train.optimizer"],
-                format!("the rate starts at {}, so the schedule could never lower it", train.optimizer.lr()),
+                format!("the rate starts at {lr}, so the schedule could never lower it"),
                 "choose a `min_lr` below `train.optimizer.lr`, or leave the schedule out",
             );
-        }
-        if matches!(train.optimizer, OptimizerSpec::Adagrad { eps: 0.0, .. } | OptimizerSpec::Adadelta { eps: 0.0, .. })
-        {
-            let message = "expected a number above 0: the first gradient that is zero would be divided by zero";
-            self.refuse("train.optimizer.eps", &[], message, "leave `eps` out for its default");
         }
     }
 

@@ -37,6 +37,9 @@ pub trait Plugins {
     /// The tasks (`task.kind`).
     fn tasks(&self) -> &dyn Catalogue;
 
+    /// The optimizers (`train.optimizer`).
+    fn optimizers(&self) -> &dyn Catalogue;
+
     /// What a task's data look like.
     ///
     /// # Errors
@@ -119,6 +122,7 @@ fn resolve_layers(
     };
 
     let interface = task_interface(&mut spec, plugins, &broken, &mut problems);
+    fill("train.optimizer", &mut spec.train.optimizer, plugins.optimizers(), &broken, &mut problems);
     problems.extend(check::check(&spec, interface.as_ref(), &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
@@ -143,19 +147,35 @@ fn task_interface(
     broken: &[String],
     problems: &mut Vec<Problem>,
 ) -> Option<Interface> {
-    if broken.iter().any(|key| key == "task" || key.starts_with("task.")) {
+    fill("task", &mut spec.task, plugins.tasks(), broken, problems)?;
+    plugins
+        .shape(&spec.task.kind, &spec.task.keys)
+        .map_err(|error| problems.push(Problem::new("task", error.to_string())))
+        .ok()
+}
+
+/// Fills in the defaults of the plug-in that the table at `path` names; `None`, with the problems, where its keys are wrong.
+fn fill(
+    path: &str,
+    table: &mut PluginTable,
+    catalogue: &dyn Catalogue,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) -> Option<()> {
+    if broken.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))) {
         return None;
     }
-    let kind = &spec.task.kind;
-    match plugins.tasks().fill(kind, &spec.task.keys) {
-        Ok(keys) => spec.task.keys = keys,
+    match catalogue.fill(&table.kind, &table.keys) {
+        Ok(keys) => {
+            table.keys = keys;
+            Some(())
+        }
         Err(found) => {
-            let within_task = |problem: Problem| Problem { key: yaml::join("task", &problem.key), ..problem };
-            problems.extend(found.into_iter().map(within_task));
-            return None;
+            problems
+                .extend(found.into_iter().map(|problem| Problem { key: yaml::join(path, &problem.key), ..problem }));
+            None
         }
     }
-    plugins.shape(kind, &spec.task.keys).map_err(|error| problems.push(Problem::new("task", error.to_string()))).ok()
 }
 
 /// Reads the `spec.yaml` of a run, which has every default written out, as it stands: it is not checked again, so that

@@ -5,16 +5,19 @@ use crate::error::Result;
 use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
 use crate::spec::interface::Interface;
 use crate::spec::{Plugins, TaskTable};
+use crate::train;
 
 /// The registered plug-ins of every sort.
 pub struct Registry {
     tasks: Kinds<dyn Task>,
+    /// What networks are trained with.
+    pub train: train::Plugins,
 }
 
 impl Default for Registry {
     /// A registry without tasks.
     fn default() -> Self {
-        Registry { tasks: Kinds::new("task") }
+        Registry { tasks: Kinds::new("task"), train: train::Plugins::built_in() }
     }
 }
 
@@ -48,6 +51,10 @@ impl Registry {
 impl Plugins for Registry {
     fn tasks(&self) -> &dyn Catalogue {
         &self.tasks
+    }
+
+    fn optimizers(&self) -> &dyn Catalogue {
+        &self.train.optimizers
     }
 
     fn shape(&self, kind: &str, keys: &Keys) -> Result<Interface> {

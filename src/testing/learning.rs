@@ -13,7 +13,9 @@ use crate::run::pictures;
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
 use crate::train::backend;
-use crate::train::{Checkpoint, Finished, Next, Outcome, Progress, Supply, Trainer, Watcher, measure, show};
+use crate::train::{
+    Checkpoint, DeviceLoader, Finished, Next, Outcome, Plugins, Progress, Trainer, Watcher, measure, show,
+};
 
 const SEED: u64 = 1;
 
@@ -23,7 +25,7 @@ pub(super) fn check(kind: &str, keys: &Value, interface: &Interface, open: Open)
         let (data, _) = pictures::see(open(SEED)?, &spec.model, SEED, &Device::Cpu)?;
         Ok(Box::new(Few(data)))
     };
-    let trainer = || Trainer::new(&spec, interface, few()?, SEED, Device::Cpu);
+    let trainer = || Trainer::new(&Plugins::built_in(), &spec, interface, few()?, SEED, Device::Cpu);
 
     let mut watcher = Stop { after: None, checkpoint: None };
     let Outcome::Finished(whole) = trainer()?.train(&mut watcher)? else {
@@ -93,7 +95,7 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());
     let backend = backend::open(spec.run.backend, 1, &Device::Cpu)?;
-    if measure(&model, backend.as_ref(), interface, (data, &mut Supply::new(&Device::Cpu)), &metrics, at)?
+    if measure(&model, backend.as_ref(), interface, (data, &mut DeviceLoader::new(&Device::Cpu)), &metrics, at)?
         != finished.test
     {
         return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));

@@ -3,6 +3,7 @@
 pub mod backend;
 mod checkpoint;
 pub mod decode;
+mod device;
 pub mod engine;
 mod exam;
 pub mod loss;
@@ -12,19 +13,33 @@ pub mod record;
 pub mod rows;
 pub mod schedule;
 pub mod sequence;
-mod supply;
 mod trainer;
 mod unit;
 pub mod update;
 
 pub use checkpoint::{Checkpoint, CheckpointState};
+pub use device::{DeviceLoader, GradientNorm, GradientSquares};
 pub use exam::{ExamResult, limits, sentence, sit};
 pub use measure::{measure, show};
-pub use optimizer::Optimizer;
+pub use optimizer::{Optimizer, OptimizerRule};
 pub use schedule::{EarlyStopping, ReduceOnPlateau};
-pub use supply::Supply;
 pub use trainer::{Trainer, check_data};
 pub use unit::{EpochRow, Extra, Finished, MetricInfo, Next, Outcome, Progress, ShowcaseResult, Watcher};
+
+use crate::plugins::Kinds;
+
+/// What networks are trained with, beyond what a spec can say in its own keys.
+pub struct Plugins {
+    /// `train.optimizer`
+    pub optimizers: Kinds<dyn OptimizerRule>,
+}
+
+impl Plugins {
+    /// What comes with the crate.
+    pub fn built_in() -> Self {
+        Plugins { optimizers: optimizer::built_in() }
+    }
+}
 
 /// Raised by hand when a golden-tested number may change its bits: units of another value are not mixed or resumed.
 pub const NUMERICS: u32 = 2;

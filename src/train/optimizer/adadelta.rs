@@ -57,6 +57,7 @@ impl UpdateRule for Adadelta {
 
     fn step<N: Number>(&self, lr: f64, _t: u64) -> impl Fn(N, N, [N; 2]) -> (N, [N; 2]) + Copy {
         let Adadelta { weight_decay, rho, eps, .. } = *self;
+        #[inline(always)]
         move |p, g, [v, a]| {
             let g = g.with_decay(weight_decay, &p);
             let v = v.running_mean(rho, g.square());

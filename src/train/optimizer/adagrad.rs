@@ -58,6 +58,7 @@ impl UpdateRule for Adagrad {
     fn step<N: Number>(&self, lr: f64, t: u64) -> impl Fn(N, N, [N; 1]) -> (N, [N; 1]) + Copy {
         let Adagrad { weight_decay, eps, .. } = *self;
         let rate = lr / (1.0 + self.lr_decay * (t - 1) as f64);
+        #[inline(always)]
         move |p, g, [v]| {
             let g = g.with_decay(weight_decay, &p);
             let v = v + g.square();

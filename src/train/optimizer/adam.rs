@@ -69,6 +69,7 @@ impl UpdateRule for Adam {
 
     fn step<N: Number>(&self, lr: f64, t: u64) -> impl Fn(N, N, [N; 2]) -> (N, [N; 2]) + Copy {
         let (decay, adam) = (self.0.weight_decay, self.0.step(lr, t));
+        #[inline(always)]
         move |p, g, moments| {
             let g = g.with_decay(decay, &p);
             adam(p, g, moments)
@@ -86,6 +87,7 @@ impl UpdateRule for AdamW {
 
     fn step<N: Number>(&self, lr: f64, t: u64) -> impl Fn(N, N, [N; 2]) -> (N, [N; 2]) + Copy {
         let (decay, adam) = (self.0.weight_decay, self.0.step(lr, t));
+        #[inline(always)]
         move |p, g, moments| {
             let p = if decay == 0.0 { p } else { p.scale(1.0 - lr * decay) };
             adam(p, g, moments)
@@ -99,6 +101,7 @@ impl AdamKeys {
         let (eps, [beta1, beta2]) = (self.eps, self.betas);
         let root = 1.0 / bias_correction(beta2, t).sqrt();
         let rate = lr / bias_correction(beta1, t);
+        #[inline(always)]
         move |p, g, [m, v]| {
             let v = v.running_mean(beta2, g.square());
             let m = m.running_mean(beta1, g);

@@ -30,6 +30,7 @@ impl UpdateRule for Adamax {
     fn step<N: Number>(&self, lr: f64, t: u64) -> impl Fn(N, N, [N; 2]) -> (N, [N; 2]) + Copy {
         let AdamKeys { weight_decay, betas: [beta1, beta2], eps, .. } = self.0;
         let rate = lr / bias_correction(beta1, t);
+        #[inline(always)]
         move |p, g, [m, u]| {
             let g = g.with_decay(weight_decay, &p);
             let u = u.scale(beta2).maximum(g.abs().plus(eps));

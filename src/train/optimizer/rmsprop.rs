@@ -56,6 +56,7 @@ impl UpdateRule for RmsProp {
 
     fn step<N: Number>(&self, lr: f64, _t: u64) -> impl Fn(N, N, [N; 2]) -> (N, [N; 2]) + Copy {
         let RmsProp { weight_decay, alpha, eps, momentum, .. } = *self;
+        #[inline(always)]
         move |p, g, [v, b]| {
             let g = g.with_decay(weight_decay, &p);
             let v = v.running_mean(alpha, g.square());

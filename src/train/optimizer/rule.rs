@@ -26,34 +26,64 @@ pub trait Number:
     fn maximum(&self, other: Self) -> Self;
 
     /// `self + offset`
+    #[inline(always)]
     fn plus(&self, offset: f64) -> Self {
         self.affine(1.0, offset)
     }
 
     /// `decay · self + (1 − decay) · value`
+    #[inline(always)]
     fn running_mean(&self, decay: f64, value: Self) -> Self {
         self.scale(decay) + value.scale(1.0 - decay)
     }
 
     /// A gradient with the weight decay of its parameter `p` included: `self + decay · p`.
+    #[inline(always)]
     fn with_decay(self, decay: f64, p: &Self) -> Self {
         // A zero decay adds nothing, not even a negative zero.
         if decay == 0.0 { self } else { self + p.scale(decay) }
     }
 }
 
-/// As many things as a rule has slots: `[T; N]`.
-pub trait Slots<T>: AsRef<[T]> + AsMut<[T]> + IntoIterator<Item = T> {
+/// As many things as a rule has slots: `[T; N]`, N up to 3.
+pub trait Slots<T>: AsRef<[T]> + IntoIterator<Item = T> + Sized {
     /// One for each slot.
     fn each(of: impl FnMut(usize) -> T) -> Self;
+
+    /// Goes once over parameters, gradients and slots, all of the same length, and changes parameters and slots by the rule.
+    fn pass(p: &mut [T], gradient: &[T], slots: Vec<&mut [T]>, rule: impl Fn(T, T, Self) -> (T, Self))
+    where
+        T: Copy;
 }
 
-impl<T, const N: usize> Slots<T> for [T; N] {
-    #[inline(always)]
-    fn each(of: impl FnMut(usize) -> T) -> Self {
-        std::array::from_fn(of)
-    }
+// One loop over zipped slices for each number of slots: the compiler does not vectorise a loop over an array of slices.
+macro_rules! slots {
+    ($count:literal, $p:ident, $gradient:ident, [$($slot:ident),*], $zipped:pat) => {
+        impl<T> Slots<T> for [T; $count] {
+            fn each(of: impl FnMut(usize) -> T) -> Self {
+                std::array::from_fn(of)
+            }
+
+            #[inline(always)]
+            fn pass($p: &mut [T], $gradient: &[T], slots: Vec<&mut [T]>, rule: impl Fn(T, T, Self) -> (T, Self))
+            where
+                T: Copy,
+            {
+                let Ok([$($slot),*]) = <[&mut [T]; $count]>::try_from(slots) else { return };
+                for $zipped in $p.iter_mut().zip($gradient)$(.zip($slot))* {
+                    let (new, kept) = rule(*$p, *$gradient, [$(*$slot),*]);
+                    *$p = new;
+                    [$(*$slot),*] = kept;
+                }
+            }
+        }
+    };
 }
+
+slots!(0, p, g, [], (p, g));
+slots!(1, p, g, [a], ((p, g), a));
+slots!(2, p, g, [a, b], (((p, g), a), b));
+slots!(3, p, g, [a, b, c], ((((p, g), a), b), c));
 
 /// An update rule, written once for numbers of any kind: what a step does with one parameter, its gradient and what the rule
 /// keeps of earlier steps. Implement it for a [`Plugin`](crate::plugins::Plugin) that has the key `lr`.
@@ -118,14 +148,13 @@ impl<R: UpdateRule> OptimizerRule for R {
 
     fn step_in_place(&self, step: Step, p: &mut [f32], gradient: &[f32], slots: Vec<&mut [f32]>) {
         let rule = self.step::<f32>(step.lr, step.t);
-        let (coefficient, mut slots) = (step.coefficient as f32, slots.into_iter());
-        let slots = <R::Slots<&mut [f32]>>::each(|_| slots.next().unwrap_or_default());
+        let coefficient = step.coefficient as f32;
         Arch::new().dispatch(
             #[inline(always)]
             move || {
                 // A copy of its own: of numbers that lie in memory the compiler could not know that no parameter lies there.
                 let rule = rule;
-                pass::<R>(p, gradient, slots, |p, g, slots| rule(p, g * coefficient, slots));
+                <R::Slots<f32>>::pass(p, gradient, slots, |p, g, slots| rule(p, g * coefficient, slots));
             },
         );
     }
@@ -142,30 +171,6 @@ impl<R: UpdateRule> OptimizerRule for R {
         let rule = self.step::<Traced>(step.lr, step.t);
         let (p, slots) = rule(value(p), value(gradient).scale(step.coefficient), slots);
         Ok((p.tensor()?, slots.into_iter().map(Traced::tensor).collect::<Result<_>>()?))
-    }
-}
-
-/// One pass over parameters, gradients and slots.
-#[inline(always)]
-fn pass<'a, R: UpdateRule>(
-    p: &mut [f32],
-    gradient: &[f32],
-    slots: R::Slots<&'a mut [f32]>,
-    rule: impl Fn(f32, f32, R::Slots<f32>) -> (f32, R::Slots<f32>),
-) {
-    let (count, mut slots) = (p.len(), slots.into_iter());
-    // Lengths that the compiler sees to be equal need no check for each number.
-    let gradient = &gradient[..count];
-    let mut slots = <R::Slots<&'a mut [f32]>>::each(|_| match slots.next() {
-        Some(slot) => &mut slot[..count],
-        None => &mut [],
-    });
-    for at in 0..count {
-        let (new, kept) = rule(p[at], gradient[at], <R::Slots<f32>>::each(|slot| slots.as_ref()[slot][at]));
-        p[at] = new;
-        for (slot, kept) in slots.as_mut().iter_mut().zip(kept) {
-            slot[at] = kept;
-        }
     }
 }
 

@@ -41,6 +41,7 @@ impl UpdateRule for Sgd {
 
     fn step<N: Number>(&self, lr: f64, _t: u64) -> impl Fn(N, N, [N; 1]) -> (N, [N; 1]) + Copy {
         let Sgd { weight_decay, momentum, .. } = *self;
+        #[inline(always)]
         move |p, g, [b]| {
             let b = b.scale(momentum) + g.with_decay(weight_decay, &p);
             (p - b.scale(lr), [b])
