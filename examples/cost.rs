@@ -55,7 +55,7 @@ fn milliseconds(steps: usize, window: usize, dni: bool) -> Result<f64, Error> {
         "seq_len": steps, "train_size": 50 * batches, "val_split": 0.0, "test_size": 0, "train_noise": 0.1,
     }))?;
     let interface: Interface = LineDraw::interface(&task);
-    let mut trainer = Trainer::new(&spec, &interface, LineDraw::open(task, 1)?, 1, Device::Cpu)?;
+    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &interface, LineDraw::open(task, 1)?, 1, Device::Cpu)?;
     match trainer.train(&mut Silent)? {
         Outcome::Finished(finished) => {
             let seconds = finished.history.iter().map(|row| row.seconds).fold(f64::INFINITY, f64::min);

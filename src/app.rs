@@ -1,11 +1,13 @@
-//! The application: the registered tasks and the command line around them.
+//! The application: the registered plug-ins and the command line around them.
 
 use std::process::ExitCode;
 
 use crate::cli;
+use crate::nn::cells::Cell;
+use crate::plugins::Plugin;
 use crate::tasks::{Registry, Task};
 
-/// The `ccdni` program, to which other programs add tasks of their own.
+/// The `ccdni` program, to which other programs add tasks and cells of their own.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
@@ -23,7 +25,7 @@ impl Default for App {
 }
 
 impl App {
-    /// The program with the built-in tasks.
+    /// The program with what comes with the crate.
     pub fn new() -> Self {
         App { registry: Registry::built_in() }
     }
@@ -34,6 +36,15 @@ impl App {
     /// If its kind is registered already.
     pub fn task<T: Task>(mut self) -> Self {
         self.registry.register::<T>();
+        self
+    }
+
+    /// Adds a recurrent cell.
+    ///
+    /// # Panics
+    /// If its kind is registered already.
+    pub fn cell<C: Plugin + Cell>(mut self) -> Self {
+        self.registry.model.cells.register::<C>(|cell| Box::new(cell));
         self
     }
 

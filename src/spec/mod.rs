@@ -25,7 +25,8 @@ pub use types::*;
 pub(crate) use yaml::{line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};
-use interface::Interface;
+use crate::plugins::Catalogue;
+use interface::{CellShape, Interface};
 use layers::Layers;
 use said::Said;
 use walk::Walk;
@@ -44,6 +45,12 @@ pub trait TaskCatalogue {
     fn interface(&self, kind: &str, keys: &Keys) -> Result<Interface>;
     /// Whether there are data to validate with; the keys have passed `check`.
     fn validates(&self, kind: &str, keys: &Keys) -> bool;
+    /// The cells (`model.layers[].cell`).
+    fn cells(&self) -> &dyn Catalogue;
+    /// What a layer's cell looks like.
+    fn cell(&self, layer: &LayerSpec) -> Result<CellShape>;
+    /// How many parameters a model has for a task.
+    fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize>;
 }
 
 /// The keys of a task's table.
@@ -67,6 +74,8 @@ pub struct Resolved {
     pub spec: Spec,
     /// What the task's data look like.
     pub interface: Interface,
+    /// Parameters of the model; those whose number only the data say are missing.
+    pub parameters: usize,
     /// The canonical JSON that is hashed.
     pub canonical: String,
     /// 12 hex digits: the name of the run's directory.
@@ -125,7 +134,8 @@ fn resolve_layers(
 
     let interface = task_interface(&mut spec, catalogue, &broken, &mut problems);
     let validates = interface.is_none() || catalogue.validates(&spec.task.kind, &spec.task.keys);
-    problems.extend(check::check(&spec, interface.as_ref(), validates, &broken));
+    let cells = cells(&mut spec.model, catalogue, &broken, &mut problems);
+    problems.extend(check::check(&spec, interface.as_ref(), validates, &cells, &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
             init_from::run_hash(from, catalogue, depth).map_err(|problem| problems.push(problem)).ok()
@@ -136,10 +146,35 @@ fn resolve_layers(
         return Err(Error::Spec(Problems(said.finish(problems))));
     };
 
-    canonical::normalise(&mut spec, &interface);
+    canonical::normalise(&mut spec, &interface, &cells);
     let canonical = canonical::canonical(&spec, init_run.as_deref());
     let hash = canonical::hash(&canonical);
-    Ok(Resolved { origins: said.origins(), spec, interface, canonical, hash })
+    let parameters = catalogue.parameters(&spec.model, &interface)?;
+    Ok(Resolved { origins: said.origins(), spec, interface, parameters, canonical, hash })
+}
+
+/// Fills in the defaults of the cells' own keys, and says what each layer's cell looks like.
+fn cells(
+    model: &mut ModelSpec,
+    catalogue: &dyn TaskCatalogue,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) -> Vec<CellShape> {
+    let cell = |(index, layer): (usize, &mut LayerSpec)| {
+        let path = format!("model.layers.{index}");
+        match catalogue.cells().fill(&layer.cell, &layer.keys) {
+            Ok(keys) => layer.keys = keys,
+            Err(_) if broken.iter().any(|key| *key == path || key.starts_with(&format!("{path}."))) => {}
+            Err(found) => {
+                let of_layer = |problem: Problem| Problem { key: yaml::join(&path, &problem.key), ..problem };
+                problems.extend(found.into_iter().map(of_layer));
+            }
+        }
+        // What cannot be read has been reported.
+        let unknown = CellShape { state_width: layer.hidden, kernels: true, closed_form: true };
+        catalogue.cell(layer).unwrap_or(unknown)
+    };
+    model.layers.iter_mut().enumerate().map(cell).collect()
 }
 
 /// Fills in the task's defaults and asks for its interface; `None`, with the problems, where its keys are wrong.

@@ -7,8 +7,10 @@ use super::{Captioning, LineDraw, SeqMnist, Task};
 use crate::data::Dataset;
 use crate::data::pictures::Viewing;
 use crate::error::{Error, Problem, Result};
-use crate::spec::interface::Interface;
-use crate::spec::{Keys, TaskCatalogue, TaskTable};
+use crate::model::{self, Layout};
+use crate::plugins::Catalogue;
+use crate::spec::interface::{CellShape, Interface};
+use crate::spec::{Keys, LayerSpec, ModelSpec, TaskCatalogue, TaskTable};
 
 /// One registered task, its type erased.
 struct Entry {
@@ -26,9 +28,17 @@ struct Entry {
 }
 
 /// The registered tasks, in the order in which they were registered.
-#[derive(Default)]
 pub struct Registry {
     entries: Vec<Entry>,
+    /// The parts of models.
+    pub model: model::Plugins,
+}
+
+impl Default for Registry {
+    /// A registry without tasks.
+    fn default() -> Self {
+        Registry { entries: Vec::new(), model: model::Plugins::built_in() }
+    }
 }
 
 fn read<T: Task>(keys: &Keys) -> Result<T::Spec> {
@@ -139,5 +149,23 @@ impl TaskCatalogue for Registry {
     fn validates(&self, kind: &str, keys: &Keys) -> bool {
         // Keys that cannot be read have been refused before.
         self.entry(kind).and_then(|entry| (entry.validates)(keys)).unwrap_or(true)
+    }
+
+    fn cells(&self) -> &dyn Catalogue {
+        &self.model.cells
+    }
+
+    fn cell(&self, layer: &LayerSpec) -> Result<CellShape> {
+        let cell = self.model.cell(layer)?;
+        Ok(CellShape {
+            state_width: cell.state_width(layer.hidden),
+            kernels: cell.kernels().is_some(),
+            closed_form: cell.closed_form().is_some(),
+        })
+    }
+
+    fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize> {
+        let layout = Layout::new(&self.model, model, interface)?;
+        Ok(layout.slots.iter().map(|slot| slot.dims.iter().product::<usize>()).sum())
     }
 }
