@@ -34,8 +34,8 @@ impl App {
     ///
     /// # Panics
     /// If its kind is registered already.
-    pub fn task<T: Task>(mut self) -> Self {
-        self.registry.register::<T>();
+    pub fn task<T: Plugin + Task>(mut self) -> Self {
+        self.registry.register_task::<T>();
         self
     }
 

@@ -42,6 +42,7 @@ fn interface(vocabulary: usize) -> Interface {
         input: Input::Tokens { vocabulary, first: First::Feature },
         target: Target { kind: TargetKind::Classes { count: vocabulary }, when: When::EveryStep },
         steps: None,
+        validates: true,
     }
 }
 

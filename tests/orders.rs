@@ -107,7 +107,7 @@ impl Experiment {
             false => TargetKind::Values { size: OUTPUTS },
         };
         let when = if self.last { When::LastStep } else { When::EveryStep };
-        Interface { input, target: Target { kind, when }, steps: Some(self.steps) }
+        Interface { input, target: Target { kind, when }, steps: Some(self.steps), validates: true }
     }
 
     fn batch(&self) -> ccdni::Result<Batch> {

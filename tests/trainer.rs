@@ -52,6 +52,7 @@ fn interface() -> Interface {
         input: Input::Dense { features: 1 },
         target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
         steps: Some(5),
+        validates: true,
     }
 }
 

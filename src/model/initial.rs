@@ -55,6 +55,7 @@ mod tests {
             input: Input::Dense { features: 3 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
             steps: Some(5),
+            validates: true,
         };
         let layout = Layout::new(&Plugins::built_in(), &spec, &interface).expect("cells of this crate");
         let values = layout.slots.iter().map(|slot| values(slot, &spec, &layout.cells, seed)).collect();

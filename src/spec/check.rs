@@ -12,12 +12,11 @@ use crate::error::Problem;
 
 /// Looks for combinations in a spec that cannot work.
 ///
-/// `cells` are those of the layers. `interface` is `None` where the task's own keys are wrong; `validates` is whether the task has data to validate with. Keys in `broken` hold placeholders: whatever involves one
-/// of them is not judged.
+/// `cells` are those of the layers; `interface` is `None` where the task's own keys are wrong. Keys in `broken` hold placeholders: whatever involves one of
+/// them is not judged.
 pub(super) fn check(
     spec: &Spec,
     interface: Option<&Interface>,
-    validates: bool,
     cells: &[CellShape],
     broken: &[String],
 ) -> Vec<Problem> {
@@ -28,7 +27,7 @@ pub(super) fn check(
     check.shared(&spec.model.layers, cells);
     check.backend(spec, cells);
     check.train(spec);
-    if !validates {
+    if interface.is_some_and(|interface| !interface.validates) {
         check.without_validation(&spec.train);
     }
     check.record(spec);

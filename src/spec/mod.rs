@@ -26,35 +26,38 @@ pub(crate) use yaml::{line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};
 use crate::plugins::Catalogue;
+pub use crate::plugins::Keys;
 use interface::{CellShape, Interface};
 use layers::Layers;
 use said::Said;
 use walk::Walk;
 
-/// What this room needs to know of the registered tasks; `tasks::Registry` implements it.
-pub trait TaskCatalogue {
-    /// Every registered `task.kind`.
-    fn kinds(&self) -> Vec<&'static str>;
-    /// The JSON Schema of a task's keys (without `kind`).
-    fn schema(&self, kind: &str) -> Option<serde_json::Value>;
-    /// A task's keys with its defaults filled in; the keys have passed the schema.
-    fn fill(&self, kind: &str, keys: &Keys) -> Result<Keys, Vec<Problem>>;
-    /// Problems beyond the schema, with keys relative to `task`; the keys are filled in.
-    fn check(&self, kind: &str, keys: &Keys) -> Vec<Problem>;
-    /// What the task's data look like; the keys have passed `check`.
-    fn interface(&self, kind: &str, keys: &Keys) -> Result<Interface>;
-    /// Whether there are data to validate with; the keys have passed `check`.
-    fn validates(&self, kind: &str, keys: &Keys) -> bool;
+/// What this room needs to know of the registered plug-ins; `tasks::Registry` implements it.
+pub trait Plugins {
+    /// The tasks (`task.kind`).
+    fn tasks(&self) -> &dyn Catalogue;
+
+    /// What a task's data look like.
+    ///
+    /// # Errors
+    /// Fails where the task cannot read the keys.
+    fn shape(&self, kind: &str, keys: &Keys) -> Result<Interface>;
+
     /// The cells (`model.layers[].cell`).
     fn cells(&self) -> &dyn Catalogue;
+
     /// What a layer's cell looks like.
+    ///
+    /// # Errors
+    /// Fails where there is no such cell, or where it cannot read its keys.
     fn cell(&self, layer: &LayerSpec) -> Result<CellShape>;
-    /// How many parameters a model has for a task.
+
+    /// How many parameters a model has for a task; those whose number only the data say are not counted.
+    ///
+    /// # Errors
+    /// Fails where a part of the model is not registered.
     fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize>;
 }
-
-/// The keys of a task's table.
-pub type Keys = serde_json::Map<String, serde_json::Value>;
 
 /// What a user asked for: a file and what is laid over it.
 #[derive(Debug, Clone, Default)]
@@ -88,13 +91,13 @@ pub struct Resolved {
 ///
 /// # Errors
 /// [`crate::Error::Spec`] with every problem found.
-pub fn resolve(request: &Request, catalogue: &dyn TaskCatalogue) -> Result<Resolved> {
-    resolve_within(request, catalogue, 0)
+pub fn resolve(request: &Request, plugins: &dyn Plugins) -> Result<Resolved> {
+    resolve_within(request, plugins, 0)
 }
 
 /// Resolves the spec of a run that `depth` others start from, one from the next.
-fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize) -> Result<Resolved> {
-    let schema = schema::schema(catalogue);
+fn resolve_within(request: &Request, plugins: &dyn Plugins, depth: usize) -> Result<Resolved> {
+    let schema = schema::schema(plugins);
     let layers = Layers::read(request, layers::defaults(&schema));
     if !layers.incomplete && layers.has_block("sweep") {
         let problem = Problem::new("", "this file says many runs: it has a `sweep` block");
@@ -104,7 +107,7 @@ fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize
         let problem = Problem { origin: Some(file.to_string()), ..problem.help(help) };
         return Err(Error::Spec(Problems(vec![problem])));
     }
-    resolve_layers(layers, &schema, request, catalogue, depth)
+    resolve_layers(layers, &schema, request, plugins, depth)
 }
 
 /// Resolves what the layers of a request say.
@@ -112,7 +115,7 @@ fn resolve_layers(
     mut layers: Layers,
     schema: &serde_json::Value,
     request: &Request,
-    catalogue: &dyn TaskCatalogue,
+    plugins: &dyn Plugins,
     depth: usize,
 ) -> Result<Resolved> {
     if layers.incomplete {
@@ -132,13 +135,12 @@ fn resolve_layers(
         return Err(Error::Spec(Problems(said.finish(problems))));
     };
 
-    let interface = task_interface(&mut spec, catalogue, &broken, &mut problems);
-    let validates = interface.is_none() || catalogue.validates(&spec.task.kind, &spec.task.keys);
-    let cells = cells(&mut spec.model, catalogue, &broken, &mut problems);
-    problems.extend(check::check(&spec, interface.as_ref(), validates, &cells, &broken));
+    let interface = task_interface(&mut spec, plugins, &broken, &mut problems);
+    let cells = cells(&mut spec.model, plugins, &broken, &mut problems);
+    problems.extend(check::check(&spec, interface.as_ref(), &cells, &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
-            init_from::run_hash(from, catalogue, depth).map_err(|problem| problems.push(problem)).ok()
+            init_from::run_hash(from, plugins, depth).map_err(|problem| problems.push(problem)).ok()
         }
         _ => None,
     };
@@ -149,20 +151,20 @@ fn resolve_layers(
     canonical::normalise(&mut spec, &interface, &cells);
     let canonical = canonical::canonical(&spec, init_run.as_deref());
     let hash = canonical::hash(&canonical);
-    let parameters = catalogue.parameters(&spec.model, &interface)?;
+    let parameters = plugins.parameters(&spec.model, &interface)?;
     Ok(Resolved { origins: said.origins(), spec, interface, parameters, canonical, hash })
 }
 
 /// Fills in the defaults of the cells' own keys, and says what each layer's cell looks like.
 fn cells(
     model: &mut ModelSpec,
-    catalogue: &dyn TaskCatalogue,
+    plugins: &dyn Plugins,
     broken: &[String],
     problems: &mut Vec<Problem>,
 ) -> Vec<CellShape> {
     let cell = |(index, layer): (usize, &mut LayerSpec)| {
         let path = format!("model.layers.{index}");
-        match catalogue.cells().fill(&layer.cell, &layer.keys) {
+        match plugins.cells().fill(&layer.cell, &layer.keys) {
             Ok(keys) => layer.keys = keys,
             Err(_) if broken.iter().any(|key| *key == path || key.starts_with(&format!("{path}."))) => {}
             Err(found) => {
@@ -172,7 +174,7 @@ fn cells(
         }
         // What cannot be read has been reported.
         let unknown = CellShape { state_width: layer.hidden, kernels: true, closed_form: true };
-        catalogue.cell(layer).unwrap_or(unknown)
+        plugins.cell(layer).unwrap_or(unknown)
     };
     model.layers.iter_mut().enumerate().map(cell).collect()
 }
@@ -180,7 +182,7 @@ fn cells(
 /// Fills in the task's defaults and asks for its interface; `None`, with the problems, where its keys are wrong.
 fn task_interface(
     spec: &mut Spec,
-    catalogue: &dyn TaskCatalogue,
+    plugins: &dyn Plugins,
     broken: &[String],
     problems: &mut Vec<Problem>,
 ) -> Option<Interface> {
@@ -188,21 +190,15 @@ fn task_interface(
         return None;
     }
     let kind = &spec.task.kind;
-    let found = match catalogue.fill(kind, &spec.task.keys) {
-        Ok(keys) => {
-            spec.task.keys = keys;
-            catalogue.check(kind, &spec.task.keys)
+    match plugins.tasks().fill(kind, &spec.task.keys) {
+        Ok(keys) => spec.task.keys = keys,
+        Err(found) => {
+            let within_task = |problem: Problem| Problem { key: yaml::join("task", &problem.key), ..problem };
+            problems.extend(found.into_iter().map(within_task));
+            return None;
         }
-        Err(found) => found,
-    };
-    if !found.is_empty() {
-        problems.extend(found.into_iter().map(|problem| Problem { key: yaml::join("task", &problem.key), ..problem }));
-        return None;
     }
-    catalogue
-        .interface(kind, &spec.task.keys)
-        .map_err(|error| problems.push(Problem::new("task", error.to_string())))
-        .ok()
+    plugins.shape(kind, &spec.task.keys).map_err(|error| problems.push(Problem::new("task", error.to_string()))).ok()
 }
 
 /// Reads the `spec.yaml` of a run, which has every default written out, as it stands: it is not checked again, so that
