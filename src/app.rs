@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli;
+use crate::nn::cells::Cell;
 use crate::plugins::Plugin;
 use crate::tasks::{Registry, Task};
 use crate::train::optimizer::UpdateRule;
@@ -45,6 +46,15 @@ impl App {
     /// If its kind is registered already.
     pub fn optimizer<O: Plugin + UpdateRule>(mut self) -> Self {
         self.registry.train.optimizers.register::<O>(|rule| Box::new(rule));
+        self
+    }
+
+    /// Adds a recurrent cell.
+    ///
+    /// # Panics
+    /// If its kind is registered already.
+    pub fn cell<C: Plugin + Cell>(mut self) -> Self {
+        self.registry.train.model.cells.register::<C>(|cell| Box::new(cell));
         self
     }
 

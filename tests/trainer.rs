@@ -374,7 +374,7 @@ fn fibres_are_kept_with_the_weights_of_another_run_and_across_a_stop() {
         let mut trainer =
             Trainer::new(&Plugins::built_in(), spec, &interface(), Box::new(Noise { seed: 8 }), 8, Device::Cpu)
                 .expect("a trainer");
-        trainer.start_from(&from.model, &weights.weights).expect("fitting weights");
+        trainer.start_from(&Plugins::built_in(), &from.model, &weights.weights).expect("fitting weights");
         trainer
     };
     let (sparse, dense) = (with(json!(3)), with(Value::Null));
@@ -457,13 +457,14 @@ fn weights_of_another_run_are_taken_over_by_role() {
         ("/train/epochs", json!(1)),
     ]);
     let mut trainer = trainer(&with);
-    trainer.start_from(&plain.model, &source.weights).expect("fitting weights");
+    trainer.start_from(&Plugins::built_in(), &plain.model, &source.weights).expect("fitting weights");
     let finished = finish(&mut trainer, &mut Keeper::default());
     assert_eq!(weights(&finished, "weight_hh"), weights(&source, "weight_hh"));
     assert_eq!(weights(&finished, "linear."), weights(&source, "linear."));
 
     let wider = spec(&[("/model/layers", json!([{ "cell": "lstm", "hidden": 5 }])), ("/record", Value::Null)]);
     let mut trainer = self::trainer(&wider);
-    let error = trainer.start_from(&plain.model, &source.weights).expect_err("another width").to_string();
+    let error =
+        trainer.start_from(&Plugins::built_in(), &plain.model, &source.weights).expect_err("another width").to_string();
     assert!(error.contains("rnn.weight_ih_l0") && error.contains("[20, 1]"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
-use ccdni::model::Model;
+use ccdni::model::{Model, Plugins};
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
@@ -138,7 +138,7 @@ impl<'a> Work<'a> {
             ),
         };
         let interface = Interface { input, target: Target { kind, when }, steps: Some(job.steps), validates: true };
-        let model = Model::new(&model, &interface, 1, &Device::Cpu)?;
+        let model = Model::new(&Plugins::built_in(), &model, &interface, 1, &Device::Cpu)?;
         Ok(Work {
             updater: Updater::new(&train, &optimizer::built_in(), &model.params)?,
             gradients: Gradients::none(&model.params)?,

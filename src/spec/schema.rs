@@ -26,6 +26,7 @@ pub fn schema(plugins: &dyn Plugins) -> Value {
         "oneOf": alternatives(plugins.optimizers()),
         "default": default,
     });
+    add_forms(&mut schema["properties"]["model"]["properties"]["layers"]["items"], "cell", plugins.cells());
     schema
 }
 
@@ -33,6 +34,32 @@ pub fn schema(plugins: &dyn Plugins) -> Value {
 fn alternatives(catalogue: &dyn Catalogue) -> Vec<Value> {
     let kinds = catalogue.kinds().into_iter();
     kinds.map(|kind| alternative(kind, catalogue.schema(kind).unwrap_or_default())).collect()
+}
+
+/// Gives a table the keys of plug-ins, one form for each that its key `selector` can name.
+fn add_forms(table: &mut Value, selector: &str, plugins: &dyn Catalogue) {
+    let word = |kind: &&str| json!({ "type": "string", "const": kind, "description": plugins.about(kind) });
+    let form = |kind: &&str| {
+        let schema = plugins.schema(kind).unwrap_or_default();
+        let mut form = json!({ "properties": { selector: { "type": "string", "const": kind } } });
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            form["properties"][key] = property.clone();
+        }
+        if let Some(required) = schema.get("required") {
+            form["required"] = required.clone();
+        }
+        form
+    };
+    let kinds = plugins.kinds();
+    if let Some(selector) = table["properties"][selector].as_object_mut() {
+        selector.remove("type");
+        selector.insert("oneOf".into(), kinds.iter().map(word).collect());
+    }
+    if let Some(table) = table.as_object_mut() {
+        table.remove("additionalProperties");
+        table.insert("unevaluatedProperties".into(), json!(false));
+        table.insert("oneOf".into(), kinds.iter().map(form).collect());
+    }
 }
 
 /// A plug-in's keys as one alternative of the table that names it.
@@ -99,7 +126,7 @@ fn relax(schema: &mut Value) {
     if let Some(Value::Object(properties)) = table.get_mut("properties") {
         for (key, property) in properties {
             relax(property);
-            if key != "kind" {
+            if key != "kind" && property.get("const").is_none() {
                 allow_null(property);
             }
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{BATCH_SIZE, Open, broken, embedding, encoder};
 use crate::data::{At, Batch, Dataset, Metric, Showcase, Split, Vocabulary};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Layout, Model};
 use crate::run::pictures;
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
@@ -69,7 +69,8 @@ fn spec(kind: &str, keys: &Value, interface: &Interface, data: &dyn Dataset) -> 
 }
 
 fn check_learned(kind: &str, spec: &Spec, interface: &Interface, finished: &Finished) -> Result<()> {
-    let fresh = Model::new(&spec.model, interface, SEED, &Device::Cpu)?.params.snapshot()?;
+    let fresh =
+        Model::new(&Plugins::built_in().model, &spec.model, interface, SEED, &Device::Cpu)?.params.snapshot()?;
     for (before, after) in values(&fresh)?.iter().zip(values(&finished.weights)?) {
         if *before == after {
             return Err(broken(kind, format!("training on it does not change the parameter `{}`", before.0)));
@@ -87,14 +88,15 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     let tensors = finished.weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
     let bytes = safetensors::serialize(tensors, None).map_err(|error| broken(kind, error))?;
     let weights: HashMap<String, Tensor> = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-    let mut model = Model::new(&spec.model, interface, SEED + 1, &Device::Cpu)?;
-    model.adopt(&spec.model, interface, &weights.into_iter().collect::<Vec<_>>())?;
+    let mut model = Model::new(&Plugins::built_in().model, &spec.model, interface, SEED + 1, &Device::Cpu)?;
+    let layout = Layout::new(&Plugins::built_in().model, &spec.model, interface)?;
+    model.adopt(&layout, &weights.into_iter().collect::<Vec<_>>())?;
 
     let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: BATCH_SIZE };
     // Where nothing validates, nothing is measured in the test either.
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());
-    let backend = backend::open(spec.run.backend, 1, &Device::Cpu)?;
+    let backend = backend::open(spec.run.backend, 1, &model)?;
     if measure(&model, backend.as_ref(), interface, (data, &mut DeviceLoader::new(&Device::Cpu)), &metrics, at)?
         != finished.test
     {

@@ -26,10 +26,13 @@ pub use schedule::{EarlyStopping, ReduceOnPlateau};
 pub use trainer::{Trainer, check_data};
 pub use unit::{EpochRow, Extra, Finished, MetricInfo, Next, Outcome, Progress, ShowcaseResult, Watcher};
 
+use crate::model;
 use crate::plugins::Kinds;
 
-/// What networks are trained with, beyond what a spec can say in its own keys.
+/// What networks are made of and trained with.
 pub struct Plugins {
+    /// The parts of models.
+    pub model: model::Plugins,
     /// `train.optimizer`
     pub optimizers: Kinds<dyn OptimizerRule>,
 }
@@ -37,7 +40,7 @@ pub struct Plugins {
 impl Plugins {
     /// What comes with the crate.
     pub fn built_in() -> Self {
-        Plugins { optimizers: optimizer::built_in() }
+        Plugins { model: model::Plugins::built_in(), optimizers: optimizer::built_in() }
     }
 }
 

@@ -125,7 +125,7 @@ mod tests {
             validates: true,
         };
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 2}]}"#).expect("a model");
-        let model = Model::new(&spec, &interface, 1, &Device::Cpu)?;
+        let model = Model::new(&Plugins::built_in().model, &spec, &interface, 1, &Device::Cpu)?;
         let train = r#"{"epochs": 1, "batch_size": 2, "optimizer": {"kind": "adam", "lr": 0.1}}"#;
         let train: crate::spec::TrainSpec = serde_json::from_str(train).expect("a spec");
         let rows = Rows { count: 2, sequences: 2, multiplicity: None, repetition: None };

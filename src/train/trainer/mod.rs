@@ -21,8 +21,8 @@ use super::{
 };
 use crate::data::{At, Dataset, Metric, Split};
 use crate::error::Result;
-use crate::model::Model;
 use crate::model::encoder::{FrozenTrunk, RANDOM};
+use crate::model::{Layout, Model};
 use crate::nn::Gradients;
 use crate::spec::interface::{First, Input, Interface};
 use crate::spec::{Keep, ModelSpec, Spec, StepEvery, Trainable};
@@ -77,7 +77,7 @@ impl Trainer {
             Some(vocabulary) => interface.with_vocabulary(vocabulary.words().len()),
             None => interface.clone(),
         };
-        let model = Model::new(&spec.model, &interface, seed, &device)?;
+        let model = Model::new(&plugins.model, &spec.model, &interface, seed, &device)?;
         let direction = metrics.first().map(|metric| metric.direction);
         Ok(Trainer {
             order: match spec.train.step_every {
@@ -91,7 +91,7 @@ impl Trainer {
                 .zip(spec.train.early_stopping.as_ref())
                 .map(|(d, stopping)| EarlyStopping::new(stopping.patience, d)),
             recorder: spec.record.clone().map(Recorder::new),
-            backend: backend::open(spec.run.backend, spec.run.threads, &device)?,
+            backend: backend::open(spec.run.backend, spec.run.threads, &model)?,
             carried: None,
             best: None,
             history: Vec::new(),
@@ -111,8 +111,8 @@ impl Trainer {
     ///
     /// # Errors
     /// Names the first parameter that does not fit.
-    pub fn start_from(&mut self, model: &ModelSpec, weights: &[(String, Tensor)]) -> Result<()> {
-        self.model.adopt(model, &self.interface, weights)
+    pub fn start_from(&mut self, plugins: &Plugins, model: &ModelSpec, weights: &[(String, Tensor)]) -> Result<()> {
+        self.model.adopt(&Layout::new(&plugins.model, model, &self.interface)?, weights)
     }
 
     /// Starts from the trunk's weights that the spec names, where the trunk learns.
