@@ -157,4 +157,38 @@ mod tests {
         ];
         assert_eq!(built_in().kinds(), checked, "every registered optimizer has a line above");
     }
+
+    fn built(kind: &str, decay: f64, params: &ParamStore) -> Result<Optimizer> {
+        let keys = json!({"lr": 0.05, "weight_decay": decay});
+        Optimizer::new(built_in().open(kind, keys.as_object().unwrap())?, params)
+    }
+
+    #[test]
+    fn adamw_decays_beside_the_gradient() -> Result<()> {
+        let after = |kind: &str, decay: f64, p: f32, g: f32| -> Result<f32> {
+            let params = store(&[vec![p]])?;
+            step(&mut built(kind, decay, &params)?, &params, &[Some(vec![g])])?;
+            Ok(values(&params, 0)?[0])
+        };
+        let decayed = after("adamw", 0.1, 2.0, 0.0)?;
+        assert!((decayed - 2.0 * (1.0 - 0.05 * 0.1)).abs() < 1e-6, "{decayed}");
+        assert_eq!(after("adam", 0.0, 2.0, 0.4)?, after("adamw", 0.0, 2.0, 0.4)?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_state_of_something_else_is_refused() -> Result<()> {
+        let (two, three) = (store(&[vec![0.3], vec![0.3]])?, store(&[vec![0.3], vec![0.3], vec![0.3]])?);
+        let mut adam = built("adam", 0.0, &two)?;
+        step(&mut adam, &two, &[Some(vec![0.5]), None])?;
+        let (tensors, numbers) = adam.state(&two.names())?;
+        let tensors = tensors.into_iter().collect();
+        let refused = |mut optimizer: Optimizer, numbers: &Value| {
+            optimizer.restore(&two.names(), &tensors, numbers).unwrap_err().to_string()
+        };
+        assert!(refused(built("sgd", 0.0, &two)?, &numbers).contains("optimizer.momentum_buffer.p0"));
+        assert!(refused(built("adam", 0.0, &three)?, &numbers).contains("2 parameters, the model 3"));
+        assert!(refused(adam, &json!({"lr": 0.1})).contains("steps"));
+        Ok(())
+    }
 }

@@ -1,7 +1,5 @@
 //! A place to run the real program in: a temporary directory with a small spec, and what comes out of it.
 
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -1,12 +1,11 @@
 //! `ccdni analyse`: recordings of the real program, measured.
 
-mod lab;
-
 use std::collections::BTreeMap;
 use std::fs;
 
 use candle_core::{Device, Tensor};
-use lab::{Lab, Run};
+
+use crate::lab::{Lab, Run};
 
 const ALL: &str = "record={every: 3, what: [hidden, synthetic, target, true, synthesizer, weights], cosine: true}";
 

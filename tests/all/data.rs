@@ -1,7 +1,5 @@
 //! `ccdni data` and `ccdni score` through the real program: what they make, what they say, and what they refuse.
 
-mod lab;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -12,7 +10,8 @@ use ccdni::data::captions::results::{self, CaptionResult};
 use ccdni::data::captions::vocabulary::Vocabulary;
 use ccdni::data::images;
 use image::{ImageFormat, RgbImage};
-use lab::Lab;
+
+use crate::lab::Lab;
 
 const CAPTIONS: &str = r#"{"images": [{"id": 7, "file_name": "a.png"}, {"id": 3, "file_name": "b.png"}, {"id": 5, "file_name": "c.png"}],
   "annotations": [{"id": 1, "image_id": 7, "caption": "A dog runs."}, {"id": 2, "image_id": 7, "caption": "The dog can't run."},

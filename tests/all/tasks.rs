@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-#[path = "../examples/custom_task.rs"]
+#[path = "../../examples/custom_task.rs"]
 #[allow(dead_code)]
 mod custom_task;
 

@@ -1,12 +1,9 @@
 //! Sweeps through the real program: what is missing is trained, nothing twice, whatever happens in between.
-#![cfg(unix)]
-
-mod lab;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lab::{Lab, Run};
+use crate::lab::{Lab, Run};
 
 /// Four runs of two seeds: small, but long enough to be disturbed.
 const SWEEP: &str = "
@@ -106,7 +103,7 @@ fn two_sweeps_share_the_work() {
     expected.ccdni(&["sweep", "sweep.yaml"]).exits(0);
     let lab = lab();
     let both = [lab.start(&["sweep", "sweep.yaml"]), lab.start(&["sweep", "sweep.yaml"])];
-    for ran in both.map(lab::Running::end) {
+    for ran in both.map(crate::lab::Running::end) {
         assert!(matches!(ran.code, Some(0 | 1)), "{ran:?}");
     }
     lab.ccdni(&["sweep", "sweep.yaml"]).exits(0);

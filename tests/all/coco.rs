@@ -1,7 +1,4 @@
 //! COCO from a server of our own: downloads whole, cut off and begun anew, and archives that mean no good.
-#![cfg(unix)]
-
-mod lab;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,10 +11,11 @@ use std::time::Duration;
 
 use ccdni::data::coco::{Archive, Event, Job};
 use ccdni::{Error, Result};
-use lab::Lab;
 use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
+
+use crate::lab::Lab;
 
 /// What a server does.
 #[derive(Default)]

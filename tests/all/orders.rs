@@ -2,8 +2,6 @@
 //! several sequences is those sequences: the same losses, gradients, states and target gradients for any stack, window
 //! length and sparsity.
 
-mod on_device;
-
 use candle_core::{DType, Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::model::{Model, Plugins};
@@ -17,6 +15,8 @@ use ccdni::train::loss::{Feedback, WindowLoss};
 use ccdni::train::sequence::{Dropout, Sequence};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use crate::on_device;
 
 /// One random experiment.
 #[derive(Debug, Clone)]

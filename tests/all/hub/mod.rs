@@ -1,20 +1,20 @@
 //! Data from the hub, end to end: the program, a server that behaves like the hub, and everything that can go wrong.
 
-#[path = "../lab/mod.rs"]
-mod lab;
 mod server;
+mod weights;
 
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use lab::Lab;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use server::{Faults, Hub};
+
+use self::server::{Faults, Hub};
+use crate::lab::Lab;
 
 const SPEC: &str = "
 task: {kind: seqmnist, source: {kind: hub}, row: 196}

@@ -1,11 +1,8 @@
 //! The page that `ccdni report` writes: every number in it is that of a file, and nothing gets out of its place.
-#![cfg(unix)]
-
-mod lab;
 
 use std::collections::BTreeMap;
 
-use lab::Lab;
+use crate::lab::Lab;
 
 /// Two networks of three seeds, and a name that wants to be more than text.
 const FILE: &str = "

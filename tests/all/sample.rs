@@ -1,8 +1,6 @@
 //! `ccdni sample`: a trained network answers from its file as it did when training ended.
 
-mod lab;
-
-use lab::Lab;
+use crate::lab::Lab;
 
 fn trained() -> (Lab, String) {
     let lab = Lab::new();

@@ -1,10 +1,8 @@
 //! Captioning, from drawn pictures to sentences and their scores, with the real program.
 
-mod lab;
-
 use std::path::{Path, PathBuf};
 
-use lab::Lab;
+use crate::lab::Lab;
 
 /// A few scenes, a small network and an encoder that learns with it. It writes a checkpoint after every batch.
 const SPEC: &str = "

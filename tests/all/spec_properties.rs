@@ -1,11 +1,10 @@
 //! What holds for every spec: the hash does not depend on how it was written, and nothing makes resolving panic.
 
-mod spec_support;
-
 use std::fmt::Write;
 
 use proptest::prelude::*;
-use spec_support::{BASE, Folder, base};
+
+use crate::spec_support::{BASE, Folder, base};
 
 /// Assignments that may be laid over the base spec together, in any order and from any layer.
 const CHOICES: [(&str, &str); 10] = [

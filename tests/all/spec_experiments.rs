@@ -227,7 +227,7 @@ fn the_schema_beside_them_is_the_programs() {
 
 #[test]
 fn the_readmes_spec_and_table_are_true() {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let spec = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let copy = tempfile::tempdir().unwrap();
     std::fs::create_dir(copy.path().join("base")).unwrap();
@@ -259,7 +259,7 @@ fn the_readmes_spec_and_table_are_true() {
 
 #[test]
 fn the_readme_names_the_runs_that_its_commands_make() {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let hash = resolved("linedraw_dni.yaml").hash;
     assert!(readme.contains(&format!("outputs/{hash}/")) && readme.contains(&format!("ccdni show {} ", &hash[..4])));
     let named = readme.split("outputs/").skip(1).filter_map(|rest| rest.get(..12));

@@ -1,12 +1,9 @@
 //! Runs that are killed, interrupted or shared, seen from outside: nothing is lost, nothing is trained twice, and the
 //! bits are those of a run that was left alone.
-#![cfg(unix)]
-
-mod lab;
 
 use std::time::Duration;
 
-use lab::{Lab, Run};
+use crate::lab::{Lab, Run};
 
 /// Numbers that differ from run to run of the tests, and are shown where one fails.
 struct Chance(u64);
@@ -33,7 +30,7 @@ fn undisturbed(seeds: &str) -> (Lab, Run) {
 }
 
 /// Kills again and again at random moments, resumes, and compares with the run that was left alone.
-fn survives(seeds: &str, jobs: &str, kill: fn(&lab::Running)) {
+fn survives(seeds: &str, jobs: &str, kill: fn(&crate::lab::Running)) {
     let (_keep, expected) = undisturbed(seeds);
     let mut chance = Chance::new();
     let lab = Lab::new();
@@ -93,7 +90,7 @@ fn killing_the_parent_alone_ends_its_workers_and_loses_nothing_with_two_jobs() {
 fn ctrl_c_stops_behind_a_checkpoint_and_says_how_to_go_on() {
     let (_keep, expected) = undisturbed("1,2");
     // To the program alone, and to its group as a terminal does.
-    let ways: [fn(&lab::Running); 2] = [|running| running.signal("INT"), |running| running.signal_group("INT")];
+    let ways: [fn(&crate::lab::Running); 2] = [|running| running.signal("INT"), |running| running.signal_group("INT")];
     for interrupt in ways {
         let lab = Lab::new();
         let mut running = lab.start(&["run", "spec.yaml", "--seeds", "1,2", "--jobs", "2", "--force"]);
@@ -269,7 +266,7 @@ fn programs_share_the_seeds_of_one_directory() {
     let lab = Lab::new();
     let arguments = ["run", "spec.yaml", "--seeds", "1..4", "--jobs", "1"];
     let both = [lab.start(&arguments), lab.start(&arguments)];
-    for ran in both.map(lab::Running::end) {
+    for ran in both.map(crate::lab::Running::end) {
         // One that found everything held or done trained nothing.
         if ran.code != Some(0) {
             assert!(ran.exits(1).contains("is held by process "));

@@ -1,9 +1,6 @@
 //! Numbers and figures of many runs, and claims about them, through the real program.
-#![cfg(unix)]
 
-mod lab;
-
-use lab::Lab;
+use crate::lab::Lab;
 
 /// Three runs of three seeds that end in a known order: the longer it is trained, the lower the error.
 const FILE: &str = "

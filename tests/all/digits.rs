@@ -1,16 +1,15 @@
 //! Images of digits: those drawn are hard for a linear classifier, those from files are checked before anything begins.
 
-mod lab;
-
 use std::path::PathBuf;
 
 use ccdni::data::digits::{Digits, Glyphs, Source, Use};
 use ccdni::data::{At, Inputs, Split, Targets};
 use ccdni::tasks::Task;
 use ccdni::tasks::seqmnist::{SeqMnist, SplitBy};
-use lab::Lab;
 
-#[path = "../examples/glyphs.rs"]
+use crate::lab::Lab;
+
+#[path = "../../examples/glyphs.rs"]
 #[allow(dead_code)]
 mod glyphs;
 

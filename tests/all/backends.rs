@@ -1,11 +1,8 @@
 //! What computes a run changes its last bits at most: backends, threads, long sequences, seen from outside.
-#![cfg(unix)]
-
-mod lab;
 
 use std::fs;
 
-use lab::Lab;
+use crate::lab::Lab;
 
 /// A network large enough for its products to be divided among threads.
 const WIDE: &str = "

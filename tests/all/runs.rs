@@ -1,11 +1,8 @@
 //! What `ccdni run` does to a directory of results, seen from outside: the program itself on a small spec.
-#![cfg(unix)]
-
-mod lab;
 
 use std::fs;
 
-use lab::{EPOCHS, Lab};
+use crate::lab::{EPOCHS, Lab};
 
 #[test]
 fn a_run_leaves_its_directory_and_a_second_one_finds_it_finished() {

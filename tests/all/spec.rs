@@ -1,10 +1,9 @@
 //! How a spec's layers become one, where its values came from, what is refused, and the hash that names it.
 
-mod spec_support;
-
 use ccdni::spec::Bptt;
 use serde_json::json;
-use spec_support::{BASE, Folder, base, problems};
+
+use crate::spec_support::{BASE, Folder, base, problems};
 
 fn hash(set: &[&str]) -> String {
     base(set).unwrap_or_else(|error| panic!("{set:?}: {error}")).hash

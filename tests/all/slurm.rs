@@ -1,15 +1,12 @@
 //! Sweeps on a cluster, with programs of our own in the place of SLURM's: what is submitted, what is refused, what a task
 //! does when its time is up. `just slurm-test` does the same with a real SLURM.
-#![cfg(unix)]
-
-mod lab;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lab::{Lab, Ran, Run};
+use crate::lab::{Lab, Ran, Run};
 
 /// Two runs of two seeds.
 const SWEEP: &str = "

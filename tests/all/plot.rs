@@ -1,11 +1,9 @@
 //! `ccdni plot`: runs of the real program, side by side.
 
-mod lab;
-
 use std::fs;
 use std::path::Path;
 
-use lab::Lab;
+use crate::lab::Lab;
 
 const EPOCHS: &str = "train.epochs=3";
 

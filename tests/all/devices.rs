@@ -1,14 +1,11 @@
 //! A short run of every built-in task on the device that `CCDNI_TEST_DEVICE` names, by the backend that is made for GPUs, beside the same
 //! run by the CPU's own kernels. Without the variable that backend computes on the CPU.
-#![cfg(unix)]
-
-mod lab;
-mod on_device;
 
 use std::fs;
 use std::io::Write;
 
-use lab::Lab;
+use crate::lab::Lab;
+use crate::on_device;
 
 const LINEDRAW: &str = "
 task: {kind: linedraw, train_size: 80, val_split: 0.25, test_size: 20}
