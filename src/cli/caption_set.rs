@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::run::captioner::Captioner;
 use crate::tasks::Registry;
 use crate::train::decode::Limits;
-use crate::train::sentence;
 
 use super::print;
 use super::sample::{NetworkArgs, StrategyArgs, check_out};
@@ -75,7 +74,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         }
         let sentences = captioner.caption(&pictures, &strategy.from(chunk * TOGETHER), Limits::STEPS)?;
         said.extend(about.iter().zip(sentences).filter_map(|(image, sentences)| {
-            let best = sentences?.first().map(|one| sentence(captioner.vocabulary(), one));
+            let best = sentences?.first().map(|one| captioner.vocabulary().decode(&one.ids));
             Some(CaptionResult { image_id: image.id, caption: best.unwrap_or_default() })
         }));
         counter.show((chunk * TOGETHER + about.len()).min(set.images.len()), set.images.len());

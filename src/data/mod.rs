@@ -4,7 +4,9 @@
 
 pub mod captions;
 pub mod coco;
+mod decoding;
 pub mod digits;
+mod evaluation;
 pub mod hub;
 pub mod images;
 mod metric;
@@ -12,12 +14,14 @@ pub mod pictures;
 pub mod scenes;
 
 pub use captions::vocabulary::Vocabulary;
+pub use decoding::{Decoded, Limits, Strategy, WIDEST_BEAM};
+pub use evaluation::{Evaluation, Predictor};
 pub use metric::{Direction, Measured, Metric};
 pub use pictures::Pictures;
 
 use candle_core::{Device, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Which part of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +58,6 @@ pub enum Inputs {
         /// of: features of its trunk, or pixels `[batch, 3, height, width]`.
         feature: Option<Tensor>,
         /// `[batch, time]` (`[batch, time - 1]` behind a feature), u32.
-        ids: Tensor,
-    },
-    /// Token ids behind a picture, which is the first step. What reads pictures ([`crate::run::pictures`]) turns this into
-    /// [`Inputs::Tokens`].
-    Pictures {
-        /// For each row the number of its picture in [`Dataset::pictures`].
-        pictures: Vec<u32>,
-        /// `[batch, time - 1]`, u32.
         ids: Tensor,
     },
 }
@@ -112,11 +108,6 @@ impl Batch {
         Batch::repeating(inputs, targets, (0u32..).zip(multiplicity).flat_map(repeated).collect())
     }
 
-    /// The same batch with other inputs.
-    pub fn reading(self, inputs: Inputs) -> Batch {
-        Batch { inputs, ..self }
-    }
-
     /// The row of each sequence, where rows stand for several.
     pub fn repetition(&self) -> Option<&[u32]> {
         self.rows.as_deref()
@@ -140,12 +131,6 @@ impl Batch {
             Inputs::Tokens { feature, ids } => {
                 Inputs::Tokens { feature: feature.as_ref().map(repeat).transpose()?, ids: repeat(ids)? }
             }
-            Inputs::Pictures { pictures, ids } => {
-                let of = |&row: &u32| pictures.get(row as usize).copied();
-                let pictures = rows.to_vec1::<u32>()?.iter().map(of).collect::<Option<_>>();
-                let broken = || Error::Training("a sequence of a picture that the batch does not have".into());
-                Inputs::Pictures { pictures: pictures.ok_or_else(broken)?, ids: repeat(ids)? }
-            }
         };
         let targets = match &self.targets {
             Targets::Values(t) => Targets::Values(repeat(t)?),
@@ -160,7 +145,7 @@ impl Batch {
     pub fn rows(&self) -> Result<usize> {
         Ok(match &self.inputs {
             Inputs::Dense(x) => x.dim(0)?,
-            Inputs::Tokens { ids, .. } | Inputs::Pictures { ids, .. } => ids.dim(0)?,
+            Inputs::Tokens { ids, .. } => ids.dim(0)?,
         })
     }
 
@@ -169,7 +154,6 @@ impl Batch {
         Ok(match &self.inputs {
             Inputs::Dense(x) => x.dim(1)?,
             Inputs::Tokens { feature, ids } => ids.dim(1)? + usize::from(feature.is_some()),
-            Inputs::Pictures { ids, .. } => ids.dim(1)? + 1,
         })
     }
 
@@ -195,7 +179,6 @@ impl Batch {
             Inputs::Tokens { feature, ids } => {
                 Inputs::Tokens { feature: feature.as_ref().map(&mut *change).transpose()?, ids: change(ids)? }
             }
-            Inputs::Pictures { pictures, ids } => Inputs::Pictures { pictures: pictures.clone(), ids: change(ids)? },
         };
         let targets = match &self.targets {
             Targets::Values(t) => Targets::Values(change(t)?),
@@ -218,15 +201,6 @@ pub struct Showcase {
     pub images: Option<Tensor>,
 }
 
-/// Pictures to be described once training is over.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exam {
-    /// Numbers of the pictures.
-    pub pictures: Vec<u32>,
-    /// For each of them its id, and what people wrote about it.
-    pub about: Vec<(u64, Vec<String>)>,
-}
-
 /// One task's data for one seed. Everything random in it is drawn from [`crate::rng::Stream`]s of that seed.
 pub trait Dataset {
     /// Metrics of validation and test; the first decides which epoch and which seed is best.
@@ -238,33 +212,6 @@ pub trait Dataset {
     /// One batch; the same for the same [`At`], whatever was asked before.
     fn batch(&self, at: At) -> Result<Batch>;
 
-    /// The words of token tasks, where only the data say which there are.
-    fn vocabulary(&self) -> Option<&Vocabulary> {
-        None
-    }
-
-    /// The pictures that its batches name by number.
-    fn pictures(&self) -> Option<&Pictures> {
-        None
-    }
-
-    /// Pictures to be described once training is over, and how people described them.
-    fn exam(&self) -> Option<Exam> {
-        None
-    }
-
-    /// What a model reads of pictures as validation shows them, `[pictures, ...]`: filled in by what reads pictures.
-    ///
-    /// # Errors
-    /// Fails where nothing reads pictures.
-    fn look(&self, _pictures: &[u32]) -> Result<Tensor> {
-        Err(Error::Training("the task names pictures, and nothing reads them".into()))
-    }
-
-    /// Leaves out the pictures that cannot be read: `good` has one word for each, in the order of their numbers. Called
-    /// before any batch is asked for.
-    fn leave_out(&mut self, _good: &[bool]) {}
-
     /// Whether it can make batches of this size.
     ///
     /// # Errors
@@ -275,6 +222,14 @@ pub trait Dataset {
 
     /// Sequences to keep the outputs of, with the result.
     fn showcase(&self) -> Result<Option<Showcase>> {
+        Ok(None)
+    }
+
+    /// Evaluates the trained network (with the weights that are kept), beyond the metrics of the test.
+    ///
+    /// # Errors
+    /// Fails if the data cannot be read, or on a tensor error.
+    fn evaluate(&self, _predictor: &dyn Predictor) -> Result<Option<Evaluation>> {
         Ok(None)
     }
 }

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::model::encoder::FrozenTrunk;
 use crate::spec::Trainable;
 use crate::tasks::Registry;
+use crate::tasks::captioning::limits;
 use crate::train::decode::{Decoded, Strategy};
-use crate::train::limits;
 
 /// A captioning network with everything that it needs to look at a picture.
 pub struct Captioner {

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use super::directory::TOKENIZER;
 use super::unit::Unit;
 use super::{manifest, weights};
-use crate::data::{Dataset, Vocabulary};
+use crate::data::Vocabulary;
 use crate::error::{Error, Problem, Problems, Result};
 use crate::model::Layout;
 use crate::spec::{self, InitFrom, Request, Resolved, Spec, Trainable};
@@ -68,8 +68,8 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Usage`] if the words differ; [`Error::Data`] if that run's `tokenizer.json` is missing or damaged.
-pub fn check_words(spec: &Spec, data: &dyn Dataset) -> Result<()> {
-    let (Some(source), Some(vocabulary)) = (source(spec, 0), data.vocabulary()) else { return Ok(()) };
+pub fn check_words(spec: &Spec, vocabulary: Option<&Vocabulary>) -> Result<()> {
+    let (Some(source), Some(vocabulary)) = (source(spec, 0), vocabulary) else { return Ok(()) };
     let path = source.run.join(TOKENIZER);
     if Vocabulary::load(&path)? == *vocabulary {
         return Ok(());

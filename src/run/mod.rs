@@ -16,7 +16,6 @@ pub mod init_from;
 pub mod interrupt;
 pub mod manifest;
 pub mod network;
-pub mod pictures;
 pub mod pool;
 pub mod progress;
 pub mod shell;
@@ -31,11 +30,10 @@ use std::path::PathBuf;
 
 use candle_core::Device;
 
-use crate::data::Dataset;
 use crate::device::{self, Found};
 use crate::error::{Error, Result};
 use crate::spec::{EncoderSpec, Jobs, Resolved, Spec, TaskTable, Trainable};
-use crate::tasks::Registry;
+use crate::tasks::{Registry, TaskData};
 use crate::train::check_data;
 use claim::{Attempt, Claim};
 use directory::Directory;
@@ -128,7 +126,7 @@ struct OpenTask {
     task: TaskTable,
     encoder: Option<EncoderSpec>,
     digests: BTreeMap<String, String>,
-    dataset: Box<dyn Dataset>,
+    data: TaskData,
 }
 
 impl<'a> Inspector<'a> {
@@ -165,23 +163,19 @@ impl<'a> Inspector<'a> {
                     task.prepare()?;
                     let mut digests = manifest::digests(&task.files())?;
                     let seed = spec.seeds.0.first().copied().unwrap_or(1);
-                    let (dataset, pictures) = match self.elsewhere {
-                        // What becomes of pictures is made where they are read, by whoever is first.
-                        true => (task.open(seed)?, BTreeMap::new()),
-                        // It is closed again before training begins: a GPU may admit only one program.
-                        false => {
-                            pictures::open(registry, spec, seed, &device).inspect_err(|_| device::keep(&device))?
-                        }
-                    };
-                    digests.extend(pictures);
+                    // What becomes of pictures is made where they are read, by whoever is first.
+                    let encoder = (!self.elsewhere).then_some((&spec.model, &device));
+                    // A device is closed again before training begins: a GPU may admit only one program.
+                    let data = task.open_with(seed, encoder).inspect_err(|_| device::keep(&device))?;
+                    digests.extend(data.digests.clone());
                     let encoder = spec.model.encoder.clone();
-                    self.tasks.push(OpenTask { task: spec.task.clone(), encoder, digests, dataset });
+                    self.tasks.push(OpenTask { task: spec.task.clone(), encoder, digests, data });
                     self.tasks.len() - 1
                 }
             };
-        let OpenTask { digests, dataset, .. } = &self.tasks[place];
-        check_data(spec, dataset.as_ref())?;
-        init_from::check_words(spec, dataset.as_ref())?;
+        let OpenTask { digests, data: opened, .. } = &self.tasks[place];
+        check_data(spec, opened.dataset.as_ref())?;
+        init_from::check_words(spec, opened.vocabulary.as_ref())?;
         let mut data = digests.clone();
         data.extend(init_from::digests(spec, &spec.seeds.0, registry)?);
         Ok(data)

@@ -14,7 +14,7 @@ use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
 use crate::train::backend;
 use crate::train::decode::{Decoded, Limits, Strategy, decode};
-use crate::train::{ShowcaseResult, show};
+use crate::train::{ShowcaseResult, Trained, show};
 
 /// The files of a network. Those that are not named are looked for beside the decoder.
 #[derive(Debug, Clone, Default)]
@@ -112,7 +112,7 @@ impl Network {
             showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", table.kind)))?;
         let run = &self.resolved.spec.run;
         let backend = backend::open(run.backend, run.threads, &self.model)?;
-        show(&self.model, backend.as_ref(), showcase)
+        show(&Trained { model: &self.model, backend: backend.as_ref() }, showcase)
     }
 
     /// Its sentences for what its first step reads, `[pictures, ...]`.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::Claim;
 use super::weights::TrunkSource;
 use super::{clock, fs, weights};
-use crate::data::captions::results::CaptionResult;
+use crate::data::Evaluation;
 use crate::error::{Error, Result};
 use crate::train::{EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
 
@@ -109,7 +109,7 @@ impl Summary {
             train_loss: finished.history.last().and_then(|row| finite(row.train_loss)),
             validation: kept.map_or_else(Vec::new, |row| row.validation.iter().copied().map(finite).collect()),
             test: finished.test.iter().copied().map(finite).collect(),
-            scores: finished.exam.as_ref().map_or_else(Vec::new, |exam| exam.scores.clone()),
+            scores: finished.evaluation.as_ref().map_or_else(Vec::new, |evaluation| evaluation.scores.clone()),
         }
     }
 }
@@ -138,11 +138,6 @@ impl Unit {
     /// `encoder.safetensors`: the kept weights of what reads pictures, if the network does.
     pub fn encoder_path(&self) -> PathBuf {
         self.directory.join(weights::ENCODER)
-    }
-
-    /// `captions.json`: the sentences for the pictures of an exam, if there was one.
-    pub fn captions_path(&self) -> PathBuf {
-        self.directory.join(weights::CAPTIONS)
     }
 
     /// `showcase.safetensors`: the outputs for the task's showcase, if it has one.
@@ -281,12 +276,12 @@ impl Unit {
         claim.write(&path, &to_safetensors(tensors, None)?)
     }
 
-    /// Writes `captions.json`: the sentences for every picture of the exam, in COCO's results format.
+    /// Writes the files of an evaluation.
     ///
     /// # Errors
     /// As [`Claim::write`].
-    pub fn write_captions(&self, claim: &Claim, captions: &[CaptionResult]) -> Result<()> {
-        claim.write(&self.captions_path(), &fs::to_json(&self.captions_path(), &captions)?)
+    pub fn write_evaluation(&self, claim: &Claim, evaluation: &Evaluation) -> Result<()> {
+        evaluation.files.iter().try_for_each(|(name, bytes)| claim.write(&self.directory.join(name), bytes))
     }
 
     /// Writes `showcase.safetensors`: `predictions` and `targets`, perhaps `images`, with the patterns' names as a JSON
@@ -399,7 +394,7 @@ mod tests {
             weights: Vec::new(),
             test: vec![0.25],
             showcase: None,
-            exam: None,
+            evaluation: None,
         };
         let done = Record { result: Some(Summary::of(&finished)), ..record(State::Done) };
         for record in [record(State::Unfinished), done] {

@@ -13,7 +13,7 @@ pub const DECODER: &str = "decoder.safetensors";
 /// The file of the encoder's weights, in the same places.
 pub const ENCODER: &str = "encoder.safetensors";
 
-/// The file of the sentences for the pictures of an exam, in the same places.
+/// The file of the captions for the pictures to validate with, in the same places.
 pub const CAPTIONS: &str = "captions.json";
 
 /// Reads the weights of a decoder and of its encoder, if there is one, by the names that a model has for them,

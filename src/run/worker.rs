@@ -12,10 +12,11 @@ use super::interrupt::{self, Stop};
 use super::manifest::VERSION;
 use super::unit::{Record, State, Summary, Unit};
 use super::weights::TrunkSource;
-use super::{clock, fs, init_from, pictures};
+use super::{clock, fs, init_from};
 use crate::data::Vocabulary;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::model::encoder::EncoderInputs;
 use crate::spec::{CheckpointEvery, EncoderSpec, Resolved, Spec};
 use crate::tasks::Registry;
 use crate::train::backend;
@@ -167,16 +168,17 @@ fn trainer(
     registry: &Registry,
 ) -> Result<(Trainer, TrunkSource)> {
     let spec = &resolved.spec;
-    let (data, digests) = pictures::open(registry, spec, seed, &device)?;
+    let data = registry.task(&spec.task)?.open_with(seed, Some((&spec.model, &device)))?;
     let words = directory.path.join(TOKENIZER);
-    if let Some(vocabulary) = data.vocabulary()
+    if let Some(vocabulary) = &data.vocabulary
         && Vocabulary::load(&words).ok().as_ref() != Some(vocabulary)
     {
         vocabulary.save(&words)?;
     }
     let weights = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights).to_string();
-    let source = TrunkSource { weights, blake3: digests.get(pictures::ENCODER).cloned() };
-    let mut trainer = Trainer::new(&registry.train, spec, &resolved.interface, data, seed, device.clone())?;
+    let source = TrunkSource { weights, blake3: EncoderInputs::weights(&data.digests).cloned() };
+    let mut trainer =
+        Trainer::new(&registry.train, spec, &data.shape(&resolved.interface), data.dataset, seed, device.clone())?;
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
         (None, from) => {
@@ -238,8 +240,8 @@ fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished, 
     if let Some(showcase) = &finished.showcase {
         unit.write_showcase(claim, showcase)?;
     }
-    if let Some(exam) = &finished.exam {
-        unit.write_captions(claim, &exam.captions)?;
+    if let Some(evaluation) = &finished.evaluation {
+        unit.write_evaluation(claim, evaluation)?;
     }
     unit.write_metrics(claim, &finished.metrics, &finished.history)?;
     record.state = State::Done;

@@ -13,11 +13,15 @@ pub use linedraw::LineDraw;
 pub use registry::Registry;
 pub use seqmnist::SeqMnist;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::data::Dataset;
+use candle_core::Device;
+
 use crate::data::pictures::Viewing;
+use crate::data::{Dataset, Vocabulary};
 use crate::error::Result;
+use crate::spec::ModelSpec;
 use crate::spec::interface::Interface;
 
 /// A kind of experiment: the shape of its data, and how to open them. Only asked where its keys pass its check.
@@ -49,4 +53,32 @@ pub trait Task {
     /// # Errors
     /// Names what is missing or damaged.
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>>;
+
+    /// As [`Task::open`], with all that a task of words and pictures has beside its batches. `encoder` is a model whose
+    /// encoder reads the pictures, and the device that computes features; without one no batch shows a picture.
+    ///
+    /// # Errors
+    /// As [`Task::open`]; names pictures and weights that cannot be read.
+    fn open_with(&self, seed: u64, _encoder: Option<(&ModelSpec, &Device)>) -> Result<TaskData> {
+        Ok(TaskData { dataset: self.open(seed)?, vocabulary: None, pictures: 0, digests: BTreeMap::new() })
+    }
+}
+
+/// The data of a task, opened for one seed.
+pub struct TaskData {
+    /// The batches.
+    pub dataset: Box<dyn Dataset>,
+    /// The words, where only the data determine them.
+    pub vocabulary: Option<Vocabulary>,
+    /// Number of pictures that the batches show.
+    pub pictures: usize,
+    /// BLAKE3 digests, in hex, of what was read beside [`Task::files`], by name.
+    pub digests: BTreeMap<String, String>,
+}
+
+impl TaskData {
+    /// The shape of the data, with the number of words where only the data determine it.
+    pub fn shape(&self, shape: &Interface) -> Interface {
+        self.vocabulary.as_ref().map_or_else(|| shape.clone(), |words| shape.with_vocabulary(words.words().len()))
+    }
 }

@@ -146,12 +146,6 @@ fn check_inputs(interface: &Interface, inputs: &Inputs, rows: usize, steps: usiz
         (Input::Dense { features }, Inputs::Dense(x)) => {
             check_tensor("inputs", x, &[rows, steps, *features], DType::F32, None)
         }
-        (Input::Tokens { vocabulary, first: First::Picture { .. } }, Inputs::Pictures { pictures, ids }) => {
-            if pictures.len() != rows {
-                return Ok(Some(format!("has {} pictures for {rows} rows", pictures.len())));
-            }
-            check_tensor("token ids", ids, &[rows, steps - 1], DType::U32, Some(*vocabulary))
-        }
         (Input::Tokens { vocabulary, first }, Inputs::Tokens { feature, ids })
             if matches!(
                 (first, feature),
@@ -159,8 +153,8 @@ fn check_inputs(interface: &Interface, inputs: &Inputs, rows: usize, steps: usiz
             ) =>
         {
             if let Some(feature) = feature {
-                let width = feature.dims().last().copied().unwrap_or(0);
-                if let Some(what) = check_tensor("feature", feature, &[rows, width], DType::F32, None)? {
+                let shape = feature.dims().get(1..).unwrap_or_default();
+                if let Some(what) = check_tensor("feature", feature, &[&[rows], shape].concat(), DType::F32, None)? {
                     return Ok(Some(what));
                 }
             }
@@ -201,7 +195,6 @@ fn bits(batch: &Batch) -> Result<Vec<(Vec<usize>, Vec<u64>)>> {
     let mut tensors = match &batch.inputs {
         Inputs::Dense(x) => vec![x],
         Inputs::Tokens { feature, ids } => feature.iter().chain([ids]).collect(),
-        Inputs::Pictures { ids, .. } => vec![ids],
     };
     tensors.push(match &batch.targets {
         Targets::Values(t) | Targets::FinalValues(t) | Targets::Classes(t) | Targets::FinalClass(t) => t,

@@ -3,35 +3,29 @@
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
-use serde_json::{Value, json};
 
-use super::{BATCH_SIZE, Open, broken, embedding, encoder};
-use crate::data::{At, Batch, Dataset, Metric, Showcase, Split, Vocabulary};
+use super::{Open, broken};
+use crate::data::{At, Batch, Dataset, Metric, Showcase, Split};
 use crate::error::Result;
 use crate::model::{Layout, Model};
-use crate::run::pictures;
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
 use crate::train::backend;
 use crate::train::{
-    Checkpoint, DeviceLoader, Finished, Next, Outcome, Plugins, Progress, Trainer, Watcher, measure, show,
+    Checkpoint, DeviceLoader, Finished, Next, Outcome, Plugins, Progress, Trained, Trainer, Watcher, measure, show,
 };
 
 const SEED: u64 = 1;
 
-pub(super) fn check(kind: &str, keys: &Value, interface: &Interface, open: Open) -> Result<()> {
-    let spec = spec(kind, keys, interface, &*open(SEED)?)?;
-    let few = || -> Result<Box<Few>> {
-        let (data, _) = pictures::see(open(SEED)?, &spec.model, SEED, &Device::Cpu)?;
-        Ok(Box::new(Few(data)))
-    };
-    let trainer = || Trainer::new(&Plugins::built_in(), &spec, interface, few()?, SEED, Device::Cpu);
+pub(super) fn check(kind: &str, spec: &Spec, interface: &Interface, open: Open) -> Result<()> {
+    let few = || -> Result<Box<Few>> { Ok(Box::new(Few(open(SEED)?))) };
+    let trainer = || Trainer::new(&Plugins::built_in(), spec, interface, few()?, SEED, Device::Cpu);
 
     let mut watcher = Stop { after: None, checkpoint: None };
     let Outcome::Finished(whole) = trainer()?.train(&mut watcher)? else {
         return Err(broken(kind, "training stopped although nobody asked"));
     };
-    check_learned(kind, &spec, interface, &whole)?;
+    check_learned(kind, spec, interface, &whole)?;
 
     let mut watcher = Stop { after: Some(1), checkpoint: None };
     trainer()?.train(&mut watcher)?;
@@ -43,29 +37,7 @@ pub(super) fn check(kind: &str, keys: &Value, interface: &Interface, open: Open)
         Outcome::Finished(resumed) if values(&resumed.weights)? == values(&whole.weights)? => {}
         _ => return Err(broken(kind, "training that was stopped and resumed ends with other weights")),
     }
-    check_reload(kind, &spec, interface, &*few()?, &whole)
-}
-
-/// A small network with a synthesizer, which needs a window's end before the sequence's.
-fn spec(kind: &str, keys: &Value, interface: &Interface, data: &dyn Dataset) -> Result<Spec> {
-    let mut task = keys.clone();
-    task["kind"] = json!(kind);
-    let mut layer = json!({ "cell": "lstm", "hidden": 6 });
-    if interface.steps != Some(1) {
-        layer["dni"] = json!({ "hidden": [7] });
-    }
-    let mut model = json!({ "layers": [layer] });
-    if let Some(embed) = embedding(interface, data)? {
-        model["embed"] = embed;
-    }
-    if let Some(encoder) = encoder(interface) {
-        model["encoder"] = encoder;
-    }
-    let window = interface.steps.map_or(2, |steps| (steps / 2).max(1));
-    let train =
-        json!({ "epochs": 2, "batch_size": BATCH_SIZE, "bptt": window, "optimizer": { "kind": "adam", "lr": 0.01 } });
-    serde_json::from_value(json!({ "task": task, "model": model, "train": train }))
-        .map_err(|error| broken(kind, format!("has keys that a spec cannot hold: {error}")))
+    check_reload(kind, spec, interface, &*few()?, &whole)
 }
 
 fn check_learned(kind: &str, spec: &Spec, interface: &Interface, finished: &Finished) -> Result<()> {
@@ -92,7 +64,7 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     let layout = Layout::new(&Plugins::built_in().model, &spec.model, interface)?;
     model.adopt(&layout, &weights.into_iter().collect::<Vec<_>>())?;
 
-    let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: BATCH_SIZE };
+    let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: spec.train.batch_size };
     // Where nothing validates, nothing is measured in the test either.
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());
@@ -102,7 +74,10 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     {
         return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));
     }
-    let shown = data.showcase()?.map(|showcase| show(&model, backend.as_ref(), showcase)).transpose()?;
+    let shown = data
+        .showcase()?
+        .map(|showcase| show(&Trained { model: &model, backend: backend.as_ref() }, showcase))
+        .transpose()?;
     let drawn = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
     let same = match (&shown, &finished.showcase) {
         (Some(shown), Some(before)) => drawn(&shown.predictions)? == drawn(&before.predictions)?,
@@ -134,10 +109,6 @@ impl Dataset for Few {
 
     fn batch(&self, at: At) -> Result<Batch> {
         self.0.batch(at)
-    }
-
-    fn vocabulary(&self) -> Option<&Vocabulary> {
-        self.0.vocabulary()
     }
 
     fn showcase(&self) -> Result<Option<Showcase>> {

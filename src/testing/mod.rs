@@ -13,13 +13,15 @@ mod batches;
 mod learning;
 mod optimizer;
 
+use candle_core::Device;
 pub use optimizer::check_optimizer;
 use serde_json::{Value, json};
 
-use crate::data::{Dataset, Split};
+use crate::data::{At, Dataset, Inputs, Split};
 use crate::error::{Error, Result};
 use crate::plugins::Plugin;
-use crate::spec::interface::Interface;
+use crate::spec::Spec;
+use crate::spec::interface::{First, Input, Interface};
 use crate::tasks::Task;
 
 /// Computes on the CPU and moves numbers as a run on a GPU does: those that are only reported are read when an epoch ends, and an
@@ -60,16 +62,15 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
     let filled = check_keys::<T>(keys)?;
     let task = read::<T>(filled.clone())?;
     task.prepare()?;
-    let open = |seed| task.open(seed);
-    let mut interface = task.shape();
-    if let Some(vocabulary) = open(1)?.vocabulary() {
-        interface = interface.with_vocabulary(vocabulary.words().len());
-    }
-    if interface.validates != (open(1)?.batches(Split::Validation, BATCH_SIZE) > 0) {
+    let opened = task.open_with(1, None)?;
+    let interface = opened.shape(&task.shape());
+    if interface.validates != (opened.dataset.batches(Split::Validation, BATCH_SIZE) > 0) {
         return Err(broken(T::KIND, "`validates` in its shape is not whether there are batches to validate with"));
     }
+    let spec = spec(T::KIND, filled, &interface, &*opened.dataset)?;
+    let open = |seed| Ok(task.open_with(seed, Some((&spec.model, &Device::Cpu)))?.dataset);
     batches::check(T::KIND, &interface, draws, &open)?;
-    learning::check(T::KIND, &filled, &interface, &open)
+    learning::check(T::KIND, &spec, &interface, &open)
 }
 
 /// Opens the task's data for a seed.
@@ -117,22 +118,34 @@ fn check_keys<T: Plugin>(keys: Value) -> Result<Value> {
     Ok(filled)
 }
 
-/// What reads the task's pictures, if it has some: a net that learns, so that every part of it can be checked.
-fn encoder(interface: &Interface) -> Option<Value> {
-    use crate::spec::interface::{First, Input};
-    let pictures = matches!(interface.input, Input::Tokens { first: First::Picture { .. }, .. });
-    pictures.then(|| json!({ "kind": "conv", "channels": [2, 3] }))
+/// A small network with a synthesizer, which needs a window's end before the sequence's.
+fn spec(kind: &str, keys: Value, interface: &Interface, data: &dyn Dataset) -> Result<Spec> {
+    let mut task = keys;
+    task["kind"] = json!(kind);
+    let mut layer = json!({ "cell": "lstm", "hidden": 6 });
+    if interface.steps != Some(1) {
+        layer["dni"] = json!({ "hidden": [7] });
+    }
+    let mut model = json!({ "layers": [layer] });
+    if let Input::Tokens { first, .. } = interface.input {
+        model["embed"] = json!({ "size": if first == First::Feature { feature(data)? } else { 4 } });
+        if let First::Picture { .. } = first {
+            // A net that learns, so that every part of it can be checked.
+            model["encoder"] = json!({ "kind": "conv", "channels": [2, 3] });
+        }
+    }
+    let window = interface.steps.map_or(2, |steps| (steps / 2).max(1));
+    let train =
+        json!({ "epochs": 2, "batch_size": BATCH_SIZE, "bptt": window, "optimizer": { "kind": "adam", "lr": 0.01 } });
+    serde_json::from_value(json!({ "task": task, "model": model, "train": train }))
+        .map_err(|error| broken(kind, format!("has keys that a spec cannot hold: {error}")))
 }
 
-/// What a network has to be to read and answer the task.
-fn embedding(interface: &Interface, data: &dyn Dataset) -> Result<Option<Value>> {
-    use crate::data::{At, Inputs};
-    use crate::spec::interface::Input;
-    let Input::Tokens { .. } = interface.input else { return Ok(None) };
+/// The width of the feature vectors that are the first step.
+fn feature(data: &dyn Dataset) -> Result<usize> {
     let first = data.batch(At { split: Split::Train, epoch: 1, index: 0, batch_size: BATCH_SIZE })?;
-    let width = match &first.inputs {
-        Inputs::Tokens { feature: Some(feature), .. } => feature.dim(1)?,
-        _ => 4,
-    };
-    Ok(Some(json!({ "size": width })))
+    match &first.inputs {
+        Inputs::Tokens { feature: Some(feature), .. } => Ok(feature.dim(1)?),
+        _ => Ok(4),
+    }
 }

@@ -7,11 +7,11 @@ use super::backend::Backend;
 use super::device::DeviceLoader;
 use super::engine;
 use super::sequence::Sequence;
-use crate::data::{At, Dataset, Metric, Showcase, Targets};
+use crate::data::{At, Dataset, Metric, Predictor, Showcase, Targets};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Numbers;
-use crate::spec::interface::{Interface, When};
+use crate::spec::interface::Interface;
 
 /// The metrics of a model on the split that `at` names; empty where there are no batches or no metrics. `loader` brings the data to
 /// the model's device.
@@ -56,13 +56,11 @@ pub fn measure(
 ///
 /// # Errors
 /// Fails if the showcase has no numbers as targets at every step, or not one label for each of its sequences.
-pub fn show(model: &Model, backend: &dyn Backend, showcase: Showcase) -> Result<ShowcaseResult> {
-    let batch = showcase.batch.expanded()?;
-    let Targets::Values(targets) = batch.targets.clone() else {
+pub fn show(predictor: &dyn Predictor, showcase: Showcase) -> Result<ShowcaseResult> {
+    let Targets::Values(targets) = showcase.batch.expanded()?.targets else {
         return Err(Error::Training("a showcase needs numbers as targets, at every step".into()));
     };
-    let sequence = Sequence::new(model, &batch, None)?;
-    let (predictions, _) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
+    let predictions = predictor.predict(&showcase.batch)?;
     if predictions.dims() != targets.dims() || showcase.labels.len() != targets.dim(0)? {
         return Err(Error::Training(format!(
             "the task shows {} patterns with targets of shape {:?}; the network answers with {:?}",

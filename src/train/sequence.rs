@@ -109,9 +109,6 @@ impl Sequence {
                 let feature = feature.map(|f| f.to_device(device)?.contiguous()).transpose()?;
                 (Input::Tokens { feature, ids }, width)
             }
-            Inputs::Pictures { .. } => {
-                return Err(Error::Training("the task names pictures, and nothing reads them".into()));
-            }
         };
         let dropout = dropout.filter(|dropout| dropout.is_active(model));
         if dropout.is_some() && rows.repetition.is_some() {

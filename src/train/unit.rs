@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, ExamResult};
-use crate::data::{Direction, Metric};
+use super::Checkpoint;
+use crate::data::{Direction, Evaluation, Metric};
 use crate::error::Result;
 
 /// Where training stands, after a batch.
@@ -122,8 +122,8 @@ pub struct Finished {
     pub test: Vec<f64>,
     /// Outputs of the kept weights for the task's showcase, `[patterns, time, size]`, and what they should be.
     pub showcase: Option<ShowcaseResult>,
-    /// Sentences and scores of the kept weights, where the task asks for them.
-    pub exam: Option<ExamResult>,
+    /// The evaluation of the kept weights, where the dataset has one of its own.
+    pub evaluation: Option<Evaluation>,
 }
 
 /// Outputs for the task's showcase.

@@ -4,7 +4,7 @@ use crate::cli::print;
 use crate::cli::spec_args::SpecArgs;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::run::pictures;
+use crate::model::encoder::CACHE;
 use crate::spec;
 use crate::tasks::Registry;
 
@@ -32,8 +32,6 @@ pub fn execute(args: &Args, registry: &Registry) -> Result<()> {
     task.prepare()?;
     let seed = spec.seeds.0.first().copied().unwrap_or(1);
     let device = device::open(&spec.run.device, spec.run.tf32)?;
-    let (data, _) = pictures::open(registry, spec, seed, &device)?;
-    let count = |pictures: &crate::data::Pictures| pictures.train.len() + pictures.validation.len();
-    let counted = data.pictures().map_or(0, count);
-    print(&format!("{counted} pictures are ready in {}\n", pictures::CACHE))
+    let data = task.open_with(seed, Some((&spec.model, &device)))?;
+    print(&format!("{} pictures are ready in {CACHE}\n", data.pictures))
 }

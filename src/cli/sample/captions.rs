@@ -17,7 +17,6 @@ use crate::run::captioner::Captioner;
 use crate::run::network::{Beside, Network};
 use crate::tasks::Registry;
 use crate::train::decode::{Decoded, Limits};
-use crate::train::sentence;
 
 /// Pictures that are described together.
 const TOGETHER: usize = 16;
@@ -118,7 +117,7 @@ fn read(path: &Path) -> Result<RgbImage> {
 
 /// The best sentence; behind the picture's name where there are several.
 fn line(name: &Path, said: &[Decoded], vocabulary: &Vocabulary, several: bool) -> String {
-    let caption = said.first().map_or_else(String::new, |said| sentence(vocabulary, said));
+    let caption = said.first().map_or_else(String::new, |said| vocabulary.decode(&said.ids));
     if several { format!("{}\t{caption}\n", name.display()) } else { format!("{caption}\n") }
 }
 
@@ -130,7 +129,7 @@ fn row(name: &Path, said: &[Decoded], vocabulary: &Vocabulary) -> Value {
             .map(|(token, log_probability)| json!({ "token": token, "log_probability": log_probability }))
             .collect();
         json!({
-            "caption": sentence(vocabulary, said),
+            "caption": vocabulary.decode(&said.ids),
             "log_probability": said.log_probabilities.iter().sum::<f64>(),
             "ended": said.ended,
             "tokens": tokens,

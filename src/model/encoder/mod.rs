@@ -4,9 +4,12 @@
 //! [`FrozenTrunk`], and the model begins with the linear layer.
 
 mod frozen;
+mod inputs;
+mod maker;
 mod weights;
 
 pub use frozen::FrozenTrunk;
+pub use inputs::{CACHE, EncoderInputs};
 pub use weights::{Loaded, WeightSource, load};
 
 use candle_core::Tensor;

@@ -1,28 +1,35 @@
 //! Which caption comes when: the captions of one seed, their words as ids, and batches of one length.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 
+use super::evaluation::{Described, described, evaluate};
 use super::{Captioning, FilesSpec};
 use crate::data::captions::CaptionSet;
 use crate::data::captions::sampler::Sampling;
 use crate::data::captions::vocabulary::{Vocabulary, WordCounts};
 use crate::data::captions::words::WordTokenizer;
-use crate::data::{At, Batch, Dataset, Exam, Inputs, Metric, Pictures, Split, Targets};
+use crate::data::{At, Batch, Dataset, Evaluation, Inputs, Metric, Pictures, Predictor, Split, Targets};
 use crate::error::{Error, Result};
+use crate::model::encoder::EncoderInputs;
+use crate::spec::ModelSpec;
 
 /// The captions of one seed.
 pub(super) struct Captions {
     spec: Captioning,
     seed: u64,
     vocabulary: Vocabulary,
-    pictures: Pictures,
+    /// What the model reads of the pictures; nothing where the data were opened without a model.
+    inputs: Option<EncoderInputs>,
+    /// Number of pictures.
+    pictures: usize,
     train: Part,
     validation: Part,
-    /// The pictures to validate with, and what people wrote about them.
-    exam: Exam,
+    /// The pictures that are described at the end.
+    described: Vec<Described>,
     /// The batches of the epoch of training that was last asked for.
     order: RefCell<Option<Epoch>>,
     /// The batches of validation, once they are asked for.
@@ -62,8 +69,8 @@ impl Part {
         part
     }
 
-    /// Captions of one length: their pictures, the ids that are read, and those to be said.
-    fn batch(&self, captions: &[usize]) -> Result<Batch> {
+    /// Captions of one length: the ids that are read, and those to be predicted.
+    fn batch(&self, captions: &[usize], feature: Tensor) -> Result<Batch> {
         let steps = captions.first().map_or(0, |&caption| self.lengths[caption]);
         let mut said = Vec::with_capacity(captions.len() * steps);
         let mut read = Vec::with_capacity(captions.len() * steps);
@@ -72,10 +79,9 @@ impl Part {
             said.extend_from_slice(ids);
             read.extend_from_slice(&ids[..ids.len().saturating_sub(1)]);
         }
-        let pictures = captions.iter().map(|&caption| self.pictures[caption]).collect();
         let ids = Tensor::from_vec(read, (captions.len(), steps.saturating_sub(1)), &Device::Cpu)?;
         let targets = Targets::Classes(Tensor::from_vec(said, (captions.len(), steps), &Device::Cpu)?);
-        Ok(Batch::new(Inputs::Pictures { pictures, ids }, targets))
+        Ok(Batch::new(Inputs::Tokens { feature: Some(feature), ids }, targets))
     }
 }
 
@@ -91,20 +97,12 @@ fn read(files: &FilesSpec) -> Result<CaptionSet> {
     }
 }
 
-/// The pictures of a set that people wrote about, of which the first has the number `first`.
-fn exam(set: &CaptionSet, first: usize) -> Exam {
-    let mut about: Vec<(u64, Vec<String>)> = set.images.iter().map(|image| (image.id, Vec::new())).collect();
-    set.captions.iter().for_each(|caption| about[caption.image].1.push(caption.text.clone()));
-    let (pictures, about) = (first as u32..).zip(about).filter(|(_, (_, texts))| !texts.is_empty()).unzip();
-    Exam { pictures, about }
-}
-
 impl Captions {
     /// Reads captions, and makes or reads the vocabulary.
     ///
     /// # Errors
     /// [`Error::Data`] naming a file that is missing or damaged.
-    pub fn open(spec: Captioning, seed: u64) -> Result<Captions> {
+    pub fn open(spec: Captioning, seed: u64, encoder: Option<(&ModelSpec, &Device)>) -> Result<Captions> {
         let [train_files, validation_files] = spec.source.files();
         let (train, validation) = (read(&train_files)?, read(&validation_files)?);
         let vocabulary = match &spec.vocabulary {
@@ -122,17 +120,57 @@ impl Captions {
             validation: paths(&validation, &validation_files),
             view: spec.view(),
         };
-        Ok(Captions {
+        let read_by = |(model, device)| EncoderInputs::open(&pictures, model, seed, device);
+        let inputs = encoder.map(read_by).transpose()?;
+        let mut captions = Captions {
             seed,
             train: Part::new(&train, &vocabulary, 0),
             validation: Part::new(&validation, &vocabulary, pictures.train.len()),
-            exam: if spec.scores { exam(&validation, pictures.train.len()) } else { Exam::default() },
+            described: if spec.scores { described(&validation, pictures.train.len()) } else { Vec::new() },
             vocabulary,
-            pictures,
+            pictures: pictures.train.len() + pictures.validation.len(),
+            inputs: None,
             order: RefCell::new(None),
             measured: OnceCell::new(),
             spec,
-        })
+        };
+        if let Some(inputs) = &inputs {
+            captions.leave_out(inputs.good());
+        }
+        Ok(Captions { inputs, ..captions })
+    }
+
+    /// The words.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Number of pictures.
+    pub fn pictures(&self) -> usize {
+        self.pictures
+    }
+
+    /// Digests of what the model reads of the pictures.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        self.inputs.as_ref().map_or_else(BTreeMap::new, |inputs| inputs.digests().clone())
+    }
+
+    /// Leaves out the pictures that cannot be read: `good` has one word for each, in the order of their numbers.
+    fn leave_out(&mut self, good: &[bool]) {
+        for part in [&mut self.train, &mut self.validation] {
+            for (length, &picture) in part.lengths.iter_mut().zip(&part.pictures) {
+                if !good[picture as usize] {
+                    *length = 0;
+                }
+            }
+        }
+        self.described.retain(|described| good[described.picture as usize]);
+    }
+
+    /// What the model reads of pictures.
+    fn look(&self, pictures: &[u32], at: At) -> Result<Tensor> {
+        let unread = || Error::Training("the pictures were not opened for a model that reads them".into());
+        self.inputs.as_ref().ok_or_else(unread)?.look(pictures, at)
     }
 
     fn training(&self, batch_size: usize) -> Sampling {
@@ -196,8 +234,13 @@ impl Dataset for Captions {
 
     fn batch(&self, at: At) -> Result<Batch> {
         let missing = || Error::Training(format!("there is no batch {} of {:?}", at.index, at.split));
+        let batch = |part: &Part, batches: &[Vec<usize>]| {
+            let captions = batches.get(at.index).ok_or_else(missing)?;
+            let pictures: Vec<u32> = captions.iter().map(|&caption| part.pictures[caption]).collect();
+            part.batch(captions, self.look(&pictures, at)?)
+        };
         if at.split != Split::Train {
-            return self.validation.batch(self.validation_batches()?.get(at.index).ok_or_else(missing)?);
+            return batch(&self.validation, self.validation_batches()?);
         }
         let mut order = self.order.borrow_mut();
         let Epoch { batches, .. } = match &mut *order {
@@ -208,44 +251,29 @@ impl Dataset for Captions {
                 batches: self.training_batches(at.batch_size, at.epoch)?,
             }),
         };
-        self.train.batch(batches.get(at.index).ok_or_else(missing)?)
+        batch(&self.train, batches)
     }
 
-    fn vocabulary(&self) -> Option<&Vocabulary> {
-        Some(&self.vocabulary)
-    }
-
-    fn exam(&self) -> Option<Exam> {
-        self.spec.scores.then(|| self.exam.clone())
-    }
-
-    fn pictures(&self) -> Option<&Pictures> {
-        Some(&self.pictures)
-    }
-
-    fn leave_out(&mut self, good: &[bool]) {
-        self.measured.take();
-        self.order.take();
-        for part in [&mut self.train, &mut self.validation] {
-            for (length, &picture) in part.lengths.iter_mut().zip(&part.pictures) {
-                if !good[picture as usize] {
-                    *length = 0;
-                }
-            }
+    fn evaluate(&self, predictor: &dyn Predictor) -> Result<Option<Evaluation>> {
+        if !self.spec.scores {
+            return Ok(None);
         }
-        let Exam { pictures, about } = std::mem::take(&mut self.exam);
-        let kept = pictures.into_iter().zip(about).filter(|(picture, _)| good[*picture as usize]);
-        (self.exam.pictures, self.exam.about) = kept.unzip();
+        let look = |pictures: &[u32]| {
+            self.look(pictures, At { split: Split::Validation, epoch: 0, index: 0, batch_size: pictures.len() })
+        };
+        evaluate(&self.described, &self.vocabulary, &look, predictor).map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::tasks::captioning::{ScenesSpec, Source};
 
     #[test]
-    fn pictures_that_are_left_out_come_in_no_batch_and_no_exam() {
+    fn pictures_that_are_left_out_are_in_no_batch_and_are_not_described() {
         let directory = tempfile::tempdir().unwrap();
         let scenes = ScenesSpec { dir: directory.path().join("s"), train: 30, validation: 8, size: 16, draw: 1 };
         scenes.scenes().make(&scenes.dir, &|| false, &|_, _| {}).unwrap();
@@ -258,24 +286,22 @@ mod tests {
             scores: true,
             ..Captioning::default()
         };
-        let mut captions = Captions::open(spec, 1).unwrap();
+        let mut captions = Captions::open(spec, 1, None).unwrap();
         let seen = |captions: &Captions| {
-            let mut seen = std::collections::BTreeSet::new();
-            for split in [Split::Train, Split::Validation] {
-                for index in 0..captions.batches(split, 1) {
-                    let batch = captions.batch(At { split, epoch: 1, index, batch_size: 1 }).unwrap();
-                    let Inputs::Pictures { pictures, .. } = batch.inputs else { panic!("pictures") };
-                    seen.extend(pictures);
-                }
-            }
+            let training = captions.training_batches(1, 1).unwrap();
+            let of = |part: &Part, batches: &[Vec<usize>]| -> Vec<u32> {
+                batches.iter().flatten().map(|&caption| part.pictures[caption]).collect()
+            };
+            let mut seen: BTreeSet<u32> = of(&captions.train, &training).into_iter().collect();
+            seen.extend(of(&captions.validation, captions.validation_batches().unwrap()));
             seen
         };
         assert_eq!(seen(&captions), (0..38).collect());
         let good: Vec<bool> = (0..38).map(|picture| picture != 3 && picture != 33).collect();
+        captions.measured.take();
         captions.leave_out(&good);
         assert_eq!(seen(&captions), (0..38).filter(|picture| good[*picture as usize]).collect());
-        let exam = captions.exam().unwrap();
-        assert_eq!((exam.pictures.len(), exam.about.len()), (7, 7));
-        assert!(!exam.pictures.contains(&33));
+        assert_eq!(captions.described.len(), 7);
+        assert!(captions.described.iter().all(|described| described.picture != 33));
     }
 }

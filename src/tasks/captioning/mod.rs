@@ -1,22 +1,27 @@
 //! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 4): a picture is seen, and words are said about it, one
 //! a step, each given those before.
 //!
-//! The captions of a batch have one length. What the pictures become before the network sees them is not the task's
-//! business: it names them by number.
+//! The captions of a batch have one length. What the pictures become before the network sees them is the encoder's business
+//! ([`EncoderInputs`](crate::model::encoder::EncoderInputs)).
 
 mod captions;
+mod evaluation;
 mod spec;
 
+pub use evaluation::limits;
 pub use spec::{Captioning, EvalTransform, FilesSpec, ScenesSpec, Source};
 
 use std::path::PathBuf;
 
-use super::Task;
+use candle_core::Device;
+
+use super::{Task, TaskData};
 use crate::counter::Counter;
 use crate::data::Dataset;
 use crate::data::pictures::Viewing;
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
+use crate::spec::ModelSpec;
 use crate::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use captions::Captions;
 
@@ -64,6 +69,16 @@ impl Task for Captioning {
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Captions::open(self.clone(), seed)?))
+        Ok(self.open_with(seed, None)?.dataset)
+    }
+
+    fn open_with(&self, seed: u64, encoder: Option<(&ModelSpec, &Device)>) -> Result<TaskData> {
+        let captions = Captions::open(self.clone(), seed, encoder)?;
+        Ok(TaskData {
+            vocabulary: Some(captions.vocabulary().clone()),
+            pictures: captions.pictures(),
+            digests: captions.digests(),
+            dataset: Box::new(captions),
+        })
     }
 }

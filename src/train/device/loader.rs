@@ -135,7 +135,6 @@ fn tensors(batch: &Batch) -> Vec<&Tensor> {
     match &batch.inputs {
         Inputs::Dense(x) => vec![x, targets],
         Inputs::Tokens { feature, ids } => feature.iter().chain([ids, targets]).collect(),
-        Inputs::Pictures { ids, .. } => vec![ids, targets],
     }
 }
 

@@ -1,26 +1,24 @@
 //! Trains one unit: one spec, one seed.
 
 mod batch;
-mod data;
 mod epoch;
 mod resume;
 
 use candle_core::{Device, Tensor};
 
-pub use self::data::check_data;
 use self::epoch::{Best, Cursor};
 use super::backend::{self, Backend};
 use super::device::{DeviceLoader, PendingStatistics};
 use super::engine::Order;
-use super::exam::sit;
 use super::measure::{measure, show};
+use super::predictor::Trained;
 use super::record::Recorder;
 use super::update::Updater;
 use super::{
     EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, Progress, ReduceOnPlateau, Watcher,
 };
 use crate::data::{At, Dataset, Metric, Split};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::encoder::{FrozenTrunk, RANDOM};
 use crate::model::{Layout, Model};
 use crate::nn::Gradients;
@@ -52,11 +50,24 @@ pub struct Trainer {
     pending: PendingStatistics,
 }
 
+/// Makes sure that there are data to train with, in batches of the size that the spec asks for.
+///
+/// # Errors
+/// [`Error::Usage`] if there are none.
+pub fn check_data(spec: &Spec, data: &dyn Dataset) -> Result<()> {
+    let batch_size = spec.train.batch_size;
+    data.check(batch_size)?;
+    match data.batches(Split::Train, batch_size) {
+        0 => Err(Error::Usage("the task, as it is set, has no training data".into())),
+        _ => Ok(()),
+    }
+}
+
 impl Trainer {
     /// A trainer at its start: fresh weights, epoch 1, batch 0.
     ///
     /// # Errors
-    /// Fails if the task has no training data, or no validation data where the spec needs them.
+    /// Fails if the task has no training data.
     pub fn new(
         plugins: &Plugins,
         spec: &Spec,
@@ -65,19 +76,13 @@ impl Trainer {
         seed: u64,
         device: Device,
     ) -> Result<Self> {
-        let mut metrics = data.metrics();
+        check_data(spec, data.as_ref())?;
+        let mut metrics = if interface.validates { data.metrics() } else { Vec::new() };
         let wants_certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
-        if wants_certainty && !metrics.iter().any(|metric| metric.name == "certainty") {
+        if wants_certainty && interface.validates && !metrics.iter().any(|metric| metric.name == "certainty") {
             metrics.push(Metric::certainty());
         }
-        if !check_data(spec, data.as_ref())? {
-            metrics.clear();
-        }
-        let interface = match data.vocabulary() {
-            Some(vocabulary) => interface.with_vocabulary(vocabulary.words().len()),
-            None => interface.clone(),
-        };
-        let model = Model::new(&plugins.model, &spec.model, &interface, seed, &device)?;
+        let model = Model::new(&plugins.model, &spec.model, interface, seed, &device)?;
         let direction = metrics.first().map(|metric| metric.direction);
         Ok(Trainer {
             order: match spec.train.step_every {
@@ -99,7 +104,7 @@ impl Trainer {
             pending: PendingStatistics::default(),
             loader: DeviceLoader::new(&device),
             spec: spec.clone(),
-            interface,
+            interface: interface.clone(),
             data,
             metrics,
             seed,
@@ -183,16 +188,18 @@ impl Trainer {
             }
             _ => last,
         };
-        let showcase = self.data.showcase()?.map(|showcase| show(&self.model, self.backend.as_ref(), showcase));
+        let trained = Trained { model: &self.model, backend: self.backend.as_ref() };
+        let showcase = self.data.showcase()?.map(|showcase| show(&trained, showcase)).transpose()?;
+        let evaluation = self.data.evaluate(&trained)?;
         Ok(Finished {
             history: self.history.clone(),
             metrics,
             best_epoch,
             kept_epoch,
             weights: self.model.params.read()?,
-            exam: sit(&self.model, self.backend.as_ref(), self.data.as_ref())?,
+            evaluation,
             test: self.measure(Split::Test, 0)?,
-            showcase: showcase.transpose()?,
+            showcase,
         })
     }
 

@@ -1,0 +1,168 @@
+//! Makes the stores of a task's pictures: decoded squares, or features of a frozen trunk.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use image::RgbImage;
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::FrozenTrunk;
+use super::inputs::CACHE;
+use crate::counter::{Counter, eprint_line};
+use crate::data::images::{self, View};
+use crate::data::pictures::{self, Item, Store, Viewing, Work};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::spec::EncoderSpec;
+
+/// Raised when decoding, resizing or a trunk changes what it makes of a picture.
+const VERSION: u32 = 1;
+
+/// Pictures that go through a frozen trunk together, on a device that has many arithmetic units.
+const TOGETHER: usize = 32;
+
+/// Makes a store of pictures.
+pub(super) struct Maker<'a> {
+    pub files: &'a [PathBuf],
+    pub view: &'a Viewing,
+    /// Whether these are pictures to train with.
+    pub train: bool,
+    pub trunk: Option<&'a FrozenTrunk>,
+    pub device: &'a Device,
+}
+
+impl Maker<'_> {
+    /// The store, made where it is not there, and the digest of its pictures.
+    pub fn store(&self, encoder: &EncoderSpec, variants: usize) -> Result<(Store, String)> {
+        let cache = Path::new(CACHE);
+        std::fs::create_dir_all(cache).map_err(Error::io("create the directory", cache))?;
+        let digest = pictures::digest(self.files, cache)?;
+        // What is seen of the first picture says what is seen of all.
+        let first = |variant| Ok(numbers(self.view_of(Item { picture: 0, variant })?));
+        let seen = if self.trunk.is_some() { variants } else { 0 };
+        let views = (0..seen).map(first).collect::<Result<Vec<_>>>()?;
+        let made_of = json!({
+            "version": VERSION, "pictures": digest, "resize": self.view.resize, "views": views,
+            "flip": self.view.flip, "train": self.train && self.view.variants > 0,
+            "trunk": self.trunk.map(|trunk| {
+                json!({ "encoder": shape(encoder), "weights": trunk.digest, "computed_by": arithmetic(self.device) })
+            }),
+        });
+        let name = &blake3::hash(made_of.to_string().as_bytes()).to_hex()[..16];
+        let side = self.view.resize as usize;
+        let work = Work {
+            path: cache.join(format!("{name}.safetensors")),
+            pictures: self.files.len(),
+            variants,
+            shape: self.trunk.map_or(vec![side, side, 3], |trunk| vec![trunk.width()]),
+            dtype: if self.trunk.is_some() { "F32" } else { "U8" },
+        };
+        let counter = Counter::new(if self.trunk.is_some() { "features of pictures" } else { "pictures read" });
+        let made = work.make(&mut |items| self.make(items), &|| false, &|done, of| counter.show(done, of));
+        counter.end();
+        made?;
+        let store = Store::open(&work)?;
+        self.tell_bad(&store)?;
+        Ok((store, digest))
+    }
+
+    fn view_of(&self, item: Item) -> Result<View> {
+        match self.train && self.view.variants > 0 {
+            true => self.view.variant(item.picture, item.variant),
+            false => self.view.measured(),
+        }
+    }
+
+    /// The rows of some pictures.
+    fn make(&self, items: &[Item]) -> Result<Vec<Result<Vec<u8>, String>>> {
+        let square = |item: &Item| self.square(&self.files[item.picture]);
+        let Some(trunk) = self.trunk else { return items.par_iter().map(square).collect() };
+        let pixels = |item: &Item| -> Result<Result<Vec<f32>, String>> {
+            let bytes = square(item)?;
+            let view = self.view_of(*item)?;
+            let mut numbers = vec![0.0; view.numbers()];
+            match bytes {
+                Ok(bytes) => write(view, &bytes, self.view.resize, &mut numbers).map(|()| Ok(numbers)),
+                Err(why) => Ok(Err(why)),
+            }
+        };
+        let pixels: Vec<Result<Vec<f32>, String>> = items.par_iter().map(pixels).collect::<Result<_>>()?;
+        let good: Vec<&Vec<f32>> = pixels.iter().filter_map(|pixels| pixels.as_ref().ok()).collect();
+        // On the CPU every core has a picture of its own.
+        let size = if self.device.is_cpu() { 1 } else { TOGETHER };
+        let features = |pixels: &[&Vec<f32>]| -> Result<Vec<Vec<f32>>> {
+            let side = ((pixels.first().map_or(0, |one| one.len()) / 3) as f64).sqrt() as usize;
+            let numbers: Vec<f32> = pixels.iter().flat_map(|one| one.iter().copied()).collect();
+            let pixels = Tensor::from_vec(numbers, (pixels.len(), 3, side, side), self.device)?;
+            // A store is shared with runs that do not want TF32.
+            Ok(device::exactly(|| trunk.features(&pixels))?.to_vec2()?)
+        };
+        let features: Vec<Vec<Vec<f32>>> = match self.device.is_cpu() {
+            true => good.par_chunks(size).map(features).collect::<Result<_>>()?,
+            false => good.chunks(size).map(features).collect::<Result<_>>()?,
+        };
+        let mut features = features.into_iter().flatten();
+        let row = |pixels: &Result<Vec<f32>, String>| match pixels {
+            Err(why) => Err(why.clone()),
+            Ok(_) => {
+                features.next().map(|row| row.iter().flat_map(|n| n.to_le_bytes()).collect()).ok_or_else(String::new)
+            }
+        };
+        Ok(pixels.iter().map(row).collect())
+    }
+
+    /// A picture as the bytes of a square, or why it cannot be read.
+    fn square(&self, path: &Path) -> Result<Result<Vec<u8>, String>> {
+        match images::read(path).and_then(|image| images::resize_square(&image, self.view.resize)) {
+            Ok(image) => Ok(Ok(image.into_raw())),
+            Err(error @ Error::Io { .. }) => Err(error),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    /// Says which pictures were left out.
+    fn tell_bad(&self, store: &Store) -> Result<()> {
+        let good = store.good()?;
+        let bad: Vec<&PathBuf> =
+            self.files.iter().zip(&good).filter(|(_, good)| !**good).map(|(path, _)| path).collect();
+        if let Some(first) = bad.first() {
+            let why = images::read(first).err().map_or_else(String::new, |error| format!(" ({error})"));
+            let count = bad.len();
+            eprint_line(&format!(
+                "{count} of {} pictures cannot be read, and their captions are left out: {}{}{why}; `ccdni data resize \
+                 --strict` finds them one by one",
+                self.files.len(),
+                first.display(),
+                if count > 1 { " and others" } else { "" },
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn numbers(view: View) -> [usize; 4] {
+    [view.left, view.top, view.size, usize::from(view.mirrored)]
+}
+
+/// Writes what is seen of a square of bytes as normalised numbers.
+pub(super) fn write(view: View, square: &[u8], side: u32, out: &mut [f32]) -> Result<()> {
+    let image = RgbImage::from_raw(side, side, square.to_vec());
+    view.write(&image.ok_or_else(|| Error::Training("a stored picture of another size".into()))?, out)
+}
+
+/// What decides the last bits of features: the processor's instructions, or the kind of another device.
+fn arithmetic(device: &Device) -> String {
+    match device.is_cpu() {
+        true => device::instruction_set(),
+        false => device::name(device).split(':').next().unwrap_or_default().to_string(),
+    }
+}
+
+/// What of an encoder's spec decides which network its trunk is.
+fn shape(encoder: &EncoderSpec) -> serde_json::Value {
+    match encoder {
+        EncoderSpec::Resnet { depth, .. } => json!({ "resnet": depth }),
+        EncoderSpec::Conv { channels, .. } => json!({ "conv": channels }),
+    }
+}

@@ -1,0 +1,67 @@
+//! The evaluation: a caption for every picture to validate with, scored against those that people wrote.
+
+use candle_core::Tensor;
+
+use crate::data::captions::results::CaptionResult;
+use crate::data::captions::scores::{self, Scored};
+use crate::data::captions::vocabulary::{END, PAD, START, UNKNOWN};
+use crate::data::captions::{CaptionSet, ptb};
+use crate::data::{Evaluation, Limits, Predictor, Strategy, Vocabulary};
+use crate::error::{Error, Result};
+
+/// Pictures that are described together: enough for large products, few enough for little memory.
+const TOGETHER: usize = 64;
+
+/// The file of the captions, in COCO's results format.
+const CAPTIONS: &str = "captions.json";
+
+/// A picture, and what people wrote about it.
+pub(super) struct Described {
+    /// Its number among the pictures of the task.
+    pub picture: u32,
+    /// The id that the caption file gives it.
+    pub id: u64,
+    pub captions: Vec<String>,
+}
+
+/// The pictures of a set that people wrote about, of which the first has the number `first`.
+pub(super) fn described(set: &CaptionSet, first: usize) -> Vec<Described> {
+    let new = |(picture, id)| Described { picture, id, captions: Vec::new() };
+    let mut all: Vec<Described> = (first as u32..).zip(set.images.iter().map(|image| image.id)).map(new).collect();
+    set.captions.iter().for_each(|caption| all[caption.image].captions.push(caption.text.clone()));
+    all.retain(|described| !described.captions.is_empty());
+    all
+}
+
+/// The limits of captions of at most `steps` words: they end with the vocabulary's end, and have no other special word.
+pub fn limits(steps: usize) -> Limits {
+    Limits { start: START, end: END, never: vec![PAD, START, UNKNOWN], steps }
+}
+
+/// Describes pictures, each with the likeliest word at every step, and scores the captions. `look` gives what the model's
+/// encoder reads of pictures, `[pictures, ...]`.
+pub(super) fn evaluate(
+    all: &[Described],
+    vocabulary: &Vocabulary,
+    look: &dyn Fn(&[u32]) -> Result<Tensor>,
+    predictor: &dyn Predictor,
+) -> Result<Evaluation> {
+    let mut captions = Vec::with_capacity(all.len());
+    let mut scored = Vec::with_capacity(all.len());
+    for some in all.chunks(TOGETHER) {
+        let pictures: Vec<u32> = some.iter().map(|described| described.picture).collect();
+        let decoded = predictor.decode(&look(&pictures)?, &Strategy::Greedy, &limits(Limits::STEPS))?;
+        for (best, described) in decoded.iter().zip(some) {
+            let caption = best.first().map_or_else(String::new, |best| vocabulary.decode(&best.ids));
+            let references = described.captions.iter().map(|text| ptb::tokenize(text)).collect();
+            scored.push(Scored { candidate: ptb::tokenize(&caption), references });
+            captions.push(CaptionResult { image_id: described.id, caption });
+        }
+    }
+    let mut text = serde_json::to_vec_pretty(&captions).map_err(|error| Error::Training(error.to_string()))?;
+    text.push(b'\n');
+    Ok(Evaluation {
+        scores: scores::all(&scored).into_iter().map(|score| (score.name.to_string(), score.corpus)).collect(),
+        files: vec![(CAPTIONS.into(), text)],
+    })
+}
