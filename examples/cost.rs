@@ -6,7 +6,7 @@
 use candle_core::Device;
 use ccdni::spec::Spec;
 use ccdni::tasks::{LineDraw, Task};
-use ccdni::train::{Outcome, Trainer, Watcher};
+use ccdni::train::{Outcome, Plugins, Trainer, Watcher};
 use plotters::prelude::*;
 use serde_json::json;
 
@@ -54,7 +54,7 @@ fn milliseconds(steps: usize, window: usize, dni: bool) -> Result<f64, Error> {
     let task: LineDraw = serde_json::from_value(json!({
         "seq_len": steps, "train_size": 50 * batches, "val_split": 0.0, "test_size": 0, "train_noise": 0.1,
     }))?;
-    let mut trainer = Trainer::new(&spec, &task.shape(), task.open(1)?, 1, Device::Cpu)?;
+    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &task.shape(), task.open(1)?, 1, Device::Cpu)?;
     match trainer.train(&mut Silent)? {
         Outcome::Finished(finished) => {
             let seconds = finished.history.iter().map(|row| row.seconds).fold(f64::INFINITY, f64::min);

@@ -1,12 +1,14 @@
-//! The application: the registered tasks and the command line around them.
+//! The application: the registered plug-ins and the command line around them.
 
 use std::process::ExitCode;
 
 use crate::cli;
+use crate::nn::cells::Cell;
 use crate::plugins::Plugin;
 use crate::tasks::{Registry, Task};
+use crate::train::optimizer::UpdateRule;
 
-/// The `ccdni` program, to which other programs add tasks of their own.
+/// The `ccdni` program, to which other programs add plug-ins of their own.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
@@ -24,7 +26,7 @@ impl Default for App {
 }
 
 impl App {
-    /// The program with the built-in tasks.
+    /// The program with the built-in plug-ins.
     pub fn new() -> Self {
         App { registry: Registry::built_in() }
     }
@@ -35,6 +37,24 @@ impl App {
     /// If its kind is registered already.
     pub fn task<T: Plugin + Task>(mut self) -> Self {
         self.registry.register_task::<T>();
+        self
+    }
+
+    /// Adds an optimizer.
+    ///
+    /// # Panics
+    /// If its kind is registered already.
+    pub fn optimizer<O: Plugin + UpdateRule>(mut self) -> Self {
+        self.registry.train.optimizers.register::<O>(|rule| Box::new(rule));
+        self
+    }
+
+    /// Adds a recurrent cell.
+    ///
+    /// # Panics
+    /// If its kind is registered already.
+    pub fn cell<C: Plugin + Cell>(mut self) -> Self {
+        self.registry.train.model.cells.register::<C>(|cell| Box::new(cell));
         self
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
-use ccdni::model::Model;
+use ccdni::model::{Model, Plugins};
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
@@ -13,6 +13,7 @@ use ccdni::spec::{ModelSpec, TrainSpec};
 use ccdni::train::backend::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
 use ccdni::train::engine::{self, Order, Role};
 use ccdni::train::loss::Feedback;
+use ccdni::train::optimizer;
 use ccdni::train::sequence::Sequence;
 use ccdni::train::update::Updater;
 use serde_json::json;
@@ -137,9 +138,9 @@ impl<'a> Work<'a> {
             ),
         };
         let interface = Interface { input, target: Target { kind, when }, steps: Some(job.steps), validates: true };
-        let model = Model::new(&model, &interface, 1, &Device::Cpu)?;
+        let model = Model::new(&Plugins::built_in(), &model, &interface, 1, &Device::Cpu)?;
         Ok(Work {
-            updater: Updater::new(&train, &model.params)?,
+            updater: Updater::new(&train, &optimizer::built_in(), &model.params)?,
             gradients: Gradients::none(&model.params)?,
             batch: batch(job)?,
             backend: Timed { inner: backend, times: Cell::default() },

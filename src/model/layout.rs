@@ -1,9 +1,13 @@
 //! Which parameters a model has: names in files, roles, shapes. Pure: no numbers, no device.
 
+use std::sync::Arc;
+
+use super::Plugins;
 use super::encoder::EncoderLayout;
 use crate::dni::SynthesizerShape;
+use crate::error::Result;
 use crate::nn::Part;
-use crate::nn::cell::{gates, state_width};
+use crate::nn::cells::{Cell, CellParameter};
 use crate::nn::trunk::TensorKind;
 use crate::spec::interface::{Input, Interface};
 use crate::spec::{Context, DniSpec, ModelSpec};
@@ -28,10 +32,8 @@ pub struct Slot {
 pub enum Start {
     /// Standard normal.
     Embedding,
-    /// Weight of the recurrent layer of this index.
-    RecurrentWeight(usize),
-    /// Bias of the recurrent layer of this index.
-    RecurrentBias(usize),
+    /// As the cell of the layer of this index has it.
+    Recurrent(usize, CellParameter),
     /// Uniform within `1/√fan_in`.
     Linear {
         /// Inputs of the layer.
@@ -59,10 +61,12 @@ pub struct SynthesizerGroup {
 }
 
 /// All parameters of a model, in order: embedding, recurrent layers, synthesizers, readout, encoder.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Layout {
     /// The parameters.
     pub slots: Vec<Slot>,
+    /// The cell of each layer.
+    pub cells: Vec<Arc<dyn Cell>>,
     /// Index of the embedding.
     pub embed: Option<usize>,
     /// For each layer, indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
@@ -77,7 +81,11 @@ pub struct Layout {
 
 impl Layout {
     /// The parameters of a model for a task.
-    pub fn new(spec: &ModelSpec, interface: &Interface) -> Layout {
+    ///
+    /// # Errors
+    /// Fails where a part of the model is not registered, or cannot read its keys.
+    pub fn new(plugins: &Plugins, spec: &ModelSpec, interface: &Interface) -> Result<Layout> {
+        let cells = plugins.cells_of(spec)?;
         let mut slots: Vec<Slot> = Vec::new();
         let mut add = |name: String, role: String, part, dims: Vec<usize>, start| {
             slots.push(Slot { name, role, part, dims, start });
@@ -91,7 +99,7 @@ impl Layout {
                 (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, Start::Embedding)))
             }
         };
-        let groups = share(spec, interface);
+        let groups = share(spec, &cells, interface);
         let plain = is_plain(spec, &groups);
         let stack = match (plain, groups.is_empty()) {
             (true, true) => "rnn.",
@@ -99,18 +107,20 @@ impl Layout {
         };
         let mut layers = Vec::new();
         for (k, layer) in spec.layers.iter().enumerate() {
-            let rows = gates(layer.cell) * layer.hidden;
+            let rows = cells[k].gates() * layer.hidden;
             let name = |what: &str| match plain {
                 true => format!("{stack}{what}_l{k}"),
                 false => format!("rnn.{k}.{what}_l0"),
             };
-            let mut one =
-                |what: &str, dims, start| add(name(what), format!("layer{k}.{what}"), Part::Network, dims, start);
+            let mut one = |what: &str, dims, parameter| {
+                let start = Start::Recurrent(k, parameter);
+                add(name(what), format!("layer{k}.{what}"), Part::Network, dims, start)
+            };
             layers.push([
-                one("weight_ih", vec![rows, width], Start::RecurrentWeight(k)),
-                one("weight_hh", vec![rows, layer.hidden], Start::RecurrentWeight(k)),
-                one("bias_ih", vec![rows], Start::RecurrentBias(k)),
-                one("bias_hh", vec![rows], Start::RecurrentBias(k)),
+                one("weight_ih", vec![rows, width], CellParameter::WeightIh),
+                one("weight_hh", vec![rows, layer.hidden], CellParameter::WeightHh),
+                one("bias_ih", vec![rows], CellParameter::BiasIh),
+                one("bias_hh", vec![rows], CellParameter::BiasHh),
             ]);
             width = layer.hidden;
         }
@@ -144,7 +154,7 @@ impl Layout {
             add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], start),
         ];
         let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, interface, &mut slots));
-        Layout { slots, embed, layers, synthesizers, readout, encoder }
+        Ok(Layout { slots, cells, embed, layers, synthesizers, readout, encoder })
     }
 
     /// Whether a model of this layout can take over the weights of one of layout `source`: what both have, by role, has
@@ -168,7 +178,7 @@ impl Layout {
 }
 
 /// The synthesizers of a stack: one a layer that has a `dni`, or one for all layers that name the same `share`.
-fn share(spec: &ModelSpec, interface: &Interface) -> Vec<SynthesizerGroup> {
+fn share(spec: &ModelSpec, cells: &[Arc<dyn Cell>], interface: &Interface) -> Vec<SynthesizerGroup> {
     let mut groups: Vec<SynthesizerGroup> = Vec::new();
     for (k, layer) in spec.layers.iter().enumerate() {
         let Some(dni) = &layer.dni else { continue };
@@ -178,8 +188,8 @@ fn share(spec: &ModelSpec, interface: &Interface) -> Vec<SynthesizerGroup> {
             continue;
         }
         let context = (dni.context == Context::Target).then(|| interface.target.width());
-        let shape =
-            SynthesizerShape { state: state_width(layer.cell, layer.hidden), hidden: dni.hidden.clone(), context };
+        let state = cells[k].state_width(layer.hidden);
+        let shape = SynthesizerShape { state, hidden: dni.hidden.clone(), context };
         groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), shape, params: Vec::new() });
     }
     groups
@@ -187,7 +197,7 @@ fn share(spec: &ModelSpec, interface: &Interface) -> Vec<SynthesizerGroup> {
 
 /// Whether PyTorch's own module could be this stack: equal layers, and no synthesizer or one for all of them.
 fn is_plain(spec: &ModelSpec, groups: &[SynthesizerGroup]) -> bool {
-    let equal = spec.layers.windows(2).all(|pair| (pair[0].cell, pair[0].hidden) == (pair[1].cell, pair[1].hidden));
+    let equal = spec.layers.windows(2).all(|pair| (&pair[0].cell, pair[0].hidden) == (&pair[1].cell, pair[1].hidden));
     equal && (groups.is_empty() || groups.len() == 1 && groups[0].layers.len() == spec.layers.len())
 }
 
@@ -204,7 +214,7 @@ mod tests {
             steps: Some(5),
             validates: true,
         };
-        Layout::new(&spec, &interface)
+        Layout::new(&Plugins::built_in(), &spec, &interface).expect("cells of this crate")
     }
 
     fn names(layout: &Layout) -> Vec<&str> {

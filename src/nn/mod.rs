@@ -2,7 +2,7 @@
 //! store with an order. Knows nothing of specs beyond the names of cells and initialisers.
 
 mod batch_norm;
-pub mod cell;
+pub mod cells;
 mod conv;
 mod gradients;
 mod head;
@@ -21,6 +21,6 @@ pub use gradients::{Accumulator, Gradients};
 pub use head::Head;
 pub use linear::{Linear, relu};
 pub(crate) use numbers::pretending;
-pub use numbers::{Numbers, apart, constant};
+pub use numbers::{Numbers, constant, reads_are_deferred};
 pub use params::{Leaves, NewParameter, ParamStore, Parameter, Part};
 pub use pool::max_pool;

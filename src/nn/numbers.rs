@@ -14,12 +14,12 @@ thread_local! {
     static PRETENDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a device is far away: to read from it is to wait for it, and to bring something to it costs.
-pub fn apart(device: &Device) -> bool {
+/// Whether to read from a device is to wait for it, and to bring something to it costs, so that both are put off and bundled.
+pub fn reads_are_deferred(device: &Device) -> bool {
     !device.is_cpu() || PRETENDED.get()
 }
 
-/// Takes the CPU for a device that is far away while something is computed on this thread.
+/// Treats the CPU as a device whose reads are deferred while something is computed on this thread.
 pub(crate) fn pretending<T>(compute: impl FnOnce() -> T) -> T {
     let before = PRETENDED.replace(true);
     let computed = compute();
@@ -33,7 +33,7 @@ pub enum Numbers {
     /// On the CPU.
     Read(Vec<f64>),
     /// `[n]`, f32, where they were computed.
-    There(Tensor),
+    Deferred(Tensor),
 }
 
 impl Numbers {
@@ -42,8 +42,8 @@ impl Numbers {
     /// # Errors
     /// Fails on a tensor error.
     pub fn of(tensor: Tensor) -> Result<Numbers> {
-        match apart(tensor.device()) {
-            true => Ok(Numbers::There(tensor)),
+        match reads_are_deferred(tensor.device()) {
+            true => Ok(Numbers::Deferred(tensor)),
             false => Ok(Numbers::Read(read(&tensor)?)),
         }
     }
@@ -55,7 +55,7 @@ impl Numbers {
     pub fn read(&self) -> Result<Vec<f64>> {
         match self {
             Numbers::Read(numbers) => Ok(numbers.clone()),
-            Numbers::There(tensor) => read(tensor),
+            Numbers::Deferred(tensor) => read(tensor),
         }
     }
 
@@ -66,7 +66,7 @@ impl Numbers {
     pub fn read_all<'a>(all: impl Iterator<Item = &'a mut Numbers>) -> Result<()> {
         let (mut waiting, mut tensors) = (Vec::new(), Vec::new());
         for numbers in all {
-            if let Numbers::There(tensor) = numbers {
+            if let Numbers::Deferred(tensor) = numbers {
                 tensors.push(tensor.clone());
                 waiting.push(numbers);
             }
@@ -103,7 +103,7 @@ thread_local! {
 /// # Errors
 /// Fails if the shape has not as many numbers.
 pub fn constant<T: WithDType>(numbers: Vec<T>, dims: &[usize], device: &Device) -> Result<Tensor> {
-    match apart(device) {
+    match reads_are_deferred(device) {
         true => remembered(numbers, dims, device),
         false => Ok(Tensor::from_vec(numbers, dims, device)?),
     }
@@ -131,12 +131,12 @@ mod tests {
 
     #[test]
     fn numbers_are_read_together_and_go_back_to_where_they_belong() -> Result<()> {
-        let there = |numbers: &[f32]| Ok::<_, crate::Error>(Numbers::There(Tensor::new(numbers, &Device::Cpu)?));
+        let there = |numbers: &[f32]| Ok::<_, crate::Error>(Numbers::Deferred(Tensor::new(numbers, &Device::Cpu)?));
         let mut all = [there(&[1.0, 2.0])?, Numbers::Read(vec![3.0]), there(&[4.0])?, there(&[5.0, 6.0])?];
         Numbers::read_all(all.iter_mut())?;
         let read = all.iter().map(|numbers| match numbers {
             Numbers::Read(numbers) => numbers.clone(),
-            Numbers::There(_) => Vec::new(),
+            Numbers::Deferred(_) => Vec::new(),
         });
         assert_eq!(read.collect::<Vec<_>>(), [vec![1.0, 2.0], vec![3.0], vec![4.0], vec![5.0, 6.0]]);
         assert!(matches!(Numbers::of(Tensor::new(&[1f32], &Device::Cpu)?)?, Numbers::Read(_)), "nothing to wait for");

@@ -5,8 +5,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::check::state_width;
-use super::interface::Interface;
+use super::interface::{CellShape, Interface};
 use super::{Bptt, DniSpec, FrozenInNorm, InitFrom, Spec};
 
 /// Part of what is hashed. Raised when a default changes, so that old names keep their meaning.
@@ -18,7 +17,7 @@ const FORMAT: u32 = 1;
 const DIGITS: usize = 12;
 
 /// Makes different ways to say one thing the same.
-pub(super) fn normalise(spec: &mut Spec, interface: &Interface) {
+pub(super) fn normalise(spec: &mut Spec, interface: &Interface, cells: &[CellShape]) {
     let layers = &mut spec.model.layers;
     if let Some(top) = layers.last_mut() {
         top.dropout = 0.0;
@@ -29,10 +28,9 @@ pub(super) fn normalise(spec: &mut Spec, interface: &Interface) {
             *sharers.entry(name.clone()).or_default() += 1;
         }
     }
-    for layer in layers {
-        let width = state_width(layer);
+    for (layer, cell) in layers.iter_mut().zip(cells) {
         let Some(dni) = &mut layer.dni else { continue };
-        *dni = normal_dni(dni, width);
+        *dni = normal_dni(dni, cell.state_width);
         // A layer that shares with nobody has a synthesizer of its own.
         dni.share = dni.share.take().filter(|name| sharers[name] > 1);
     }
@@ -72,7 +70,8 @@ pub(super) fn normal_dni(dni: &DniSpec, width: usize) -> DniSpec {
 /// The canonical JSON of a normalised spec: what was asked, and nothing else. `init_run` is the hash of the run in
 /// `train.init_from`.
 pub(super) fn canonical(spec: &Spec, init_run: Option<&str>) -> String {
-    let mut asked = json!({ "format": FORMAT, "task": spec.task, "model": spec.model, "train": spec.train });
+    let mut asked =
+        json!({ "format": FORMAT, "task": spec.task, "model": spec.model.as_written(), "train": spec.train });
     if let Some(record) = &spec.record {
         asked["record"] = json!(record);
     }

@@ -77,6 +77,17 @@ pub enum When {
     LastStep,
 }
 
+/// What a spec can be checked against of a layer's cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellShape {
+    /// Width of the joined state.
+    pub state_width: usize,
+    /// Whether the fused backend can compute it.
+    pub kernels: bool,
+    /// Whether the unrolled backend can compute it.
+    pub closed_form: bool,
+}
+
 impl Interface {
     /// The same with `words` distinct tokens to read and, where it was not known how many classes there are, to answer with.
     pub fn with_vocabulary(&self, words: usize) -> Interface {

@@ -28,7 +28,7 @@ pub(crate) use yaml::{line, write_spec};
 use crate::error::{Error, Problem, Problems, Result};
 use crate::plugins::Catalogue;
 pub use crate::plugins::Keys;
-use interface::Interface;
+use interface::{CellShape, Interface};
 use layers::Layers;
 use said::Said;
 use walk::Walk;
@@ -38,11 +38,29 @@ pub trait Plugins {
     /// The tasks (`task.kind`).
     fn tasks(&self) -> &dyn Catalogue;
 
+    /// The optimizers (`train.optimizer`).
+    fn optimizers(&self) -> &dyn Catalogue;
+
     /// What a task's data look like.
     ///
     /// # Errors
     /// Fails where the task cannot read the keys.
     fn shape(&self, kind: &str, keys: &Keys) -> Result<Interface>;
+
+    /// The cells (`model.layers[].cell`).
+    fn cells(&self) -> &dyn Catalogue;
+
+    /// What a layer's cell looks like.
+    ///
+    /// # Errors
+    /// Fails where there is no such cell, or where it cannot read its keys.
+    fn cell(&self, layer: &LayerSpec) -> Result<CellShape>;
+
+    /// How many parameters a model has for a task; those whose number only the data say are not counted.
+    ///
+    /// # Errors
+    /// Fails where a part of the model is not registered.
+    fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize>;
 }
 
 /// What a user asked for: a file and what is laid over it.
@@ -63,6 +81,8 @@ pub struct Resolved {
     pub spec: Spec,
     /// What the task's data look like.
     pub interface: Interface,
+    /// Parameters of the model; those whose number only the data say are missing.
+    pub parameters: usize,
     /// The canonical JSON that is hashed.
     pub canonical: String,
     /// 12 hex digits: the name of the run's directory.
@@ -120,7 +140,9 @@ fn resolve_layers(
     };
 
     let interface = task_interface(&mut spec, plugins, &broken, &mut problems);
-    problems.extend(check::check(&spec, interface.as_ref(), &broken));
+    fill("train.optimizer", &mut spec.train.optimizer, plugins.optimizers(), &broken, &mut problems);
+    let cells = cells(&mut spec.model, plugins, &broken, &mut problems);
+    problems.extend(check::check(&spec, interface.as_ref(), &cells, &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
             init_from::run_hash(from, plugins, depth).map_err(|problem| problems.push(problem)).ok()
@@ -131,10 +153,35 @@ fn resolve_layers(
         return Err(Error::Spec(Problems(said.finish(problems))));
     };
 
-    canonical::normalise(&mut spec, &interface);
+    canonical::normalise(&mut spec, &interface, &cells);
     let canonical = canonical::canonical(&spec, init_run.as_deref());
     let hash = canonical::hash(&canonical);
-    Ok(Resolved { origins: said.origins(), spec, interface, canonical, hash })
+    let parameters = plugins.parameters(&spec.model, &interface)?;
+    Ok(Resolved { origins: said.origins(), spec, interface, parameters, canonical, hash })
+}
+
+/// Fills in the defaults of the cells' own keys, and says what each layer's cell looks like.
+fn cells(
+    model: &mut ModelSpec,
+    plugins: &dyn Plugins,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) -> Vec<CellShape> {
+    let cell = |(index, layer): (usize, &mut LayerSpec)| {
+        let path = format!("model.layers.{index}");
+        match plugins.cells().fill(&layer.cell, &layer.keys) {
+            Ok(keys) => layer.keys = keys,
+            Err(_) if broken.iter().any(|key| *key == path || key.starts_with(&format!("{path}."))) => {}
+            Err(found) => {
+                let of_layer = |problem: Problem| Problem { key: yaml::join(&path, &problem.key), ..problem };
+                problems.extend(found.into_iter().map(of_layer));
+            }
+        }
+        // What cannot be read has been reported.
+        let unknown = CellShape { state_width: layer.hidden, kernels: true, closed_form: true };
+        plugins.cell(layer).unwrap_or(unknown)
+    };
+    model.layers.iter_mut().enumerate().map(cell).collect()
 }
 
 /// Fills in the task's defaults and asks for its interface; `None`, with the problems, where its keys are wrong.
@@ -144,19 +191,35 @@ fn task_interface(
     broken: &[String],
     problems: &mut Vec<Problem>,
 ) -> Option<Interface> {
-    if broken.iter().any(|key| key == "task" || key.starts_with("task.")) {
+    fill("task", &mut spec.task, plugins.tasks(), broken, problems)?;
+    plugins
+        .shape(&spec.task.kind, &spec.task.keys)
+        .map_err(|error| problems.push(Problem::new("task", error.to_string())))
+        .ok()
+}
+
+/// Fills in the defaults of the plug-in that the table at `path` names; `None`, with the problems, where its keys are wrong.
+fn fill(
+    path: &str,
+    table: &mut PluginTable,
+    catalogue: &dyn Catalogue,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) -> Option<()> {
+    if broken.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))) {
         return None;
     }
-    let kind = &spec.task.kind;
-    match plugins.tasks().fill(kind, &spec.task.keys) {
-        Ok(keys) => spec.task.keys = keys,
+    match catalogue.fill(&table.kind, &table.keys) {
+        Ok(keys) => {
+            table.keys = keys;
+            Some(())
+        }
         Err(found) => {
-            let within_task = |problem: Problem| Problem { key: yaml::join("task", &problem.key), ..problem };
-            problems.extend(found.into_iter().map(within_task));
-            return None;
+            problems
+                .extend(found.into_iter().map(|problem| Problem { key: yaml::join(path, &problem.key), ..problem }));
+            None
         }
     }
-    plugins.shape(kind, &spec.task.keys).map_err(|error| problems.push(Problem::new("task", error.to_string()))).ok()
 }
 
 /// Reads the `spec.yaml` of a run, which has every default written out, as it stands: it is not checked again, so that

@@ -3,28 +3,74 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Blocks, Plugins, Spec};
+use super::{Blocks, PluginTable, Plugins, Spec};
+use crate::plugins::Catalogue;
 
-/// The schema of a spec whose layers have been merged: the typed spec, with the keys of every registered task.
+/// The schema of a spec whose layers have been merged: the typed spec, with the keys of every registered plug-in.
 pub fn schema(plugins: &dyn Plugins) -> Value {
     let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut schema = generator.into_root_schema_for::<Spec>().to_value();
-    let tasks = plugins.tasks();
-    let tasks = tasks.kinds().into_iter().map(|kind| task(kind, tasks.schema(kind).unwrap_or_default()));
     schema["properties"]["task"] = json!({
         "description": "The task: `kind`, and the keys of that task.",
-        "oneOf": tasks.collect::<Vec<_>>(),
+        "oneOf": alternatives(plugins.tasks()),
     });
+    let optimizer = &mut schema["properties"]["train"]["properties"]["optimizer"];
+    let mut default = Value::Null;
+    // The default says only `kind`: the rest is the plug-in's.
+    if let Some(kind) = optimizer["default"]["kind"].as_str() {
+        let keys = plugins.optimizers().fill(kind, &Map::new()).unwrap_or_default();
+        default = json!(PluginTable { kind: kind.into(), keys });
+    }
+    *optimizer = json!({
+        "description": optimizer["description"],
+        "oneOf": alternatives(plugins.optimizers()),
+        "default": default,
+    });
+    add_forms(&mut schema["properties"]["model"]["properties"]["layers"]["items"], "cell", plugins.cells());
     schema
 }
 
-/// A task's keys as one alternative of the `task` table.
-fn task(kind: &str, schema: Value) -> Value {
+/// The tables that name one of these plug-ins.
+fn alternatives(catalogue: &dyn Catalogue) -> Vec<Value> {
+    let kinds = catalogue.kinds().into_iter();
+    kinds.map(|kind| alternative(kind, catalogue.schema(kind).unwrap_or_default())).collect()
+}
+
+/// Gives a table the keys of plug-ins, one form for each that its key `selector` can name.
+fn add_forms(table: &mut Value, selector: &str, plugins: &dyn Catalogue) {
+    let word = |kind: &&str| json!({ "type": "string", "const": kind, "description": plugins.about(kind) });
+    let form = |kind: &&str| {
+        let schema = plugins.schema(kind).unwrap_or_default();
+        let mut form = json!({ "properties": { selector: { "type": "string", "const": kind } } });
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            form["properties"][key] = property.clone();
+        }
+        if let Some(required) = schema.get("required") {
+            form["required"] = required.clone();
+        }
+        form
+    };
+    let kinds = plugins.kinds();
+    if let Some(selector) = table["properties"][selector].as_object_mut() {
+        selector.remove("type");
+        selector.insert("oneOf".into(), kinds.iter().map(word).collect());
+    }
+    if let Some(table) = table.as_object_mut() {
+        table.remove("additionalProperties");
+        table.insert("unevaluatedProperties".into(), json!(false));
+        table.insert("oneOf".into(), kinds.iter().map(form).collect());
+    }
+}
+
+/// A plug-in's keys as one alternative of the table that names it.
+fn alternative(kind: &str, schema: Value) -> Value {
     let mut table = match schema {
         Value::Object(table) => table,
         _ => Map::new(),
     };
     table.remove("$schema");
+    // The name of a type, which says nothing to a reader of the schema.
+    table.remove("title");
     table.insert("type".into(), json!("object"));
     table.insert("additionalProperties".into(), json!(false));
     let mut properties = Map::from_iter([("kind".to_owned(), json!({ "type": "string", "const": kind }))]);
@@ -80,7 +126,7 @@ fn relax(schema: &mut Value) {
     if let Some(Value::Object(properties)) = table.get_mut("properties") {
         for (key, property) in properties {
             relax(property);
-            if key != "kind" {
+            if key != "kind" && property.get("const").is_none() {
                 allow_null(property);
             }
         }

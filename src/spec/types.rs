@@ -18,6 +18,8 @@ pub use train::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Keys;
+
 /// One experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -45,15 +47,18 @@ pub struct Spec {
     pub run: RunSpec,
 }
 
-/// The `task` table: its keys belong to the task that `kind` names.
+/// A table whose keys belong to the plug-in that `kind` names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct TaskTable {
-    /// A registered task (`ccdni tasks` lists them).
+pub struct PluginTable {
+    /// A registered plug-in.
     pub kind: String,
-    /// The task's own keys.
+    /// The plug-in's own keys.
     #[serde(flatten)]
-    pub keys: serde_json::Map<String, serde_json::Value>,
+    pub keys: Keys,
 }
+
+/// The `task` table (`ccdni tasks` lists the tasks and their keys).
+pub type TaskTable = PluginTable;
 
 /// What is recorded during training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,19 +2,23 @@
 
 use super::{Captioning, LineDraw, SeqMnist, Task};
 use crate::error::Result;
+use crate::model::Layout;
 use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
-use crate::spec::interface::Interface;
-use crate::spec::{Plugins, TaskTable};
+use crate::spec::interface::{CellShape, Interface};
+use crate::spec::{LayerSpec, ModelSpec, Plugins, TaskTable};
+use crate::train;
 
 /// The registered plug-ins of every sort.
 pub struct Registry {
     tasks: Kinds<dyn Task>,
+    /// What networks are trained with.
+    pub train: train::Plugins,
 }
 
 impl Default for Registry {
     /// A registry without tasks.
     fn default() -> Self {
-        Registry { tasks: Kinds::new("task") }
+        Registry { tasks: Kinds::new("task"), train: train::Plugins::built_in() }
     }
 }
 
@@ -50,7 +54,29 @@ impl Plugins for Registry {
         &self.tasks
     }
 
+    fn optimizers(&self) -> &dyn Catalogue {
+        &self.train.optimizers
+    }
+
     fn shape(&self, kind: &str, keys: &Keys) -> Result<Interface> {
         Ok(self.tasks.open(kind, keys)?.shape())
+    }
+
+    fn cells(&self) -> &dyn Catalogue {
+        &self.train.model.cells
+    }
+
+    fn cell(&self, layer: &LayerSpec) -> Result<CellShape> {
+        let cell = self.train.model.cell(layer)?;
+        Ok(CellShape {
+            state_width: cell.state_width(layer.hidden),
+            kernels: cell.kernels().is_some(),
+            closed_form: cell.closed_form().is_some(),
+        })
+    }
+
+    fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize> {
+        let layout = Layout::new(&self.train.model, model, interface)?;
+        Ok(layout.slots.iter().map(|slot| slot.dims.iter().product::<usize>()).sum())
     }
 }

@@ -7,17 +7,19 @@ use candle_core::{Device, Tensor};
 use super::{Open, broken};
 use crate::data::{At, Batch, Dataset, Evaluation, Metric, Predictor, Showcase, Split};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Layout, Model};
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
 use crate::train::backend;
-use crate::train::{Checkpoint, Finished, Next, Outcome, Progress, Supply, Trained, Trainer, Watcher, measure, show};
+use crate::train::{
+    Checkpoint, DeviceLoader, Finished, Next, Outcome, Plugins, Progress, Trained, Trainer, Watcher, measure, show,
+};
 
 const SEED: u64 = 1;
 
 pub(super) fn check(kind: &str, spec: &Spec, interface: &Interface, open: Open) -> Result<()> {
     let few = || -> Result<Box<Few>> { Ok(Box::new(Few(open(SEED)?))) };
-    let trainer = || Trainer::new(spec, interface, few()?, SEED, Device::Cpu);
+    let trainer = || Trainer::new(&Plugins::built_in(), spec, interface, few()?, SEED, Device::Cpu);
 
     let mut watcher = Stop { after: None, checkpoint: None };
     let Outcome::Finished(whole) = trainer()?.train(&mut watcher)? else {
@@ -39,7 +41,8 @@ pub(super) fn check(kind: &str, spec: &Spec, interface: &Interface, open: Open) 
 }
 
 fn check_learned(kind: &str, spec: &Spec, interface: &Interface, finished: &Finished) -> Result<()> {
-    let fresh = Model::new(&spec.model, interface, SEED, &Device::Cpu)?.params.snapshot()?;
+    let fresh =
+        Model::new(&Plugins::built_in().model, &spec.model, interface, SEED, &Device::Cpu)?.params.snapshot()?;
     for (before, after) in values(&fresh)?.iter().zip(values(&finished.weights)?) {
         if *before == after {
             return Err(broken(kind, format!("training on it does not change the parameter `{}`", before.0)));
@@ -57,15 +60,16 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     let tensors = finished.weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
     let bytes = safetensors::serialize(tensors, None).map_err(|error| broken(kind, error))?;
     let weights: HashMap<String, Tensor> = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-    let mut model = Model::new(&spec.model, interface, SEED + 1, &Device::Cpu)?;
-    model.adopt(&spec.model, interface, &weights.into_iter().collect::<Vec<_>>())?;
+    let mut model = Model::new(&Plugins::built_in().model, &spec.model, interface, SEED + 1, &Device::Cpu)?;
+    let layout = Layout::new(&Plugins::built_in().model, &spec.model, interface)?;
+    model.adopt(&layout, &weights.into_iter().collect::<Vec<_>>())?;
 
     let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: spec.train.batch_size };
     // Where nothing validates, nothing is measured in the test either.
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());
-    let backend = backend::open(spec.run.backend, 1, &Device::Cpu)?;
-    if measure(&model, backend.as_ref(), interface, (data, &mut Supply::new(&Device::Cpu)), &metrics, at)?
+    let backend = backend::open(spec.run.backend, 1, &model)?;
+    if measure(&model, backend.as_ref(), interface, (data, &mut DeviceLoader::new(&Device::Cpu)), &metrics, at)?
         != finished.test
     {
         return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));

@@ -1,4 +1,4 @@
-//! A conformance kit: what every task has to keep, whoever wrote it, checked by a function that a test can call.
+//! A conformance kit: what every plug-in has to keep, whoever wrote it, checked by functions that a test can call.
 //!
 //! ```
 //! use ccdni::tasks::LineDraw;
@@ -11,8 +11,10 @@
 
 mod batches;
 mod learning;
+mod optimizer;
 
 use candle_core::Device;
+pub use optimizer::check_optimizer;
 use serde_json::{Value, json};
 
 use crate::data::{At, Dataset, Inputs, Split};
@@ -74,9 +76,9 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
 /// Opens the task's data for a seed.
 type Open<'a> = &'a dyn Fn(u64) -> Result<Box<dyn Dataset>>;
 
-/// What is wrong with a task.
+/// What is wrong with a plug-in.
 fn broken(kind: &str, what: impl std::fmt::Display) -> Error {
-    Error::Training(format!("the task `{kind}`: {what}"))
+    Error::Training(format!("`{kind}`: {what}"))
 }
 
 fn read<T: Plugin>(keys: Value) -> Result<T> {

@@ -4,16 +4,16 @@ use candle_core::Device;
 
 use super::ShowcaseResult;
 use super::backend::Backend;
+use super::device::DeviceLoader;
 use super::engine;
 use super::sequence::Sequence;
-use super::supply::Supply;
 use crate::data::{At, Dataset, Metric, Predictor, Showcase, Targets};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Numbers;
 use crate::spec::interface::Interface;
 
-/// The metrics of a model on the split that `at` names; empty where there are no batches or no metrics. `supply` brings the data to
+/// The metrics of a model on the split that `at` names; empty where there are no batches or no metrics. `loader` brings the data to
 /// the model's device.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub fn measure(
     model: &Model,
     backend: &dyn Backend,
     interface: &Interface,
-    (data, supply): (&dyn Dataset, &mut Supply),
+    (data, loader): (&dyn Dataset, &mut DeviceLoader),
     metrics: &[Metric],
     at: At,
 ) -> Result<Vec<f64>> {
@@ -32,7 +32,7 @@ pub fn measure(
     }
     let mut all = Vec::with_capacity(batches * metrics.len());
     for index in 0..batches {
-        let batch = supply.batch(data, model, interface, At { index, ..at })?;
+        let batch = loader.batch(data, model, interface, At { index, ..at })?;
         let sequence = Sequence::new(model, &batch, None)?;
         let (predicted, _) = engine::evaluate(model, backend, &sequence, interface.target.when)?;
         let (predicted, batch) = (sequence.rows().expand(&predicted, 0)?, batch.expanded()?);

@@ -3,6 +3,7 @@
 pub mod backend;
 mod checkpoint;
 pub mod decode;
+mod device;
 pub mod engine;
 pub mod loss;
 mod measure;
@@ -12,19 +13,36 @@ pub mod record;
 pub mod rows;
 pub mod schedule;
 pub mod sequence;
-mod supply;
 mod trainer;
 mod unit;
 pub mod update;
 
 pub use checkpoint::{Checkpoint, CheckpointState};
+pub use device::{DeviceLoader, GradientNorm, GradientSquares};
 pub use measure::{measure, show};
-pub use optimizer::Optimizer;
+pub use optimizer::{Optimizer, OptimizerRule};
 pub use predictor::Trained;
 pub use schedule::{EarlyStopping, ReduceOnPlateau};
-pub use supply::Supply;
 pub use trainer::{Trainer, check_data};
 pub use unit::{EpochRow, Extra, Finished, MetricInfo, Next, Outcome, Progress, ShowcaseResult, Watcher};
+
+use crate::model;
+use crate::plugins::Kinds;
+
+/// What networks are made of and trained with.
+pub struct Plugins {
+    /// The parts of models.
+    pub model: model::Plugins,
+    /// `train.optimizer`
+    pub optimizers: Kinds<dyn OptimizerRule>,
+}
+
+impl Plugins {
+    /// What comes with the crate.
+    pub fn built_in() -> Self {
+        Plugins { model: model::Plugins::built_in(), optimizers: optimizer::built_in() }
+    }
+}
 
 /// Raised by hand when a golden-tested number may change its bits: units of another value are not mixed or resumed.
 pub const NUMERICS: u32 = 2;

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
+use super::device::{GradientSquares, clip};
 use super::engine::Role;
-use super::optimizer::Optimizer;
-use crate::error::{Error, Result};
+use super::optimizer::{Optimizer, OptimizerRule};
+use crate::error::Result;
 use crate::model::Model;
-use crate::nn::kernel::passes::sum_of_squares;
-use crate::nn::{Gradients, Numbers, ParamStore, Part, apart, constant, slices};
-use crate::spec::{ClipScope, ClipSpec, DniSpec, FrozenInNorm, TrainSpec};
+use crate::nn::{Gradients, ParamStore, Part};
+use crate::plugins::Kinds;
+use crate::spec::{ClipSpec, DniSpec, FrozenInNorm, TrainSpec};
 
 /// What a synthesizer does in an epoch.
 pub fn role(dni: &DniSpec, epoch: usize) -> Role {
@@ -32,21 +33,16 @@ pub struct Updater {
     clip: Option<ClipSpec>,
     /// Gradients of synthesizers that do not learn, piled up as in the original: clipped with the rest, never cleared.
     held: Option<Gradients>,
-    coefficients: Vec<Option<f64>>,
 }
 
 impl Updater {
     /// An updater at its start.
     ///
     /// # Errors
-    /// Fails if the device has no room for the optimizer's state.
-    pub fn new(spec: &TrainSpec, params: &ParamStore) -> Result<Self> {
-        Ok(Updater {
-            optimizer: Optimizer::new(&spec.optimizer, params)?,
-            clip: spec.clip.clone(),
-            held: None,
-            coefficients: Vec::new(),
-        })
+    /// Fails where `rules` have no such optimizer, or where the device has no room for its state.
+    pub fn new(spec: &TrainSpec, rules: &Kinds<dyn OptimizerRule>, params: &ParamStore) -> Result<Self> {
+        let rule = rules.open(&spec.optimizer.kind, &spec.optimizer.keys)?;
+        Ok(Updater { optimizer: Optimizer::new(rule, params)?, clip: spec.clip.clone(), held: None })
     }
 
     /// The learning rate.
@@ -67,89 +63,52 @@ impl Updater {
     ///
     /// # Errors
     /// Fails on a tensor error.
-    pub fn apply(&mut self, model: &Model, roles: &[Role], gradients: &mut Gradients) -> Result<Option<Squares>> {
+    pub fn apply(
+        &mut self,
+        model: &Model,
+        roles: &[Role],
+        gradients: &mut Gradients,
+    ) -> Result<Option<GradientSquares>> {
         let role = |part| match part {
             Part::Network | Part::Encoder | Part::Fixed => Role::Learning,
             Part::Synthesizer(index) => roles[index],
         };
-        if let Some(held) = &mut self.held {
-            for (index, parameter) in model.params.iter().enumerate() {
-                if role(parameter.part) == Role::Accumulating {
-                    gradients.add_from(held, index)?;
-                }
-                held.remove(index);
-            }
-        }
+        let roles: Vec<Role> = model.params.iter().map(|parameter| role(parameter.part)).collect();
+        self.add_held(&roles, gradients)?;
         if !gradients.present().contains(&true) {
             return Ok(None);
         }
-        let squares = Squares::of(model, gradients)?;
-        let norms = match &squares.numbers {
-            Numbers::Read(numbers) => {
-                let norms = Norms::of(&squares.parameters, numbers, &model.params);
-                if norms.culprit.is_some() {
-                    return Ok(Some(squares));
-                }
-                Some(norms)
-            }
-            Numbers::There(numbers) => {
-                self.clip_there(model, gradients, &squares.parameters, numbers)?;
-                None
-            }
-        };
-        let clip = self.clip.clone();
-        let coefficient = |part| norms.as_ref().map_or(1.0, |norms| norms.coefficient(clip.as_ref(), part));
-        let mut coefficients = std::mem::take(&mut self.coefficients);
-        coefficients.clear();
-        coefficients.extend(
-            (model.params.iter())
-                .map(|parameter| (role(parameter.part) == Role::Learning).then(|| coefficient(parameter.part))),
-        );
-        self.optimizer.step(&model.params, gradients, &coefficients)?;
-        for (index, parameter) in model.params.iter().enumerate() {
-            if role(parameter.part) == Role::Accumulating
-                && let Some(gradient) = gradients.get(index)?
-            {
-                let clipped = (gradient * coefficient(parameter.part))?;
-                let held = match &mut self.held {
-                    Some(held) => held,
-                    none => none.insert(Gradients::none(&model.params)?),
-                };
-                held.add(index, &clipped)?;
-            }
+        let clipped = clip(self.clip.as_ref(), model, gradients)?;
+        if !clipped.is_known_not_to_be_finite() {
+            let factors: Vec<f64> = model.params.iter().map(|parameter| clipped.factor(parameter.part)).collect();
+            let learning =
+                roles.iter().zip(&factors).map(|(role, &factor)| (*role == Role::Learning).then_some(factor));
+            self.optimizer.step(&model.params, gradients, &learning.collect::<Vec<_>>())?;
+            self.hold(model, &roles, &factors, gradients)?;
         }
-        self.coefficients = coefficients;
-        Ok(Some(squares))
+        Ok(Some(clipped.squares))
     }
 
-    /// Clips gradients where they are: `squares` (`[parameters]`) of these parameters, which nobody has read.
-    fn clip_there(
-        &self,
-        model: &Model,
-        gradients: &mut Gradients,
-        parameters: &[usize],
-        squares: &Tensor,
-    ) -> Result<()> {
-        let Some(clip) = &self.clip else { return Ok(()) };
-        let one = constant(vec![1f32], &[1], squares.device())?;
-        let synthesizer = |&&index: &&usize| matches!(model.params.get(index).part, Part::Synthesizer(_));
-        let groups: Vec<Vec<usize>> = match clip.scope {
-            ClipScope::All => vec![parameters.to_vec()],
-            ClipScope::Separate => {
-                let (theirs, rest): (Vec<usize>, Vec<usize>) = parameters.iter().partition(|index| synthesizer(index));
-                vec![rest, theirs]
+    /// Adds what was held of parameters that still accumulate, and forgets the rest of it. `roles` are the parameters'.
+    fn add_held(&mut self, roles: &[Role], gradients: &mut Gradients) -> Result<()> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        for (index, role) in roles.iter().enumerate() {
+            if *role == Role::Accumulating {
+                gradients.add_from(held, index)?;
             }
-        };
-        for group in groups.iter().filter(|group| !group.is_empty()) {
-            let places: Vec<u32> =
-                (0u32..).zip(parameters).filter(|(_, p)| group.contains(p)).map(|(at, _)| at).collect();
-            let squares = match places.len() == parameters.len() {
-                true => squares.clone(),
-                false => squares.index_select(&constant(places, &[group.len()], squares.device())?, 0)?,
-            };
-            let norm = squares.sum_keepdim(0)?.sqrt()?;
-            let coefficient = norm.affine(1.0, 1e-6)?.recip()?.affine(clip.norm, 0.0)?.minimum(&one)?;
-            gradients.scale(group, &coefficient)?;
+            held.remove(index);
+        }
+        Ok(())
+    }
+
+    /// Holds the clipped gradients of parameters that accumulate.
+    fn hold(&mut self, model: &Model, roles: &[Role], factors: &[f64], gradients: &Gradients) -> Result<()> {
+        for (index, (role, factor)) in roles.iter().zip(factors).enumerate() {
+            if *role == Role::Accumulating
+                && let Some(gradient) = gradients.get(index)?
+            {
+                held(&mut self.held, &model.params)?.add(index, &(gradient * *factor)?)?;
+            }
         }
         Ok(())
     }
@@ -179,110 +138,26 @@ impl Updater {
         self.held = None;
         for (index, parameter) in params.iter().enumerate() {
             if let Some(value) = tensors.get(&format!("held.{}", parameter.name)) {
-                let held = match &mut self.held {
-                    Some(held) => held,
-                    none => none.insert(Gradients::none(params)?),
-                };
-                held.add(index, &value.to_device(params.flat().device())?)?;
+                held(&mut self.held, params)?.add(index, &value.to_device(params.flat().device())?)?;
             }
         }
         Ok(())
     }
 }
 
-/// The global 2-norm of gradients.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Norm {
-    /// Before clipping.
-    pub value: f64,
-    /// The first parameter whose gradient is not finite.
-    pub culprit: Option<String>,
-}
-
-/// The sums of squares of the gradients of a step. They may still lie on a device.
-#[derive(Debug, Clone)]
-pub struct Squares {
-    /// The parameters that had a gradient.
-    parameters: Vec<usize>,
-    /// One for each of them.
-    pub(super) numbers: Numbers,
-}
-
-impl Squares {
-    fn of(model: &Model, gradients: &Gradients) -> Result<Squares> {
-        let parameters: Vec<usize> = (0..model.params.len()).filter(|&index| gradients.present()[index]).collect();
-        if !apart(model.device()) {
-            let (arch, flat) = (pulp::Arch::new(), slices::read(gradients.flat())?);
-            let squares = parameters.iter().map(|&index| sum_of_squares(arch, &flat[model.params.range(index)]));
-            return Ok(Squares { numbers: Numbers::Read(squares.collect()), parameters });
-        }
-        let numbers = Numbers::of(squares_there(gradients, &parameters)?)?;
-        Ok(Squares { numbers, parameters })
-    }
-
-    /// The norm over all gradients, which may have to be waited for.
-    ///
-    /// # Errors
-    /// Fails if the device does.
-    pub fn norm(&self, params: &ParamStore) -> Result<Norm> {
-        let norms = Norms::of(&self.parameters, &self.numbers.read()?, params);
-        Ok(Norm { value: norms.all(), culprit: norms.culprit })
-    }
-}
-
-/// The sums of squares of these parameters' gradients by tensor operations, `[parameters]`.
-fn squares_there(gradients: &Gradients, parameters: &[usize]) -> Result<Tensor> {
-    let sum = |&index: &usize| match gradients.get(index)? {
-        // A device gives each sum to one of its processors: those of a large matrix are first made for its rows.
-        Some(gradient) if gradient.rank() > 1 => Ok(gradient.sqr()?.flatten_from(1)?.sum(1)?.sum_keepdim(0)?),
-        Some(gradient) => Ok(gradient.flatten_all()?.sqr()?.sum_keepdim(0)?),
-        None => Err(Error::Training("a gradient that is not there".into())),
-    };
-    Ok(Tensor::cat(&parameters.iter().map(sum).collect::<Result<Vec<_>>>()?, 0)?)
-}
-
-/// Sums of squares.
-struct Norms {
-    network: f64,
-    synthesizers: f64,
-    culprit: Option<String>,
-}
-
-impl Norms {
-    fn of(parameters: &[usize], squares: &[f64], params: &ParamStore) -> Norms {
-        let mut norms = Norms { network: 0.0, synthesizers: 0.0, culprit: None };
-        for (&index, &squares) in parameters.iter().zip(squares) {
-            let parameter = params.get(index);
-            if !squares.is_finite() && norms.culprit.is_none() {
-                norms.culprit = Some(parameter.name.clone());
-            }
-            match parameter.part {
-                Part::Synthesizer(_) => norms.synthesizers += squares,
-                _ => norms.network += squares,
-            }
-        }
-        norms
-    }
-
-    fn all(&self) -> f64 {
-        (self.network + self.synthesizers).sqrt()
-    }
-
-    /// `min(1, clip / (norm + 1e-6))`, as PyTorch clips.
-    fn coefficient(&self, clip: Option<&ClipSpec>, part: Part) -> f64 {
-        let Some(clip) = clip else { return 1.0 };
-        let norm = match (clip.scope, part) {
-            (ClipScope::All, _) => self.all(),
-            (ClipScope::Separate, Part::Synthesizer(_)) => self.synthesizers.sqrt(),
-            (ClipScope::Separate, _) => self.network.sqrt(),
-        };
-        (clip.norm / (norm + 1e-6)).min(1.0)
+/// The held gradients, none at first.
+fn held<'a>(held: &'a mut Option<Gradients>, params: &ParamStore) -> Result<&'a mut Gradients> {
+    match held {
+        Some(held) => Ok(held),
+        none => Ok(none.insert(Gradients::none(params)?)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::pretending;
+    use crate::train::optimizer::built_in;
 
     fn dni(text: &str) -> DniSpec {
         serde_json::from_str(text).expect("a valid dni table")
@@ -308,26 +183,31 @@ mod tests {
             steps: None,
             validates: true,
         };
-        let moved = |scope: &str, clip: f64, there: bool| -> Result<[f64; 2]> {
-            let model = Model::new(spec.as_ref().expect("a model"), &interface, 1, &candle_core::Device::Cpu)?;
+        let moved = |scope: &str, clip: f64, deferred: bool| -> Result<[f64; 2]> {
+            let model = Model::new(
+                &crate::model::Plugins::built_in(),
+                spec.as_ref().expect("a model"),
+                &interface,
+                1,
+                &candle_core::Device::Cpu,
+            )?;
             let train = format!(
                 r#"{{"epochs": 1, "batch_size": 1, "clip": {{"norm": {clip}, "scope": "{scope}"}},
                      "optimizer": {{"kind": "sgd", "lr": 1, "momentum": 0}}}}"#
             );
-            let mut updater = Updater::new(&serde_json::from_str(&train).expect("a spec"), &model.params)?;
+            let mut updater = Updater::new(&serde_json::from_str(&train).expect("a spec"), &built_in(), &model.params)?;
             let mut gradients = Gradients::none(&model.params)?;
             for (index, parameter) in model.params.iter().enumerate() {
                 let size = if parameter.part == Part::Network { 1.0 } else { 10.0 };
                 gradients.add(index, &(parameter.value().ones_like()? * size)?)?;
             }
             let before = model.params.snapshot()?;
-            if there {
-                let all: Vec<usize> = (0..model.params.len()).collect();
-                let squares = squares_there(&gradients, &all)?;
-                updater.clip_there(&model, &mut gradients, &all, &squares)?;
-                updater.clip = None;
-            }
-            updater.apply(&model, &[Role::Learning], &mut gradients)?;
+            let mut apply = || updater.apply(&model, &[Role::Learning], &mut gradients);
+            if deferred {
+                pretending(apply)?
+            } else {
+                apply()?
+            };
             let mut squares = [0.0; 2];
             for (parameter, (_, before)) in model.params.iter().zip(&before) {
                 let step = (parameter.value() - before)?.sqr()?.sum_all()?.to_scalar::<f32>()?;
@@ -335,15 +215,15 @@ mod tests {
             }
             Ok(squares.map(f64::sqrt))
         };
-        // Both ways: by numbers that were read, and by numbers that stay where they are.
-        for there in [false, true] {
-            let [network, synthesizer] = moved("separate", 0.5, there)?;
+        // Both ways: by numbers that are read at once, and by numbers that stay where they are.
+        for deferred in [false, true] {
+            let [network, synthesizer] = moved("separate", 0.5, deferred)?;
             assert!((network - 0.5).abs() < 1e-5 && (synthesizer - 0.5).abs() < 1e-5, "{network} {synthesizer}");
-            let [network, synthesizer] = moved("all", 0.5, there)?;
+            let [network, synthesizer] = moved("all", 0.5, deferred)?;
             assert!((network.hypot(synthesizer) - 0.5).abs() < 1e-5 && network < 0.1, "{network} {synthesizer}");
             // What is short enough stays as it is: 25 numbers of 1, and those of the synthesizer of 10.
             for scope in ["separate", "all"] {
-                let [network, synthesizer] = moved(scope, 1e3, there)?;
+                let [network, synthesizer] = moved(scope, 1e3, deferred)?;
                 assert!((network - 25f64.sqrt()).abs() < 1e-4 && synthesizer > 10.0, "{network} {synthesizer}");
             }
         }

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Metric, Showcase, Split};
 use ccdni::spec::Spec;
 use ccdni::tasks::{LineDraw, Task};
-use ccdni::train::{Outcome, Trainer, Watcher};
+use ccdni::train::{Outcome, Plugins, Trainer, Watcher};
 use serde_json::json;
 
 /// A row for every sequence.
@@ -64,7 +64,7 @@ fn trained(backend: &str, keep_hidden: bool, dropout: f64, expand: bool) -> Vec<
     let data = task.open(1).expect("data");
     let data: Box<dyn Dataset> = if expand { Box::new(Expanded(data)) } else { data };
     let mut keeper = Keeper::default();
-    let mut trainer = Trainer::new(&spec, &interface, data, 1, Device::Cpu).expect("a trainer");
+    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &interface, data, 1, Device::Cpu).expect("a trainer");
     let Outcome::Finished(finished) = trainer.train(&mut keeper).expect("it trains") else { panic!("it stopped") };
     let tensors = finished.weights.into_iter().chain(keeper.0);
     let flat = |t: Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("numbers");

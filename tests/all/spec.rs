@@ -1,6 +1,7 @@
 //! How a spec's layers become one, where its values came from, what is refused, and the hash that names it.
 
-use ccdni::spec::{Bptt, OptimizerSpec};
+use ccdni::spec::Bptt;
+use serde_json::json;
 
 use crate::spec_support::{BASE, Folder, base, problems};
 
@@ -21,7 +22,7 @@ fn layers_go_from_defaults_over_files_and_variables_to_flags() {
     let resolved = folder.resolve("s.yaml", &["train.keep=last", "train.bptt=4", "train.bptt=5"], &env).unwrap();
     let train = &resolved.spec.train;
     assert_eq!((train.epochs, train.batch_size, train.bptt.as_ref()), (2, 3, Some(&Bptt::Steps(5))));
-    assert_eq!(train.optimizer.lr(), 0.25);
+    assert_eq!(train.optimizer.keys["lr"], 0.25);
     assert_eq!(train.keep, ccdni::spec::Keep::Last);
     assert_eq!((resolved.spec.name.as_deref(), resolved.spec.notes.as_deref()), (Some("b"), Some("a")));
 }
@@ -75,9 +76,13 @@ fn null_takes_back_what_weaker_layers_said() {
 #[test]
 fn another_kind_drops_the_siblings_and_the_same_kind_keeps_them() {
     let sgd = base(&["train.optimizer.eps=1", "train.optimizer.kind=sgd"]).unwrap();
-    assert_eq!(sgd.spec.train.optimizer, OptimizerSpec::Sgd { lr: 1e-3, weight_decay: 0.0, momentum: 0.9 });
+    let expected = json!({"kind": "sgd", "lr": 1e-3, "weight_decay": 0.0, "momentum": 0.9});
+    assert_eq!(json!(sgd.spec.train.optimizer), expected);
     let adam = base(&["train.optimizer.eps=1", "train.optimizer.kind=adam"]).unwrap();
-    assert!(matches!(adam.spec.train.optimizer, OptimizerSpec::Adam(spec) if spec.eps == 1.0));
+    assert_eq!(
+        (adam.spec.train.optimizer.kind.as_str(), &adam.spec.train.optimizer.keys["eps"]),
+        ("adam", &json!(1.0))
+    );
 }
 
 #[test]
@@ -90,9 +95,11 @@ fn variables_have_no_order() {
         ("CCDNI__TRAIN__OPTIMIZER__MOMENTUM", "0.125"),
     ];
     let first = folder.resolve("s.yaml", &[], &env).unwrap();
-    let expected = OptimizerSpec::Rmsprop { lr: 1e-3, weight_decay: 0.0, alpha: 0.5, eps: 1e-10, momentum: 0.125 };
+    let expected =
+        json!({"kind": "rmsprop", "lr": 1e-3, "weight_decay": 0.0, "alpha": 0.5, "eps": 1e-10, "momentum": 0.125});
     assert_eq!(
-        first.spec.train.optimizer, expected,
+        json!(first.spec.train.optimizer),
+        expected,
         "a kind drops what the weaker table said, not what stands beside it"
     );
     env.reverse();

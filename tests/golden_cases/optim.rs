@@ -4,7 +4,8 @@ use std::path::Path;
 
 use ccdni::data::Direction;
 use ccdni::nn::{Gradients, NewParameter, ParamStore, Part};
-use ccdni::spec::{OptimizerSpec, ScheduleSpec};
+use ccdni::spec::ScheduleSpec;
+use ccdni::train::optimizer::{self, OptimizerRule};
 use ccdni::train::{Optimizer, ReduceOnPlateau};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Map, Value, json};
@@ -39,7 +40,7 @@ fn check_optimizer(file: &Path, case: &Value) -> Outcome {
         let parameter = NewParameter { name: "p".into(), role: "p".into(), part: Part::Network, value };
         let device = on_device::device().ok_or("there is no device")?;
         let params = ParamStore::new(vec![parameter], &device)?;
-        let mut optimizer = Optimizer::new(&optimizer_spec(case, weight_decay)?, &params)?;
+        let mut optimizer = Optimizer::new(rule(case, weight_decay)?, &params)?;
         for step in 0..gradients.dim(0)? {
             let mut gradient = Gradients::none(&params)?;
             gradient.add(0, &gradients.get(step)?.to_device(&device)?)?;
@@ -55,8 +56,8 @@ fn check_optimizer(file: &Path, case: &Value) -> Outcome {
     Ok(())
 }
 
-/// The case's hyper-parameters as our spec: an unknown one is an error, those that we do not have must be off.
-fn optimizer_spec(case: &Value, weight_decay: f64) -> Result<OptimizerSpec, Failed> {
+/// The case's rule with its hyper-parameters: an unknown one is an error, those that we do not have must be off.
+fn rule(case: &Value, weight_decay: f64) -> Result<Box<dyn OptimizerRule>, Failed> {
     let mut spec: Map<String, Value> = case["hyperparameters"].as_object().ok_or("no hyperparameters")?.clone();
     for off in ["centered", "dampening", "nesterov", "initial_accumulator"] {
         match spec.remove(off) {
@@ -68,10 +69,9 @@ fn optimizer_spec(case: &Value, weight_decay: f64) -> Result<OptimizerSpec, Fail
     if let (Some(beta1), Some(beta2)) = (spec.remove("beta1"), spec.remove("beta2")) {
         spec.insert("betas".into(), json!([beta1, beta2]));
     }
-    spec.insert("kind".into(), case["optimizer"].clone());
     spec.insert("lr".into(), case["lr"].clone());
     spec.insert("weight_decay".into(), json!(weight_decay));
-    Ok(serde_json::from_value(Value::Object(spec))?)
+    Ok(optimizer::built_in().open(case["optimizer"].as_str().unwrap_or_default(), &spec)?)
 }
 
 fn check_plateau(case: &Value) -> Outcome {

@@ -7,7 +7,7 @@ use crate::spec::{DniSpec, Spec, nearest};
 
 /// What is asked of a run, and its name: everything that a legend can speak of.
 pub(in crate::report) fn tree(spec: &Spec) -> Value {
-    let mut model = spec.model.clone();
+    let mut model = spec.model.as_written();
     for dni in model.layers.iter_mut().filter_map(|layer| layer.dni.as_mut()) {
         // What follows from another key is nothing in which runs differ.
         let default = DniSpec { init_last: None, ..dni.clone() }.init_last();

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::EncoderSpec;
+use crate::plugins::Keys;
 
 /// The model graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,10 +48,9 @@ pub struct EmbedSpec {
 
 /// One recurrent layer ("cerebral cortex").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct LayerSpec {
-    /// The kind of recurrent unit.
-    pub cell: Cell,
+    /// The kind of recurrent unit, which may have keys of its own.
+    pub cell: String,
     /// Number of units.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub hidden: usize,
@@ -65,31 +65,13 @@ pub struct LayerSpec {
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub init_scale: f64,
-    /// Initial forget-gate biases clamped into -10..0 and weights into 0..0.1 (lstm only; not enforced later).
-    #[serde(default)]
-    pub force_forget: bool,
-    /// Added to the initial forget-gate biases, so that the state lasts from the start (lstm only; 0 is PyTorch's).
-    #[serde(default, skip_serializing_if = "is_zero")]
-    #[schemars(range(min = -100.0, max = 100.0))]
-    pub forget_bias: f64,
+    /// The cell's own keys.
+    #[serde(flatten)]
+    pub keys: Keys,
     /// The synthesizer on this layer ("cerebellum"): leave out for a plain layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-figure" = "NeurIPS 2021, Fig. 2 and S3; Nature Communications 2023, Fig. 3 and 8"))]
     pub dni: Option<DniSpec>,
-}
-
-/// The kind of recurrent unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Cell {
-    /// Long short-term memory.
-    Lstm,
-    /// Gated recurrent unit.
-    Gru,
-    /// Plain recurrent unit with tanh.
-    Tanh,
-    /// Plain recurrent unit with rectification.
-    Relu,
 }
 
 /// Distribution of initial weights.
@@ -193,6 +175,17 @@ pub enum TargetScale {
     Batch,
 }
 
+impl ModelSpec {
+    /// The model with `force_forget` in every layer, whatever its cell: specs have been written and hashed so from the start.
+    pub(crate) fn as_written(&self) -> ModelSpec {
+        let mut model = self.clone();
+        for layer in &mut model.layers {
+            layer.keys.entry("force_forget").or_insert(false.into());
+        }
+        model
+    }
+}
+
 impl DniSpec {
     /// The initial values of the last layer, its default resolved.
     pub fn init_last(&self) -> InitLast {
@@ -205,9 +198,6 @@ impl DniSpec {
     }
 }
 
-fn is_zero(number: &f64) -> bool {
-    *number == 0.0
-}
 fn yes() -> bool {
     true
 }

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::PluginTable;
+use crate::spec::Keys;
+
 /// How the network learns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,8 +28,8 @@ pub struct TrainSpec {
     #[serde(default)]
     pub step_every: StepEvery,
     /// The optimizer.
-    #[serde(default)]
-    pub optimizer: OptimizerSpec,
+    #[serde(default = "adam")]
+    pub optimizer: PluginTable,
     /// Gradient clipping; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<ClipSpec>,
@@ -70,151 +73,6 @@ pub enum StepEvery {
     Batch,
     /// After every window.
     Window,
-}
-
-/// The optimizer; weight decay is added to the gradient (coupled) in all but `adamw`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum OptimizerSpec {
-    /// Adam (Kingma and Ba 2015).
-    Adam(AdamSpec),
-    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
-    Adamw(AdamSpec),
-    /// Adam with the infinity norm.
-    Adamax(AdamSpec),
-    /// RMSprop with momentum.
-    Rmsprop {
-        /// Learning rate.
-        #[serde(default = "lr")]
-        #[schemars(extend("exclusiveMinimum" = 0.0))]
-        lr: f64,
-        /// Weight decay.
-        #[serde(default)]
-        #[schemars(range(min = 0.0))]
-        weight_decay: f64,
-        /// Decay of the mean of squares.
-        #[serde(default = "alpha")]
-        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
-        alpha: f64,
-        /// Added to the root of the mean of squares.
-        #[serde(default = "tiny")]
-        #[schemars(range(min = 0.0))]
-        eps: f64,
-        /// Momentum.
-        #[serde(default = "momentum")]
-        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
-        momentum: f64,
-    },
-    /// Stochastic gradient descent with momentum.
-    Sgd {
-        /// Learning rate.
-        #[serde(default = "lr")]
-        #[schemars(extend("exclusiveMinimum" = 0.0))]
-        lr: f64,
-        /// Weight decay.
-        #[serde(default)]
-        #[schemars(range(min = 0.0))]
-        weight_decay: f64,
-        /// Momentum.
-        #[serde(default = "momentum")]
-        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
-        momentum: f64,
-    },
-    /// Adagrad.
-    Adagrad {
-        /// Learning rate.
-        #[serde(default = "lr")]
-        #[schemars(extend("exclusiveMinimum" = 0.0))]
-        lr: f64,
-        /// Weight decay.
-        #[serde(default)]
-        #[schemars(range(min = 0.0))]
-        weight_decay: f64,
-        /// Decay of the learning rate with the steps.
-        #[serde(default = "lr_decay")]
-        #[schemars(range(min = 0.0))]
-        lr_decay: f64,
-        /// Added to the root of the sum of squares.
-        #[serde(default = "tiny")]
-        #[schemars(range(min = 0.0))]
-        eps: f64,
-    },
-    /// Adadelta.
-    Adadelta {
-        /// Learning rate.
-        #[serde(default = "lr")]
-        #[schemars(extend("exclusiveMinimum" = 0.0))]
-        lr: f64,
-        /// Weight decay.
-        #[serde(default)]
-        #[schemars(range(min = 0.0))]
-        weight_decay: f64,
-        /// Decay of the running means.
-        #[serde(default = "rho")]
-        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
-        rho: f64,
-        /// Added under both roots.
-        #[serde(default = "micro")]
-        #[schemars(range(min = 0.0))]
-        eps: f64,
-    },
-}
-
-/// Hyper-parameters of Adam and its relatives.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AdamSpec {
-    /// Learning rate.
-    #[serde(default = "lr")]
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
-    pub lr: f64,
-    /// Weight decay.
-    #[serde(default)]
-    #[schemars(range(min = 0.0))]
-    pub weight_decay: f64,
-    /// Decay of the first and second moment.
-    #[serde(default = "betas")]
-    #[schemars(extend("items" = serde_json::json!({ "type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0 })))]
-    pub betas: [f64; 2],
-    /// Added to the root of the second moment.
-    #[serde(default = "nano")]
-    #[schemars(range(min = 0.0))]
-    pub eps: f64,
-}
-
-impl Default for AdamSpec {
-    fn default() -> Self {
-        AdamSpec { lr: lr(), weight_decay: 0.0, betas: betas(), eps: nano() }
-    }
-}
-
-impl Default for OptimizerSpec {
-    fn default() -> Self {
-        OptimizerSpec::Adam(AdamSpec::default())
-    }
-}
-
-impl OptimizerSpec {
-    /// The initial learning rate.
-    pub fn lr(&self) -> f64 {
-        match self {
-            Self::Adam(spec) | Self::Adamw(spec) | Self::Adamax(spec) => spec.lr,
-            Self::Rmsprop { lr, .. } | Self::Sgd { lr, .. } | Self::Adagrad { lr, .. } | Self::Adadelta { lr, .. } => {
-                *lr
-            }
-        }
-    }
-
-    /// The weight decay.
-    pub fn weight_decay(&self) -> f64 {
-        match self {
-            Self::Adam(spec) | Self::Adamw(spec) | Self::Adamax(spec) => spec.weight_decay,
-            Self::Rmsprop { weight_decay, .. }
-            | Self::Sgd { weight_decay, .. }
-            | Self::Adagrad { weight_decay, .. }
-            | Self::Adadelta { weight_decay, .. } => *weight_decay,
-        }
-    }
 }
 
 /// Clipping of gradients by their global 2-norm.
@@ -320,30 +178,9 @@ fn tenth() -> f64 {
 fn ten_thousandth() -> f64 {
     1e-4
 }
-fn lr() -> f64 {
-    1e-3
-}
-fn betas() -> [f64; 2] {
-    [0.9, 0.98]
-}
 fn nano() -> f64 {
     1e-9
 }
-fn tiny() -> f64 {
-    1e-10
-}
-fn micro() -> f64 {
-    1e-6
-}
-fn alpha() -> f64 {
-    0.99
-}
-fn rho() -> f64 {
-    0.9
-}
-fn momentum() -> f64 {
-    0.9
-}
-fn lr_decay() -> f64 {
-    0.9
+fn adam() -> PluginTable {
+    PluginTable { kind: "adam".into(), keys: Keys::new() }
 }

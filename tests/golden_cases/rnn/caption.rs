@@ -8,6 +8,7 @@ use ccdni::spec::interface::When;
 use ccdni::train::backend::Backend;
 use ccdni::train::engine::{self, Order, Trace};
 use ccdni::train::loss::Feedback;
+use ccdni::train::optimizer;
 use ccdni::train::sequence::Sequence;
 use ccdni::train::update::Updater;
 use libtest_mimic::Failed;
@@ -26,7 +27,7 @@ fn train(case: &Case, backend: &dyn Backend) -> Outcome {
     let (interface, train) = (case.interface()?, case.train_spec()?);
     let model = case.model()?;
     let names = model.params.names();
-    let mut updater = Updater::new(&train, &model.params)?;
+    let mut updater = Updater::new(&train, &optimizer::built_in(), &model.params)?;
     let roles = vec![case.role(); model.synthesizers.len()];
     for k in 0..case.whole("batches")? {
         let batch = batch(case.tensor(&format!("batch{k}.features"))?, case.tensor(&format!("batch{k}.captions"))?)?;

@@ -7,6 +7,7 @@ use ccdni::spec::interface::TargetKind;
 use ccdni::train::backend::Backend;
 use ccdni::train::engine::{self, Order, Role, Trace};
 use ccdni::train::loss::{Feedback, WindowLoss};
+use ccdni::train::optimizer;
 use ccdni::train::record::Recorder;
 use ccdni::train::rows::Rows;
 use ccdni::train::sequence::Sequence;
@@ -41,7 +42,7 @@ fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
     let (interface, train) = (case.interface()?, case.train_spec()?);
     let model = case.model()?;
     let names = model.params.names();
-    let mut updater = Updater::new(&train, &model.params)?;
+    let mut updater = Updater::new(&train, &optimizer::built_in(), &model.params)?;
     let roles = vec![case.role(); model.synthesizers.len()];
     let every = train.feedback_every.unwrap_or(1);
     let traced = case.role() != Role::Lesioned && !roles.is_empty();

@@ -1,31 +1,31 @@
 //! The batches of a task, where the network is computed.
 //!
-//! On the CPU they are handed on as they come. To a device the batches of an epoch go together, in one upload, as far as there is
+//! On the CPU they are passed on as they come. To a device the batches of an epoch go together, in one upload, as far as there is
 //! room, and stay there while the next epoch has the same ones. Whatever has to be looked at is looked at before.
 
 use candle_core::{Device, Tensor};
 
-use super::loss::check_classes;
-use super::sequence::check_tokens;
 use crate::data::{At, Batch, Dataset, Inputs, Split, Targets};
 use crate::error::Result;
 use crate::model::Model;
-use crate::nn::apart;
+use crate::nn::reads_are_deferred;
 use crate::spec::interface::{Interface, TargetKind};
+use crate::train::loss::check_classes;
+use crate::train::sequence::check_tokens;
 
 /// An epoch's batches of a split are kept on a device up to this many bytes.
 const ROOM: usize = 512 << 20;
 
-/// Hands out batches on a device.
-pub struct Supply {
+/// Loads the batches of a task on a device.
+pub struct DeviceLoader {
     device: Device,
     room: usize,
-    shelves: [Shelf; 3],
+    epochs: [LoadedEpoch; 3],
 }
 
 /// The batches of a split in one epoch.
 #[derive(Default)]
-struct Shelf {
+struct LoadedEpoch {
     /// Epoch and batch size.
     of: Option<(usize, usize)>,
     /// Whether there was no room for an epoch: then each batch goes up when it is asked for.
@@ -36,10 +36,10 @@ struct Shelf {
     batches: Vec<Batch>,
 }
 
-impl Supply {
-    /// A supply for a device.
-    pub fn new(device: &Device) -> Supply {
-        Supply { device: device.clone(), room: ROOM, shelves: Default::default() }
+impl DeviceLoader {
+    /// A loader for a device.
+    pub fn new(device: &Device) -> DeviceLoader {
+        DeviceLoader { device: device.clone(), room: ROOM, epochs: Default::default() }
     }
 
     /// A batch. On a device that is not the CPU it has a row for every sequence, and was checked against model and interface
@@ -48,7 +48,7 @@ impl Supply {
     /// # Errors
     /// Fails if the data do, where the task does not keep what its interface promises, or where the device has no room.
     pub fn batch(&mut self, data: &dyn Dataset, model: &Model, interface: &Interface, at: At) -> Result<Batch> {
-        if !apart(&self.device) {
+        if !reads_are_deferred(&self.device) {
             return data.batch(at);
         }
         self.staged(data, model, interface, at)
@@ -60,24 +60,24 @@ impl Supply {
             check(&batch, model, interface)?;
             Ok::<_, crate::Error>(batch)
         };
-        let shelf = match at.split {
-            Split::Train => &mut self.shelves[0],
-            Split::Validation => &mut self.shelves[1],
-            Split::Test => &mut self.shelves[2],
+        let loaded = match at.split {
+            Split::Train => &mut self.epochs[0],
+            Split::Validation => &mut self.epochs[1],
+            Split::Test => &mut self.epochs[2],
         };
-        if shelf.of != Some((at.epoch, at.batch_size)) && !shelf.too_large {
-            shelf.of = None;
-            shelf.fill(data.batches(at.split, at.batch_size), self.room, &self.device, &get)?;
-            shelf.of = Some((at.epoch, at.batch_size));
+        if loaded.of != Some((at.epoch, at.batch_size)) && !loaded.too_large {
+            loaded.of = None;
+            loaded.fill(data.batches(at.split, at.batch_size), self.room, &self.device, &get)?;
+            loaded.of = Some((at.epoch, at.batch_size));
         }
-        match shelf.batches.get(at.index) {
+        match loaded.batches.get(at.index) {
             Some(batch) => Ok(batch.clone()),
             None => get(at.index)?.to_device(&self.device),
         }
     }
 }
 
-impl Shelf {
+impl LoadedEpoch {
     /// Brings the batches of an epoch up, unless they are there already or too many.
     fn fill(&mut self, count: usize, room: usize, device: &Device, get: &dyn Fn(usize) -> Result<Batch>) -> Result<()> {
         let (mut numbers, mut ids) = (Vec::new(), Vec::new());
@@ -93,7 +93,7 @@ impl Shelf {
             // Batches are much alike: after the first, all of them are known not to fit.
             let expected = (numbers.len() + ids.len()) * 4 / (index + 1) * count;
             if expected > room {
-                *self = Shelf { too_large: true, ..Shelf::default() };
+                *self = LoadedEpoch { too_large: true, ..LoadedEpoch::default() };
                 return Ok(());
             }
             batches.push(batch);
@@ -162,6 +162,8 @@ mod tests {
     use crate::spec::interface::{Input, Target, When};
     use std::cell::Cell;
 
+    use crate::model::Plugins;
+
     /// Batches of classes after dense inputs; the second epoch is the first again, the third is not.
     struct Data {
         asked: Cell<usize>,
@@ -195,7 +197,7 @@ mod tests {
             validates: true,
         };
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 3}]}"#).expect("a model");
-        (Model::new(&spec, &interface, 1, &Device::Cpu).expect("a model"), interface)
+        (Model::new(&Plugins::built_in(), &spec, &interface, 1, &Device::Cpu).expect("a model"), interface)
     }
 
     fn numbers(batch: &Batch) -> (Vec<f32>, Vec<u32>) {
@@ -212,14 +214,14 @@ mod tests {
         let at = |epoch, index| At { split: Split::Train, epoch, index, batch_size: 3 };
         for room in [ROOM, 0] {
             let data = Data { asked: Cell::new(0), class: 2 };
-            let mut supply = Supply { device: Device::Cpu, room, shelves: Default::default() };
+            let mut loader = DeviceLoader { device: Device::Cpu, room, epochs: Default::default() };
             let mut there = Vec::new();
             for epoch in 1..4 {
                 for index in 0..3 {
-                    let batch = supply.staged(&data, &model, &interface, at(epoch, index))?;
+                    let batch = loader.staged(&data, &model, &interface, at(epoch, index))?;
                     assert_eq!(numbers(&batch), numbers(&data.batch(at(epoch, index))?.expanded()?));
                 }
-                there.push(supply.shelves[0].batches.first().map(|batch| tensors(batch)[0].id()));
+                there.push(loader.epochs[0].batches.first().map(|batch| tensors(batch)[0].id()));
             }
             match room {
                 0 => {
@@ -230,7 +232,7 @@ mod tests {
                 _ => {
                     assert!(there[0].is_some() && there[0] == there[1] && there[1] != there[2], "{there:?}");
                     let before = data.asked.get();
-                    supply.staged(&data, &model, &interface, At { batch_size: 2, ..at(3, 0) })?;
+                    loader.staged(&data, &model, &interface, At { batch_size: 2, ..at(3, 0) })?;
                     assert_eq!(data.asked.get(), before + 3, "other batches");
                 }
             }
@@ -242,9 +244,9 @@ mod tests {
     fn what_was_not_promised_is_found_before_it_goes_up() {
         let (model, interface) = model();
         let data = Data { asked: Cell::new(0), class: 3 };
-        let mut supply = Supply { device: Device::Cpu, room: ROOM, shelves: Default::default() };
+        let mut loader = DeviceLoader { device: Device::Cpu, room: ROOM, epochs: Default::default() };
         let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: 3 };
-        let error = supply.staged(&data, &model, &interface, at).expect_err("there are three classes").to_string();
+        let error = loader.staged(&data, &model, &interface, at).expect_err("there are three classes").to_string();
         assert!(error.contains("class 3, but promised 3"), "{error}");
         assert_eq!(data.asked.get(), 1);
     }

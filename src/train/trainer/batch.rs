@@ -1,0 +1,153 @@
+//! Training on one batch.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+
+use super::{Cursor, Trainer};
+use crate::data::{At, Split};
+use crate::error::{Error, Result};
+use crate::nn::Part;
+use crate::spec::StepEvery;
+use crate::train::device::PendingBatch;
+use crate::train::engine::{self, Role};
+use crate::train::loss::Feedback;
+use crate::train::record::Recorder;
+use crate::train::sequence::{Dropout, Sequence};
+use crate::train::update::role;
+
+impl Trainer {
+    /// Trains the batch at the cursor, and moves the cursor on. Gives the batch's loss, in the unit of the validation metric, where
+    /// nobody has to wait for it.
+    pub(super) fn train_batch(&mut self) -> Result<Option<f64>> {
+        let began = Instant::now();
+        let (sequence, feedback) = self.load_batch()?;
+        let trained = self.learn(&sequence, &feedback)?;
+        self.pending.push(trained);
+        let ready = self.pending.ready(&self.model.params)?;
+        let loss = self.add_statistics(&ready)?;
+        self.cursor.batch += 1;
+        self.cursor.seconds += began.elapsed().as_secs_f64();
+        Ok(loss)
+    }
+
+    /// The batch at the cursor: inputs with their dropout masks, and targets.
+    fn load_batch(&mut self) -> Result<(Sequence, Feedback)> {
+        let Cursor { epoch, batch: index, .. } = self.cursor;
+        let train = &self.spec.train;
+        let at = At { split: Split::Train, epoch, index, batch_size: train.batch_size };
+        let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.interface, at)?;
+        let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
+        if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() {
+            // Equal sequences do not stay equal, and batch normalisation counts each of them.
+            batch = batch.expanded()?;
+        }
+        let sequence = Sequence::new(&self.model, &batch, Some(dropout))?;
+        let (steps, every) = (sequence.steps(), train.feedback_every.unwrap_or(1));
+        let feedback =
+            Feedback::new(&batch.targets, &self.interface, steps, every, sequence.rows(), self.model.device())?;
+        Ok((sequence, feedback))
+    }
+
+    /// Runs the windows of a batch, updates the parameters, and records what is wanted.
+    fn learn(&mut self, sequence: &Sequence, feedback: &Feedback) -> Result<PendingBatch> {
+        let Cursor { epoch, batch: index, .. } = self.cursor;
+        let train = &self.spec.train;
+        let roles: Vec<Role> = self.model.synthesizers.iter().map(|slot| role(&slot.spec, epoch)).collect();
+        let mut recorder = self.recorder.take_if(|recorder| recorder.wants(index));
+        let window = train.window(sequence.steps());
+        let batch = engine::Batch {
+            sequence,
+            feedback,
+            window,
+            roles: &roles,
+            activity: train.activity_l2,
+            trace: recorder.is_some(),
+        };
+        let rows = sequence.rows();
+        let fits = |layer: &Tensor| layer.dim(0).is_ok_and(|count| count == rows.count);
+        let start = self.carried.take().filter(|state| state.iter().all(fits));
+        if let Some(recorder) = &mut recorder {
+            self.begin_recording(recorder, &batch, start.as_deref())?;
+        }
+
+        let windows = engine::windows(sequence.steps(), window);
+        let (mut losses, mut squares, mut seen) = (Vec::new(), Vec::new(), 0);
+        let mut reached = vec![false; self.model.params.len()];
+        let (model, backend, updater) = (&self.model, self.backend.as_ref(), &mut self.updater);
+        let step_every_window = train.step_every == StepEvery::Window;
+        let gradients = &mut self.gradients;
+        gradients.clear();
+        let end =
+            engine::run(model, backend, self.order, &batch, start.as_deref(), gradients, &mut |group, gradients| {
+                if let Some(recorder) = &mut recorder {
+                    recorder.windows(model, feedback, &windows, seen, &group.traces)?;
+                }
+                seen += group.traces.len();
+                losses.push(group.losses);
+                for (reached, present) in reached.iter_mut().zip(gradients.present()) {
+                    *reached |= present;
+                }
+                if step_every_window {
+                    squares.extend(updater.apply(model, &roles, gradients)?);
+                    gradients.clear();
+                }
+                Ok(())
+            })?;
+        if !step_every_window {
+            squares.extend(updater.apply(model, &roles, gradients)?);
+        }
+        if let Some(mut recorder) = recorder {
+            recorder.end(index)?;
+            self.recorder = Some(recorder);
+        }
+        self.model.note_statistics(sequence.statistics())?;
+        self.check_reached(&reached, &roles)?;
+        if train.keep_hidden {
+            self.carried = Some(end);
+        }
+        Ok(PendingBatch {
+            batch: index,
+            rows: rows.sequences as f64,
+            metric_scale: feedback.metric_scale(),
+            original_scale: feedback.original_scale(),
+            losses,
+            squares,
+        })
+    }
+
+    /// Records what there is before the batch's first update.
+    fn begin_recording(&self, recorder: &mut Recorder, batch: &engine::Batch, start: Option<&[Tensor]>) -> Result<()> {
+        let truth = match recorder.wants_truth() {
+            true => engine::true_gradients(&self.model, self.backend.as_ref(), batch, start)?,
+            false => Vec::new(),
+        };
+        recorder.begin(self.cursor.batch, &self.model, batch.sequence.rows(), truth)
+    }
+
+    /// Guards against parts of the graph through which no gradient flows: in the first batch of an epoch, every
+    /// parameter that may learn in it must have received one in some window (zeros are fine).
+    fn check_reached(&self, reached: &[bool], roles: &[Role]) -> Result<()> {
+        if self.cursor.batch > 0 {
+            return Ok(());
+        }
+        let may_learn = |part| match part {
+            Part::Network | Part::Encoder => true,
+            Part::Fixed => false,
+            Part::Synthesizer(index) => roles[index] == Role::Learning,
+        };
+        let missed: Vec<&str> = (self.model.params.iter().zip(reached))
+            .filter(|(parameter, reached)| may_learn(parameter.part) && !**reached)
+            .map(|(parameter, _)| parameter.name.as_str())
+            .collect();
+        if missed.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Training(format!(
+            "seed {}: no gradient reaches {} in epoch {}: nothing that it computes has to do with a target",
+            self.seed,
+            missed.join(", "),
+            self.cursor.epoch
+        )))
+    }
+}
