@@ -160,7 +160,7 @@ impl Sequence {
     ///
     /// # Errors
     /// Fails on a tensor error.
-    pub fn teach_encoder(&self, arrived: &Tensor, gradients: &mut Gradients) -> Result<()> {
+    pub fn add_encoder_gradients(&self, arrived: &Tensor, gradients: &mut Gradients) -> Result<()> {
         self.encoded.as_ref().map_or(Ok(()), |encoded| encoded.learn(arrived, gradients))
     }
 

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::gates::Gates;
 use super::layout::Layout;
-use super::{Arrived, Cotangents, Fused, Plan, Saved, SavedLayer, room};
+use super::{Cotangents, Fused, InputGradients, Pass as ForwardPass, Plan, Saved, SavedLayer, room};
 use crate::error::Result;
 use crate::model::Model;
 use crate::nn::kernel::cells::{self, StepBack};
@@ -31,22 +31,19 @@ pub(super) struct Scratch {
     outputs: Vec<f32>,
 }
 
-/// Runs the stack backward, adds to `gradients`, and gives what arrives at the starts of the taught windows.
-#[expect(clippy::too_many_arguments)]
+/// Runs the stack backward, adds to `gradients`, and gives the gradients at the inputs.
 pub(super) fn run(
-    fused: &Fused,
-    model: &Model,
-    sequence: &Sequence,
-    plan: Plan<'_>,
-    saved: &mut Saved,
+    pass: &mut ForwardPass<'_>,
     cotangents: &Cotangents,
     mut gradients: Option<&mut Gradients>,
     scratch: &mut Scratch,
-) -> Result<Arrived> {
+) -> Result<InputGradients> {
+    let ForwardPass { fused, model, sequence, plan, saved } = pass;
+    let (fused, model, sequence, plan) = (*fused, *model, *sequence, *plan);
     let params = slices::read(model.params.flat())?;
     let inputs = sequence.on_cpu()?;
-    let Saved { layout, layers, top, .. } = saved;
-    // What nothing arrives at from above has no gradient, which is not the same as zero.
+    let Saved { layout, layers, top } = &mut saved.value;
+    // A layer that no cotangent reaches has no gradient, which is not the same as zero.
     let mut reached = false;
     if let (Some(arriving), Some(last)) = (&cotangents.outputs, model.layers.last()) {
         let arriving = slices::read(arriving)?;
@@ -102,10 +99,10 @@ pub(super) fn run(
         }
     }
     starts.reverse();
-    Ok(Arrived { starts, feature })
+    Ok(InputGradients { starts, feature })
 }
 
-/// What reached the feature before the tokens, where an encoder learns from it and its window was taught.
+/// What reached the feature before the tokens, where an encoder learns from it and its window needed a backward pass.
 fn at_feature(
     model: &Model,
     sequence: &Sequence,

@@ -10,7 +10,6 @@ mod gates;
 mod layout;
 mod synthesizer;
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -18,8 +17,8 @@ use candle_core::Tensor;
 use pulp::Arch;
 
 use self::layout::Layout;
-use super::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
-use crate::error::{Error, Result};
+use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Prediction, Pullback};
+use crate::error::Result;
 use crate::model::Model;
 use crate::nn::Gradients;
 use crate::nn::kernel::Threads;
@@ -41,8 +40,6 @@ struct Saved {
     layers: Vec<SavedLayer>,
     /// `[outputs · batch, hidden]`: the top layer's `h` where outputs are wanted.
     top: Vec<f32>,
-    /// Whether a backward pass has overwritten the gates.
-    spent: bool,
 }
 
 /// What a forward pass keeps of one layer, in rows of the layout.
@@ -86,59 +83,54 @@ impl Default for Fused {
 }
 
 impl Backend for Fused {
-    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward> {
+    fn forward<'a>(
+        &'a self,
+        model: &'a Model,
+        sequence: &'a Sequence,
+        plan: Plan<'a>,
+        start: &[Tensor],
+    ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
         let mut saved = self.saved.lend();
         let scratch = &mut self.scratch.borrow_mut().forward;
-        let (outputs, borders) = forward::run(self, model, sequence, plan, start, &mut saved.value, scratch)?;
-        Ok(Forward { outputs, borders, saved: Box::new(saved) })
+        let outputs = forward::run(self, model, sequence, plan, start, &mut saved.value, scratch)?;
+        Ok((outputs, Box::new(Pass { fused: self, model, sequence, plan, saved })))
     }
 
-    fn backward(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        plan: Plan<'_>,
-        forward: &mut Forward,
-        cotangents: &Cotangents,
-        gradients: Option<&mut Gradients>,
-    ) -> Result<Arrived> {
-        let saved = forward.saved.downcast_mut::<Lent<Saved>>().ok_or_else(foreign)?;
-        if std::mem::replace(&mut saved.value.spent, true) {
-            return Err(Error::Training("a second backward pass through one forward pass".into()));
-        }
-        let scratch = &mut self.scratch.borrow_mut().backward;
-        backward::run(self, model, sequence, plan, &mut saved.value, cotangents, gradients, scratch)
-    }
-
-    fn predict(
-        &self,
-        model: &Model,
+    fn predict<'a>(
+        &'a self,
+        model: &'a Model,
         synthesizer: usize,
         states: &Tensor,
         context: Option<&Tensor>,
-    ) -> Result<Prediction> {
+    ) -> Result<Prediction<'a>> {
         let mut saved = self.predicted.lend();
         let values = synthesizer::predict(self, model, synthesizer, states, context, &mut saved.value)?;
-        Ok(Prediction { values, saved: Box::new(saved) })
-    }
-
-    fn learn(
-        &self,
-        model: &Model,
-        synthesizer: usize,
-        prediction: &Prediction,
-        delivered: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<()> {
-        let saved: &dyn Any = prediction.saved.as_ref();
-        let saved = saved.downcast_ref::<Lent<synthesizer::Saved>>().ok_or_else(foreign)?;
-        let scratch = &mut self.scratch.borrow_mut().synthesizer;
-        synthesizer::learn(self, model, synthesizer, &saved.value, delivered, gradients, scratch)
+        let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| {
+            let scratch = &mut self.scratch.borrow_mut().synthesizer;
+            synthesizer::learn(self, model, synthesizer, &saved.value, cotangent, gradients, scratch)
+        };
+        Ok(Prediction { values, pullback: Box::new(pullback) })
     }
 }
 
-fn foreign() -> Error {
-    Error::Training("what another backend has saved".into())
+/// A forward pass, with what its backward pass needs.
+struct Pass<'a> {
+    fused: &'a Fused,
+    model: &'a Model,
+    sequence: &'a Sequence,
+    plan: Plan<'a>,
+    saved: Lent<Saved>,
+}
+
+impl Pullback for Pass<'_> {
+    fn backward(
+        mut self: Box<Self>,
+        cotangents: &Cotangents,
+        gradients: Option<&mut Gradients>,
+    ) -> Result<InputGradients> {
+        let scratch = &mut self.fused.scratch.borrow_mut().backward;
+        backward::run(&mut self, cotangents, gradients, scratch)
+    }
 }
 
 /// Buffers that are not in use.

@@ -4,30 +4,28 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::Saved;
+use super::Pass;
 use super::cells::{self, Delivered};
 use super::steps::Steps;
 use crate::error::{Error, Result};
-use crate::model::{Model, Weights};
+use crate::model::Weights;
 use crate::nn::Gradients;
-use crate::train::backend::{Arrived, Cotangents, Plan};
-use crate::train::sequence::{Sequence, stack_rows};
+use crate::train::backend::{Cotangents, InputGradients};
+use crate::train::sequence::stack_rows;
 
-/// The vector-Jacobian product of the taught windows.
-pub(super) fn backward(
-    model: &Model,
-    sequence: &Sequence,
-    plan: Plan<'_>,
-    saved: &Saved,
+/// The vector-Jacobian product of the windows that need it.
+pub(super) fn run(
+    pass: &Pass<'_>,
     cotangents: &Cotangents,
     mut gradients: Option<&mut Gradients>,
-) -> Result<Arrived> {
+) -> Result<InputGradients> {
+    let Pass { model, sequence, plan, top, .. } = pass;
     let multiplicity = sequence.rows().column(model.device())?;
     let weighted = |x: &Tensor| -> Result<Tensor> {
         Ok(multiplicity.as_ref().map_or(Ok(x.clone()), |weights| x.broadcast_mul(weights))?)
     };
     let mut at_top = None;
-    if let (Some(arriving), Some(top)) = (&cotangents.outputs, &saved.top) {
+    if let (Some(arriving), Some(top)) = (&cotangents.outputs, top) {
         let (outputs, rows, hidden) = top.dims3()?;
         let arriving = weighted(arriving)?.reshape((outputs * rows, arriving.dim(2)?))?.contiguous()?;
         if let Some(gradients) = gradients.as_deref_mut() {
@@ -39,52 +37,48 @@ pub(super) fn backward(
         at_top = Some(arrived.reshape((outputs, rows, hidden))?);
     }
 
-    let taught: Vec<&Range<usize>> =
-        (plan.windows.iter().zip(plan.taught)).filter(|(_, t)| **t).map(|(w, _)| w).collect();
+    let wanted: Vec<&Range<usize>> =
+        (plan.windows.iter().zip(plan.needs_backward)).filter(|(_, needs)| **needs).map(|(w, _)| w).collect();
     let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); model.layers.len()];
     let (mut feature, mut first) = (None, 0);
     // Windows of one length go together; only the last of a sequence can be shorter.
-    for windows in taught.chunk_by(|a, b| a.len() == b.len()) {
+    for windows in wanted.chunk_by(|a, b| a.len() == b.len()) {
         let windows: Vec<Range<usize>> = windows.iter().map(|&window| window.clone()).collect();
         let steps = Steps::new(&windows, sequence.rows().count, plan.span().start);
-        let group =
-            Group { model, sequence, plan, saved, cotangents, multiplicity: multiplicity.as_ref(), steps, first };
-        let arrived = group.backward(at_top.as_ref(), gradients.as_deref_mut())?;
-        starts.iter_mut().zip(arrived.starts).for_each(|(all, one)| all.push(one));
-        feature = feature.or(arrived.feature);
+        let group = Group { pass, cotangents, multiplicity: multiplicity.as_ref(), steps, first };
+        let inputs = group.backward(at_top.as_ref(), gradients.as_deref_mut())?;
+        starts.iter_mut().zip(inputs.starts).for_each(|(all, one)| all.push(one));
+        feature = feature.or(inputs.feature);
         first += windows.len();
     }
     let starts = match cotangents.starts && first > 0 {
         true => starts.iter().map(|parts| stack_rows(parts)).collect::<Result<_>>()?,
         false => Vec::new(),
     };
-    Ok(Arrived { starts, feature })
+    Ok(InputGradients { starts, feature })
 }
 
-/// Taught windows of one length.
+/// Windows of one length that need a backward pass.
 struct Group<'a> {
-    model: &'a Model,
-    sequence: &'a Sequence,
-    plan: Plan<'a>,
-    saved: &'a Saved,
+    pass: &'a Pass<'a>,
     cotangents: &'a Cotangents,
     /// `[batch, 1]`, where rows stand for several sequences.
     multiplicity: Option<&'a Tensor>,
     steps: Steps,
-    /// Taught windows before these.
+    /// Windows that need a backward pass before these.
     first: usize,
 }
 
 impl Group<'_> {
     /// `at_top` is what arrives at the top layer at the steps with outputs, `[outputs, batch, hidden]`.
-    fn backward(&self, at_top: Option<&Tensor>, mut gradients: Option<&mut Gradients>) -> Result<Arrived> {
-        let model = self.model;
+    fn backward(&self, at_top: Option<&Tensor>, mut gradients: Option<&mut Gradients>) -> Result<InputGradients> {
+        let model = self.pass.model;
         let mut starts = vec![None; model.layers.len()];
         let mut arriving = at_top.map(|at_top| self.at_outputs(at_top)).transpose()?.flatten();
         let mut something = false;
         for k in (0..model.layers.len()).rev() {
-            let trace = &self.saved.traces[k];
-            if let (Some(here), Some(mask)) = (&arriving, self.sequence.layer_mask(k)) {
+            let trace = &self.pass.traces[k];
+            if let (Some(here), Some(mask)) = (&arriving, self.pass.sequence.layer_mask(k)) {
                 arriving = Some((here * self.steps.pick_absolute(mask)?)?);
             }
             if let Some(activity) = self.activity(k)? {
@@ -100,7 +94,7 @@ impl Group<'_> {
             let delivered =
                 cells::backward(trace, &weights.weight_hh, &self.steps, arriving.as_ref(), end.as_ref(), wants)?;
             if let Some(gradients) = gradients.as_deref_mut() {
-                self.teach(k, &delivered, gradients)?;
+                self.add_gradients(k, &delivered, gradients)?;
             }
             let reads = k > 0 || (gradients.is_some() && model.embedding_index().is_some());
             arriving = match reads {
@@ -113,10 +107,10 @@ impl Group<'_> {
             starts[k] = delivered.start;
         }
         if !something {
-            return Err(Error::Training("a backward pass in which nothing arrives".into()));
+            return Err(Error::Training("a backward pass without cotangents".into()));
         }
         let feature =
-            gradients.map(|gradients| self.teach_embedding(arriving.as_ref(), gradients)).transpose()?.flatten();
+            gradients.map(|gradients| self.add_embedding_gradient(arriving.as_ref(), gradients)).transpose()?.flatten();
         let rows = self.steps.windows * self.steps.rows;
         let start = |(k, start): (usize, Option<Tensor>)| match start {
             Some(start) => self.for_one(&start),
@@ -126,12 +120,12 @@ impl Group<'_> {
             true => starts.into_iter().enumerate().map(start).collect::<Result<_>>()?,
             false => Vec::new(),
         };
-        Ok(Arrived { starts, feature })
+        Ok(InputGradients { starts, feature })
     }
 
     /// What arrives at the top layer at every step of these windows, if anything does: zero where there is no output.
     fn at_outputs(&self, at_top: &Tensor) -> Result<Option<Tensor>> {
-        let outputs = self.plan.outputs;
+        let outputs = self.pass.plan.outputs;
         let places: Vec<Option<usize>> = self.steps.all.iter().map(|step| outputs.binary_search(step).ok()).collect();
         if places.iter().all(Option::is_none) {
             return Ok(None);
@@ -152,9 +146,9 @@ impl Group<'_> {
         if weight <= 0.0 {
             return Ok(None);
         }
-        let trace = &self.saved.traces[k];
+        let trace = &self.pass.traces[k];
         let h = self.steps.pick(&trace.h.narrow(0, 1, trace.inputs.dim(0)?)?)?;
-        let count = self.steps.length * self.sequence.rows().sequences * self.model.layers[k].hidden;
+        let count = self.steps.length * self.pass.sequence.rows().sequences * self.pass.model.layers[k].hidden;
         Ok(Some((self.for_all(&h)? * (2.0 * weight / count as f64))?))
     }
 
@@ -183,9 +177,9 @@ impl Group<'_> {
     }
 
     /// Adds the gradients of a layer's parameters.
-    fn teach(&self, k: usize, delivered: &Delivered, gradients: &mut Gradients) -> Result<()> {
-        let trace = &self.saved.traces[k];
-        let [weight_ih, weight_hh, bias_ih, bias_hh] = self.model.layers[k].weights;
+    fn add_gradients(&self, k: usize, delivered: &Delivered, gradients: &mut Gradients) -> Result<()> {
+        let trace = &self.pass.traces[k];
+        let [weight_ih, weight_hh, bias_ih, bias_hh] = self.pass.model.layers[k].weights;
         let flat = |x: Tensor| {
             let n = x.dim(2)?;
             x.reshape(((), n))
@@ -201,11 +195,11 @@ impl Group<'_> {
 
     /// Adds the gradient of the embedding, and gives what arrives at the feature, `[batch, width]`, where an encoder learns from
     /// it. `arriving` is what arrives at the inputs of these windows.
-    fn teach_embedding(&self, arriving: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
-        let sequence = self.sequence;
+    fn add_embedding_gradient(&self, arriving: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
+        let sequence = self.pass.sequence;
         // Where there is an embedding, something arrives at it: whatever arrives at a layer goes on to the inputs.
-        let (Some(index), Some(arriving)) = (self.model.embedding_index(), arriving) else { return Ok(None) };
-        let table = self.model.params.get(index).value();
+        let (Some(index), Some(arriving)) = (self.pass.model.embedding_index(), arriving) else { return Ok(None) };
+        let table = self.pass.model.params.get(index).value();
         let learned = sequence.learned_feature().filter(|_| self.steps.all.first() == Some(&0));
         let arriving = match sequence.input_mask() {
             Some(mask) => (arriving * self.steps.pick_absolute(mask)?)?,
