@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
+use ccdni::dni::Prediction;
 use ccdni::model::Model;
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
-use ccdni::train::backend::{Backend, Cotangents, InputGradients, Outputs, Plan, Prediction, Pullback};
+use ccdni::train::backend::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
 use ccdni::train::engine::{self, Order, Role};
 use ccdni::train::loss::Feedback;
 use ccdni::train::sequence::Sequence;

@@ -1,65 +1,32 @@
 //! Which parameters a model has: names in files, roles, shapes. Pure: no numbers, no device.
 
+use std::sync::Arc;
+
 use super::encoder::EncoderLayout;
-use crate::dni::SynthesizerShape;
+use super::slot::{Slot, Start};
+use crate::dni::{Mlp, Site, Synthesizer};
 use crate::nn::Part;
 use crate::nn::cell::{gates, state_width};
-use crate::nn::trunk::TensorKind;
 use crate::spec::interface::{Input, Interface};
 use crate::spec::{Context, DniSpec, ModelSpec};
 
-/// One parameter to be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Slot {
-    /// Name in files, as PyTorch has it.
-    pub name: String,
-    /// Its role, which names its random stream (`init.<role>`) and is the same in every stack.
-    pub role: String,
-    /// The part of the model it belongs to.
-    pub part: Part,
-    /// Its shape.
-    pub dims: Vec<usize>,
-    /// How it starts.
-    pub start: Start,
-}
-
-/// How a parameter starts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Start {
-    /// Standard normal.
-    Embedding,
-    /// Weight of the recurrent layer of this index.
-    RecurrentWeight(usize),
-    /// Bias of the recurrent layer of this index.
-    RecurrentBias(usize),
-    /// Uniform within `1/√fan_in`.
-    Linear {
-        /// Inputs of the layer.
-        fan_in: usize,
-    },
-    /// As a trunk's tensors of this kind start.
-    Trunk(TensorKind),
-    /// Zero.
-    Zero,
-    /// One.
-    One,
-}
-
 /// A synthesizer to be.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct SynthesizerGroup {
     /// The layers that share it, lowest first.
     pub layers: Vec<usize>,
     /// What the spec says of it.
     pub spec: DniSpec,
-    /// Its sizes.
-    pub shape: SynthesizerShape,
+    /// What it computes.
+    pub synthesizer: Arc<dyn Synthesizer>,
+    /// Where it is used.
+    pub site: Site,
     /// Indices of its parameters.
     pub params: Vec<usize>,
 }
 
 /// All parameters of a model, in order: embedding, recurrent layers, synthesizers, readout, encoder.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Layout {
     /// The parameters.
     pub slots: Vec<Slot>,
@@ -121,11 +88,10 @@ impl Layout {
                 true => "rnn.backward_interface.synthesizer".to_string(),
                 false => format!("rnn.{lowest}.backward_interface.synthesizer"),
             };
-            let silent = group.spec.init_last() == crate::spec::InitLast::Zero;
-            for parameter in group.shape.parameters() {
-                let start = match silent && parameter.last {
-                    true => Start::Zero,
-                    false => Start::Linear { fan_in: parameter.fan_in },
+            for parameter in group.synthesizer.parameters(group.site) {
+                let start = match parameter.bound {
+                    0.0 => Start::Zero,
+                    bound => Start::Uniform { bound },
                 };
                 group.params.push(add(
                     format!("{prefix}.{}", parameter.name),
@@ -137,7 +103,7 @@ impl Layout {
             }
             synthesizers.push(group);
         }
-        let start = Start::Linear { fan_in: width };
+        let start = Start::linear(width);
         let out = interface.target.width();
         let readout = [
             add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
@@ -167,7 +133,7 @@ impl Layout {
     }
 }
 
-/// The synthesizers of a stack: one a layer that has a `dni`, or one for all layers that name the same `share`.
+/// The synthesizers of a stack: one per layer that has a `dni`, or one for all layers that name the same `share`.
 fn share(spec: &ModelSpec, interface: &Interface) -> Vec<SynthesizerGroup> {
     let mut groups: Vec<SynthesizerGroup> = Vec::new();
     for (k, layer) in spec.layers.iter().enumerate() {
@@ -178,9 +144,13 @@ fn share(spec: &ModelSpec, interface: &Interface) -> Vec<SynthesizerGroup> {
             continue;
         }
         let context = (dni.context == Context::Target).then(|| interface.target.width());
-        let shape =
-            SynthesizerShape { state: state_width(layer.cell, layer.hidden), hidden: dni.hidden.clone(), context };
-        groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), shape, params: Vec::new() });
+        let site = Site { state: state_width(layer.cell, layer.hidden), context, learns: dni.learn };
+        let init_last = dni.init_last.map(|last| match last {
+            crate::spec::InitLast::Zero => crate::dni::InitLast::Zero,
+            crate::spec::InitLast::Uniform => crate::dni::InitLast::Uniform,
+        });
+        let synthesizer = Arc::new(Mlp { hidden: dni.hidden.clone(), fibres: dni.fibres, init_last });
+        groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), synthesizer, site, params: Vec::new() });
     }
     groups
 }

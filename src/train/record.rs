@@ -13,7 +13,7 @@ use super::engine::Trace;
 use super::loss::Feedback;
 use super::rows::Rows;
 use crate::error::Result;
-use crate::model::{Model, Weights};
+use crate::model::Model;
 use crate::spec::{RecordSpec, Recorded};
 
 /// Gathers an epoch's recordings.
@@ -158,9 +158,9 @@ impl Recorder {
 /// Activity of each hidden layer of a layer's synthesizer at a window's start, `[batch, units]`.
 fn activity(model: &Model, feedback: &Feedback, layer: usize, step: usize, trace: &Trace) -> Result<Vec<Tensor>> {
     let Some(index) = model.layers[layer].synthesizer else { return Ok(Vec::new()) };
-    let context = model.synthesizers[index].shape.context.map(|_| feedback.context(step)).transpose()?;
-    let interface = model.backward_interface(index, Weights::Constant)?;
-    Ok(interface.synthesizer().trace(&trace.start[layer], context.as_ref())?.1)
+    let stored = model.synthesizer(index);
+    let context = stored.site.context.map(|_| feedback.context(step)).transpose()?;
+    stored.synthesizer.activity(&stored.parameters(), &trace.start[layer], context.as_ref())
 }
 
 /// Cosine similarity of the rows of two `[rows, width]` tensors; a row of zeros gives 0.

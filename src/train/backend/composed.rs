@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use candle_core::{Tensor, Var};
 
-use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Prediction, Pullback};
+use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
+use crate::dni::Prediction;
 use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
 use crate::nn::cell::{self, State};
@@ -112,16 +113,7 @@ impl Backend for Composed {
         states: &Tensor,
         context: Option<&Tensor>,
     ) -> Result<Prediction<'a>> {
-        let leaves = model.params.leaves(Part::Synthesizer(synthesizer))?;
-        let interface = model.backward_interface(synthesizer, Weights::Leaves(&leaves))?;
-        let tracked = interface.predict(states, context)?;
-        let values = tracked.detach();
-        let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| {
-            let learned = interface.pull_back(&tracked.narrow(0, 0, cotangent.dim(0)?)?, cotangent)?;
-            let parameters = model.synthesizers[synthesizer].params.iter().zip(&learned);
-            parameters.into_iter().try_for_each(|(&index, gradient)| gradients.add(index, gradient))
-        };
-        Ok(Prediction { values, pullback: Box::new(pullback) })
+        model.synthesizer(synthesizer).predict(states, context)
     }
 }
 

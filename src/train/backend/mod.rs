@@ -16,6 +16,7 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 
 use super::sequence::Sequence;
+use crate::dni::Prediction;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Gradients;
@@ -98,18 +99,6 @@ pub trait Pullback {
     /// Fails on a tensor error.
     fn backward(self: Box<Self>, cotangents: &Cotangents, gradients: Option<&mut Gradients>) -> Result<InputGradients>;
 }
-
-/// Synthetic gradients, and the backward pass to the synthesizer's parameters.
-pub struct Prediction<'a> {
-    /// Predicted gradients, `[rows, width]`; constants.
-    pub values: Tensor,
-    /// The backward pass.
-    pub pullback: PredictionPullback<'a>,
-}
-
-/// Adds the gradients of a synthesizer's parameters, given those at the first rows of its output, `[rows, width]`. Weights
-/// that the fibre mask removes receive exactly zero.
-pub type PredictionPullback<'a> = Box<dyn FnOnce(&Tensor, &mut Gradients) -> Result<()> + 'a>;
 
 /// Computes the network.
 pub trait Backend {

@@ -9,11 +9,12 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 
 use super::{Batch, Role, Trace};
+use crate::dni::Prediction;
 use crate::error::Result;
 use crate::model::Model;
 use crate::nn::{Gradients, constant};
 use crate::spec::TargetScale;
-use crate::train::backend::{Backend, Prediction};
+use crate::train::backend::Backend;
 use crate::train::rows::Rows;
 use crate::train::sequence::stack_rows;
 
@@ -110,7 +111,7 @@ impl<'a> WindowBoundaries<'a> {
                 continue;
             }
             let steps = windows.iter().map(|w| w.start).chain(windows.last().map(|w| w.end));
-            let contexts = slot.shape.context.map(|_| steps.map(|step| batch.feedback.context(step)).collect());
+            let contexts = slot.site.context.map(|_| steps.map(|step| batch.feedback.context(step)).collect());
             let contexts: Option<Vec<Tensor>> = contexts.transpose()?;
             let first = First::new(at_zero, contexts.as_ref().map(|contexts| &contexts[0]), rows)?;
             let layers: Vec<&Tensor> = slot.layers.iter().map(|&layer| &states[layer]).collect();

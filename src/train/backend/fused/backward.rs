@@ -42,7 +42,7 @@ pub(super) fn run(
     let (fused, model, sequence, plan) = (*fused, *model, *sequence, *plan);
     let params = slices::read(model.params.flat())?;
     let inputs = sequence.on_cpu()?;
-    let Saved { layout, layers, top } = &mut saved.value;
+    let Saved { layout, layers, top } = &mut **saved;
     // A layer that no cotangent reaches has no gradient, which is not the same as zero.
     let mut reached = false;
     if let (Some(arriving), Some(last)) = (&cotangents.outputs, model.layers.last()) {

@@ -8,20 +8,19 @@ mod backward;
 mod forward;
 mod gates;
 mod layout;
-mod synthesizer;
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use candle_core::Tensor;
 use pulp::Arch;
 
 use self::layout::Layout;
-use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Prediction, Pullback};
+use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
+use crate::dni::{Cpu, Prediction};
 use crate::error::Result;
 use crate::model::Model;
 use crate::nn::Gradients;
-use crate::nn::kernel::Threads;
+use crate::nn::kernel::{Lent, Pool, Threads, room};
 use crate::train::sequence::Sequence;
 
 /// Slices and fused kernels, on the CPU.
@@ -29,7 +28,7 @@ pub struct Fused {
     arch: Arch,
     threads: Threads,
     saved: Pool<Saved>,
-    predicted: Pool<synthesizer::Saved>,
+    buffers: Pool<Vec<f32>>,
     scratch: RefCell<Scratch>,
 }
 
@@ -60,7 +59,6 @@ struct SavedLayer {
 struct Scratch {
     forward: forward::Scratch,
     backward: backward::Scratch,
-    synthesizer: synthesizer::Scratch,
 }
 
 impl Fused {
@@ -70,7 +68,7 @@ impl Fused {
             arch: Arch::new(),
             threads: Threads(threads),
             saved: Pool::default(),
-            predicted: Pool::default(),
+            buffers: Pool::default(),
             scratch: RefCell::default(),
         }
     }
@@ -92,7 +90,7 @@ impl Backend for Fused {
     ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
         let mut saved = self.saved.lend();
         let scratch = &mut self.scratch.borrow_mut().forward;
-        let outputs = forward::run(self, model, sequence, plan, start, &mut saved.value, scratch)?;
+        let outputs = forward::run(self, model, sequence, plan, start, &mut saved, scratch)?;
         Ok((outputs, Box::new(Pass { fused: self, model, sequence, plan, saved })))
     }
 
@@ -103,13 +101,8 @@ impl Backend for Fused {
         states: &Tensor,
         context: Option<&Tensor>,
     ) -> Result<Prediction<'a>> {
-        let mut saved = self.predicted.lend();
-        let values = synthesizer::predict(self, model, synthesizer, states, context, &mut saved.value)?;
-        let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| {
-            let scratch = &mut self.scratch.borrow_mut().synthesizer;
-            synthesizer::learn(self, model, synthesizer, &saved.value, cotangent, gradients, scratch)
-        };
-        Ok(Prediction { values, pullback: Box::new(pullback) })
+        let cpu = Cpu { arch: self.arch, threads: self.threads, buffers: &self.buffers };
+        model.synthesizer(synthesizer).predict_on_cpu(cpu, states, context)
     }
 }
 
@@ -131,39 +124,4 @@ impl Pullback for Pass<'_> {
         let scratch = &mut self.fused.scratch.borrow_mut().backward;
         backward::run(&mut self, cotangents, gradients, scratch)
     }
-}
-
-/// Buffers that are not in use.
-struct Pool<T>(Rc<RefCell<Vec<T>>>);
-
-/// Buffers in use; they go back when this is dropped.
-struct Lent<T: Default> {
-    value: T,
-    pool: Rc<RefCell<Vec<T>>>,
-}
-
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Pool(Rc::default())
-    }
-}
-
-impl<T: Default> Pool<T> {
-    fn lend(&self) -> Lent<T> {
-        Lent { value: self.0.borrow_mut().pop().unwrap_or_default(), pool: self.0.clone() }
-    }
-}
-
-impl<T: Default> Drop for Lent<T> {
-    fn drop(&mut self) {
-        self.pool.borrow_mut().push(std::mem::take(&mut self.value));
-    }
-}
-
-/// Room for `count` numbers; what is in it does not matter.
-fn room(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
-    if buffer.len() < count {
-        buffer.resize(count, 0.0);
-    }
-    &mut buffer[..count]
 }

@@ -12,7 +12,8 @@ mod steps;
 use candle_core::Tensor;
 
 use self::cells::Trace;
-use super::{Backend, Composed, Cotangents, InputGradients, Outputs, Plan, Prediction, Pullback};
+use super::{Backend, Composed, Cotangents, InputGradients, Outputs, Plan, Pullback};
+use crate::dni::Prediction;
 use crate::error::Result;
 use crate::model::{Model, Weights};
 use crate::nn::Gradients;
