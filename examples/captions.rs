@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use ccdni::data::captions::CaptionSet;
 use ccdni::data::captions::vocabulary::{Vocabulary, WordCounts};
 use ccdni::data::images;
-use ccdni::model::Model;
+use ccdni::model::{Model, Plugins};
 use ccdni::spec::ModelSpec;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::train::backend::{Backend, Composed, Fused};
@@ -88,8 +88,9 @@ fn sentences(backend: &dyn Backend, name: &str) -> Result<(), Error> {
         input: Input::Tokens { vocabulary: WORDS, first: First::Feature },
         target: Target { kind: TargetKind::Classes { count: WORDS }, when: When::EveryStep },
         steps: None,
+        validates: true,
     };
-    let model = Model::new(&spec, &interface, 1, &Device::Cpu)?;
+    let model = Model::new(&Plugins::built_in(), &spec, &interface, 1, &Device::Cpu)?;
     // Without an end every sentence is as long as it may be.
     let limits = Limits { start: 1, end: 2, never: vec![0, 1, 2, 3], steps: 13 };
     let sample = Strategy::Sample { temperature: 1.0, top_p: 0.9, seed: 1, first: 0 };

@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 use ccdni::Result;
 use ccdni::data::{Batch, Inputs, Targets};
-use ccdni::model::Model;
+use ccdni::model::{Model, Plugins};
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
@@ -30,7 +30,7 @@ fn model(vocabulary: usize, seed: u64) -> Model {
         "input_dropout": 0.5,
     }))
     .expect("a valid model");
-    let model = Model::new(&spec, &interface(vocabulary), seed, &Device::Cpu).expect("a model");
+    let model = Model::new(&Plugins::built_in(), &spec, &interface(vocabulary), seed, &Device::Cpu).expect("a model");
     let [weight, _] = model.readout_indices();
     let louder = (model.params.get(weight).value() * 12.0).expect("a product");
     model.params.set(weight, &louder).expect("the same shape");
@@ -42,6 +42,7 @@ fn interface(vocabulary: usize) -> Interface {
         input: Input::Tokens { vocabulary, first: First::Feature },
         target: Target { kind: TargetKind::Classes { count: vocabulary }, when: When::EveryStep },
         steps: None,
+        validates: true,
     }
 }
 
@@ -228,7 +229,7 @@ fn pictures_do_not_influence_each_other() -> Result<()> {
         "layers": [{ "cell": "lstm", "hidden": 256, "init_scale": 3.0 }], "embed": { "size": 256 },
     }))
     .expect("a valid model");
-    let model = Model::new(&spec, &interface(1003), 1, &Device::Cpu)?;
+    let model = Model::new(&Plugins::built_in(), &spec, &interface(1003), 1, &Device::Cpu)?;
     let limits = limits(&[START, 1], 12);
     let features = features(33, 256, 5);
     for backend in backends() {

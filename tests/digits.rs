@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ccdni::data::digits::{Digits, Glyphs, Source, Use};
 use ccdni::data::{At, Inputs, Split, Targets};
 use ccdni::tasks::Task;
-use ccdni::tasks::seqmnist::{SeqMnist, SeqMnistSpec, SplitBy};
+use ccdni::tasks::seqmnist::{SeqMnist, SplitBy};
 use lab::Lab;
 
 #[path = "../examples/glyphs.rs"]
@@ -159,8 +159,8 @@ fn the_real_images_are_read_and_divided_as_the_original_does() {
     assert_eq!(digits.test().len(), 0);
     assert_eq!((0..5).map(|index| digits.label(index)).collect::<Vec<_>>(), [7, 2, 1, 0, 4]);
 
-    let spec = SeqMnistSpec { source, split: SplitBy::Ordered, ..SeqMnistSpec::default() };
-    let data = SeqMnist::open(spec, 1).unwrap();
+    let spec = SeqMnist { source, split: SplitBy::Ordered, ..SeqMnist::default() };
+    let data = spec.open(1).unwrap();
     assert_eq!([Split::Train, Split::Validation, Split::Test].map(|split| data.batches(split, 50)), [160, 4, 0]);
     let batch = data.batch(At { split: Split::Validation, epoch: 1, index: 0, batch_size: 50 }).unwrap();
     let (Inputs::Dense(inputs), Targets::FinalClass(classes)) = (batch.inputs, batch.targets) else {

@@ -59,13 +59,12 @@ fn trained(backend: &str, keep_hidden: bool, dropout: f64, expand: bool) -> Vec<
         "record": { "every": 2, "what": ["hidden", "synthetic", "target", "true", "synthesizer"], "cosine": true },
     }))
     .expect("a valid spec");
-    let task: <LineDraw as Task>::Spec =
-        serde_json::from_value(json!({ "train_size": 50, "test_size": 30 })).expect("valid keys");
-    let interface = LineDraw::interface(&task);
-    let data = LineDraw::open(task, 1).expect("data");
+    let task: LineDraw = serde_json::from_value(json!({ "train_size": 50, "test_size": 30 })).expect("valid keys");
+    let interface = task.shape();
+    let data = task.open(1).expect("data");
     let data: Box<dyn Dataset> = if expand { Box::new(Expanded(data)) } else { data };
     let mut keeper = Keeper::default();
-    let mut trainer = Trainer::new(&spec, &interface, data, 1, Device::Cpu).expect("a trainer");
+    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &interface, data, 1, Device::Cpu).expect("a trainer");
     let Outcome::Finished(finished) = trainer.train(&mut keeper).expect("it trains") else { panic!("it stopped") };
     let tensors = finished.weights.into_iter().chain(keeper.0);
     let flat = |t: Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("numbers");

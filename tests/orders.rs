@@ -6,7 +6,7 @@ mod on_device;
 
 use candle_core::{DType, Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
-use ccdni::model::Model;
+use ccdni::model::{Model, Plugins};
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
@@ -107,7 +107,7 @@ impl Experiment {
             false => TargetKind::Values { size: OUTPUTS },
         };
         let when = if self.last { When::LastStep } else { When::EveryStep };
-        Interface { input, target: Target { kind, when }, steps: Some(self.steps) }
+        Interface { input, target: Target { kind, when }, steps: Some(self.steps), validates: true }
     }
 
     fn batch(&self) -> ccdni::Result<Batch> {
@@ -150,7 +150,7 @@ impl Experiment {
     ) -> ccdni::Result<Ran> {
         let spec: ModelSpec = serde_json::from_value(self.model.clone()).expect("a valid model");
         let interface = self.interface();
-        let model = Model::new(&spec, &interface, self.seed, device)?;
+        let model = Model::new(&Plugins::built_in(), &spec, &interface, self.seed, device)?;
         let dropout = Dropout { input: spec.input_dropout, seed: self.seed, epoch: 1, batch: 2 };
         let sequence = Sequence::new(&model, batch, Some(dropout))?;
         let rows = sequence.rows();
@@ -341,7 +341,7 @@ fn activity_counts_where_nothing_else_does() {
         seed: 5,
     };
     let (interface, batch) = (experiment.interface(), experiment.batch().expect("a batch"));
-    let model = Model::new(&spec, &interface, 5, &Device::Cpu).expect("a model");
+    let model = Model::new(&Plugins::built_in(), &spec, &interface, 5, &Device::Cpu).expect("a model");
     let sequence = Sequence::new(&model, &batch, None).expect("a sequence");
     let feedback = Feedback::new(&batch.targets, &interface, 4, 1, sequence.rows(), model.device()).expect("targets");
     let start = model.zero_state(2).expect("a state");

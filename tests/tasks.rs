@@ -2,8 +2,9 @@
 
 use candle_core::{Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
+use ccdni::plugins::Plugin;
 use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
-use ccdni::spec::{self, Request};
+use ccdni::spec::{self, Plugins, Request};
 use ccdni::tasks::{Captioning, LineDraw, Registry, SeqMnist, Task};
 use ccdni::testing::{Draws, check_task};
 use schemars::JsonSchema;
@@ -27,8 +28,7 @@ fn every_built_in_task_conforms() {
         assert!(result.is_ok(), "{kind}: {result:?}");
     }
     let registry = Registry::built_in();
-    let registered: Vec<_> = registry.list().map(|(kind, _)| kind).collect();
-    assert_eq!(registered, checked.map(|(kind, _)| kind), "every registered task has a line above");
+    assert_eq!(registry.tasks().kinds(), checked.map(|(kind, _)| kind), "every registered task has a line above");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn the_example_conforms() {
 #[test]
 fn the_example_has_a_spec_that_its_program_understands() {
     let mut registry = Registry::built_in();
-    registry.register::<custom_task::DelayedAddition>();
+    registry.register_task::<custom_task::DelayedAddition>();
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/delayed_addition.yaml");
     let request = Request { file, ..Request::default() };
     let resolved = spec::resolve(&request, &registry).unwrap();
@@ -84,11 +84,9 @@ fn the_example_has_a_spec_that_its_program_understands() {
 }
 
 /// A task with one fault, by number.
-struct Faulty<const FAULT: usize>;
-
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NoKeys {}
+struct Faulty<const FAULT: usize> {}
 
 /// The sequences of a faulty task; `asked` counts what it should not remember.
 struct FaultyData {
@@ -106,20 +104,22 @@ const WRONG_TARGETS: usize = 5;
 const SILENT_INPUT: usize = 6;
 const NO_VALIDATION: usize = 7;
 
-impl<const FAULT: usize> Task for Faulty<FAULT> {
+impl<const FAULT: usize> Plugin for Faulty<FAULT> {
     const KIND: &'static str = "faulty";
     const ABOUT: &'static str = "has one fault";
-    type Spec = NoKeys;
+}
 
-    fn interface(_: &NoKeys) -> Interface {
+impl<const FAULT: usize> Task for Faulty<FAULT> {
+    fn shape(&self) -> Interface {
         Interface {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: Some(4),
+            validates: true,
         }
     }
 
-    fn open(_: NoKeys, seed: u64) -> ccdni::Result<Box<dyn Dataset>> {
+    fn open(&self, seed: u64) -> ccdni::Result<Box<dyn Dataset>> {
         Ok(Box::new(FaultyData { fault: FAULT, seed, asked: std::cell::Cell::new(0) }))
     }
 }

@@ -52,6 +52,7 @@ fn interface() -> Interface {
         input: Input::Dense { features: 1 },
         target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
         steps: Some(5),
+        validates: true,
     }
 }
 
@@ -118,7 +119,8 @@ impl Watcher for Keeper {
 }
 
 fn trainer(spec: &Spec) -> Trainer {
-    Trainer::new(spec, &interface(), Box::new(Noise { seed: 7 }), 7, Device::Cpu).expect("a trainer")
+    Trainer::new(&Plugins::built_in(), spec, &interface(), Box::new(Noise { seed: 7 }), 7, Device::Cpu)
+        .expect("a trainer")
 }
 
 fn finish(trainer: &mut Trainer, keeper: &mut Keeper) -> Finished {
@@ -342,7 +344,8 @@ fn every_batch_drops_other_units() {
         ]);
         let mut keeper = Keeper::default();
         let mut trainer =
-            Trainer::new(&spec, &interface(), Box::new(Same(Noise { seed: 7 })), 7, Device::Cpu).expect("a trainer");
+            Trainer::new(&Plugins::built_in(), &spec, &interface(), Box::new(Same(Noise { seed: 7 })), 7, Device::Cpu)
+                .expect("a trainer");
         finish(&mut trainer, &mut keeper);
         let of = |epoch: usize, batch: &str| {
             let name = format!("{batch}.hidden.layer0");
@@ -369,8 +372,9 @@ fn fibres_are_kept_with_the_weights_of_another_run_and_across_a_stop() {
     };
     let start = |spec: &Spec, from: &Spec, weights: &Finished| {
         let mut trainer =
-            Trainer::new(spec, &interface(), Box::new(Noise { seed: 8 }), 8, Device::Cpu).expect("a trainer");
-        trainer.start_from(&from.model, &weights.weights).expect("fitting weights");
+            Trainer::new(&Plugins::built_in(), spec, &interface(), Box::new(Noise { seed: 8 }), 8, Device::Cpu)
+                .expect("a trainer");
+        trainer.start_from(&Plugins::built_in(), &from.model, &weights.weights).expect("fitting weights");
         trainer
     };
     let (sparse, dense) = (with(json!(3)), with(Value::Null));
@@ -383,7 +387,8 @@ fn fibres_are_kept_with_the_weights_of_another_run_and_across_a_stop() {
     assert!(matches!(start(&sparse, &sparse, &from_sparse).train(&mut keeper), Ok(Outcome::Stopped)));
     let checkpoint = Checkpoint::from_bytes(&keeper.checkpoint.expect("a checkpoint")).expect("readable");
     let mut again =
-        Trainer::new(&sparse, &interface(), Box::new(Noise { seed: 8 }), 8, Device::Cpu).expect("a trainer");
+        Trainer::new(&Plugins::built_in(), &sparse, &interface(), Box::new(Noise { seed: 8 }), 8, Device::Cpu)
+            .expect("a trainer");
     again.resume(&checkpoint).expect("a fitting checkpoint");
     assert_eq!(result(&finish(&mut again, &mut Keeper::default())), result(&whole));
 
@@ -436,7 +441,8 @@ fn a_parameter_that_nothing_reaches_is_named() {
     spec.model.embed = Some(ccdni::spec::EmbedSpec { size: 3 });
     let interface = Interface { input: Input::Tokens { vocabulary: 4, first: First::Feature }, ..interface() };
     let mut trainer =
-        Trainer::new(&spec, &interface, Box::new(Deaf(Noise { seed: 7 })), 7, Device::Cpu).expect("a trainer");
+        Trainer::new(&Plugins::built_in(), &spec, &interface, Box::new(Deaf(Noise { seed: 7 })), 7, Device::Cpu)
+            .expect("a trainer");
     let error = trainer.train(&mut Keeper::default()).expect_err("the embedding cannot learn").to_string();
     assert!(error.contains("embed.weight"), "{error}");
 }
@@ -451,13 +457,14 @@ fn weights_of_another_run_are_taken_over_by_role() {
         ("/train/epochs", json!(1)),
     ]);
     let mut trainer = trainer(&with);
-    trainer.start_from(&plain.model, &source.weights).expect("fitting weights");
+    trainer.start_from(&Plugins::built_in(), &plain.model, &source.weights).expect("fitting weights");
     let finished = finish(&mut trainer, &mut Keeper::default());
     assert_eq!(weights(&finished, "weight_hh"), weights(&source, "weight_hh"));
     assert_eq!(weights(&finished, "linear."), weights(&source, "linear."));
 
     let wider = spec(&[("/model/layers", json!([{ "cell": "lstm", "hidden": 5 }])), ("/record", Value::Null)]);
     let mut trainer = self::trainer(&wider);
-    let error = trainer.start_from(&plain.model, &source.weights).expect_err("another width").to_string();
+    let error =
+        trainer.start_from(&Plugins::built_in(), &plain.model, &source.weights).expect_err("another width").to_string();
     assert!(error.contains("rnn.weight_ih_l0") && error.contains("[20, 1]"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::dni::Prediction;
-use ccdni::model::Model;
+use ccdni::model::{Model, Plugins};
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
@@ -137,8 +137,8 @@ impl<'a> Work<'a> {
                 When::EveryStep,
             ),
         };
-        let interface = Interface { input, target: Target { kind, when }, steps: Some(job.steps) };
-        let model = Model::new(&model, &interface, 1, &Device::Cpu)?;
+        let interface = Interface { input, target: Target { kind, when }, steps: Some(job.steps), validates: true };
+        let model = Model::new(&Plugins::built_in(), &model, &interface, 1, &Device::Cpu)?;
         Ok(Work {
             updater: Updater::new(&train, &model.params)?,
             gradients: Gradients::none(&model.params)?,

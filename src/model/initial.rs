@@ -1,15 +1,17 @@
 //! Initial values of parameters, each from the stream of its role: those of PyTorch (embeddings standard normal, linear
 //! layers uniform within `1/√fan_in`, recurrent ones within `1/√hidden`), unless a spec asks for others.
 
+use std::sync::Arc;
+
 use super::layout::SynthesizerGroup;
 use super::slot::{Slot, Start};
-use crate::nn::cell::gates;
+use crate::nn::cells::{Cell, CellParameter};
 use crate::nn::init;
 use crate::rng::Stream;
-use crate::spec::{Cell, ModelSpec};
+use crate::spec::ModelSpec;
 
-/// The initial values of a parameter, row by row.
-pub fn values(slot: &Slot, spec: &ModelSpec, seed: u64) -> Vec<f32> {
+/// The initial values of a parameter, row by row; `cells` are those of the layers.
+pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64) -> Vec<f32> {
     let mut stream = Stream::new(seed, &format!("init.{}", slot.role), 0, 0);
     let count = slot.dims.iter().product();
     match slot.start {
@@ -18,38 +20,21 @@ pub fn values(slot: &Slot, spec: &ModelSpec, seed: u64) -> Vec<f32> {
         Start::One => vec![1.0; count],
         Start::Trunk(kind) => kind.initial(count, &mut stream),
         Start::Uniform { bound } => init::uniform(&mut stream, count, bound),
-        Start::RecurrentWeight(k) => {
-            let layer = &spec.layers[k];
-            let inputs = slot.dims[1];
-            let drawn = init::recurrent_weight(&mut stream, layer.init, gates(layer.cell), layer.hidden, inputs);
-            let mut values = scaled(drawn, layer.init_scale);
-            if layer.force_forget {
-                forget_gate(&mut values, layer.hidden * inputs).for_each(|weight| *weight = weight.clamp(0.0, 0.1));
-            }
-            values
-        }
-        Start::RecurrentBias(k) => {
-            let layer = &spec.layers[k];
-            let drawn = init::uniform(&mut stream, count, 1.0 / (layer.hidden as f64).sqrt());
-            let mut values = scaled(drawn, layer.init_scale);
-            if layer.force_forget {
-                forget_gate(&mut values, layer.hidden).for_each(|bias| *bias = bias.clamp(-10.0, 0.0));
-            }
-            if layer.cell == Cell::Lstm && slot.role.ends_with("bias_ih") {
-                forget_gate(&mut values, layer.hidden).for_each(|bias| *bias += layer.forget_bias as f32);
-            }
+        Start::Recurrent(k, parameter) => {
+            let (layer, cell) = (&spec.layers[k], &cells[k]);
+            let drawn = match parameter {
+                CellParameter::WeightIh | CellParameter::WeightHh => {
+                    init::recurrent_weight(&mut stream, layer.init, cell.gates(), layer.hidden, slot.dims[1])
+                }
+                CellParameter::BiasIh | CellParameter::BiasHh => {
+                    init::uniform(&mut stream, count, 1.0 / (layer.hidden as f64).sqrt())
+                }
+            };
+            let mut values: Vec<f32> = drawn.into_iter().map(|value| value * layer.init_scale as f32).collect();
+            cell.initialise(parameter, &mut values);
             values
         }
     }
-}
-
-fn scaled(values: Vec<f32>, scale: f64) -> Vec<f32> {
-    values.into_iter().map(|value| value * scale as f32).collect()
-}
-
-/// The lstm's second block of rows.
-fn forget_gate(values: &mut [f32], block: usize) -> impl Iterator<Item = &mut f32> {
-    values.iter_mut().skip(block).take(block)
 }
 
 /// The fibre mask of a synthesizer's first parameter, `[units, inputs]`, where it keeps only some inputs.
@@ -62,7 +47,7 @@ pub fn fibres(group: &SynthesizerGroup, first: &Slot, seed: u64) -> Option<Vec<f
 
 #[cfg(test)]
 mod tests {
-    use super::super::Layout;
+    use super::super::{Layout, Plugins};
     use super::*;
     use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
 
@@ -72,9 +57,10 @@ mod tests {
             input: Input::Dense { features: 3 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
             steps: Some(5),
+            validates: true,
         };
-        let layout = Layout::new(&spec, &interface);
-        let values = layout.slots.iter().map(|slot| values(slot, &spec, seed)).collect();
+        let layout = Layout::new(&Plugins::built_in(), &spec, &interface).expect("cells of this crate");
+        let values = layout.slots.iter().map(|slot| values(slot, &spec, &layout.cells, seed)).collect();
         (layout, values)
     }
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::Plugins;
 use super::encoder::EncoderLayout;
 use super::slot::{Slot, Start};
-use crate::dni::{Mlp, Site, Synthesizer};
+use crate::dni::{Site, Synthesizer};
+use crate::error::Result;
 use crate::nn::Part;
-use crate::nn::cell::{gates, state_width};
+use crate::nn::cells::{Cell, CellParameter};
 use crate::spec::interface::{Input, Interface};
 use crate::spec::{Context, DniSpec, ModelSpec};
 
@@ -30,6 +32,8 @@ pub struct SynthesizerGroup {
 pub struct Layout {
     /// The parameters.
     pub slots: Vec<Slot>,
+    /// The cell of each layer.
+    pub cells: Vec<Arc<dyn Cell>>,
     /// Index of the embedding.
     pub embed: Option<usize>,
     /// For each layer, indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
@@ -44,7 +48,11 @@ pub struct Layout {
 
 impl Layout {
     /// The parameters of a model for a task.
-    pub fn new(spec: &ModelSpec, interface: &Interface) -> Layout {
+    ///
+    /// # Errors
+    /// Fails where a part of the model is not registered, or cannot read its keys.
+    pub fn new(plugins: &Plugins, spec: &ModelSpec, interface: &Interface) -> Result<Layout> {
+        let cells = plugins.cells_of(spec)?;
         let mut slots: Vec<Slot> = Vec::new();
         let mut add = |name: String, role: String, part, dims: Vec<usize>, start| {
             slots.push(Slot { name, role, part, dims, start });
@@ -58,7 +66,7 @@ impl Layout {
                 (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, Start::Embedding)))
             }
         };
-        let groups = share(spec, interface);
+        let groups = share(plugins, spec, &cells, interface)?;
         let plain = is_plain(spec, &groups);
         let stack = match (plain, groups.is_empty()) {
             (true, true) => "rnn.",
@@ -66,18 +74,20 @@ impl Layout {
         };
         let mut layers = Vec::new();
         for (k, layer) in spec.layers.iter().enumerate() {
-            let rows = gates(layer.cell) * layer.hidden;
+            let rows = cells[k].gates() * layer.hidden;
             let name = |what: &str| match plain {
                 true => format!("{stack}{what}_l{k}"),
                 false => format!("rnn.{k}.{what}_l0"),
             };
-            let mut one =
-                |what: &str, dims, start| add(name(what), format!("layer{k}.{what}"), Part::Network, dims, start);
+            let mut one = |what: &str, dims, parameter| {
+                let start = Start::Recurrent(k, parameter);
+                add(name(what), format!("layer{k}.{what}"), Part::Network, dims, start)
+            };
             layers.push([
-                one("weight_ih", vec![rows, width], Start::RecurrentWeight(k)),
-                one("weight_hh", vec![rows, layer.hidden], Start::RecurrentWeight(k)),
-                one("bias_ih", vec![rows], Start::RecurrentBias(k)),
-                one("bias_hh", vec![rows], Start::RecurrentBias(k)),
+                one("weight_ih", vec![rows, width], CellParameter::WeightIh),
+                one("weight_hh", vec![rows, layer.hidden], CellParameter::WeightHh),
+                one("bias_ih", vec![rows], CellParameter::BiasIh),
+                one("bias_hh", vec![rows], CellParameter::BiasHh),
             ]);
             width = layer.hidden;
         }
@@ -110,7 +120,7 @@ impl Layout {
             add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], start),
         ];
         let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, interface, &mut slots));
-        Layout { slots, embed, layers, synthesizers, readout, encoder }
+        Ok(Layout { slots, cells, embed, layers, synthesizers, readout, encoder })
     }
 
     /// Whether a model of this layout can take over the weights of one of layout `source`: what both have, by role, has
@@ -134,7 +144,12 @@ impl Layout {
 }
 
 /// The synthesizers of a stack: one per layer that has a `dni`, or one for all layers that name the same `share`.
-fn share(spec: &ModelSpec, interface: &Interface) -> Vec<SynthesizerGroup> {
+fn share(
+    plugins: &Plugins,
+    spec: &ModelSpec,
+    cells: &[Arc<dyn Cell>],
+    interface: &Interface,
+) -> Result<Vec<SynthesizerGroup>> {
     let mut groups: Vec<SynthesizerGroup> = Vec::new();
     for (k, layer) in spec.layers.iter().enumerate() {
         let Some(dni) = &layer.dni else { continue };
@@ -144,20 +159,16 @@ fn share(spec: &ModelSpec, interface: &Interface) -> Vec<SynthesizerGroup> {
             continue;
         }
         let context = (dni.context == Context::Target).then(|| interface.target.width());
-        let site = Site { state: state_width(layer.cell, layer.hidden), context, learns: dni.learn };
-        let init_last = dni.init_last.map(|last| match last {
-            crate::spec::InitLast::Zero => crate::dni::InitLast::Zero,
-            crate::spec::InitLast::Uniform => crate::dni::InitLast::Uniform,
-        });
-        let synthesizer = Arc::new(Mlp { hidden: dni.hidden.clone(), fibres: dni.fibres, init_last });
+        let site = Site { state: cells[k].state_width(layer.hidden), context, learns: dni.learn };
+        let synthesizer = plugins.synthesizer(dni)?;
         groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), synthesizer, site, params: Vec::new() });
     }
-    groups
+    Ok(groups)
 }
 
 /// Whether PyTorch's own module could be this stack: equal layers, and no synthesizer or one for all of them.
 fn is_plain(spec: &ModelSpec, groups: &[SynthesizerGroup]) -> bool {
-    let equal = spec.layers.windows(2).all(|pair| (pair[0].cell, pair[0].hidden) == (pair[1].cell, pair[1].hidden));
+    let equal = spec.layers.windows(2).all(|pair| (&pair[0].cell, pair[0].hidden) == (&pair[1].cell, pair[1].hidden));
     equal && (groups.is_empty() || groups.len() == 1 && groups[0].layers.len() == spec.layers.len())
 }
 
@@ -172,8 +183,9 @@ mod tests {
             input: Input::Dense { features: 3 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
             steps: Some(5),
+            validates: true,
         };
-        Layout::new(&spec, &interface)
+        Layout::new(&Plugins::built_in(), &spec, &interface).expect("cells of this crate")
     }
 
     fn names(layout: &Layout) -> Vec<&str> {

@@ -3,22 +3,24 @@
 pub mod encoder;
 mod initial;
 mod layout;
+mod plugins;
 mod slot;
 
 pub use encoder::{Encoded, Encoder};
 pub use layout::Layout;
+pub use plugins::Plugins;
 pub use slot::{Slot, Start};
-
-use candle_core::{DType, Device, Tensor};
 
 use std::sync::Arc;
 
+use candle_core::{DType, Device, Tensor};
+
 use crate::dni::{Site, StoredSynthesizer, Synthesizer};
 use crate::error::{Error, Result};
-use crate::nn::cell::{CellWeights, state_width};
+use crate::nn::cells::{Cell, CellWeights};
 use crate::nn::{Leaves, Linear, NewParameter, ParamStore};
 use crate::spec::interface::Interface;
-use crate::spec::{Cell, DniSpec, ModelSpec};
+use crate::spec::{DniSpec, ModelSpec};
 
 /// A network with its parameters on a device.
 #[derive(Debug)]
@@ -39,8 +41,8 @@ pub struct Model {
 /// One recurrent layer.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// The kind of unit.
-    pub cell: Cell,
+    /// What it computes in a step.
+    pub cell: Arc<dyn Cell>,
     /// Number of units.
     pub hidden: usize,
     /// Dropout on the layer's output, between layers only.
@@ -54,7 +56,7 @@ pub struct Layer {
 impl Layer {
     /// Width of its joined state.
     pub fn state_width(&self) -> usize {
-        state_width(self.cell, self.hidden)
+        self.cell.state_width(self.hidden)
     }
 }
 
@@ -88,16 +90,23 @@ impl Model {
     /// A model with fresh parameters for `seed`.
     ///
     /// # Errors
-    /// Fails if the device has no room for it.
-    pub fn new(spec: &ModelSpec, interface: &Interface, seed: u64, device: &Device) -> Result<Model> {
-        let layout = Layout::new(spec, interface);
+    /// Fails if the device has no room for it, or if a part of it is not registered.
+    pub fn new(
+        plugins: &Plugins,
+        spec: &ModelSpec,
+        interface: &Interface,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Model> {
+        let layout = Layout::new(plugins, spec, interface)?;
         let fresh = |slot: &Slot| {
-            let value = Tensor::from_vec(initial::values(slot, spec, seed), slot.dims.as_slice(), device)?;
+            let values = initial::values(slot, spec, &layout.cells, seed);
+            let value = Tensor::from_vec(values, slot.dims.as_slice(), device)?;
             Ok(NewParameter { name: slot.name.clone(), role: slot.role.clone(), part: slot.part, value })
         };
         let params = ParamStore::new(layout.slots.iter().map(fresh).collect::<Result<_>>()?, device)?;
         let layers = spec.layers.iter().enumerate().map(|(k, layer)| Layer {
-            cell: layer.cell,
+            cell: layout.cells[k].clone(),
             hidden: layer.hidden,
             dropout: if k + 1 == spec.layers.len() { 0.0 } else { layer.dropout },
             synthesizer: layout.synthesizers.iter().position(|s| s.layers.contains(&k)),
@@ -144,18 +153,17 @@ impl Model {
         Ok(())
     }
 
-    /// Takes over the weights of another model, by role: `weights` has the names of `source`.
+    /// Takes over the weights of another model, by role: `weights` has the names of `source`, its layout.
     ///
     /// Parameters that the other model lacks (a synthesizer, say) keep their fresh values. Where both sides keep the same
     /// number of fibres, which ones is taken over too; where they do not, this model's own choice is cut out of the weights.
     ///
     /// # Errors
     /// Names the first parameter that is missing from `weights` or has another shape.
-    pub fn adopt(&mut self, source: &ModelSpec, interface: &Interface, weights: &[(String, Tensor)]) -> Result<()> {
-        let source_layout = Layout::new(source, interface);
+    pub fn adopt(&mut self, source: &Layout, weights: &[(String, Tensor)]) -> Result<()> {
         for index in 0..self.params.len() {
             let parameter = self.params.get(index);
-            let Some(slot) = source_layout.slots.iter().find(|slot| slot.role == parameter.role) else { continue };
+            let Some(slot) = source.slots.iter().find(|slot| slot.role == parameter.role) else { continue };
             let (_, value) = weights
                 .iter()
                 .find(|(name, _)| *name == slot.name)
@@ -173,7 +181,7 @@ impl Model {
         for k in 0..self.synthesizers.len() {
             let slot = &self.synthesizers[k];
             let Some(kept) = slot.kept.clone() else { continue };
-            let theirs = source_layout.synthesizers.iter().find(|group| group.layers.first() == slot.layers.first());
+            let theirs = source.synthesizers.iter().find(|group| group.layers.first() == slot.layers.first());
             let kept = match theirs {
                 Some(group) if group.synthesizer.fibres() == slot.synthesizer.fibres() => {
                     self.params.get(slot.params[0]).value().ne(0f32)?.to_dtype(DType::F32)?

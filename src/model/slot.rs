@@ -1,6 +1,7 @@
 //! One parameter of a model, before it has numbers.
 
 use crate::nn::Part;
+use crate::nn::cells::CellParameter;
 use crate::nn::trunk::TensorKind;
 
 /// One parameter to be.
@@ -23,10 +24,8 @@ pub struct Slot {
 pub enum Start {
     /// Standard normal.
     Embedding,
-    /// Weight of the recurrent layer of this index.
-    RecurrentWeight(usize),
-    /// Bias of the recurrent layer of this index.
-    RecurrentBias(usize),
+    /// As the cell of the layer of this index has it.
+    Recurrent(usize, CellParameter),
     /// Uniform within `±bound`.
     Uniform {
         /// The bound; `1/√fan_in` for linear layers.

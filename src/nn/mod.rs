@@ -2,7 +2,7 @@
 //! store with an order. Knows nothing of specs beyond the names of cells and initialisers.
 
 mod batch_norm;
-pub mod cell;
+pub mod cells;
 mod conv;
 mod gradients;
 mod head;

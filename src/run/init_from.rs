@@ -54,8 +54,8 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
         };
         return refuse(message, help);
     }
-    let ours = Layout::new(&resolved.spec.model, &resolved.interface);
-    ours.fits(&Layout::new(&theirs.spec.model, &theirs.interface)).map_err(|what| {
+    let layout = |of: &Resolved| Layout::new(&registry.model, &of.spec.model, &of.interface);
+    layout(resolved)?.fits(&layout(&theirs)?).map_err(|what| {
         let message = format!("the weights of {} do not fit this model: {what}", source.run.display());
         let problem = Problem::new("train.init_from", message);
         Error::Spec(Problems(vec![

@@ -8,7 +8,7 @@ use super::directory::{Directory, TOKENIZER};
 use super::weights;
 use crate::data::{Showcase, Vocabulary};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Layout, Model};
 use crate::spec::interface::Input;
 use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
@@ -80,8 +80,9 @@ impl Network {
             return Err(missing(weights::ENCODER, "--encoder FILE"));
         }
         let weights = weights::read(decoder, encoder.as_deref(), device)?;
-        let mut model = Model::new(&resolved.spec.model, &interface, 0, device)?;
-        model.adopt(&resolved.spec.model, &interface, &weights).map_err(|error| {
+        let mut model = Model::new(&registry.model, &resolved.spec.model, &interface, 0, device)?;
+        let layout = Layout::new(&registry.model, &resolved.spec.model, &interface)?;
+        model.adopt(&layout, &weights).map_err(|error| {
             let words = if vocabulary.is_some() { " and its `tokenizer.json`" } else { "" };
             Error::data(decoder, format!("is not the network of {}{words}: {error}", file.display()))
         })?;
@@ -103,12 +104,14 @@ impl Network {
     /// # Errors
     /// [`Error::Usage`] if the task has nothing to show.
     pub fn show(&self, registry: &Registry) -> Result<ShowcaseResult> {
-        let task = &self.resolved.spec.task;
-        registry.prepare(task)?;
-        let showcase: Option<Showcase> = registry.open(task, self.seed)?.showcase()?;
-        let showcase = showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", task.kind)))?;
+        let table = &self.resolved.spec.task;
+        let task = registry.task(table)?;
+        task.prepare()?;
+        let showcase: Option<Showcase> = task.open(self.seed)?.showcase()?;
+        let showcase =
+            showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", table.kind)))?;
         let run = &self.resolved.spec.run;
-        let backend = backend::open(run.backend, run.threads, self.model.device())?;
+        let backend = backend::open(run.backend, run.threads, &self.model)?;
         show(&self.model, backend.as_ref(), showcase)
     }
 
@@ -118,7 +121,7 @@ impl Network {
     /// As [`decode`].
     pub fn decode(&self, seen: &Tensor, strategy: &Strategy, limits: &Limits) -> Result<Vec<Vec<Decoded>>> {
         let run = &self.resolved.spec.run;
-        let backend = backend::open(run.backend, run.threads, self.model.device())?;
+        let backend = backend::open(run.backend, run.threads, &self.model)?;
         decode(&self.model, backend.as_ref(), seen, strategy, limits)
     }
 }

@@ -16,7 +16,7 @@ use super::{clock, fs, init_from, pictures};
 use crate::data::Vocabulary;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::spec::{CheckpointEvery, EncoderSpec, Resolved, RunSpec};
+use crate::spec::{CheckpointEvery, EncoderSpec, Resolved, Spec};
 use crate::tasks::Registry;
 use crate::train::backend;
 use crate::train::{Checkpoint, EpochRow, Finished, MetricInfo, NUMERICS, Next, Outcome, Progress, Trainer, Watcher};
@@ -104,7 +104,7 @@ fn train(
         })?),
         None => None,
     };
-    let mut record = begin(&unit, &device, run, checkpoint.is_some())?;
+    let mut record = begin(&unit, &device, &resolved.spec, checkpoint.is_some(), registry)?;
     for text in &record.notes {
         directory.log(&format!("seed {seed}: {text}"));
         emit(Event::Note { text: text.clone() });
@@ -176,14 +176,15 @@ fn trainer(
     }
     let weights = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights).to_string();
     let source = TrunkSource { weights, blake3: digests.get(pictures::ENCODER).cloned() };
-    let mut trainer = Trainer::new(spec, &resolved.interface, data, seed, device.clone())?;
+    let mut trainer = Trainer::new(&registry.model, spec, &resolved.interface, data, seed, device.clone())?;
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
         (None, from) => {
             // What the other run lacks, as a trunk that was frozen there, keeps what the spec says.
             trainer.start_encoder(&spec.model, &device)?;
             if let Some(from) = from {
-                trainer.start_from(&from.resolved(registry)?.spec.model, &from.weights(&device)?)?;
+                let model = from.resolved(registry)?.spec.model;
+                trainer.start_from(&registry.model, &model, &from.weights(&device)?)?;
             }
         }
     }
@@ -191,7 +192,9 @@ fn trainer(
 }
 
 /// The record of a unit that is begun or resumed here and now.
-fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<Record> {
+fn begin(unit: &Unit, device: &Device, spec: &Spec, resumes: bool, registry: &Registry) -> Result<Record> {
+    let run = &spec.run;
+    let backend = backend::choose(run.backend, &registry.model.cells_of(&spec.model)?, device)?;
     let mut record = Record {
         seed: unit.seed,
         state: State::Unfinished,
@@ -204,7 +207,7 @@ fn begin(unit: &Unit, device: &Device, run: &RunSpec, resumes: bool) -> Result<R
             false => device::name(device),
         },
         instruction_set: device::instruction_set(),
-        backend: backend::name(run.backend, device).into(),
+        backend: backend::name(backend).into(),
         threads: run.threads,
         started: clock::now(),
         ended: None,

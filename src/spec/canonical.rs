@@ -5,7 +5,6 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::check::state_width;
 use super::interface::Interface;
 use super::{Bptt, DniSpec, FrozenInNorm, InitFrom, Spec};
 
@@ -30,9 +29,8 @@ pub(super) fn normalise(spec: &mut Spec, interface: &Interface) {
         }
     }
     for layer in layers {
-        let width = state_width(layer);
         let Some(dni) = &mut layer.dni else { continue };
-        *dni = normal_dni(dni, width);
+        *dni = normal_dni(dni);
         // A layer that shares with nobody has a synthesizer of its own.
         dni.share = dni.share.take().filter(|name| sharers[name] > 1);
     }
@@ -59,20 +57,17 @@ pub(super) fn normalise(spec: &mut Spec, interface: &Interface) {
     }
 }
 
-/// The normal form of a synthesizer on a layer whose state has this width.
-pub(super) fn normal_dni(dni: &DniSpec, width: usize) -> DniSpec {
-    DniSpec {
-        fibres: dni.fibres.filter(|fibres| *fibres != width),
-        init_last: Some(dni.init_last()),
-        frozen_in_norm: if dni.is_ever_frozen() { dni.frozen_in_norm } else { FrozenInNorm::default() },
-        ..dni.clone()
-    }
+/// The normal form of a synthesizer whose own keys are in theirs.
+pub(super) fn normal_dni(dni: &DniSpec) -> DniSpec {
+    let frozen_in_norm = if dni.is_ever_frozen() { dni.frozen_in_norm } else { FrozenInNorm::default() };
+    DniSpec { frozen_in_norm, ..dni.clone() }
 }
 
 /// The canonical JSON of a normalised spec: what was asked, and nothing else. `init_run` is the hash of the run in
 /// `train.init_from`.
 pub(super) fn canonical(spec: &Spec, init_run: Option<&str>) -> String {
-    let mut asked = json!({ "format": FORMAT, "task": spec.task, "model": spec.model, "train": spec.train });
+    let mut asked =
+        json!({ "format": FORMAT, "task": spec.task, "model": spec.model.as_written(), "train": spec.train });
     if let Some(record) = &spec.record {
         asked["record"] = json!(record);
     }

@@ -3,25 +3,31 @@
 use std::collections::BTreeMap;
 
 use super::canonical::normal_dni;
-use super::interface::{First, Input, Interface, TargetKind, When};
+use super::interface::{CellShape, First, Input, Interface, TargetKind, When};
 use super::{
-    Bptt, Cell, DniSpec, EncoderSpec, InitLast, Keep, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec,
-    TrainSpec, Trainable,
+    BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, OptimizerSpec, Recorded, ScheduleSpec, Spec, TrainSpec,
+    Trainable,
 };
 use crate::error::Problem;
 
 /// Looks for combinations in a spec that cannot work.
 ///
-/// `interface` is `None` where the task's own keys are wrong; `validates` is whether the task has data to validate with. Keys in `broken` hold placeholders: whatever involves one
-/// of them is not judged.
-pub(super) fn check(spec: &Spec, interface: Option<&Interface>, validates: bool, broken: &[String]) -> Vec<Problem> {
+/// `cells` are those of the layers; `interface` is `None` where the task's own keys are wrong. Keys in `broken` hold placeholders: whatever involves one of
+/// them is not judged.
+pub(super) fn check(
+    spec: &Spec,
+    interface: Option<&Interface>,
+    cells: &[CellShape],
+    broken: &[String],
+) -> Vec<Problem> {
     let mut check = Check { broken, problems: Vec::new() };
     for (index, layer) in spec.model.layers.iter().enumerate() {
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
     }
-    check.shared(&spec.model.layers);
+    check.shared(&spec.model.layers, cells);
+    check.backend(spec, cells);
     check.train(spec);
-    if !validates {
+    if interface.is_some_and(|interface| !interface.validates) {
         check.without_validation(&spec.train);
     }
     check.record(spec);
@@ -31,12 +37,12 @@ pub(super) fn check(spec: &Spec, interface: Option<&Interface>, validates: bool,
     check.problems
 }
 
-/// Width of a layer's state: hidden and cell state side by side for an lstm.
-pub(super) fn state_width(layer: &LayerSpec) -> usize {
-    match layer.cell {
-        Cell::Lstm => layer.hidden.saturating_mul(2),
-        Cell::Gru | Cell::Tanh | Cell::Relu => layer.hidden,
-    }
+/// Whether a key holds a placeholder, or contains one, or lies within one.
+pub(super) fn is_doubtful(key: &str, broken: &[String]) -> bool {
+    let inside = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    broken.iter().any(|broken| inside(broken, key) || inside(key, broken))
 }
 
 struct Check<'a> {
@@ -47,57 +53,20 @@ struct Check<'a> {
 impl Check<'_> {
     /// Reports `key`, unless it or another key that the judgement rests on is broken.
     fn refuse(&mut self, key: &str, rests_on: &[&str], message: impl Into<String>, help: impl Into<String>) {
-        let inside = |outer: &str, inner: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let doubtful = |key: &str| self.broken.iter().any(|broken| inside(broken, key) || inside(key, broken));
-        if !doubtful(key) && !rests_on.iter().any(|key| doubtful(key)) {
+        if !rests_on.iter().chain([&key]).any(|key| is_doubtful(key, self.broken)) {
             self.problems.push(Problem::new(key, message).help(help));
         }
     }
 
     fn layer(&mut self, path: &str, layer: &LayerSpec, epochs: usize) {
-        let cell = format!("{path}.cell");
-        if layer.force_forget && layer.cell != Cell::Lstm {
-            let help = "leave `force_forget` out, or use `cell: lstm`";
-            self.refuse(&format!("{path}.force_forget"), &[&cell], "only an lstm has forget gates", help);
-        }
-        if layer.forget_bias != 0.0 && layer.cell != Cell::Lstm {
-            let help = "leave `forget_bias` out, or use `cell: lstm`";
-            self.refuse(&format!("{path}.forget_bias"), &[&cell], "only an lstm has forget gates", help);
-        }
-        if layer.forget_bias != 0.0 && layer.force_forget {
-            let message = "forget-gate biases cannot be both clamped to what forgets and raised to what does not";
-            let forced = format!("{path}.force_forget");
-            self.refuse(&format!("{path}.forget_bias"), &[&forced], message, "leave one of the two out");
-        }
         if let Some(dni) = &layer.dni {
             self.dni(&format!("{path}.dni"), dni, epochs);
-            let width = state_width(layer);
-            if dni.fibres.is_some_and(|fibres| fibres > width) {
-                self.refuse(
-                    &format!("{path}.dni.fibres"),
-                    &[&cell, &format!("{path}.hidden")],
-                    format!(
-                        "expected at most {width}: the synthesizer has as many inputs as the layer's state is wide"
-                    ),
-                    "leave `fibres` out to keep all inputs",
-                );
-            }
         }
     }
 
     fn dni(&mut self, path: &str, dni: &DniSpec, epochs: usize) {
         let key = |name: &str| format!("{path}.{name}");
         let (learn, lesion, freeze) = (key("learn"), key("lesion_at"), key("freeze_at"));
-        if !dni.learn && dni.init_last == Some(InitLast::Zero) {
-            self.refuse(
-                &key("init_last"),
-                &[&learn],
-                "a synthesizer that starts at zero and never learns would never emit anything",
-                "leave `init_last` out (`uniform` for a fixed synthesizer), or let it learn",
-            );
-        }
         if !dni.learn && dni.freeze_at.is_some() {
             let help = "leave `freeze_at` out, or `learn: false`";
             self.refuse(&freeze, &[&learn], "a synthesizer that never learns cannot stop learning", help);
@@ -125,7 +94,7 @@ impl Check<'_> {
     }
 
     /// Layers that share a synthesizer must agree on everything about it.
-    fn shared(&mut self, layers: &[LayerSpec]) {
+    fn shared(&mut self, layers: &[LayerSpec], cells: &[CellShape]) {
         let mut first: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, layer) in layers.iter().enumerate() {
             let Some(name) = layer.dni.as_ref().and_then(|dni| dni.share.as_deref()) else { continue };
@@ -142,19 +111,35 @@ impl Check<'_> {
             let other = *first.entry(name).or_insert(index);
             let rests_on = [format!("model.layers.{index}"), format!("model.layers.{other}")];
             let rests_on = [rests_on[0].as_str(), rests_on[1].as_str()];
-            let (width, wanted) = (state_width(layer), state_width(&layers[other]));
+            let (width, wanted) = (cells[index].state_width, cells[other].state_width);
             if width != wanted {
                 let message = format!(
                     "layers that share `{name}` need states of equal width: this one's is {width}, layer {other}'s {wanted}"
                 );
                 self.refuse(&key, &rests_on, message, "give them the same `cell` and `hidden`, or a synthesizer each");
             }
-            let normal = |layer: &LayerSpec| layer.dni.as_ref().map(|dni| normal_dni(dni, state_width(layer)));
+            let normal = |layer: &LayerSpec| layer.dni.as_ref().map(normal_dni);
             if width == wanted && normal(layer) != normal(&layers[other]) {
                 let message = format!(
                     "layers that share `{name}` need identical `dni` tables: this one differs from layer {other}'s"
                 );
                 self.refuse(&key, &rests_on, message, "write the same keys in both, or give them a synthesizer each");
+            }
+        }
+    }
+
+    /// A backend that was asked for has to know every cell.
+    fn backend(&mut self, spec: &Spec, cells: &[CellShape]) {
+        for (index, (layer, cell)) in spec.model.layers.iter().zip(cells).enumerate() {
+            let (known, what) = match spec.run.backend {
+                BackendKind::Fused => (cell.kernels, "kernels"),
+                BackendKind::Unrolled => (cell.closed_form, "backward pass in closed form"),
+                BackendKind::Auto | BackendKind::Composed => continue,
+            };
+            if !known {
+                let message = format!("the cell `{}` has no {what}, which this backend needs", layer.cell);
+                let cell = format!("model.layers.{index}.cell");
+                return self.refuse("run.backend", &[&cell], message, "use `auto`, or `composed`");
             }
         }
     }

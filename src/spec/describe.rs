@@ -4,6 +4,9 @@ use serde_json::Value as Json;
 
 /// The alternatives of a schema (`anyOf`, `oneOf`, nested ones flattened, null left out), if it has any.
 pub(super) fn allowed(schema: &Json) -> Option<Vec<&Json>> {
+    if schema.get("properties").is_some() {
+        return None;
+    }
     let alternatives = schema["anyOf"].as_array().or(schema["oneOf"].as_array())?;
     let mut all = Vec::new();
     for alternative in alternatives.iter().filter(|alternative| alternative["type"] != "null") {
@@ -13,6 +16,31 @@ pub(super) fn allowed(schema: &Json) -> Option<Vec<&Json>> {
         }
     }
     Some(all)
+}
+
+/// The forms of a table of which one key, the selector, decides which keys it has beside those that every form has.
+pub(super) fn forms(schema: &Json) -> &[Json] {
+    let forms = schema.get("properties").and_then(|_| schema["oneOf"].as_array());
+    forms.map_or(&[], Vec::as_slice)
+}
+
+/// A form's selector, and the word there that stands for the form.
+pub(super) fn selector(form: &Json) -> Option<(&str, &str)> {
+    let mut properties = form["properties"].as_object()?.iter();
+    properties.find_map(|(key, property)| Some((key.as_str(), property["const"].as_str()?)))
+}
+
+/// The form of a table; `said` is what the table has at a key.
+pub(super) fn chosen<'s, 'v>(schema: &'s Json, said: impl Fn(&str) -> Option<&'v str>) -> Option<&'s Json> {
+    forms(schema).iter().find(|form| {
+        let (key, word) = selector(form).unwrap_or_default();
+        said(key).or_else(|| schema["properties"][key]["default"].as_str()) == Some(word)
+    })
+}
+
+/// The schema of a key of a table that has this form.
+pub(super) fn property<'s>(schema: &'s Json, form: Option<&'s Json>, key: &str) -> Option<&'s Json> {
+    schema["properties"].get(key).or_else(|| form?["properties"].get(key))
 }
 
 /// The words of alternatives that are all words.
@@ -100,7 +128,8 @@ pub(super) fn meaning(schema: &Json, path: &str) -> Option<String> {
 }
 
 fn below<'a>(schema: &'a Json, key: &str) -> Option<&'a Json> {
-    if let Some(found) = schema["properties"].get(key) {
+    let forms = forms(schema).iter().map(Some);
+    if let Some(found) = std::iter::once(None).chain(forms).find_map(|form| property(schema, form, key)) {
         return Some(found);
     }
     if key.bytes().all(|byte| byte.is_ascii_digit()) && schema.get("items").is_some() {

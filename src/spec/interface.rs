@@ -9,6 +9,8 @@ pub struct Interface {
     pub target: Target,
     /// Steps of every sequence, or `None` where lengths vary between batches.
     pub steps: Option<usize>,
+    /// Whether there are data to validate with.
+    pub validates: bool,
 }
 
 /// What the network reads at each step.
@@ -73,6 +75,17 @@ pub enum When {
     EveryStep,
     /// Only at the last step.
     LastStep,
+}
+
+/// What a spec can be checked against of a layer's cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellShape {
+    /// Width of the joined state.
+    pub state_width: usize,
+    /// Whether the fused backend can compute it.
+    pub kernels: bool,
+    /// Whether the unrolled backend can compute it.
+    pub closed_form: bool,
 }
 
 impl Interface {

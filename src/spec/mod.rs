@@ -25,29 +25,49 @@ pub use types::*;
 pub(crate) use yaml::{line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};
-use interface::Interface;
+use crate::plugins::Catalogue;
+pub use crate::plugins::Keys;
+use interface::{CellShape, Interface};
 use layers::Layers;
 use said::Said;
 use walk::Walk;
 
-/// What this room needs to know of the registered tasks; `tasks::Registry` implements it.
-pub trait TaskCatalogue {
-    /// Every registered `task.kind`.
-    fn kinds(&self) -> Vec<&'static str>;
-    /// The JSON Schema of a task's keys (without `kind`).
-    fn schema(&self, kind: &str) -> Option<serde_json::Value>;
-    /// A task's keys with its defaults filled in; the keys have passed the schema.
-    fn fill(&self, kind: &str, keys: &Keys) -> Result<Keys, Vec<Problem>>;
-    /// Problems beyond the schema, with keys relative to `task`; the keys are filled in.
-    fn check(&self, kind: &str, keys: &Keys) -> Vec<Problem>;
-    /// What the task's data look like; the keys have passed `check`.
-    fn interface(&self, kind: &str, keys: &Keys) -> Result<Interface>;
-    /// Whether there are data to validate with; the keys have passed `check`.
-    fn validates(&self, kind: &str, keys: &Keys) -> bool;
-}
+/// What this room needs to know of the registered plug-ins; `tasks::Registry` implements it.
+pub trait Plugins {
+    /// The tasks (`task.kind`).
+    fn tasks(&self) -> &dyn Catalogue;
 
-/// The keys of a task's table.
-pub type Keys = serde_json::Map<String, serde_json::Value>;
+    /// What a task's data look like.
+    ///
+    /// # Errors
+    /// Fails where the task cannot read the keys.
+    fn shape(&self, kind: &str, keys: &Keys) -> Result<Interface>;
+
+    /// The cells (`model.layers[].cell`).
+    fn cells(&self) -> &dyn Catalogue;
+
+    /// What a layer's cell looks like.
+    ///
+    /// # Errors
+    /// Fails where there is no such cell, or where it cannot read its keys.
+    fn cell(&self, layer: &LayerSpec) -> Result<CellShape>;
+
+    /// The synthesizers (`model.layers[].dni.kind`).
+    fn synthesizers(&self) -> &dyn Catalogue;
+
+    /// The normal form of a synthesizer's own keys for a state of this width, and what is wrong with them there; problems'
+    /// keys are relative to the `dni` table.
+    ///
+    /// # Errors
+    /// Fails where there is no such synthesizer, or where it cannot read its keys.
+    fn synthesizer(&self, dni: &DniSpec, state: usize) -> Result<(Keys, Vec<Problem>)>;
+
+    /// How many parameters a model has for a task; those whose number only the data say are not counted.
+    ///
+    /// # Errors
+    /// Fails where a part of the model is not registered.
+    fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize>;
+}
 
 /// What a user asked for: a file and what is laid over it.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +87,8 @@ pub struct Resolved {
     pub spec: Spec,
     /// What the task's data look like.
     pub interface: Interface,
+    /// Parameters of the model; those whose number only the data say are missing.
+    pub parameters: usize,
     /// The canonical JSON that is hashed.
     pub canonical: String,
     /// 12 hex digits: the name of the run's directory.
@@ -79,13 +101,13 @@ pub struct Resolved {
 ///
 /// # Errors
 /// [`crate::Error::Spec`] with every problem found.
-pub fn resolve(request: &Request, catalogue: &dyn TaskCatalogue) -> Result<Resolved> {
-    resolve_within(request, catalogue, 0)
+pub fn resolve(request: &Request, plugins: &dyn Plugins) -> Result<Resolved> {
+    resolve_within(request, plugins, 0)
 }
 
 /// Resolves the spec of a run that `depth` others start from, one from the next.
-fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize) -> Result<Resolved> {
-    let schema = schema::schema(catalogue);
+fn resolve_within(request: &Request, plugins: &dyn Plugins, depth: usize) -> Result<Resolved> {
+    let schema = schema::schema(plugins);
     let layers = Layers::read(request, layers::defaults(&schema));
     if !layers.incomplete && layers.has_block("sweep") {
         let problem = Problem::new("", "this file says many runs: it has a `sweep` block");
@@ -95,7 +117,7 @@ fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize
         let problem = Problem { origin: Some(file.to_string()), ..problem.help(help) };
         return Err(Error::Spec(Problems(vec![problem])));
     }
-    resolve_layers(layers, &schema, request, catalogue, depth)
+    resolve_layers(layers, &schema, request, plugins, depth)
 }
 
 /// Resolves what the layers of a request say.
@@ -103,7 +125,7 @@ fn resolve_layers(
     mut layers: Layers,
     schema: &serde_json::Value,
     request: &Request,
-    catalogue: &dyn TaskCatalogue,
+    plugins: &dyn Plugins,
     depth: usize,
 ) -> Result<Resolved> {
     if layers.incomplete {
@@ -123,12 +145,13 @@ fn resolve_layers(
         return Err(Error::Spec(Problems(said.finish(problems))));
     };
 
-    let interface = task_interface(&mut spec, catalogue, &broken, &mut problems);
-    let validates = interface.is_none() || catalogue.validates(&spec.task.kind, &spec.task.keys);
-    problems.extend(check::check(&spec, interface.as_ref(), validates, &broken));
+    let interface = task_interface(&mut spec, plugins, &broken, &mut problems);
+    let cells = cells(&mut spec.model, plugins, &broken, &mut problems);
+    synthesizers(&mut spec.model, &cells, plugins, &broken, &mut problems);
+    problems.extend(check::check(&spec, interface.as_ref(), &cells, &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
-            init_from::run_hash(from, catalogue, depth).map_err(|problem| problems.push(problem)).ok()
+            init_from::run_hash(from, plugins, depth).map_err(|problem| problems.push(problem)).ok()
         }
         _ => None,
     };
@@ -139,13 +162,76 @@ fn resolve_layers(
     canonical::normalise(&mut spec, &interface);
     let canonical = canonical::canonical(&spec, init_run.as_deref());
     let hash = canonical::hash(&canonical);
-    Ok(Resolved { origins: said.origins(), spec, interface, canonical, hash })
+    let parameters = plugins.parameters(&spec.model, &interface)?;
+    Ok(Resolved { origins: said.origins(), spec, interface, parameters, canonical, hash })
+}
+
+/// Fills in the defaults of the cells' own keys, and says what each layer's cell looks like.
+fn cells(
+    model: &mut ModelSpec,
+    plugins: &dyn Plugins,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) -> Vec<CellShape> {
+    let cell = |(index, layer): (usize, &mut LayerSpec)| {
+        let path = format!("model.layers.{index}");
+        let filled = plugins.cells().fill(&layer.cell, &layer.keys);
+        fill(&path, filled, &mut layer.keys, broken, problems);
+        // What cannot be read has been reported.
+        let unknown = CellShape { state_width: layer.hidden, kernels: true, closed_form: true };
+        plugins.cell(layer).unwrap_or(unknown)
+    };
+    model.layers.iter_mut().enumerate().map(cell).collect()
+}
+
+/// Fills in the defaults of the synthesizers' own keys, and brings them into their normal form.
+fn synthesizers(
+    model: &mut ModelSpec,
+    cells: &[CellShape],
+    plugins: &dyn Plugins,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) {
+    for (index, (layer, cell)) in model.layers.iter_mut().zip(cells).enumerate() {
+        let Some(dni) = &mut layer.dni else { continue };
+        let path = format!("model.layers.{index}");
+        let table = yaml::join(&path, "dni");
+        let filled = plugins.synthesizers().fill(&dni.kind, &dni.keys);
+        fill(&table, filled, &mut dni.keys, broken, problems);
+        // What cannot be read has been reported.
+        let Ok((keys, found)) = plugins.synthesizer(dni, cell.state_width) else { continue };
+        dni.keys = keys;
+        let rests_on = ["cell", "hidden", "dni.learn"].map(|key| yaml::join(&path, key));
+        if !rests_on.iter().any(|key| check::is_doubtful(key, broken)) {
+            let of_table =
+                found.into_iter().map(|problem| Problem { key: yaml::join(&table, &problem.key), ..problem });
+            problems.extend(of_table.filter(|problem| !check::is_doubtful(&problem.key, broken)));
+        }
+    }
+}
+
+/// Takes over a plug-in's keys with its defaults filled in, or reports what is wrong with them; `path` is their table.
+fn fill(
+    path: &str,
+    filled: Result<Keys, Vec<Problem>>,
+    keys: &mut Keys,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) {
+    match filled {
+        Ok(filled) => *keys = filled,
+        Err(_) if check::is_doubtful(path, broken) => {}
+        Err(found) => {
+            let of_table = |problem: Problem| Problem { key: yaml::join(path, &problem.key), ..problem };
+            problems.extend(found.into_iter().map(of_table));
+        }
+    }
 }
 
 /// Fills in the task's defaults and asks for its interface; `None`, with the problems, where its keys are wrong.
 fn task_interface(
     spec: &mut Spec,
-    catalogue: &dyn TaskCatalogue,
+    plugins: &dyn Plugins,
     broken: &[String],
     problems: &mut Vec<Problem>,
 ) -> Option<Interface> {
@@ -153,21 +239,15 @@ fn task_interface(
         return None;
     }
     let kind = &spec.task.kind;
-    let found = match catalogue.fill(kind, &spec.task.keys) {
-        Ok(keys) => {
-            spec.task.keys = keys;
-            catalogue.check(kind, &spec.task.keys)
+    match plugins.tasks().fill(kind, &spec.task.keys) {
+        Ok(keys) => spec.task.keys = keys,
+        Err(found) => {
+            let within_task = |problem: Problem| Problem { key: yaml::join("task", &problem.key), ..problem };
+            problems.extend(found.into_iter().map(within_task));
+            return None;
         }
-        Err(found) => found,
-    };
-    if !found.is_empty() {
-        problems.extend(found.into_iter().map(|problem| Problem { key: yaml::join("task", &problem.key), ..problem }));
-        return None;
     }
-    catalogue
-        .interface(kind, &spec.task.keys)
-        .map_err(|error| problems.push(Problem::new("task", error.to_string())))
-        .ok()
+    plugins.shape(kind, &spec.task.keys).map_err(|error| problems.push(Problem::new("task", error.to_string()))).ok()
 }
 
 /// Reads the `spec.yaml` of a run, which has every default written out, as it stands: it is not checked again, so that

@@ -6,7 +6,7 @@ use figment::value::Value;
 use serde_json::Value as Json;
 
 use super::layers::Layers;
-use super::walk::{as_f64, fits};
+use super::walk::{fits, is_default};
 use super::{Spec, describe, yaml};
 use crate::error::Problem;
 
@@ -81,8 +81,9 @@ impl Said<'_> {
             Value::Dict(_, table) if !table.is_empty() => {
                 let kind = table.get("kind").and_then(Value::as_str);
                 let default = default.filter(|default| default["kind"].as_str() == kind);
+                let form = describe::chosen(schema, |key| table.get(key).and_then(Value::as_str));
                 for (key, value) in table {
-                    let property = &schema["properties"][key];
+                    let property = describe::property(schema, form, key).unwrap_or(&Json::Null);
                     let default = property.get("default").or_else(|| default?.get(key));
                     self.collect(&yaml::join(path, key), value, property, default, origins);
                 }
@@ -102,17 +103,6 @@ impl Said<'_> {
 fn fitting<'s>(schema: &'s Json, value: &Value) -> &'s Json {
     let alternatives = describe::allowed(schema).unwrap_or_default();
     alternatives.into_iter().find(|alternative| fits(value, alternative)).unwrap_or(schema)
-}
-
-/// Whether a value is its default, however its numbers are written.
-fn is_default(value: &Value, default: &Json) -> bool {
-    match (value, default) {
-        (Value::Num(_, number), Json::Number(default)) => Some(as_f64(*number).0) == default.as_f64(),
-        (Value::Array(_, items), Json::Array(defaults)) => {
-            items.len() == defaults.len() && items.iter().zip(defaults).all(|(item, default)| is_default(item, default))
-        }
-        (value, default) => serde_json::to_value(value).is_ok_and(|value| value == *default),
-    }
 }
 
 /// The value at a dotted path.

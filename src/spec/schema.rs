@@ -3,18 +3,52 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Blocks, Spec, TaskCatalogue};
+use super::{Blocks, Plugins, Spec};
+use crate::plugins::Catalogue;
 
 /// The schema of a spec whose layers have been merged: the typed spec, with the keys of every registered task.
-pub fn schema(catalogue: &dyn TaskCatalogue) -> Value {
+pub fn schema(plugins: &dyn Plugins) -> Value {
     let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut schema = generator.into_root_schema_for::<Spec>().to_value();
-    let tasks = catalogue.kinds().into_iter().map(|kind| task(kind, catalogue.schema(kind).unwrap_or_default()));
+    let tasks = plugins.tasks();
+    let tasks = tasks.kinds().into_iter().map(|kind| task(kind, tasks.schema(kind).unwrap_or_default()));
     schema["properties"]["task"] = json!({
         "description": "The task: `kind`, and the keys of that task.",
         "oneOf": tasks.collect::<Vec<_>>(),
     });
+    add_forms(&mut schema["properties"]["model"]["properties"]["layers"]["items"], "cell", plugins.cells());
+    add_forms(
+        &mut schema["properties"]["model"]["properties"]["layers"]["items"]["properties"]["dni"]["anyOf"][0],
+        "kind",
+        plugins.synthesizers(),
+    );
     schema
+}
+
+/// Gives a table the keys of plug-ins, one form for each that its key `selector` can name.
+fn add_forms(table: &mut Value, selector: &str, plugins: &dyn Catalogue) {
+    let word = |kind: &&str| json!({ "type": "string", "const": kind, "description": plugins.about(kind) });
+    let form = |kind: &&str| {
+        let schema = plugins.schema(kind).unwrap_or_default();
+        let mut form = json!({ "properties": { selector: { "type": "string", "const": kind } } });
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            form["properties"][key] = property.clone();
+        }
+        if let Some(required) = schema.get("required") {
+            form["required"] = required.clone();
+        }
+        form
+    };
+    let kinds = plugins.kinds();
+    if let Some(selector) = table["properties"][selector].as_object_mut() {
+        selector.remove("type");
+        selector.insert("oneOf".into(), kinds.iter().map(word).collect());
+    }
+    if let Some(table) = table.as_object_mut() {
+        table.remove("additionalProperties");
+        table.insert("unevaluatedProperties".into(), json!(false));
+        table.insert("oneOf".into(), kinds.iter().map(form).collect());
+    }
 }
 
 /// A task's keys as one alternative of the `task` table.
@@ -47,8 +81,8 @@ pub(super) fn blocks() -> Value {
 
 /// The schema of a spec *file*: the same, relaxed by what layering allows. Any key may be left to another layer, any value
 /// may be `null`, lists may be tables of items, and `extends` names other files.
-pub fn file_schema(catalogue: &dyn TaskCatalogue) -> Value {
-    let mut schema = schema(catalogue);
+pub fn file_schema(plugins: &dyn Plugins) -> Value {
+    let mut schema = schema(plugins);
     for (name, block) in blocks()["properties"].as_object().into_iter().flatten() {
         schema["properties"][name] = block.clone();
     }
@@ -79,7 +113,7 @@ fn relax(schema: &mut Value) {
     if let Some(Value::Object(properties)) = table.get_mut("properties") {
         for (key, property) in properties {
             relax(property);
-            if key != "kind" {
+            if key != "kind" && property.get("const").is_none() {
                 allow_null(property);
             }
         }

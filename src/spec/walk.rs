@@ -6,7 +6,7 @@
 use figment::value::{Dict, Num, Tag, Value};
 use serde_json::Value as Json;
 
-use super::describe::{allowed, bounds, describe, words};
+use super::describe::{self, allowed, bounds, describe, forms, selector, words};
 use super::layers::{Layers, nearest};
 use super::merge::is_item_table;
 use super::yaml::{join, line};
@@ -123,25 +123,27 @@ impl<'a> Walk<'a> {
     fn table(&mut self, path: &str, value: &mut Value, schema: &Json) {
         let tag = value.tag();
         let Value::Dict(_, table) = value else { return };
-        let none = serde_json::Map::new();
-        let properties = schema["properties"].as_object().unwrap_or(&none);
-        if schema["additionalProperties"] == false {
-            let unknown: Vec<String> = table.keys().filter(|key| !properties.contains_key(*key)).cloned().collect();
+        let form = describe::chosen(schema, |key| table.get(key).and_then(Value::as_str));
+        let properties = Properties { schema, form };
+        if schema["additionalProperties"] == false || schema["unevaluatedProperties"] == false {
+            let unknown: Vec<String> = table.keys().filter(|key| properties.get(key).is_none()).cloned().collect();
             for key in unknown {
-                self.unknown_key(path, &key, table.get(&key), properties);
-                table.remove(&key);
+                if let Some(value) = table.remove(&key) {
+                    self.unknown_key(path, &key, &value, properties);
+                }
             }
         }
-        for (key, property) in properties {
+        for (key, property) in properties.all() {
             if let Some(value) = table.get_mut(key) {
                 self.value(&join(path, key), value, property);
             }
         }
-        for key in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
-            if !table.contains_key(key) {
+        let required = [Some(schema), form].into_iter().flatten().filter_map(|table| table["required"].as_array());
+        for key in required.flatten().filter_map(Json::as_str) {
+            if let (false, Some(property)) = (table.contains_key(key), properties.get(key)) {
                 let tag = self.layers.remover(&join(path, key)).unwrap_or(tag);
                 let mut value = Value::Dict(tag, Dict::new());
-                self.missing(&join(path, key), &mut value, &properties[key], tag);
+                self.missing(&join(path, key), &mut value, property, tag);
                 table.insert(key.to_owned(), value);
             }
         }
@@ -159,8 +161,20 @@ impl<'a> Walk<'a> {
         *value = placeholder(schema);
     }
 
-    fn unknown_key(&mut self, path: &str, key: &str, value: Option<&Value>, known: &serde_json::Map<String, Json>) {
-        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    fn unknown_key(&mut self, path: &str, key: &str, value: &Value, known: Properties<'_>) {
+        let owners = known.owners(key);
+        if let Some((selector, ..)) = owners.first() {
+            // Without a form nobody knows whether it belongs here; with its default it asks for nothing.
+            if known.form.is_some() && !owners.iter().any(|(.., default)| default.is_some_and(|d| is_default(value, d)))
+            {
+                let words: Vec<&str> = owners.iter().map(|(_, word, _)| *word).collect();
+                let message = format!("only {} has this key", quoted(&words));
+                let help = format!("leave `{key}` out, or use `{selector}: {}`", words.join("` or `"));
+                self.problem(&join(path, key), Some(value), value.tag(), &message, Some(help));
+            }
+            return;
+        }
+        let names: Vec<&str> = known.all().map(|(key, _)| key.as_str()).collect();
         // A key of the same table may belong to another `kind`: then this is its place.
         let elsewhere = find_key(self.schema, key, "").filter(|elsewhere| *elsewhere != join(path, key));
         let hint = match (did_you_mean(key, &names), elsewhere) {
@@ -169,9 +183,8 @@ impl<'a> Walk<'a> {
             (None, Some(elsewhere)) => format!("did you mean `{elsewhere}`? "),
             (None, None) => String::new(),
         };
-        let tag = value.map_or(Tag::Default, Value::tag);
         let help = format!("{hint}Known here: {}", quoted(&names));
-        self.problem(&join(path, key), value, tag, UNKNOWN_KEY, Some(help));
+        self.problem(&join(path, key), Some(value), value.tag(), UNKNOWN_KEY, Some(help));
     }
 
     fn list(&mut self, path: &str, value: &mut Value, schema: &Json) {
@@ -274,6 +287,37 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The keys of a table.
+#[derive(Clone, Copy)]
+struct Properties<'s> {
+    schema: &'s Json,
+    /// The form that the table has, where it is one of several.
+    form: Option<&'s Json>,
+}
+
+impl<'s> Properties<'s> {
+    fn get(self, key: &str) -> Option<&'s Json> {
+        describe::property(self.schema, self.form, key)
+    }
+
+    /// Every key, the form's own last.
+    fn all(self) -> impl Iterator<Item = (&'s String, &'s Json)> {
+        let common = self.schema["properties"].as_object();
+        let own = self.form.and_then(|form| form["properties"].as_object()).into_iter().flatten();
+        let own = own.filter(move |(key, _)| common.is_none_or(|common| !common.contains_key(*key)));
+        common.into_iter().flatten().chain(own)
+    }
+
+    /// The forms that have a key of their own: selector, word, and the key's default.
+    fn owners(self, key: &str) -> Vec<(&'s str, &'s str, Option<&'s Json>)> {
+        let owner = |form: &'s Json| {
+            let property = form["properties"].get(key)?;
+            selector(form).map(|(selector, word)| (selector, word, property.get("default")))
+        };
+        forms(self.schema).iter().filter_map(owner).collect()
+    }
+}
+
 /// Why a `kind` that people look for is left out on purpose.
 fn left_out(kind: &str) -> Option<String> {
     (kind == "sparseadam").then(|| {
@@ -321,8 +365,19 @@ fn takes(text: &str, schema: &Json) -> bool {
     }
 }
 
+/// Whether a value is its default, however its numbers are written.
+pub(super) fn is_default(value: &Value, default: &Json) -> bool {
+    match (value, default) {
+        (Value::Num(_, number), Json::Number(default)) => Some(as_f64(*number).0) == default.as_f64(),
+        (Value::Array(_, items), Json::Array(defaults)) => {
+            items.len() == defaults.len() && items.iter().zip(defaults).all(|(item, default)| is_default(item, default))
+        }
+        (value, default) => serde_json::to_value(value).is_ok_and(|value| value == *default),
+    }
+}
+
 /// A number as f64, and whether it was written as one.
-pub(super) fn as_f64(number: Num) -> (f64, bool) {
+fn as_f64(number: Num) -> (f64, bool) {
     match number {
         Num::F32(number) => (number.into(), true),
         Num::F64(number) => (number, true),
@@ -341,7 +396,8 @@ fn quoted(words: &[&str]) -> String {
 /// A key of this name anywhere in the schema: people put keys into the wrong table.
 fn find_key(schema: &Json, key: &str, path: &str) -> Option<String> {
     if let Some(properties) = schema["properties"].as_object() {
-        if !path.is_empty() && properties.contains_key(key) {
+        let own = || forms(schema).iter().any(|form| form["properties"].get(key).is_some());
+        if !path.is_empty() && (properties.contains_key(key) || own()) {
             return Some(join(path, key));
         }
         return properties.iter().find_map(|(name, property)| find_key(property, key, &join(path, name)));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{BATCH_SIZE, Open, broken, embedding, encoder};
 use crate::data::{At, Batch, Dataset, Metric, Showcase, Split, Vocabulary};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Layout, Model, Plugins};
 use crate::run::pictures;
 use crate::spec::Spec;
 use crate::spec::interface::Interface;
@@ -23,7 +23,7 @@ pub(super) fn check(kind: &str, keys: &Value, interface: &Interface, open: Open)
         let (data, _) = pictures::see(open(SEED)?, &spec.model, SEED, &Device::Cpu)?;
         Ok(Box::new(Few(data)))
     };
-    let trainer = || Trainer::new(&spec, interface, few()?, SEED, Device::Cpu);
+    let trainer = || Trainer::new(&Plugins::built_in(), &spec, interface, few()?, SEED, Device::Cpu);
 
     let mut watcher = Stop { after: None, checkpoint: None };
     let Outcome::Finished(whole) = trainer()?.train(&mut watcher)? else {
@@ -67,7 +67,7 @@ fn spec(kind: &str, keys: &Value, interface: &Interface, data: &dyn Dataset) -> 
 }
 
 fn check_learned(kind: &str, spec: &Spec, interface: &Interface, finished: &Finished) -> Result<()> {
-    let fresh = Model::new(&spec.model, interface, SEED, &Device::Cpu)?.params.snapshot()?;
+    let fresh = Model::new(&Plugins::built_in(), &spec.model, interface, SEED, &Device::Cpu)?.params.snapshot()?;
     for (before, after) in values(&fresh)?.iter().zip(values(&finished.weights)?) {
         if *before == after {
             return Err(broken(kind, format!("training on it does not change the parameter `{}`", before.0)));
@@ -85,14 +85,15 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     let tensors = finished.weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
     let bytes = safetensors::serialize(tensors, None).map_err(|error| broken(kind, error))?;
     let weights: HashMap<String, Tensor> = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-    let mut model = Model::new(&spec.model, interface, SEED + 1, &Device::Cpu)?;
-    model.adopt(&spec.model, interface, &weights.into_iter().collect::<Vec<_>>())?;
+    let mut model = Model::new(&Plugins::built_in(), &spec.model, interface, SEED + 1, &Device::Cpu)?;
+    let layout = Layout::new(&Plugins::built_in(), &spec.model, interface)?;
+    model.adopt(&layout, &weights.into_iter().collect::<Vec<_>>())?;
 
     let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: BATCH_SIZE };
     // Where nothing validates, nothing is measured in the test either.
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());
-    let backend = backend::open(spec.run.backend, 1, &Device::Cpu)?;
+    let backend = backend::open(spec.run.backend, 1, &model)?;
     if measure(&model, backend.as_ref(), interface, (data, &mut Supply::new(&Device::Cpu)), &metrics, at)?
         != finished.test
     {

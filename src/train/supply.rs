@@ -163,6 +163,8 @@ mod tests {
     use crate::spec::interface::{Input, Target, When};
     use std::cell::Cell;
 
+    use crate::model::Plugins;
+
     /// Batches of classes after dense inputs; the second epoch is the first again, the third is not.
     struct Data {
         asked: Cell<usize>,
@@ -193,9 +195,10 @@ mod tests {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Classes { count: 3 }, when: When::LastStep },
             steps: None,
+            validates: true,
         };
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 3}]}"#).expect("a model");
-        (Model::new(&spec, &interface, 1, &Device::Cpu).expect("a model"), interface)
+        (Model::new(&Plugins::built_in(), &spec, &interface, 1, &Device::Cpu).expect("a model"), interface)
     }
 
     fn numbers(batch: &Batch) -> (Vec<f32>, Vec<u32>) {

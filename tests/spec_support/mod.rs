@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ccdni::data::Dataset;
 use ccdni::error::Problem;
+use ccdni::plugins::Plugin;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{Request, Resolved, resolve};
 use ccdni::tasks::{Registry, Task};
@@ -12,12 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Classes at the last step of sequences of one length.
-pub struct Digits;
-
-/// Keys of [`Digits`].
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct DigitsSpec {
+pub struct Digits {
     /// Steps.
     #[schemars(range(min = 2))]
     pub steps: Option<usize>,
@@ -26,51 +24,52 @@ pub struct DigitsSpec {
     pub noise: f64,
 }
 
-impl Task for Digits {
+impl Plugin for Digits {
     const KIND: &'static str = "digits";
     const ABOUT: &'static str = "a class at the last step";
-    type Spec = DigitsSpec;
 
-    fn check(spec: &Self::Spec) -> Vec<Problem> {
-        let odd = spec.steps.is_some_and(|steps| steps % 2 == 1);
+    fn check(&self) -> Vec<Problem> {
+        let odd = self.steps.is_some_and(|steps| steps % 2 == 1);
         Vec::from_iter(odd.then(|| Problem::new("steps", "expected an even number").help("add one")))
     }
+}
 
-    fn interface(spec: &Self::Spec) -> Interface {
+impl Task for Digits {
+    fn shape(&self) -> Interface {
         Interface {
             input: Input::Dense { features: 28 },
             target: Target { kind: TargetKind::Classes { count: 10 }, when: When::LastStep },
-            steps: Some(spec.steps.unwrap_or(28)),
+            steps: Some(self.steps.unwrap_or(28)),
+            validates: true,
         }
     }
 
-    fn open(_: Self::Spec, _: u64) -> Result<Box<dyn Dataset>> {
+    fn open(&self, _: u64) -> Result<Box<dyn Dataset>> {
         Err(Error::Usage("these tests open no data".into()))
     }
 }
 
 /// A token at every step of sequences that vary in length.
-pub struct Words;
-
-/// Keys of [`Words`].
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct WordsSpec {}
+pub struct Words {}
 
-impl Task for Words {
+impl Plugin for Words {
     const KIND: &'static str = "words";
     const ABOUT: &'static str = "the next token";
-    type Spec = WordsSpec;
+}
 
-    fn interface(_: &Self::Spec) -> Interface {
+impl Task for Words {
+    fn shape(&self) -> Interface {
         Interface {
             input: Input::Tokens { vocabulary: 100, first: First::Feature },
             target: Target { kind: TargetKind::Classes { count: 100 }, when: When::EveryStep },
             steps: None,
+            validates: true,
         }
     }
 
-    fn open(_: Self::Spec, _: u64) -> Result<Box<dyn Dataset>> {
+    fn open(&self, _: u64) -> Result<Box<dyn Dataset>> {
         Err(Error::Usage("these tests open no data".into()))
     }
 }
@@ -117,8 +116,8 @@ impl Folder {
 /// Digits and words.
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
-    registry.register::<Digits>();
-    registry.register::<Words>();
+    registry.register_task::<Digits>();
+    registry.register_task::<Words>();
     registry
 }
 

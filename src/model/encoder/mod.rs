@@ -195,7 +195,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::model::Model;
+    use crate::model::{Model, Plugins};
     use crate::rng::Stream;
     use crate::spec::interface::{Target, TargetKind, When};
 
@@ -210,8 +210,9 @@ mod tests {
             input: Input::Tokens { vocabulary: 7, first: First::Picture { side: SIDE } },
             target: Target { kind: TargetKind::Classes { count: 7 }, when: When::EveryStep },
             steps: None,
+            validates: true,
         };
-        Model::new(&serde_json::from_str(&text).unwrap(), &interface, 3, &Device::Cpu).unwrap()
+        Model::new(&Plugins::built_in(), &serde_json::from_str(&text).unwrap(), &interface, 3, &Device::Cpu).unwrap()
     }
 
     fn normal(dims: &[usize], purpose: &str) -> Tensor {

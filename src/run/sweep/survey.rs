@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::path::Path;
 
 use super::queue::Queue;
-use crate::model::Layout;
 use crate::report::statistics::median;
 use crate::run::claim::{self, Holder};
 use crate::run::clock;
@@ -233,9 +232,7 @@ pub(super) fn is_retried(ended: Option<&str>, before: Option<&str>) -> bool {
 /// nothing of data, of which runs of one sweep mostly have the same.
 fn cost(run: &SweptRun) -> f64 {
     let spec = &run.resolved.spec;
-    let layout = Layout::new(&spec.model, &run.resolved.interface);
-    let parameters: usize = layout.slots.iter().map(|slot| slot.dims.iter().product::<usize>()).sum();
-    spec.train.epochs as f64 * parameters.max(1) as f64
+    spec.train.epochs as f64 * run.resolved.parameters.max(1) as f64
 }
 
 /// The shortest end of a key that no other has.

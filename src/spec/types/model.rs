@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::EncoderSpec;
+use crate::plugins::Keys;
 
 /// The model graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,10 +48,9 @@ pub struct EmbedSpec {
 
 /// One recurrent layer ("cerebral cortex").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct LayerSpec {
-    /// The kind of recurrent unit.
-    pub cell: Cell,
+    /// The kind of recurrent unit, which may have keys of its own.
+    pub cell: String,
     /// Number of units.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub hidden: usize,
@@ -65,30 +65,12 @@ pub struct LayerSpec {
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub init_scale: f64,
-    /// Initial forget-gate biases clamped into -10..0 and weights into 0..0.1 (lstm only; not enforced later).
-    #[serde(default)]
-    pub force_forget: bool,
-    /// Added to the initial forget-gate biases, so that the state lasts from the start (lstm only; 0 is PyTorch's).
-    #[serde(default, skip_serializing_if = "is_zero")]
-    #[schemars(range(min = -100.0, max = 100.0))]
-    pub forget_bias: f64,
+    /// The cell's own keys.
+    #[serde(flatten)]
+    pub keys: Keys,
     /// The synthesizer on this layer ("cerebellum"): leave out for a plain layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dni: Option<DniSpec>,
-}
-
-/// The kind of recurrent unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Cell {
-    /// Long short-term memory.
-    Lstm,
-    /// Gated recurrent unit.
-    Gru,
-    /// Plain recurrent unit with tanh.
-    Tanh,
-    /// Plain recurrent unit with rectification.
-    Relu,
 }
 
 /// Distribution of initial weights.
@@ -108,25 +90,19 @@ pub enum Init {
 
 /// A synthesizer: a network that predicts the gradient which truncation cuts off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct DniSpec {
-    /// Sizes of its hidden layers; an empty list is a linear synthesizer.
-    #[serde(default)]
-    #[schemars(inner(range(min = 1, max = 1_000_000)))]
-    pub hidden: Vec<usize>,
+    /// The kind of synthesizer, which may have keys of its own.
+    #[serde(default = "mlp", skip_serializing_if = "is_mlp")]
+    pub kind: String,
+    /// The synthesizer's own keys.
+    #[serde(flatten)]
+    pub keys: Keys,
     /// Factor on an injected synthetic gradient.
     #[serde(default = "tenth")]
     pub scale: f64,
     /// What the synthesizer sees besides the state.
     #[serde(default)]
     pub context: Context,
-    /// Inputs that each unit of the first layer keeps (mossy fibres); all by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub fibres: Option<usize>,
-    /// Initial values of the last layer: `zero` where the synthesizer learns, `uniform` where it does not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init_last: Option<InitLast>,
     /// Whether it learns; `false` is a fixed random synthesizer.
     #[serde(default = "yes")]
     pub learn: bool,
@@ -160,16 +136,6 @@ pub enum Context {
     Target,
 }
 
-/// Initial values of the synthesizer's last layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InitLast {
-    /// Weight and bias zero: the synthesizer starts silent.
-    Zero,
-    /// As every other layer.
-    Uniform,
-}
-
 /// Whether gradients of a synthesizer that does not learn count in the clip norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -192,20 +158,29 @@ pub enum TargetScale {
     Batch,
 }
 
-impl DniSpec {
-    /// The initial values of the last layer, its default resolved.
-    pub fn init_last(&self) -> InitLast {
-        self.init_last.unwrap_or(if self.learn { InitLast::Zero } else { InitLast::Uniform })
+impl ModelSpec {
+    /// The model with `force_forget` in every layer, whatever its cell: specs have been written and hashed so from the start.
+    pub(crate) fn as_written(&self) -> ModelSpec {
+        let mut model = self.clone();
+        for layer in &mut model.layers {
+            layer.keys.entry("force_forget").or_insert(false.into());
+        }
+        model
     }
+}
 
+impl DniSpec {
     /// Whether there is an epoch in which the synthesizer is used and does not learn.
     pub fn is_ever_frozen(&self) -> bool {
         !self.learn || self.freeze_at.is_some()
     }
 }
 
-fn is_zero(number: &f64) -> bool {
-    *number == 0.0
+fn mlp() -> String {
+    "mlp".into()
+}
+fn is_mlp(kind: &str) -> bool {
+    kind == "mlp"
 }
 fn yes() -> bool {
     true

@@ -11,7 +11,7 @@ use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
 use crate::dni::Prediction;
 use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
-use crate::nn::cell::{self, State};
+use crate::nn::cells::State;
 use crate::nn::{Gradients, Leaves, Part};
 use crate::train::sequence::{Sequence, stack_rows};
 
@@ -44,9 +44,9 @@ fn run(
     let mut states = Vec::with_capacity(model.layers.len());
     for (k, layer) in model.layers.iter().enumerate() {
         let weights = model.cell_weights(k, weights);
-        let mut trace = vec![State::split(layer.cell, &start[k])?];
+        let mut trace = vec![State::split(&start[k], layer.hidden)?];
         for (offset, input) in inputs.iter_mut().enumerate() {
-            let next = cell::step(layer.cell, &weights, input, &trace[offset])?;
+            let next = layer.cell.step(&weights, input, &trace[offset])?;
             *input = sequence.drop_out(k, windows, offset, &next.h)?;
             trace.push(next);
         }

@@ -12,6 +12,7 @@ pub use fused::Fused;
 pub use unrolled::Unrolled;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
@@ -20,6 +21,7 @@ use crate::dni::Prediction;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Gradients;
+use crate::nn::cells::Cell;
 use crate::spec::BackendKind;
 
 /// What a forward pass goes over.
@@ -127,28 +129,53 @@ pub trait Backend {
     ) -> Result<Prediction<'a>>;
 }
 
-/// The backend that a spec asks for on a device: `auto` is the fused one on the CPU and the unrolled one elsewhere.
-/// `threads` is `run.threads`.
+/// The backend that computes these cells on a device, where a spec asks for `kind`. `auto` is the fused one on the CPU and
+/// the unrolled one elsewhere, or the composed one where a cell has no fast path for that.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no such backend for the device.
-pub fn open(kind: BackendKind, threads: usize, device: &Device) -> Result<Box<dyn Backend>> {
-    match (kind, device.is_cpu()) {
-        (BackendKind::Composed, _) => Ok(Box::new(Composed)),
-        (BackendKind::Unrolled, _) | (BackendKind::Auto, false) => Ok(Box::new(Unrolled)),
-        (BackendKind::Fused | BackendKind::Auto, true) => Ok(Box::new(Fused::new(threads))),
-        (BackendKind::Fused, false) => Err(Error::Usage(format!(
+/// [`Error::Usage`] where there is no such backend for the device or for a cell.
+pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], device: &Device) -> Result<BackendKind> {
+    let fastest = if device.is_cpu() { BackendKind::Fused } else { BackendKind::Unrolled };
+    let computes = |kind| {
+        cells.iter().all(|cell| match kind {
+            BackendKind::Fused => cell.kernels().is_some(),
+            BackendKind::Unrolled => cell.closed_form().is_some(),
+            BackendKind::Composed | BackendKind::Auto => true,
+        })
+    };
+    match kind {
+        BackendKind::Auto => Ok(if computes(fastest) { fastest } else { BackendKind::Composed }),
+        BackendKind::Fused if !device.is_cpu() => Err(Error::Usage(format!(
             "`run.backend: fused` is for the CPU, and this is {}; use `auto`",
             crate::device::name(device)
+        ))),
+        kind if computes(kind) => Ok(kind),
+        kind => Err(Error::Usage(format!(
+            "`run.backend: {}` has no way to compute one of the model's cells; use `auto`",
+            name(kind)
         ))),
     }
 }
 
-/// The backend's name, as units note it.
-pub fn name(kind: BackendKind, device: &Device) -> &'static str {
-    match (kind, device.is_cpu()) {
-        (BackendKind::Composed, _) => "composed",
-        (BackendKind::Unrolled, _) | (BackendKind::Auto, false) => "unrolled",
-        (BackendKind::Fused | BackendKind::Auto, _) => "fused",
+/// The backend that computes a model, as [`choose`] has it; `threads` is `run.threads`.
+///
+/// # Errors
+/// As [`choose`].
+pub fn open(kind: BackendKind, threads: usize, model: &Model) -> Result<Box<dyn Backend>> {
+    let cells: Vec<_> = model.layers.iter().map(|layer| layer.cell.clone()).collect();
+    Ok(match choose(kind, &cells, model.device())? {
+        BackendKind::Fused => Box::new(Fused::new(threads)),
+        BackendKind::Unrolled => Box::new(Unrolled),
+        BackendKind::Composed | BackendKind::Auto => Box::new(Composed),
+    })
+}
+
+/// A backend's name, as units note it.
+pub fn name(kind: BackendKind) -> &'static str {
+    match kind {
+        BackendKind::Auto => "auto",
+        BackendKind::Composed => "composed",
+        BackendKind::Unrolled => "unrolled",
+        BackendKind::Fused => "fused",
     }
 }

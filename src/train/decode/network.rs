@@ -6,7 +6,7 @@ use pulp::Arch;
 use crate::data::{Batch, Inputs, Targets};
 use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
-use crate::nn::cell::State;
+use crate::nn::cells::State;
 use crate::nn::kernel::few_rows;
 use crate::nn::slices;
 use crate::train::backend::{Backend, Composed, Plan};
@@ -77,7 +77,7 @@ impl<'a> Network<'a> {
         let (Some(layer), Some(joined)) = (self.model.layers.last(), self.states.last()) else {
             return Err(Error::Training("sentences from a model without layers".into()));
         };
-        let top = State::split(layer.cell, joined)?.h.contiguous()?;
+        let top = State::split(joined, layer.hidden)?.h.contiguous()?;
         let readout = self.model.readout(Weights::Constant);
         let (weight, bias) = (slices::read(&readout.weight)?, slices::read(&readout.bias)?);
         let mut logits = vec![0.0; self.rows * bias.len()];

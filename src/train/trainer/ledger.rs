@@ -93,7 +93,7 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::data::Targets;
-    use crate::model::Model;
+    use crate::model::{Model, Plugins};
     use crate::nn::Gradients;
     use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
     use crate::train::engine::Role;
@@ -108,9 +108,10 @@ mod tests {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: None,
+            validates: true,
         };
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 2}]}"#).expect("a model");
-        let model = Model::new(&spec, &interface, 1, &Device::Cpu)?;
+        let model = Model::new(&Plugins::built_in(), &spec, &interface, 1, &Device::Cpu)?;
         let train = r#"{"epochs": 1, "batch_size": 2, "optimizer": {"kind": "adam", "lr": 0.1}}"#;
         let train = serde_json::from_str(train).expect("a spec");
         let rows = Rows { count: 2, sequences: 2, multiplicity: None, repetition: None };

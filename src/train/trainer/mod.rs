@@ -22,8 +22,8 @@ use super::update::{Updater, role};
 use super::{EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, ReduceOnPlateau, Watcher};
 use crate::data::{At, Dataset, Metric, Split};
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::model::encoder::{FrozenTrunk, RANDOM};
+use crate::model::{Layout, Model, Plugins};
 use crate::nn::{Gradients, Part, apart};
 use crate::spec::interface::{First, Input, Interface};
 use crate::spec::{Keep, ModelSpec, Spec, StepEvery, Trainable};
@@ -122,7 +122,14 @@ impl Trainer {
     ///
     /// # Errors
     /// Fails if the task has no training data, or no validation data where the spec needs them.
-    pub fn new(spec: &Spec, interface: &Interface, data: Box<dyn Dataset>, seed: u64, device: Device) -> Result<Self> {
+    pub fn new(
+        plugins: &Plugins,
+        spec: &Spec,
+        interface: &Interface,
+        data: Box<dyn Dataset>,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self> {
         let mut metrics = data.metrics();
         let wants_certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
         if wants_certainty && !metrics.iter().any(|metric| metric.name == "certainty") {
@@ -135,7 +142,7 @@ impl Trainer {
             Some(vocabulary) => interface.with_vocabulary(vocabulary.words().len()),
             None => interface.clone(),
         };
-        let model = Model::new(&spec.model, &interface, seed, &device)?;
+        let model = Model::new(plugins, &spec.model, &interface, seed, &device)?;
         let direction = metrics.first().map(|metric| metric.direction);
         Ok(Trainer {
             order: match spec.train.step_every {
@@ -149,7 +156,7 @@ impl Trainer {
                 .zip(spec.train.early_stopping.as_ref())
                 .map(|(d, stopping)| EarlyStopping::new(stopping.patience, d)),
             recorder: spec.record.clone().map(Recorder::new),
-            backend: backend::open(spec.run.backend, spec.run.threads, &device)?,
+            backend: backend::open(spec.run.backend, spec.run.threads, &model)?,
             carried: None,
             best: None,
             history: Vec::new(),
@@ -169,8 +176,8 @@ impl Trainer {
     ///
     /// # Errors
     /// Names the first parameter that does not fit.
-    pub fn start_from(&mut self, model: &ModelSpec, weights: &[(String, Tensor)]) -> Result<()> {
-        self.model.adopt(model, &self.interface, weights)
+    pub fn start_from(&mut self, plugins: &Plugins, model: &ModelSpec, weights: &[(String, Tensor)]) -> Result<()> {
+        self.model.adopt(&Layout::new(plugins, model, &self.interface)?, weights)
     }
 
     /// Starts from the trunk's weights that the spec names, where the trunk learns.

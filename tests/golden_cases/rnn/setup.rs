@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use ccdni::model::Model;
+use ccdni::model::{Model, Plugins};
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
 use ccdni::train::backend::{Backend, Composed, Fused, Unrolled};
@@ -79,7 +79,7 @@ impl Case {
             Some(other) => return Err(format!("unknown loss `{other}`").into()),
         };
         let when = if self.flag("/predict_last") { When::LastStep } else { When::EveryStep };
-        Ok(Interface { input, target: Target { kind, when }, steps: Some(self.whole("seq_len")?) })
+        Ok(Interface { input, target: Target { kind, when }, steps: Some(self.whole("seq_len")?), validates: true })
     }
 
     pub fn model_spec(&self) -> Result<ModelSpec, Failed> {
@@ -125,8 +125,13 @@ impl Case {
 
     /// The model with the case's initial weights, after checking that names and shapes are the same on both sides.
     pub fn model(&self) -> Result<Model, Failed> {
-        let mut model =
-            Model::new(&self.model_spec()?, &self.interface()?, 1, &on_device::device().ok_or("there is no device")?)?;
+        let mut model = Model::new(
+            &Plugins::built_in(),
+            &self.model_spec()?,
+            &self.interface()?,
+            1,
+            &on_device::device().ok_or("there is no device")?,
+        )?;
         let listed = self.json["params"].as_object().ok_or("`params` is no table")?;
         let ours: Vec<(String, Value)> = model.params.iter().map(|p| (p.name.clone(), json!(p.dims()))).collect();
         for (name, shape) in &ours {

@@ -7,11 +7,10 @@ use super::layout::Layout;
 use super::{Cotangents, Fused, InputGradients, Pass as ForwardPass, Plan, Saved, SavedLayer, room};
 use crate::error::Result;
 use crate::model::Model;
-use crate::nn::kernel::cells::{self, StepBack};
+use crate::nn::kernel::cells::{Kept, StepBack};
 use crate::nn::kernel::passes::{copy_rows, multiply, scale_rows, sum_rows};
 use crate::nn::kernel::{Matrix, MatrixMut, product};
 use crate::nn::{Gradients, slices};
-use crate::spec::Cell;
 use crate::train::rows::Rows;
 use crate::train::sequence::{OnCpu, Sequence};
 
@@ -58,7 +57,7 @@ pub(super) fn run(
     let mut starts = Vec::with_capacity(model.layers.len());
     let mut feature = None;
     for (k, layer) in model.layers.iter().enumerate().rev() {
-        let gates = Gates::new(model, layer);
+        let gates = Gates::new(model, layer)?;
         let ends = cotangents.ends.get(k).and_then(Option::as_ref);
         if !reached && ends.is_none() && cotangents.activity == 0.0 {
             starts.extend(zeros(cotangents.starts, layout.starts(), gates.state_width(), model)?);
@@ -180,7 +179,7 @@ struct Pass<'a> {
     fused: &'a Fused,
     layout: &'a Layout,
     rows: &'a Rows,
-    gates: Gates,
+    gates: Gates<'a>,
     cotangents: &'a Cotangents,
     /// `[windows · batch, width]`: what is injected at the ends of the windows.
     ends: Option<&'a [f32]>,
@@ -226,13 +225,13 @@ impl Pass<'_> {
                 h_before: &saved.inputs[rows.start * stride..rows.end * stride],
                 stride,
             };
-            cells::backward(self.fused.arch, self.gates.cell, n, step);
+            self.gates.cell.backward(self.fused.arch, n, step);
             if offset > 0 || self.cotangents.starts {
                 let here = self.gates.h_columns();
                 let gradient = Matrix::strided(&gates[here.start..], rows.len(), here.len(), columns);
                 let weight = Matrix::new(weight_hh, here.len(), n);
                 // What is there of the others has arrived.
-                let add = self.gates.cell == Cell::Gru;
+                let add = self.gates.blocks.passes_h;
                 product(MatrixMut::new(dh, rows.len(), n), gradient, weight, add, self.fused.threads);
             }
         }
@@ -240,7 +239,7 @@ impl Pass<'_> {
             let mut arrived = vec![0.0; starts * width];
             copy_rows(&mut arrived, width, dh, n, n);
             if cells > 0 {
-                copy_rows(&mut arrived[n..], width, dc, n, n);
+                copy_rows(&mut arrived[n..], width, dc, cells, cells);
             }
             arrived
         })
@@ -274,22 +273,19 @@ impl Pass<'_> {
     /// Adds the gradient of `a · mean(h²)` over each window's steps, the sequences and the units.
     fn add_activity(&self, saved: &SavedLayer, dh_here: &mut [f32]) {
         let (n, columns, stride) = (self.gates.hidden, self.gates.width(), self.gates.input_width());
+        let cells = self.gates.cell_width();
         for rows in &self.layout.offsets {
             for row in rows.clone() {
                 let length = self.layout.lengths[(row - rows.start) / self.layout.batch];
                 let count = (length * self.rows.sequences * n) as f64;
                 let factor = (2.0 * self.cotangents.activity / count) as f32;
-                let gates = &saved.gates[row * columns..][..columns];
+                let kept = Kept {
+                    gates: &saved.gates[row * columns..][..columns],
+                    tanh_c: &saved.tanh_c[row * cells..][..cells],
+                    h_before: &saved.inputs[row * stride..][..n],
+                };
                 for (unit, dh) in dh_here[row * n..][..n].iter_mut().enumerate() {
-                    *dh += factor
-                        * match self.gates.cell {
-                            Cell::Lstm => gates[3 * n + unit] * saved.tanh_c[row * n + unit],
-                            Cell::Gru => {
-                                let (candidate, z) = (gates[unit], gates[2 * n + unit]);
-                                candidate + z * (saved.inputs[row * stride + unit] - candidate)
-                            }
-                            Cell::Tanh | Cell::Relu => gates[unit],
-                        };
+                    *dh += factor * self.gates.cell.output(kept, unit);
                 }
             }
         }

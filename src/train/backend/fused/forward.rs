@@ -7,7 +7,7 @@ use super::layout::Layout;
 use super::{Fused, Outputs, Plan, Saved, SavedLayer, room};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::nn::kernel::cells::{self, StepMut};
+use crate::nn::kernel::cells::StepMut;
 use crate::nn::kernel::passes::{add_bias, copy_rows, multiply};
 use crate::nn::kernel::{Matrix, MatrixMut, product};
 use crate::nn::slices;
@@ -47,7 +47,7 @@ pub(super) fn run(
     let table = model.embedding_index().map_or(&[][..], |index| &params[model.params.range(index)]);
     let mut boundaries = Vec::with_capacity(model.layers.len());
     for (k, layer) in model.layers.iter().enumerate() {
-        let gates = Gates::new(model, layer);
+        let gates = Gates::new(model, layer)?;
         if k == 0 && gates.inputs != sequence.width() {
             return Err(Error::Training(format!(
                 "the task gave inputs of {} numbers to a network that reads {}",
@@ -85,7 +85,7 @@ struct Pass<'a> {
     inputs: &'a OnCpu<'a>,
     table: &'a [f32],
     layout: &'a Layout,
-    gates: Gates,
+    gates: Gates<'a>,
     layer: usize,
     /// Whether there is a layer above.
     above: bool,
@@ -109,7 +109,7 @@ impl Pass<'_> {
         room(top, if self.above { 0 } else { self.plan.outputs.len() * batch * n });
         copy_rows(room(&mut scratch.h, batch * n), n, start, width, n);
         if cells > 0 {
-            copy_rows(room(&mut scratch.c, batch * n), n, &start[n..], width, n);
+            copy_rows(room(&mut scratch.c, batch * cells), cells, &start[n..], width, cells);
         }
         self.project(saved, scratch);
 
@@ -204,8 +204,9 @@ impl Pass<'_> {
         let out = MatrixMut::strided(&mut gates[here.start..], batch, here.len(), columns);
         product(out, Matrix::new(&scratch.h, batch, n), weights, true, self.fused.threads);
         let c = &mut scratch.c[..batch * cells];
-        let state = StepMut { gates, h: &mut scratch.h[..size], c, tanh_c, bias_n: &scratch.packed.bias_n };
-        cells::forward(self.fused.arch, self.gates.cell, n, state);
+        let separate_bias = &scratch.packed.separate_bias;
+        let state = StepMut { gates, h: &mut scratch.h[..size], c, tanh_c, separate_bias };
+        self.gates.cell.forward(self.fused.arch, n, state);
     }
 
     /// The joined state as it is.
@@ -213,7 +214,7 @@ impl Pass<'_> {
         let (n, width) = (self.gates.hidden, self.gates.state_width());
         copy_rows(joined, width, &scratch.h, n, n);
         if width > n {
-            copy_rows(&mut joined[n..], width, &scratch.c, n, n);
+            copy_rows(&mut joined[n..], width, &scratch.c, width - n, width - n);
         }
     }
 }

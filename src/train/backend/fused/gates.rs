@@ -1,28 +1,24 @@
 //! How a layer's weights and the blocks of its gates belong together.
 //!
-//! PyTorch's weights have their rows in the order i, f, g, o (lstm) and r, z, n (gru). The blocks of a row of gates are
-//! those of [`crate::nn::kernel::cells`]: the gru's are n, r, z, b, so that the input's part (n, r, z) and the state's part
-//! (r, z, and b of PyTorch's n) are adjacent blocks.
+//! Weights have their rows gate by gate, as PyTorch's do. A row of gates has the blocks that the cell's kernels want
+//! ([`Blocks`]), with the input's part and the state's part each in adjacent ones.
 
 use std::ops::Range;
 
+use crate::error::{Error, Result};
 use crate::model::{Layer, Model};
 use crate::nn::Accumulator;
-use crate::nn::kernel::cells;
-use crate::spec::Cell;
+use crate::nn::kernel::cells::{Blocks, Kernels};
 
 /// The sizes of a layer and the order of its blocks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Gates {
-    pub(super) cell: Cell,
+#[derive(Clone, Copy)]
+pub(super) struct Gates<'a> {
+    pub(super) cell: &'a dyn Kernels,
+    pub(super) blocks: Blocks,
     pub(super) hidden: usize,
     pub(super) inputs: usize,
-    /// For each block of the input's part, which begins at the first, PyTorch's block.
-    x_blocks: &'static [usize],
-    /// For each block of the state's part PyTorch's block.
-    h_blocks: &'static [usize],
-    /// First block of the state's part.
-    h_first: usize,
+    /// Width of the joined state.
+    state_width: usize,
     /// Indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
     weights: [usize; 4],
 }
@@ -34,25 +30,21 @@ pub(super) struct Packed {
     pub(super) x: Vec<f32>,
     /// `[hidden, h columns]`: transposed.
     pub(super) h: Vec<f32>,
-    /// `[hidden]`, gru: the recurrent bias of n.
-    pub(super) bias_n: Vec<f32>,
+    /// Recurrent biases that are not in the sums, gate by gate.
+    pub(super) separate_bias: Vec<f32>,
 }
 
-impl Gates {
-    pub(super) fn new(model: &Model, layer: &Layer) -> Gates {
+impl<'a> Gates<'a> {
+    pub(super) fn new(model: &Model, layer: &'a Layer) -> Result<Self> {
         let inputs = model.params.get(layer.weights[0]).dims().last().copied().unwrap_or(0);
-        let (x_blocks, h_blocks, h_first): (&[_], &[_], _) = match layer.cell {
-            Cell::Lstm => (&[0, 1, 2, 3], &[0, 1, 2, 3], 0),
-            Cell::Gru => (&[2, 0, 1], &[0, 1, 2], 1),
-            Cell::Tanh | Cell::Relu => (&[0], &[0], 0),
-        };
-        let (cell, hidden) = (layer.cell, layer.hidden);
-        Gates { cell, hidden, inputs, x_blocks, h_blocks, h_first, weights: layer.weights }
+        let cell = layer.cell.kernels().ok_or_else(|| Error::Training("a cell without kernels".into()))?;
+        let (blocks, hidden, state_width) = (cell.blocks(), layer.hidden, layer.state_width());
+        Ok(Gates { cell, blocks, hidden, inputs, state_width, weights: layer.weights })
     }
 
     /// Numbers in a row of gates.
     pub(super) fn width(&self) -> usize {
-        cells::blocks(self.cell) * self.hidden
+        self.blocks.count() * self.hidden
     }
 
     /// Numbers in a row of [`super::SavedLayer::inputs`].
@@ -62,28 +54,23 @@ impl Gates {
 
     /// Columns of the input's part.
     pub(super) fn x_columns(&self) -> usize {
-        self.x_blocks.len() * self.hidden
+        self.blocks.input.len() * self.hidden
     }
 
     /// Columns of the state's part.
     pub(super) fn h_columns(&self) -> Range<usize> {
-        let first = self.h_first * self.hidden;
-        first..first + self.h_blocks.len() * self.hidden
+        let first = self.blocks.first * self.hidden;
+        first..first + self.blocks.state.len() * self.hidden
     }
 
-    /// The lstm's width of cells, 0 for others.
+    /// Width of what the state has beside `h`.
     pub(super) fn cell_width(&self) -> usize {
-        if self.cell == Cell::Lstm { self.hidden } else { 0 }
+        self.state_width - self.hidden
     }
 
     /// Width of the joined state.
     pub(super) fn state_width(&self) -> usize {
-        self.hidden + self.cell_width()
-    }
-
-    /// Whether the recurrent bias of a block is r's to multiply, and not part of a sum.
-    fn multiplied(&self, block: usize) -> bool {
-        self.cell == Cell::Gru && block == 2
+        self.state_width
     }
 
     /// Transposes the weights.
@@ -92,43 +79,43 @@ impl Gates {
         let (n, inputs) = (self.hidden, self.inputs);
         let columns = self.x_columns();
         packed.x.resize((inputs + 1) * columns, 0.0);
-        for (at, &block) in self.x_blocks.iter().enumerate() {
+        for (at, &block) in self.blocks.input.iter().enumerate() {
             for unit in 0..n {
                 let (column, row) = (at * n + unit, block * n + unit);
                 for (input, weight) in w_ih[row * inputs..][..inputs].iter().enumerate() {
                     packed.x[input * columns + column] = *weight;
                 }
-                let recurrent = if self.multiplied(block) { 0.0 } else { b_hh[row] };
+                let recurrent = if self.blocks.separates_bias(block) { 0.0 } else { b_hh[row] };
                 packed.x[inputs * columns + column] = b_ih[row] + recurrent;
             }
         }
         let columns = self.h_columns().len();
         packed.h.resize(n * columns, 0.0);
-        for (at, &block) in self.h_blocks.iter().enumerate() {
+        for (at, &block) in self.blocks.state.iter().enumerate() {
             for unit in 0..n {
                 for (input, weight) in w_hh[(block * n + unit) * n..][..n].iter().enumerate() {
                     packed.h[input * columns + at * n + unit] = *weight;
                 }
             }
         }
-        packed.bias_n.clear();
-        if self.cell == Cell::Gru {
-            packed.bias_n.extend_from_slice(&b_hh[2 * n..]);
+        packed.separate_bias.clear();
+        for &block in self.blocks.state.iter().filter(|&&block| self.blocks.separates_bias(block)) {
+            packed.separate_bias.extend_from_slice(&b_hh[block * n..][..n]);
         }
     }
 
     /// PyTorch's `weight_hh`, whose rows are in the order of the state's part.
-    pub(super) fn weight_hh<'a>(&self, model: &Model, params: &'a [f32]) -> &'a [f32] {
+    pub(super) fn weight_hh<'p>(&self, model: &Model, params: &'p [f32]) -> &'p [f32] {
         &params[model.params.range(self.weights[1])]
     }
 
     /// PyTorch's `weight_ih` in runs of adjacent blocks: columns of the input's part, and the rows that belong to them.
-    pub(super) fn weight_ih<'a>(&self, model: &Model, params: &'a [f32]) -> Vec<(Range<usize>, &'a [f32])> {
+    pub(super) fn weight_ih<'p>(&self, model: &Model, params: &'p [f32]) -> Vec<(Range<usize>, &'p [f32])> {
         let w_ih = &params[model.params.range(self.weights[0])];
         let size = self.hidden * self.inputs;
         let mut runs: Vec<(Range<usize>, &[f32])> = Vec::new();
         let mut at = 0;
-        for run in self.x_blocks.chunk_by(|a, b| a + 1 == *b) {
+        for run in self.blocks.input.chunk_by(|a, b| a + 1 == *b) {
             let columns = at * self.hidden..(at + run.len()) * self.hidden;
             runs.push((columns, &w_ih[run[0] * size..(run[0] + run.len()) * size]));
             at += run.len();
@@ -145,10 +132,14 @@ impl Gates {
             })
         };
         let [w_ih, w_hh, b_ih, b_hh] = self.weights;
-        put(gradients.take(w_ih), inputs, rows(self.x_blocks, 0).map(|(row, from)| (row, &from[n..n + inputs])));
-        put(gradients.take(w_hh), n, rows(self.h_blocks, self.h_first).map(|(row, from)| (row, &from[..n])));
-        put(gradients.take(b_ih), 1, rows(self.x_blocks, 0).map(|(row, from)| (row, &from[n + inputs..])));
-        put(gradients.take(b_hh), 1, rows(self.h_blocks, self.h_first).map(|(row, from)| (row, &from[n + inputs..])));
+        put(gradients.take(w_ih), inputs, rows(self.blocks.input, 0).map(|(row, from)| (row, &from[n..n + inputs])));
+        put(gradients.take(w_hh), n, rows(self.blocks.state, self.blocks.first).map(|(row, from)| (row, &from[..n])));
+        put(gradients.take(b_ih), 1, rows(self.blocks.input, 0).map(|(row, from)| (row, &from[n + inputs..])));
+        put(
+            gradients.take(b_hh),
+            1,
+            rows(self.blocks.state, self.blocks.first).map(|(row, from)| (row, &from[n + inputs..])),
+        );
     }
 }
 

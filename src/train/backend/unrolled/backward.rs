@@ -91,8 +91,8 @@ impl Group<'_> {
             something = true;
             let weights = model.cell_weights(k, Weights::Constant);
             let wants = self.cotangents.starts;
-            let delivered =
-                cells::backward(trace, &weights.weight_hh, &self.steps, arriving.as_ref(), end.as_ref(), wants)?;
+            let (layer, arrived, end) = (&model.layers[k], arriving.as_ref(), end.as_ref());
+            let delivered = cells::backward(layer, trace, &weights.weight_hh, &self.steps, arrived, end, wants)?;
             if let Some(gradients) = gradients.as_deref_mut() {
                 self.add_gradients(k, &delivered, gradients)?;
             }

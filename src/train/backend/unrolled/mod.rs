@@ -17,7 +17,7 @@ use crate::dni::Prediction;
 use crate::error::Result;
 use crate::model::{Model, Weights};
 use crate::nn::Gradients;
-use crate::nn::cell::State;
+use crate::nn::cells::State;
 use crate::train::sequence::Sequence;
 
 /// Tensor operations, and a backward pass in closed form.
@@ -49,7 +49,8 @@ impl Backend for Unrolled {
         let mut traces = Vec::with_capacity(model.layers.len());
         for (k, layer) in model.layers.iter().enumerate() {
             let weights = model.cell_weights(k, Weights::Constant);
-            let trace = cells::forward(layer.cell, &weights, inputs, &State::split(layer.cell, &start[k])?, keep)?;
+            let start = State::split(&start[k], layer.hidden)?;
+            let trace = cells::forward(layer, &weights, inputs, &start, keep)?;
             let outputs = trace.h.narrow(0, 1, span.len())?;
             inputs = match sequence.layer_mask(k) {
                 Some(mask) => (outputs * mask.narrow(0, span.start, span.len())?)?,

@@ -1,0 +1,222 @@
+//! Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), as PyTorch has it:
+//!
+//! ```text
+//! i, f, o = σ(W x + U h + b)    g = tanh(W x + U h + b)    (weights of each in the order i, f, g, o)
+//! c' = f c + i g                h' = o tanh c'
+//! ```
+
+use candle_core::Tensor;
+use candle_nn::ops::sigmoid;
+use pulp::{Arch, Simd, WithSimd};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{BackwardStep, Cell, CellParameter, CellWeights, ClosedForm, Past, State, StepGradients};
+use super::{gate, sigmoid_slope, tanh_slope};
+use crate::error::{Problem, Result};
+use crate::nn::kernel::activation;
+use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, StepBack, StepMut, each, four_mut, load, store};
+use crate::plugins::Plugin;
+
+const GATES: usize = 4;
+
+/// Long short-term memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lstm {
+    /// Initial forget-gate biases clamped into -10..0 and weights into 0..0.1 (lstm only; not enforced later).
+    #[serde(default)]
+    pub force_forget: bool,
+    /// Added to the initial forget-gate biases, so that the state lasts from the start (lstm only; 0 is PyTorch's).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = -100.0, max = 100.0))]
+    pub forget_bias: f64,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+impl Plugin for Lstm {
+    const KIND: &'static str = "lstm";
+    const ABOUT: &'static str = "Long short-term memory.";
+
+    fn check(&self) -> Vec<Problem> {
+        let both = self.force_forget && self.forget_bias != 0.0;
+        let message = "forget-gate biases cannot be both clamped to what forgets and raised to what does not";
+        Vec::from_iter(both.then(|| Problem::new("forget_bias", message).help("leave one of the two out")))
+    }
+}
+
+impl Cell for Lstm {
+    fn gates(&self) -> usize {
+        GATES
+    }
+
+    fn state_width(&self, hidden: usize) -> usize {
+        hidden.saturating_mul(2)
+    }
+
+    fn initialise(&self, parameter: CellParameter, values: &mut [f32]) {
+        let block = values.len() / GATES;
+        let forget = &mut values[block..2 * block];
+        let bias = matches!(parameter, CellParameter::BiasIh | CellParameter::BiasHh);
+        if self.force_forget {
+            let (least, most) = if bias { (-10.0, 0.0) } else { (0.0, 0.1) };
+            forget.iter_mut().for_each(|value| *value = value.clamp(least, most));
+        }
+        if parameter == CellParameter::BiasIh {
+            forget.iter_mut().for_each(|bias| *bias += self.forget_bias as f32);
+        }
+    }
+
+    fn step(&self, weights: &CellWeights, input: &Tensor, state: &State) -> Result<State> {
+        let (of_input, of_state) = weights.sums(input, &state.h)?;
+        let sums = (of_input + of_state)?;
+        let hidden = state.h.dim(1)?;
+        let i = sigmoid(&gate(&sums, 0, hidden)?)?;
+        let f = sigmoid(&gate(&sums, 1, hidden)?)?;
+        let g = gate(&sums, 2, hidden)?.tanh()?;
+        let o = sigmoid(&gate(&sums, 3, hidden)?)?;
+        let c = ((f * state.c()?)? + (i * g)?)?;
+        Ok(State { h: (o * c.tanh()?)?, c: Some(c) })
+    }
+
+    fn closed_form(&self) -> Option<&dyn ClosedForm> {
+        Some(self)
+    }
+
+    fn kernels(&self) -> Option<&dyn Kernels> {
+        Some(self)
+    }
+}
+
+impl ClosedForm for Lstm {
+    fn forward(&self, input: Tensor, recurrent: Tensor, state: &State) -> Result<(State, Vec<Tensor>)> {
+        let sums = (input + recurrent)?;
+        let (gates, g) = (sigmoid(&sums)?, sums.get(2)?.tanh()?);
+        let c = ((gates.get(1)? * state.c()?)? + (gates.get(0)? * &g)?)?;
+        let h = (gates.get(3)? * c.tanh()?)?;
+        Ok((State { h, c: Some(c) }, vec![gates, g]))
+    }
+
+    fn backward(&self, past: &Past<'_>) -> Result<Box<BackwardStep>> {
+        let (gates, candidate) = (past.kept(0)?, past.kept(1)?);
+        let [input, forget, output] = [gates.get(0)?, gates.get(1)?, gates.get(3)?];
+        let tanh_c = past.c_after()?.tanh()?;
+        let through = (&output * tanh_slope(&tanh_c)?)?;
+        let o = (sigmoid_slope(&output)? * tanh_c)?;
+        let g = (tanh_slope(&candidate)? * &input)?;
+        let i = (sigmoid_slope(&input)? * candidate)?;
+        let f = (sigmoid_slope(&forget)? * past.c_before()?)?;
+        Ok(Box::new(move |step, dh, dc| {
+            let own = (dh * through.get(step)?)?;
+            let dc = dc.map_or(Ok(own.clone()), |dc| dc + own)?;
+            let [di, df, dg] = [&i, &f, &g].map(|factor| &dc * factor.get(step)?);
+            let input = Tensor::cat(&[di?, df?, dg?, (dh * o.get(step)?)?], 1)?;
+            Ok(StepGradients { input, recurrent: None, h: None, c: Some((dc * forget.get(step)?)?) })
+        }))
+    }
+}
+
+impl Kernels for Lstm {
+    fn blocks(&self) -> Blocks {
+        Blocks { input: &[0, 1, 2, 3], state: &[0, 1, 2, 3], first: 0, passes_h: false }
+    }
+
+    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>) {
+        arch.dispatch(Forward { hidden, step });
+    }
+
+    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>) {
+        arch.dispatch(Backward { hidden, step });
+    }
+
+    fn output(&self, kept: Kept<'_>, unit: usize) -> f32 {
+        // h = o tanh c
+        kept.gates[3 * kept.tanh_c.len() + unit] * kept.tanh_c[unit]
+    }
+}
+
+/// Blocks i, f, g, o.
+struct Forward<'a> {
+    hidden: usize,
+    step: StepMut<'a>,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Forward { hidden: n, step } = self;
+        let rows = step.gates.chunks_exact_mut(GATES * n).zip(step.h.chunks_exact_mut(n));
+        let cells = step.c.chunks_exact_mut(n).zip(step.tanh_c.chunks_exact_mut(n));
+        for ((gates, h), (c, tanh_c)) in rows.zip(cells) {
+            let [i, f, g, o] = four_mut(gates, n);
+            each(
+                simd,
+                n,
+                #[inline(always)]
+                |at| {
+                    let i_ = activation::sigmoid(simd, load(simd, i, at));
+                    let f_ = activation::sigmoid(simd, load(simd, f, at));
+                    let g_ = activation::tanh(simd, load(simd, g, at));
+                    let o_ = activation::sigmoid(simd, load(simd, o, at));
+                    let c_ = simd.mul_add_e_f32s(f_, load(simd, c, at), simd.mul_f32s(i_, g_));
+                    let tanh_c_ = activation::tanh(simd, c_);
+                    store(simd, i, at, i_);
+                    store(simd, f, at, f_);
+                    store(simd, g, at, g_);
+                    store(simd, o, at, o_);
+                    store(simd, c, at, c_);
+                    store(simd, tanh_c, at, tanh_c_);
+                    store(simd, h, at, simd.mul_f32s(o_, tanh_c_));
+                },
+            );
+        }
+    }
+}
+
+struct Backward<'a> {
+    hidden: usize,
+    step: StepBack<'a>,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Backward { hidden: n, step } = self;
+        let rows = step.gates.chunks_exact_mut(GATES * n);
+        let arriving = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
+        let cells = step.dc.chunks_exact_mut(n).zip(step.c_before.chunks_exact(n)).zip(step.tanh_c.chunks_exact(n));
+        for ((gates, (dh_here, dh)), ((dc, c_before), tanh_c)) in rows.zip(arriving).zip(cells) {
+            let [i, f, g, o] = four_mut(gates, n);
+            each(
+                simd,
+                n,
+                #[inline(always)]
+                |at| {
+                    let dh_ = simd.add_f32s(load(simd, dh, at), load(simd, dh_here, at));
+                    let (i_, f_) = (load(simd, i, at), load(simd, f, at));
+                    let (g_, o_) = (load(simd, g, at), load(simd, o, at));
+                    let tanh_c_ = load(simd, tanh_c, at);
+                    let through = simd.mul_f32s(simd.mul_f32s(dh_, o_), cells::tanh_slope(simd, tanh_c_));
+                    let dc_ = simd.add_f32s(load(simd, dc, at), through);
+                    let d_i = simd.mul_f32s(simd.mul_f32s(dc_, g_), cells::sigmoid_slope(simd, i_));
+                    let d_f =
+                        simd.mul_f32s(simd.mul_f32s(dc_, load(simd, c_before, at)), cells::sigmoid_slope(simd, f_));
+                    let d_g = simd.mul_f32s(simd.mul_f32s(dc_, i_), cells::tanh_slope(simd, g_));
+                    let d_o = simd.mul_f32s(simd.mul_f32s(dh_, tanh_c_), cells::sigmoid_slope(simd, o_));
+                    store(simd, i, at, d_i);
+                    store(simd, f, at, d_f);
+                    store(simd, g, at, d_g);
+                    store(simd, o, at, d_o);
+                    store(simd, dc, at, simd.mul_f32s(dc_, f_));
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Recurrent cells: one file per cell.
+//!
+//! A cell is a type whose fields are its keys in a spec ([`Plugin`](crate::plugins::Plugin)) and that implements [`Cell`]:
+//! how many gates it has, how wide its state is, and one step on tensors. Two optional parts make it fast: a backward pass
+//! in closed form for the unrolled backend ([`ClosedForm`]), and kernels for the fused one
+//! ([`Kernels`](super::kernel::cells::Kernels)). `testing::check_cell` compares them with the step.
+
+mod gru;
+mod lstm;
+mod simple;
+
+use std::fmt::Debug;
+
+use candle_core::Tensor;
+
+use super::kernel::cells::Kernels;
+use crate::error::{Error, Result};
+use crate::plugins::Kinds;
+
+pub use gru::Gru;
+pub use lstm::Lstm;
+pub use simple::{Relu, Tanh};
+
+/// The cells of this crate.
+pub fn built_in() -> Kinds<dyn Cell> {
+    let mut cells: Kinds<dyn Cell> = Kinds::new("cell");
+    cells.register::<Lstm>(|cell| Box::new(cell));
+    cells.register::<Gru>(|cell| Box::new(cell));
+    cells.register::<Tanh>(|cell| Box::new(cell));
+    cells.register::<Relu>(|cell| Box::new(cell));
+    cells
+}
+
+/// What a recurrent layer computes in one step. [`Cell::step`] is the definition: a cell that has nothing else is trained
+/// on every device, by automatic differentiation.
+pub trait Cell: Debug + Send + Sync {
+    /// Number of gates: the weights have a block of `hidden` rows for each.
+    fn gates(&self) -> usize;
+
+    /// Width of the joined state: `h`, which is the layer's output, and whatever else lasts from step to step.
+    fn state_width(&self, hidden: usize) -> usize {
+        hidden
+    }
+
+    /// Changes the initial values of one of the layer's parameters, which are drawn and scaled as `init` and `init_scale` of
+    /// the layer have it. `values` are its rows, gate by gate.
+    fn initialise(&self, _parameter: CellParameter, _values: &mut [f32]) {}
+
+    /// One step from the input `[rows, in]` and a state to the next state.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    fn step(&self, weights: &CellWeights, input: &Tensor, state: &State) -> Result<State>;
+
+    /// The backward pass in closed form, if there is one.
+    fn closed_form(&self) -> Option<&dyn ClosedForm> {
+        None
+    }
+
+    /// Fused kernels for the CPU, if there are some.
+    fn kernels(&self) -> Option<&dyn Kernels> {
+        None
+    }
+}
+
+/// A parameter of a recurrent layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CellParameter {
+    /// Input to gates, `[gates · hidden, in]`.
+    WeightIh,
+    /// State to gates, `[gates · hidden, hidden]`.
+    WeightHh,
+    /// `[gates · hidden]`, of the input's part.
+    BiasIh,
+    /// `[gates · hidden]`, of the state's part.
+    BiasHh,
+}
+
+/// The weights of one layer.
+#[derive(Debug, Clone)]
+pub struct CellWeights {
+    /// `[gates · hidden, in]`
+    pub weight_ih: Tensor,
+    /// `[gates · hidden, hidden]`
+    pub weight_hh: Tensor,
+    /// `[gates · hidden]`
+    pub bias_ih: Tensor,
+    /// `[gates · hidden]`
+    pub bias_hh: Tensor,
+}
+
+impl CellWeights {
+    /// The input's part `W x + b` and the state's part `U h + b` of the sums that go into the gates, each
+    /// `[rows, gates · hidden]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn sums(&self, input: &Tensor, h: &Tensor) -> Result<(Tensor, Tensor)> {
+        let of_input = input.matmul(&self.weight_ih.t()?)?.broadcast_add(&self.bias_ih)?;
+        let of_state = h.matmul(&self.weight_hh.t()?)?.broadcast_add(&self.bias_hh)?;
+        Ok((of_input, of_state))
+    }
+}
+
+/// The columns of one gate, `[rows, hidden]` of `[rows, gates · hidden]`.
+///
+/// # Errors
+/// Fails if there is no such gate.
+pub fn gate(sums: &Tensor, index: usize, hidden: usize) -> Result<Tensor> {
+    Ok(sums.narrow(1, index * hidden, hidden)?)
+}
+
+/// A state taken apart.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// `[rows, hidden]`: the output.
+    pub h: Tensor,
+    /// `[rows, width - hidden]`: what else there is, such as the lstm's cell.
+    pub c: Option<Tensor>,
+}
+
+impl State {
+    /// Takes a joined state `[rows, width]` apart.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn split(joined: &Tensor, hidden: usize) -> Result<State> {
+        let width = joined.dim(1)?;
+        if width == hidden {
+            return Ok(State { h: joined.clone(), c: None });
+        }
+        Ok(State {
+            h: joined.narrow(1, 0, hidden)?.contiguous()?,
+            c: Some(joined.narrow(1, hidden, width - hidden)?.contiguous()?),
+        })
+    }
+
+    /// The joined state, `[rows, width]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn join(&self) -> Result<Tensor> {
+        match &self.c {
+            Some(c) => Ok(Tensor::cat(&[&self.h, c], 1)?),
+            None => Ok(self.h.clone()),
+        }
+    }
+
+    /// What there is beside `h`.
+    ///
+    /// # Errors
+    /// Fails if there is nothing.
+    pub fn c(&self) -> Result<&Tensor> {
+        self.c.as_ref().ok_or_else(|| Error::Training("a state that is not one of its cell".into()))
+    }
+}
+
+/// A cell's way forward and back for the unrolled backend, which multiplies with weights itself. Gates are blocks,
+/// `[gates, rows, hidden]`.
+pub trait ClosedForm {
+    /// Whether `forward` gets the recurrent biases in the state's part of the sums; they are in the input's part otherwise.
+    fn separates_biases(&self) -> bool {
+        false
+    }
+
+    /// One step from the input's and the state's part of the sums, each `[gates, rows, hidden]`: the next state, and what
+    /// the way back needs, each `[rows, hidden]` or `[blocks, rows, hidden]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    fn forward(&self, input: Tensor, recurrent: Tensor, state: &State) -> Result<(State, Vec<Tensor>)>;
+
+    /// The way back through the steps of `past`. What a step's gradients are multiplied with is computed for all steps at once.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    fn backward(&self, past: &Past<'_>) -> Result<Box<BackwardStep>>;
+}
+
+/// From the gradients at `h` and, if there is one, at `c` after the step of an index to [`StepGradients`] before it.
+pub type BackwardStep = dyn Fn(usize, &Tensor, Option<&Tensor>) -> Result<StepGradients>;
+
+/// Gradients before a step.
+pub struct StepGradients {
+    /// At the input's part of the sums, `[rows, gates · hidden]`.
+    pub input: Tensor,
+    /// At the state's part, where that is something else.
+    pub recurrent: Option<Tensor>,
+    /// At the `h` before the step, beside what comes through the recurrent sums, `[rows, hidden]`.
+    pub h: Option<Tensor>,
+    /// At the `c` before the step.
+    pub c: Option<Tensor>,
+}
+
+/// The steps that a backward pass goes through, the first dimension of every tensor.
+pub struct Past<'a> {
+    /// `h` before the first step of the whole forward pass and after each, `[steps + 1, rows, hidden]`.
+    pub(crate) h: &'a Tensor,
+    /// `c`, likewise.
+    pub(crate) c: Option<&'a Tensor>,
+    /// What [`ClosedForm::forward`] gave, one after another.
+    pub(crate) kept: &'a [Tensor],
+    /// Takes the steps of the backward pass out of those of the forward pass.
+    pub(crate) pick: &'a dyn Fn(&Tensor) -> Result<Tensor>,
+}
+
+impl Past<'_> {
+    /// `h` before each step, `[steps, rows, hidden]`.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn h_before(&self) -> Result<Tensor> {
+        self.state(Some(self.h), 0)
+    }
+
+    /// `h` after each step.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn h_after(&self) -> Result<Tensor> {
+        self.state(Some(self.h), 1)
+    }
+
+    /// `c` before each step.
+    ///
+    /// # Errors
+    /// Fails if the cell has none.
+    pub fn c_before(&self) -> Result<Tensor> {
+        self.state(self.c, 0)
+    }
+
+    /// `c` after each step.
+    ///
+    /// # Errors
+    /// Fails if the cell has none.
+    pub fn c_after(&self) -> Result<Tensor> {
+        self.state(self.c, 1)
+    }
+
+    /// What [`ClosedForm::forward`] gave at this place, `[steps, rows, hidden]` or `[blocks, steps, rows, hidden]`.
+    ///
+    /// # Errors
+    /// Fails where nothing was kept.
+    pub fn kept(&self, place: usize) -> Result<Tensor> {
+        (self.pick)(self.kept.get(place).ok_or_else(Self::missing)?)
+    }
+
+    fn state(&self, states: Option<&Tensor>, first: usize) -> Result<Tensor> {
+        let states = states.ok_or_else(Self::missing)?;
+        (self.pick)(&states.narrow(0, first, states.dim(0)? - 1)?)
+    }
+
+    fn missing() -> Error {
+        Error::Training("a backward pass through steps that were not kept".into())
+    }
+}
+
+/// `x (1 - x)`: the slope of the sigmoid where it is `x`.
+///
+/// # Errors
+/// Fails on a tensor error.
+pub fn sigmoid_slope(x: &Tensor) -> Result<Tensor> {
+    Ok((x - x.sqr()?)?)
+}
+
+/// `1 - x²`: the slope of the hyperbolic tangent where it is `x`.
+///
+/// # Errors
+/// Fails on a tensor error.
+pub fn tanh_slope(x: &Tensor) -> Result<Tensor> {
+    Ok(x.sqr()?.affine(-1.0, 1.0)?)
+}

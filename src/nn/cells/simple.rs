@@ -1,0 +1,154 @@
+//! Plain recurrent units (Elman 1990), as PyTorch has them: `h' = φ(W x + U h + b)`, φ being tanh or rectification.
+
+use candle_core::Tensor;
+use pulp::{Arch, Simd, WithSimd};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{BackwardStep, Cell, CellWeights, ClosedForm, Past, State, StepGradients, tanh_slope};
+use crate::error::Result;
+use crate::nn::kernel::activation;
+use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, StepBack, StepMut, each, load, store};
+use crate::nn::relu;
+use crate::plugins::Plugin;
+
+/// Plain recurrent unit with tanh.
+pub type Tanh = Simple<false>;
+
+/// Plain recurrent unit with rectification.
+pub type Relu = Simple<true>;
+
+/// Plain recurrent unit, with rectification or with tanh.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Simple<const RELU: bool> {}
+
+impl Plugin for Tanh {
+    const KIND: &'static str = "tanh";
+    const ABOUT: &'static str = "Plain recurrent unit with tanh.";
+}
+
+impl Plugin for Relu {
+    const KIND: &'static str = "relu";
+    const ABOUT: &'static str = "Plain recurrent unit with rectification.";
+}
+
+impl<const RELU: bool> Simple<RELU> {
+    fn activate(sum: &Tensor) -> Result<Tensor> {
+        if RELU { Ok(relu(sum)?) } else { Ok(sum.tanh()?) }
+    }
+}
+
+impl<const RELU: bool> Cell for Simple<RELU> {
+    fn gates(&self) -> usize {
+        1
+    }
+
+    fn step(&self, weights: &CellWeights, input: &Tensor, state: &State) -> Result<State> {
+        let (of_input, of_state) = weights.sums(input, &state.h)?;
+        Ok(State { h: Self::activate(&(of_input + of_state)?)?, c: None })
+    }
+
+    fn closed_form(&self) -> Option<&dyn ClosedForm> {
+        Some(self)
+    }
+
+    fn kernels(&self) -> Option<&dyn Kernels> {
+        Some(self)
+    }
+}
+
+impl<const RELU: bool> ClosedForm for Simple<RELU> {
+    fn forward(&self, input: Tensor, recurrent: Tensor, _: &State) -> Result<(State, Vec<Tensor>)> {
+        let h = Self::activate(&(input + recurrent)?.squeeze(0)?)?;
+        Ok((State { h, c: None }, Vec::new()))
+    }
+
+    fn backward(&self, past: &Past<'_>) -> Result<Box<BackwardStep>> {
+        let h = past.h_after()?;
+        // What is rectified is never negative: its sign is the slope.
+        let slope = if RELU { h.sign()? } else { tanh_slope(&h)? };
+        Ok(Box::new(move |step, dh, _| {
+            Ok(StepGradients { input: (dh * slope.get(step)?)?, recurrent: None, h: None, c: None })
+        }))
+    }
+}
+
+impl<const RELU: bool> Kernels for Simple<RELU> {
+    fn blocks(&self) -> Blocks {
+        Blocks { input: &[0], state: &[0], first: 0, passes_h: false }
+    }
+
+    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>) {
+        arch.dispatch(Forward::<RELU> { hidden, step });
+    }
+
+    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>) {
+        arch.dispatch(Backward::<RELU> { hidden, step });
+    }
+
+    fn output(&self, kept: Kept<'_>, unit: usize) -> f32 {
+        kept.gates[unit]
+    }
+}
+
+/// Its only block becomes `h`.
+struct Forward<'a, const RELU: bool> {
+    hidden: usize,
+    step: StepMut<'a>,
+}
+
+impl<const RELU: bool> WithSimd for Forward<'_, RELU> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Forward { hidden: n, step } = self;
+        for (gates, h) in step.gates.chunks_exact_mut(n).zip(step.h.chunks_exact_mut(n)) {
+            each(
+                simd,
+                n,
+                #[inline(always)]
+                |at| {
+                    let x = load(simd, gates, at);
+                    let h_ = if RELU { activation::relu(simd, x) } else { activation::tanh(simd, x) };
+                    store(simd, gates, at, h_);
+                    store(simd, h, at, h_);
+                },
+            );
+        }
+    }
+}
+
+struct Backward<'a, const RELU: bool> {
+    hidden: usize,
+    step: StepBack<'a>,
+}
+
+impl<const RELU: bool> WithSimd for Backward<'_, RELU> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Backward { hidden: n, step } = self;
+        let zero = simd.splat_f32s(0.0);
+        let arriving = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact(n));
+        for (gates, (dh_here, dh)) in step.gates.chunks_exact_mut(n).zip(arriving) {
+            each(
+                simd,
+                n,
+                #[inline(always)]
+                |at| {
+                    let dh_ = simd.add_f32s(load(simd, dh, at), load(simd, dh_here, at));
+                    let h_ = load(simd, gates, at);
+                    let d_ = match RELU {
+                        // The slope at 0 is 0, as in PyTorch.
+                        true => simd.select_f32s(simd.greater_than_f32s(h_, zero), dh_, simd.mul_f32s(dh_, zero)),
+                        false => simd.mul_f32s(dh_, cells::tanh_slope(simd, h_)),
+                    };
+                    store(simd, gates, at, d_);
+                },
+            );
+        }
+    }
+}
