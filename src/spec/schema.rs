@@ -16,12 +16,9 @@ pub fn schema(plugins: &dyn Plugins) -> Value {
         "description": "The task: `kind`, and the keys of that task.",
         "oneOf": tasks.collect::<Vec<_>>(),
     });
-    add_forms(&mut schema["properties"]["model"]["properties"]["layers"]["items"], "cell", plugins.cells());
-    add_forms(
-        &mut schema["properties"]["model"]["properties"]["layers"]["items"]["properties"]["dni"]["anyOf"][0],
-        "kind",
-        plugins.synthesizers(),
-    );
+    let layer = &mut schema["properties"]["model"]["properties"]["layers"]["items"];
+    add_forms(layer, "cell", plugins.cells());
+    add_forms(&mut layer["properties"]["dni"], "kind", plugins.synthesizers());
     schema
 }
 

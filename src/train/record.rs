@@ -1,5 +1,9 @@
-//! What is recorded during training: states, gradients, activity and weights of every n-th batch
-//! (`golden/README.md` section 7, the clean definitions).
+//! What is recorded during training: states, gradients, activity and weights of every n-th batch. Recording changes no
+//! update.
+//!
+//! Per window and layer, with the state `s₀` at the window's start: `hidden` is `s₀`, `synthetic` is `S(s₀)`, not scaled,
+//! `target` is the gradient `δ` that the synthesizer learns from ([`engine`](super::engine)), and `true` is the derivative
+//! of the sum of all windows' losses with respect to `s₀`, in one pass that is not cut.
 //!
 //! An epoch's recordings are one file. Tensors are named `batch0001.<what>.layer0`, batches counted from 1, and have the
 //! shape `[windows, batch, width]`; `batch0001.weights.<parameter>` has the parameter's shape.

@@ -225,7 +225,7 @@ mod tests {
     fn gradients_reach_all_that_learns() -> Result<()> {
         let model = model("all");
         let encoder = model.encoder.as_ref().unwrap();
-        let (pictures, cotangent) = (normal(&[4, 3, SIDE, SIDE], "pictures"), normal(&[4, 5], "arrived"));
+        let (pictures, cotangent) = (normal(&[4, 3, SIDE, SIDE], "pictures"), normal(&[4, 5], "cotangent"));
         let value = || -> Result<f64> {
             let features = encoder.encode(&model.params, &pictures, true)?.features;
             Ok(f64::from((features * &cotangent)?.sum_all()?.to_scalar::<f32>()?))

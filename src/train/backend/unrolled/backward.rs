@@ -1,4 +1,4 @@
-//! The way back, from what arrives at outputs and window ends to parameters, window starts and the feature.
+//! The backward pass, from cotangents at outputs and window ends to parameters, window starts and the feature.
 
 use std::ops::Range;
 
@@ -25,16 +25,16 @@ pub(super) fn run(
         Ok(multiplicity.as_ref().map_or(Ok(x.clone()), |weights| x.broadcast_mul(weights))?)
     };
     let mut at_top = None;
-    if let (Some(arriving), Some(top)) = (&cotangents.outputs, top) {
+    if let (Some(cotangent), Some(top)) = (&cotangents.outputs, top) {
         let (outputs, rows, hidden) = top.dims3()?;
-        let arriving = weighted(arriving)?.reshape((outputs * rows, arriving.dim(2)?))?.contiguous()?;
+        let cotangent = weighted(cotangent)?.reshape((outputs * rows, cotangent.dim(2)?))?.contiguous()?;
         if let Some(gradients) = gradients.as_deref_mut() {
             let [weight, bias] = model.readout_indices();
-            gradients.add(weight, &arriving.t()?.matmul(&top.reshape((outputs * rows, hidden))?)?)?;
-            gradients.add(bias, &arriving.sum(0)?)?;
+            gradients.add(weight, &cotangent.t()?.matmul(&top.reshape((outputs * rows, hidden))?)?)?;
+            gradients.add(bias, &cotangent.sum(0)?)?;
         }
-        let arrived = arriving.matmul(&model.readout(Weights::Constant).weight)?;
-        at_top = Some(arrived.reshape((outputs, rows, hidden))?);
+        let below = cotangent.matmul(&model.readout(Weights::Constant).weight)?;
+        at_top = Some(below.reshape((outputs, rows, hidden))?);
     }
 
     let wanted: Vec<&Range<usize>> =
@@ -70,34 +70,34 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// `at_top` is what arrives at the top layer at the steps with outputs, `[outputs, batch, hidden]`.
+    /// `at_top` are the gradients at the top layer at the steps with outputs, `[outputs, batch, hidden]`.
     fn backward(&self, at_top: Option<&Tensor>, mut gradients: Option<&mut Gradients>) -> Result<InputGradients> {
         let model = self.pass.model;
         let mut starts = vec![None; model.layers.len()];
-        let mut arriving = at_top.map(|at_top| self.at_outputs(at_top)).transpose()?.flatten();
+        let mut cotangent = at_top.map(|at_top| self.at_outputs(at_top)).transpose()?.flatten();
         let mut something = false;
         for k in (0..model.layers.len()).rev() {
             let trace = &self.pass.traces[k];
-            if let (Some(here), Some(mask)) = (&arriving, self.pass.sequence.layer_mask(k)) {
-                arriving = Some((here * self.steps.pick_absolute(mask)?)?);
+            if let (Some(here), Some(mask)) = (&cotangent, self.pass.sequence.layer_mask(k)) {
+                cotangent = Some((here * self.steps.pick_absolute(mask)?)?);
             }
             if let Some(activity) = self.activity(k)? {
-                arriving = Some(arriving.map_or(Ok(activity.clone()), |here| here + activity)?);
+                cotangent = Some(cotangent.map_or(Ok(activity.clone()), |here| here + activity)?);
             }
             let end = self.end(k)?;
-            if arriving.is_none() && end.is_none() {
+            if cotangent.is_none() && end.is_none() {
                 continue;
             }
             something = true;
             let weights = model.cell_weights(k, Weights::Constant);
             let wants = self.cotangents.starts;
-            let (layer, arrived, end) = (&model.layers[k], arriving.as_ref(), end.as_ref());
-            let delivered = cells::backward(layer, trace, &weights.weight_hh, &self.steps, arrived, end, wants)?;
+            let (layer, outputs, end) = (&model.layers[k], cotangent.as_ref(), end.as_ref());
+            let delivered = cells::backward(layer, trace, &weights.weight_hh, &self.steps, outputs, end, wants)?;
             if let Some(gradients) = gradients.as_deref_mut() {
                 self.add_gradients(k, &delivered, gradients)?;
             }
             let reads = k > 0 || (gradients.is_some() && model.embedding_index().is_some());
-            arriving = match reads {
+            cotangent = match reads {
                 true => {
                     let below = delivered.inputs.matmul(&weights.weight_ih)?;
                     Some(below.reshape((self.steps.length, self.steps.windows * self.steps.rows, below.dim(1)?))?)
@@ -109,8 +109,10 @@ impl Group<'_> {
         if !something {
             return Err(Error::Training("a backward pass without cotangents".into()));
         }
-        let feature =
-            gradients.map(|gradients| self.add_embedding_gradient(arriving.as_ref(), gradients)).transpose()?.flatten();
+        let feature = gradients
+            .map(|gradients| self.add_embedding_gradient(cotangent.as_ref(), gradients))
+            .transpose()?
+            .flatten();
         let rows = self.steps.windows * self.steps.rows;
         let start = |(k, start): (usize, Option<Tensor>)| match start {
             Some(start) => self.for_one(&start),
@@ -123,7 +125,7 @@ impl Group<'_> {
         Ok(InputGradients { starts, feature })
     }
 
-    /// What arrives at the top layer at every step of these windows, if anything does: zero where there is no output.
+    /// The gradients at the top layer at every step of these windows, if there are any: zero where there is no output.
     fn at_outputs(&self, at_top: &Tensor) -> Result<Option<Tensor>> {
         let outputs = self.pass.plan.outputs;
         let places: Vec<Option<usize>> = self.steps.all.iter().map(|step| outputs.binary_search(step).ok()).collect();
@@ -160,7 +162,7 @@ impl Group<'_> {
         Ok(Some(self.for_all(&here)?))
     }
 
-    /// What arrives for one sequence, `[.., windows · batch, n]`, for all that a row stands for.
+    /// Gradients for one sequence, `[.., windows · batch, n]`, for all that a row stands for.
     fn for_all(&self, x: &Tensor) -> Result<Tensor> {
         self.multiplicity.map_or(Ok(x.clone()), |weights| self.times(x, weights))
     }
@@ -193,31 +195,31 @@ impl Group<'_> {
         gradients.add(bias_hh, &recurrent.sum(0)?)
     }
 
-    /// Adds the gradient of the embedding, and gives what arrives at the feature, `[batch, width]`, where an encoder learns from
-    /// it. `arriving` is what arrives at the inputs of these windows.
-    fn add_embedding_gradient(&self, arriving: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
+    /// Adds the gradient of the embedding, and gives that at the feature, `[batch, width]`, where an encoder learns from it.
+    /// `cotangent` is the gradient at the inputs of these windows.
+    fn add_embedding_gradient(&self, cotangent: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
         let sequence = self.pass.sequence;
-        // Where there is an embedding, something arrives at it: whatever arrives at a layer goes on to the inputs.
-        let (Some(index), Some(arriving)) = (self.pass.model.embedding_index(), arriving) else { return Ok(None) };
+        // Where there is an embedding, a gradient reaches it: whatever reaches a layer goes on to the inputs.
+        let (Some(index), Some(cotangent)) = (self.pass.model.embedding_index(), cotangent) else { return Ok(None) };
         let table = self.pass.model.params.get(index).value();
         let learned = sequence.learned_feature().filter(|_| self.steps.all.first() == Some(&0));
-        let arriving = match sequence.input_mask() {
-            Some(mask) => (arriving * self.steps.pick_absolute(mask)?)?,
-            None => arriving.clone(),
+        let cotangent = match sequence.input_mask() {
+            Some(mask) => (cotangent * self.steps.pick_absolute(mask)?)?,
+            None => cotangent.clone(),
         };
-        let (rows, width) = (self.steps.rows, arriving.dim(2)?);
-        let arriving = arriving.reshape(((), width))?;
+        let (rows, width) = (self.steps.rows, cotangent.dim(2)?);
+        let cotangent = cotangent.reshape(((), width))?;
         // The feature is the first step of the first window, and so the first rows.
         let before = match sequence.looks_up(0) || self.steps.all.first() != Some(&0) {
             true => 0,
             false => rows,
         };
-        let words = arriving.dim(0)? - before;
+        let words = cotangent.dim(0)? - before;
         if words > 0 {
             let ids = sequence.ids_at(&self.steps.all[before / rows.max(1)..])?;
-            let at_words = arriving.narrow(0, before, words)?;
+            let at_words = cotangent.narrow(0, before, words)?;
             gradients.add(index, &table.zeros_like()?.index_add(&ids, &at_words, 0)?)?;
         }
-        learned.map(|_| self.for_one(&arriving.narrow(0, 0, rows)?)).transpose()
+        learned.map(|_| self.for_one(&cotangent.narrow(0, 0, rows)?)).transpose()
     }
 }
