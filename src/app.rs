@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli;
+use crate::dni::Synthesizer;
 use crate::nn::cells::Cell;
 use crate::plugins::Plugin;
 use crate::tasks::{Registry, Task};
@@ -55,6 +56,15 @@ impl App {
     /// If its kind is registered already.
     pub fn cell<C: Plugin + Cell>(mut self) -> Self {
         self.registry.train.model.cells.register::<C>(|cell| Box::new(cell));
+        self
+    }
+
+    /// Adds a synthesizer.
+    ///
+    /// # Panics
+    /// If its kind is registered already.
+    pub fn synthesizer<S: Plugin + Synthesizer>(mut self) -> Self {
+        self.registry.model.synthesizers.register::<S>(|synthesizer| Box::new(synthesizer));
         self
     }
 

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
+use ccdni::dni::Prediction;
 use ccdni::model::{Model, Plugins};
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
-use ccdni::train::backend::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
+use ccdni::train::backend::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
 use ccdni::train::engine::{self, Order, Role};
 use ccdni::train::loss::Feedback;
 use ccdni::train::optimizer;
@@ -206,8 +207,8 @@ impl<'a> Work<'a> {
             let (steps, targets) = (window.len() * rows, targets(window));
             // Forward: gates, outputs.
             total += steps * (job.features + hidden + 1) * 4 * hidden + targets * rows * hidden * outputs;
-            let taught = job.synthesizer.is_some() || targets > 0;
-            if taught {
+            let needs_backward = job.synthesizer.is_some() || targets > 0;
+            if needs_backward {
                 // Backward: weights; from the gates to the state before (not beyond the start where nobody asks); readout.
                 let down = steps - if job.synthesizer.is_none() { rows } else { 0 };
                 total += steps * (job.features + hidden + 1) * 4 * hidden + down * 4 * hidden * hidden;
@@ -265,9 +266,9 @@ struct Timed {
 }
 
 impl Timed {
-    fn time<R>(&self, part: fn(&mut Times) -> &mut Duration, work: impl FnOnce(&dyn Backend) -> R) -> R {
+    fn time<R>(&self, part: fn(&mut Times) -> &mut Duration, work: impl FnOnce() -> R) -> R {
         let began = Instant::now();
-        let done = work(self.inner.as_ref());
+        let done = work();
         let mut times = self.times.get();
         *part(&mut times) += began.elapsed();
         self.times.set(times);
@@ -276,46 +277,45 @@ impl Timed {
 }
 
 impl Backend for Timed {
-    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> ccdni::Result<Forward> {
-        self.time(|times| &mut times.forward, |inner| inner.forward(model, sequence, plan, start))
+    fn forward<'a>(
+        &'a self,
+        model: &'a Model,
+        sequence: &'a Sequence,
+        plan: Plan<'a>,
+        start: &[Tensor],
+    ) -> ccdni::Result<(Outputs, Box<dyn Pullback + 'a>)> {
+        let forward = || self.inner.forward(model, sequence, plan, start);
+        let (outputs, pullback) = self.time(|times| &mut times.forward, forward)?;
+        Ok((outputs, Box::new(TimedPullback { timed: self, pullback })))
     }
 
-    fn backward(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        plan: Plan<'_>,
-        forward: &mut Forward,
-        cotangents: &Cotangents,
-        gradients: Option<&mut Gradients>,
-    ) -> ccdni::Result<Arrived> {
-        self.time(
-            |times| &mut times.backward,
-            |inner| inner.backward(model, sequence, plan, forward, cotangents, gradients),
-        )
-    }
-
-    fn predict(
-        &self,
-        model: &Model,
+    fn predict<'a>(
+        &'a self,
+        model: &'a Model,
         synthesizer: usize,
         states: &Tensor,
         context: Option<&Tensor>,
-    ) -> ccdni::Result<Prediction> {
-        self.time(|times| &mut times.synthesizer, |inner| inner.predict(model, synthesizer, states, context))
+    ) -> ccdni::Result<Prediction<'a>> {
+        let predict = || self.inner.predict(model, synthesizer, states, context);
+        let Prediction { values, pullback } = self.time(|times| &mut times.synthesizer, predict)?;
+        let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| {
+            self.time(|times| &mut times.synthesizer, || pullback(cotangent, gradients))
+        };
+        Ok(Prediction { values, pullback: Box::new(pullback) })
     }
+}
 
-    fn learn(
-        &self,
-        model: &Model,
-        synthesizer: usize,
-        prediction: &Prediction,
-        delivered: &Tensor,
-        gradients: &mut Gradients,
-    ) -> ccdni::Result<()> {
-        self.time(
-            |times| &mut times.synthesizer,
-            |inner| inner.learn(model, synthesizer, prediction, delivered, gradients),
-        )
+struct TimedPullback<'a> {
+    timed: &'a Timed,
+    pullback: Box<dyn Pullback + 'a>,
+}
+
+impl Pullback for TimedPullback<'_> {
+    fn backward(
+        self: Box<Self>,
+        cotangents: &Cotangents,
+        gradients: Option<&mut Gradients>,
+    ) -> ccdni::Result<InputGradients> {
+        self.timed.time(|times| &mut times.backward, || self.pullback.backward(cotangents, gradients))
     }
 }

@@ -1,5 +1,7 @@
 //! The backward interface: what a cut connection uses in place of the gradient that would have come through it.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
 use super::Synthesizer;
@@ -8,26 +10,29 @@ use crate::error::{Error, Result};
 /// A synthesizer at a cut in the graph.
 #[derive(Debug, Clone)]
 pub struct BackwardInterface {
-    synthesizer: Synthesizer,
+    synthesizer: Arc<dyn Synthesizer>,
+    parameters: Vec<Tensor>,
     scale: f64,
+    kept: Option<Tensor>,
 }
 
 impl BackwardInterface {
-    /// An interface that injects `scale` times what the synthesizer predicts.
-    pub fn new(synthesizer: Synthesizer, scale: f64) -> Self {
-        BackwardInterface { synthesizer, scale }
+    /// An interface that injects `scale` times what the synthesizer predicts with parameters in the order of
+    /// [`Synthesizer::parameters`].
+    pub fn new(synthesizer: Arc<dyn Synthesizer>, parameters: Vec<Tensor>, scale: f64) -> Self {
+        BackwardInterface { synthesizer, parameters, scale, kept: None }
     }
 
-    /// The synthesizer.
-    pub fn synthesizer(&self) -> &Synthesizer {
-        &self.synthesizer
+    /// The same with a fibre mask: which weights of the first parameter exist (1) and which do not (0); all where absent.
+    pub fn keep_fibres(self, kept: Option<Tensor>) -> Self {
+        BackwardInterface { kept, ..self }
     }
 
     /// Predicted gradients `S(s, ctx)` at states `[rows, width]` with context `[rows, context]`.
     ///
     /// The states are taken as constants: nothing ever flows back into them through the synthesizer.
     pub fn predict(&self, states: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        self.synthesizer.forward(&states.detach(), context)
+        self.synthesizer.forward(&self.parameters, &states.detach(), context)
     }
 
     /// What is injected at the states of a prediction: a constant, `scale · S(s)`.
@@ -36,31 +41,28 @@ impl BackwardInterface {
     }
 
     /// Gradients of the synthesizer's parameters (in the order of [`Synthesizer::parameters`]) once the gradients
-    /// `target` have arrived at the states of `predicted`.
-    ///
-    /// What reaches the synthesizer's output is `factor · (S(s) − target)`, the gradient of
-    /// `factor / 2 · Σ (S(s) − target)²`. Weights that the fibre mask removes receive exactly zero.
+    /// `target` at the states of `predicted` are known: of `factor / 2 · Σ (S(s) − target)²`. Weights that the fibre mask removes receive exactly zero.
     ///
     /// # Errors
     /// Fails if the synthesizer was built from constants.
     pub fn learn(&self, predicted: &Tensor, target: &Tensor, factor: f64) -> Result<Vec<Tensor>> {
-        let delivered = ((predicted.detach() - target.detach())? * factor)?;
-        self.pull_back(predicted, &delivered)
+        let cotangent = ((predicted.detach() - target.detach())? * factor)?;
+        self.pull_back(predicted, &cotangent)
     }
 
-    /// Gradients of the synthesizer's parameters (in the order of [`Synthesizer::parameters`]) where `delivered` reaches
-    /// the synthesizer's output `predicted`. Weights that the fibre mask removes receive exactly zero.
+    /// Gradients of the synthesizer's parameters (in the order of [`Synthesizer::parameters`]) given those at the
+    /// synthesizer's output `predicted`. Weights that the fibre mask removes receive exactly zero.
     ///
     /// # Errors
     /// Fails if the synthesizer was built from constants.
-    pub fn pull_back(&self, predicted: &Tensor, delivered: &Tensor) -> Result<Vec<Tensor>> {
-        let store = (predicted * delivered.detach())?.backward()?;
+    pub fn pull_back(&self, predicted: &Tensor, cotangent: &Tensor) -> Result<Vec<Tensor>> {
+        let store = (predicted * cotangent.detach())?.backward()?;
         let mut gradients = Vec::new();
-        for (index, parameter) in self.synthesizer.parameters().into_iter().enumerate() {
+        for (index, parameter) in self.parameters.iter().enumerate() {
             let gradient = store.get(parameter).ok_or_else(|| {
                 Error::Training("a synthesizer of constants cannot learn: build it from variables".into())
             })?;
-            let masked = match &self.synthesizer.kept {
+            let masked = match &self.kept {
                 Some(kept) if index == 0 => (gradient * kept)?,
                 _ => gradient.clone(),
             };
@@ -72,38 +74,47 @@ impl BackwardInterface {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::dni::SynthesizerShape;
-    use crate::rng::Stream;
     use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::dni::{Mlp, Site, initial_parameters};
+    use crate::rng::Stream;
+
+    /// Parameters that can learn.
+    fn variables(mlp: &Mlp, context: Option<usize>, learns: bool) -> Result<Vec<Var>> {
+        let site = Site { state: 2, context, learns };
+        let fresh = initial_parameters(mlp, site, &mut |role| Stream::new(3, role, 0, 0), &Device::Cpu)?;
+        Ok(fresh.iter().map(Var::from_tensor).collect::<Result<_, _>>()?)
+    }
+
+    fn interface(mlp: Mlp, variables: &[Var], scale: f64) -> BackwardInterface {
+        let parameters = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+        BackwardInterface::new(Arc::new(mlp), parameters, scale)
+    }
 
     /// Plain gradient descent through the interface alone: the synthesizer learns a linear map of its state.
     #[test]
-    fn a_synthesizer_learns_what_it_is_told() -> Result<()> {
-        let device = Device::Cpu;
-        let shape = SynthesizerShape { state: 2, hidden: vec![], context: None };
-        let fresh = Synthesizer::random(&shape, true, &mut |role, _| Stream::new(3, role, 0, 0), &device)?;
-        let (synthesizer, vars) = fresh.learning()?;
-        let interface = BackwardInterface::new(synthesizer, 1.0);
-
-        let states = Tensor::new(&[[1f32, 0.], [0., 1.], [1., 1.]], &device)?;
-        let arrived = Tensor::new(&[[2f32, 1.], [-1., 0.], [1., 1.]], &device)?;
+    fn a_synthesizer_learns_its_targets() -> Result<()> {
+        let variables = variables(&Mlp::default(), None, true)?;
+        let interface = interface(Mlp::default(), &variables, 1.0);
+        let states = Tensor::new(&[[1f32, 0.], [0., 1.], [1., 1.]], &Device::Cpu)?;
+        let targets = Tensor::new(&[[2f32, 1.], [-1., 0.], [1., 1.]], &Device::Cpu)?;
         for _ in 0..400 {
             let predicted = interface.predict(&states, None)?;
-            for (var, gradient) in vars.iter().zip(interface.learn(&predicted, &arrived, 2.0)?) {
-                var.set(&(var.as_tensor() - (gradient * 0.1)?)?)?;
+            for (variable, gradient) in variables.iter().zip(interface.learn(&predicted, &targets, 2.0)?) {
+                variable.set(&(variable.as_tensor() - (gradient * 0.1)?)?)?;
             }
         }
-        let error = (interface.predict(&states, None)? - &arrived)?.sqr()?.sum_all()?.to_scalar::<f32>()?;
+        let error = (interface.predict(&states, None)? - &targets)?.sqr()?.sum_all()?.to_scalar::<f32>()?;
         assert!(error < 1e-4, "{error}");
         Ok(())
     }
 
     #[test]
     fn what_is_injected_is_scaled_and_constant() -> Result<()> {
-        let shape = SynthesizerShape { state: 2, hidden: vec![3], context: Some(2) };
-        let synthesizer = Synthesizer::random(&shape, false, &mut |role, _| Stream::new(3, role, 0, 0), &Device::Cpu)?;
-        let interface = BackwardInterface::new(synthesizer, 0.1);
+        let mlp = Mlp { hidden: vec![3], ..Mlp::default() };
+        let variables = variables(&mlp, Some(2), false)?;
+        let interface = interface(mlp, &variables, 0.1);
         let states = Var::new(&[[1f32, 2.]], &Device::Cpu)?;
         let context = Tensor::new(&[[0f32, 1.]], &Device::Cpu)?;
         let predicted = interface.predict(states.as_tensor(), Some(&context))?;

@@ -1,186 +1,176 @@
-//! The synthesizer: a small network from a state to the gradient that will arrive at it.
+//! What a synthesizer is: a small network from a state to the gradient that will reach it.
+
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
+use pulp::Arch;
 
-use crate::error::{Error, Result};
-use crate::nn::{Linear, init, relu};
+use super::BackwardInterface;
+use crate::error::{Problem, Result};
+use crate::nn::kernel::{Pool, Threads};
+use crate::nn::{Gradients, ParamStore, init};
+use crate::plugins::Keys;
 use crate::rng::Stream;
 
-/// Sizes of a synthesizer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SynthesizerShape {
+/// Where a synthesizer is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site {
     /// Width of a state, and so of a gradient.
     pub state: usize,
-    /// Sizes of the hidden layers; none is a linear synthesizer.
-    pub hidden: Vec<usize>,
     /// Width of the context, if it sees one.
     pub context: Option<usize>,
+    /// Whether it learns.
+    pub learns: bool,
 }
 
 /// One parameter of a synthesizer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ParameterShape {
     /// Its name below the synthesizer: `input_trigger.weight`, `layers.1.bias`.
     pub name: String,
     /// `[out, in]`, or `[out]`.
     pub dims: Vec<usize>,
-    /// Inputs of the layer it belongs to.
-    pub fan_in: usize,
-    /// Whether it belongs to the last layer.
-    pub last: bool,
+    /// It starts uniform within `±bound`; 0 for zero.
+    pub bound: f64,
 }
 
-impl SynthesizerShape {
-    /// The parameters, in order: `input_trigger`, `input_context`, `layers.0`, `layers.1`, ..., each weight and bias.
-    pub fn parameters(&self) -> Vec<ParameterShape> {
-        let first = self.hidden.first().copied().unwrap_or(self.state);
-        let linear = self.hidden.is_empty();
-        let mut layers = vec![("input_trigger".to_string(), self.state, first, linear)];
-        if let Some(context) = self.context {
-            layers.push(("input_context".to_string(), context, first, linear));
-        }
-        for (k, &inputs) in self.hidden.iter().enumerate() {
-            let out = self.hidden.get(k + 1).copied().unwrap_or(self.state);
-            layers.push((format!("layers.{k}"), inputs, out, k + 1 == self.hidden.len()));
-        }
-        layers
-            .into_iter()
-            .flat_map(|(name, inputs, out, last)| {
-                [
-                    ParameterShape { name: format!("{name}.weight"), dims: vec![out, inputs], fan_in: inputs, last },
-                    ParameterShape { name: format!("{name}.bias"), dims: vec![out], fan_in: inputs, last },
-                ]
-            })
-            .collect()
-    }
-}
+/// A synthesizer (`model.layers[].dni`): predicts gradients `S(s, ctx)` from states and, perhaps, a context. Its
+/// parameters are handed to it.
+pub trait Synthesizer: Debug + Send + Sync {
+    /// Its parameters, in order.
+    fn parameters(&self, site: Site) -> Vec<ParameterShape>;
 
-/// `S(s, ctx)`: `v₀ = trigger(s) [+ context(ctx)]`, then `v_{k+1} = layers[k](relu(v_k))`.
-#[derive(Debug, Clone)]
-pub struct Synthesizer {
-    /// From the state.
-    pub trigger: Linear,
-    /// From the context, added before the first rectifier.
-    pub context: Option<Linear>,
-    /// The layers behind it; none in a linear synthesizer.
-    pub layers: Vec<Linear>,
-    /// Which weights of the trigger exist (1) and which do not (0), `[out, state]`; all where absent.
-    pub kept: Option<Tensor>,
-}
-
-impl Synthesizer {
-    /// Puts a synthesizer together from its parameters in the order of [`SynthesizerShape::parameters`].
+    /// States `[rows, state]` and context `[rows, context]` to predicted gradients `[rows, state]`, row by row: the
+    /// definition, through which gradients flow into the parameters.
     ///
     /// # Errors
-    /// Fails if there are not as many as the shape says.
-    pub fn from_parameters(shape: &SynthesizerShape, parameters: &[Tensor], kept: Option<Tensor>) -> Result<Self> {
-        let expected = shape.parameters().len();
-        if parameters.len() != expected {
-            return Err(Error::Training(format!(
-                "a synthesizer of this shape has {expected} parameters, not {}",
-                parameters.len()
-            )));
-        }
-        let mut layers =
-            parameters.chunks_exact(2).map(|pair| Linear { weight: pair[0].clone(), bias: pair[1].clone() });
-        let trigger = layers.next().ok_or_else(|| Error::Training("a synthesizer without parameters".into()))?;
-        let context = shape.context.and_then(|_| layers.next());
-        Ok(Synthesizer { trigger, context, layers: layers.collect(), kept })
-    }
+    /// Fails on a tensor error.
+    fn forward(&self, parameters: &[Tensor], states: &Tensor, context: Option<&Tensor>) -> Result<Tensor>;
 
-    /// Fresh parameters: uniform within `1/√fan_in`, the last layer zero where `silent`.
-    ///
-    /// `stream` gives the random numbers for a parameter's name and index.
-    pub fn random(
-        shape: &SynthesizerShape,
-        silent: bool,
-        stream: &mut dyn FnMut(&str, usize) -> Stream,
-        device: &Device,
-    ) -> Result<Self> {
-        let mut parameters = Vec::new();
-        for (index, parameter) in shape.parameters().into_iter().enumerate() {
-            let count = parameter.dims.iter().product();
-            let values = if silent && parameter.last {
-                vec![0.0; count]
-            } else {
-                init::uniform(&mut stream(&parameter.name, index), count, 1.0 / (parameter.fan_in as f64).sqrt())
-            };
-            parameters.push(Tensor::from_vec(values, parameter.dims, device)?);
-        }
-        Synthesizer::from_parameters(shape, &parameters, None)
-    }
-
-    /// A copy that can learn: its parameters are variables, which are given too, in the order of
-    /// [`SynthesizerShape::parameters`].
+    /// Activity of its hidden layers, `[rows, units]` each, for recordings.
     ///
     /// # Errors
-    /// Fails if the device has no room for the copy.
-    pub fn learning(&self) -> Result<(Synthesizer, Vec<Var>)> {
-        let variables: Vec<Var> = self.parameters().into_iter().map(Var::from_tensor).collect::<Result<_, _>>()?;
-        let mut copy = self.clone();
-        let layers = std::iter::once(&mut copy.trigger).chain(&mut copy.context).chain(&mut copy.layers);
-        for (layer, pair) in layers.zip(variables.chunks_exact(2)) {
-            *layer = Linear { weight: pair[0].as_tensor().clone(), bias: pair[1].as_tensor().clone() };
-        }
-        Ok((copy, variables))
+    /// Fails on a tensor error.
+    fn activity(&self, _parameters: &[Tensor], _states: &Tensor, _context: Option<&Tensor>) -> Result<Vec<Tensor>> {
+        Ok(Vec::new())
     }
 
-    /// The parameters, in the order of [`SynthesizerShape::parameters`].
-    pub fn parameters(&self) -> Vec<&Tensor> {
-        std::iter::once(&self.trigger)
-            .chain(&self.context)
-            .chain(&self.layers)
-            .flat_map(|layer| [&layer.weight, &layer.bias])
-            .collect()
+    /// Inputs that each unit of the first parameter, `[units, state]`, keeps (mossy fibres): the other weights are zero and
+    /// stay so. All where absent.
+    fn fibres(&self) -> Option<usize> {
+        None
     }
 
-    /// `[rows, state]` and context `[rows, context]` to predicted gradients `[rows, state]`.
-    pub fn forward(&self, states: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
-        Ok(self.trace(states, context)?.0)
+    /// Brings its keys into their normal form for a state of this width, and gives what is wrong with them there; problems'
+    /// keys are relative to the plug-in's table.
+    fn normalise(&self, _keys: &mut Keys, _state: usize, _learns: bool) -> Vec<Problem> {
+        Vec::new()
     }
 
-    /// As [`Synthesizer::forward`], with the activity `relu(v_k)` of every hidden layer.
-    pub fn trace(&self, states: &Tensor, context: Option<&Tensor>) -> Result<(Tensor, Vec<Tensor>)> {
-        let mut v = self.trigger.forward(states)?;
-        match (&self.context, context) {
-            (Some(layer), Some(context)) => v = (v + layer.forward(context)?)?,
-            (None, None) => {}
-            (Some(_), None) => return Err(Error::Training("this synthesizer needs a context".into())),
-            (None, Some(_)) => return Err(Error::Training("this synthesizer takes no context".into())),
-        }
-        let mut activity = Vec::new();
-        for layer in &self.layers {
-            let hidden = relu(&v)?;
-            v = layer.forward(&hidden)?;
-            activity.push(hidden);
-        }
-        Ok((v, activity))
+    /// A fast path on slices of the CPU, if there is one: the same numbers as [`StoredSynthesizer::predict`], but for
+    /// rounding.
+    fn fused<'a>(
+        &'a self,
+        _stored: StoredSynthesizer<'a>,
+        _cpu: Cpu<'a>,
+        _states: &Tensor,
+        _context: Option<&Tensor>,
+    ) -> Option<Result<Prediction<'a>>> {
+        None
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What fast paths compute with.
+#[derive(Clone, Copy)]
+pub struct Cpu<'a> {
+    /// The instructions of this processor.
+    pub arch: Arch,
+    /// Threads for matrix products.
+    pub threads: Threads,
+    /// Buffers, reused from call to call.
+    pub buffers: &'a Pool<Vec<f32>>,
+}
 
-    #[test]
-    fn parameters_are_named_and_shaped_as_documented() {
-        let shape = SynthesizerShape { state: 4, hidden: vec![6, 5], context: Some(3) };
-        let listed: Vec<_> = shape.parameters().into_iter().map(|p| (p.name, p.dims, p.last)).collect();
-        let name = |n: &str| n.to_string();
-        assert_eq!(listed[0], (name("input_trigger.weight"), vec![6, 4], false));
-        assert_eq!(listed[2], (name("input_context.weight"), vec![6, 3], false));
-        assert_eq!(listed[4], (name("layers.0.weight"), vec![5, 6], false));
-        assert_eq!(listed[7], (name("layers.1.bias"), vec![4], true));
+/// Synthetic gradients, and the backward pass to the synthesizer's parameters.
+pub struct Prediction<'a> {
+    /// Predicted gradients, `[rows, state]`; constants.
+    pub values: Tensor,
+    /// The backward pass.
+    pub pullback: PredictionPullback<'a>,
+}
+
+/// Adds the gradients of a synthesizer's parameters, given those at the first rows of its output, `[rows, state]`. Weights
+/// that the fibre mask removes receive exactly zero.
+pub type PredictionPullback<'a> = Box<dyn FnOnce(&Tensor, &mut Gradients) -> Result<()> + 'a>;
+
+/// A synthesizer with its parameters in a store.
+#[derive(Clone, Copy)]
+pub struct StoredSynthesizer<'a> {
+    /// The synthesizer.
+    pub synthesizer: &'a Arc<dyn Synthesizer>,
+    /// Where it is used.
+    pub site: Site,
+    /// The store.
+    pub params: &'a ParamStore,
+    /// Indices of its parameters there, in the order of [`Synthesizer::parameters`].
+    pub indices: &'a [usize],
+    /// Which weights of its first parameter exist (1) and which do not (0), in its shape; all where absent.
+    pub kept: Option<&'a Tensor>,
+}
+
+impl<'a> StoredSynthesizer<'a> {
+    /// The parameters; they share memory with the store.
+    pub fn parameters(&self) -> Vec<Tensor> {
+        self.indices.iter().map(|&index| self.params.get(index).value().clone()).collect()
     }
 
-    #[test]
-    fn a_silent_synthesizer_says_nothing() -> Result<()> {
-        for hidden in [vec![], vec![7], vec![7, 3]] {
-            let shape = SynthesizerShape { state: 4, hidden, context: None };
-            let s = Synthesizer::random(&shape, true, &mut |role, _| Stream::new(1, role, 0, 0), &Device::Cpu)?;
-            let out = s.forward(&Tensor::new(&[[1f32, -2., 3., 4.]], &Device::Cpu)?, None)?;
-            assert_eq!(out.to_vec2::<f32>()?, [[0.0; 4]]);
-        }
-        Ok(())
+    /// Predicts the gradients at states `[rows, state]` with context `[rows, context]`, on any device, by automatic
+    /// differentiation.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn predict(self, states: &Tensor, context: Option<&Tensor>) -> Result<Prediction<'a>> {
+        let variables = |value: Tensor| Ok(Var::from_tensor(&value)?.into_inner());
+        let variables = self.parameters().into_iter().map(variables).collect::<Result<_>>()?;
+        let interface =
+            BackwardInterface::new(self.synthesizer.clone(), variables, 1.0).keep_fibres(self.kept.cloned());
+        let tracked = interface.predict(states, context)?;
+        let values = tracked.detach();
+        let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| {
+            let learned = interface.pull_back(&tracked.narrow(0, 0, cotangent.dim(0)?)?, cotangent)?;
+            self.indices.iter().zip(&learned).try_for_each(|(&index, gradient)| gradients.add(index, gradient))
+        };
+        Ok(Prediction { values, pullback: Box::new(pullback) })
     }
+
+    /// As [`StoredSynthesizer::predict`], by the synthesizer's fast path if it has one.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn predict_on_cpu(self, cpu: Cpu<'a>, states: &Tensor, context: Option<&Tensor>) -> Result<Prediction<'a>> {
+        let fused = self.synthesizer.fused(self, cpu, states, context);
+        fused.unwrap_or_else(|| self.predict(states, context))
+    }
+}
+
+/// Initial parameters, in the order of [`Synthesizer::parameters`]; `stream` gives the random numbers of a parameter's name.
+///
+/// # Errors
+/// Fails if the device has no room for them.
+pub fn initial_parameters(
+    synthesizer: &dyn Synthesizer,
+    site: Site,
+    stream: &mut dyn FnMut(&str) -> Stream,
+    device: &Device,
+) -> Result<Vec<Tensor>> {
+    let parameter = |shape: ParameterShape| {
+        let count = shape.dims.iter().product();
+        let values = match shape.bound {
+            0.0 => vec![0.0; count],
+            bound => init::uniform(&mut stream(&shape.name), count, bound),
+        };
+        Ok(Tensor::from_vec(values, shape.dims, device)?)
+    };
+    synthesizer.parameters(site).into_iter().map(parameter).collect()
 }

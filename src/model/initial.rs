@@ -1,8 +1,10 @@
-//! Initial values of parameters (`golden/README.md` section 14), each from the stream of its role.
+//! Initial values of parameters, each from the stream of its role: those of PyTorch (embeddings standard normal, linear
+//! layers uniform within `1/√fan_in`, recurrent ones within `1/√hidden`), unless a spec asks for others.
 
 use std::sync::Arc;
 
-use super::layout::{Slot, Start, SynthesizerGroup};
+use super::layout::SynthesizerGroup;
+use super::slot::{Slot, Start};
 use crate::nn::cells::{Cell, CellParameter};
 use crate::nn::init;
 use crate::rng::Stream;
@@ -17,7 +19,7 @@ pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64)
         Start::Zero => vec![0.0; count],
         Start::One => vec![1.0; count],
         Start::Trunk(kind) => kind.initial(count, &mut stream),
-        Start::Linear { fan_in } => init::uniform(&mut stream, count, 1.0 / (fan_in as f64).sqrt()),
+        Start::Uniform { bound } => init::uniform(&mut stream, count, bound),
         Start::Recurrent(k, parameter) => {
             let (layer, cell) = (&spec.layers[k], &cells[k]);
             let drawn = match parameter {
@@ -35,12 +37,12 @@ pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64)
     }
 }
 
-/// The fibre mask of a synthesizer's first layer and its shape, where the spec asks for one.
-pub fn fibres(group: &SynthesizerGroup, seed: u64) -> Option<(Vec<f32>, (usize, usize))> {
-    let fibres = group.spec.fibres?;
+/// The fibre mask of a synthesizer's first parameter, `[units, inputs]`, where it keeps only some inputs.
+pub fn fibres(group: &SynthesizerGroup, first: &Slot, seed: u64) -> Option<Vec<f32>> {
+    let fibres = group.synthesizer.fibres()?;
+    let &[units, inputs] = first.dims.as_slice() else { return None };
     let mut stream = Stream::new(seed, &format!("init.synthesizer{}.fibres", group.layers[0]), 0, 0);
-    let units = group.shape.hidden.first().copied().unwrap_or(group.shape.state);
-    Some((init::fibres(&mut stream, units, group.shape.state, fibres), (units, group.shape.state)))
+    Some(init::fibres(&mut stream, units, inputs, fibres))
 }
 
 #[cfg(test)]

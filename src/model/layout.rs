@@ -4,58 +4,25 @@ use std::sync::Arc;
 
 use super::Plugins;
 use super::encoder::EncoderLayout;
-use crate::dni::SynthesizerShape;
+use super::slot::{Slot, Start};
+use crate::dni::{Site, Synthesizer};
 use crate::error::Result;
 use crate::nn::Part;
 use crate::nn::cells::{Cell, CellParameter};
-use crate::nn::trunk::TensorKind;
 use crate::spec::interface::{Input, Interface};
 use crate::spec::{Context, DniSpec, ModelSpec};
 
-/// One parameter to be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Slot {
-    /// Name in files, as PyTorch has it.
-    pub name: String,
-    /// Its role, which names its random stream (`init.<role>`) and is the same in every stack.
-    pub role: String,
-    /// The part of the model it belongs to.
-    pub part: Part,
-    /// Its shape.
-    pub dims: Vec<usize>,
-    /// How it starts.
-    pub start: Start,
-}
-
-/// How a parameter starts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Start {
-    /// Standard normal.
-    Embedding,
-    /// As the cell of the layer of this index has it.
-    Recurrent(usize, CellParameter),
-    /// Uniform within `1/√fan_in`.
-    Linear {
-        /// Inputs of the layer.
-        fan_in: usize,
-    },
-    /// As a trunk's tensors of this kind start.
-    Trunk(TensorKind),
-    /// Zero.
-    Zero,
-    /// One.
-    One,
-}
-
 /// A synthesizer to be.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct SynthesizerGroup {
     /// The layers that share it, lowest first.
     pub layers: Vec<usize>,
     /// What the spec says of it.
     pub spec: DniSpec,
-    /// Its sizes.
-    pub shape: SynthesizerShape,
+    /// What it computes.
+    pub synthesizer: Arc<dyn Synthesizer>,
+    /// Where it is used.
+    pub site: Site,
     /// Indices of its parameters.
     pub params: Vec<usize>,
 }
@@ -99,7 +66,7 @@ impl Layout {
                 (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, Start::Embedding)))
             }
         };
-        let groups = share(spec, &cells, interface);
+        let groups = share(plugins, spec, &cells, interface)?;
         let plain = is_plain(spec, &groups);
         let stack = match (plain, groups.is_empty()) {
             (true, true) => "rnn.",
@@ -131,11 +98,10 @@ impl Layout {
                 true => "rnn.backward_interface.synthesizer".to_string(),
                 false => format!("rnn.{lowest}.backward_interface.synthesizer"),
             };
-            let silent = group.spec.init_last() == crate::spec::InitLast::Zero;
-            for parameter in group.shape.parameters() {
-                let start = match silent && parameter.last {
-                    true => Start::Zero,
-                    false => Start::Linear { fan_in: parameter.fan_in },
+            for parameter in group.synthesizer.parameters(group.site) {
+                let start = match parameter.bound {
+                    0.0 => Start::Zero,
+                    bound => Start::Uniform { bound },
                 };
                 group.params.push(add(
                     format!("{prefix}.{}", parameter.name),
@@ -147,7 +113,7 @@ impl Layout {
             }
             synthesizers.push(group);
         }
-        let start = Start::Linear { fan_in: width };
+        let start = Start::linear(width);
         let out = interface.target.width();
         let readout = [
             add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
@@ -177,8 +143,13 @@ impl Layout {
     }
 }
 
-/// The synthesizers of a stack: one a layer that has a `dni`, or one for all layers that name the same `share`.
-fn share(spec: &ModelSpec, cells: &[Arc<dyn Cell>], interface: &Interface) -> Vec<SynthesizerGroup> {
+/// The synthesizers of a stack: one per layer that has a `dni`, or one for all layers that name the same `share`.
+fn share(
+    plugins: &Plugins,
+    spec: &ModelSpec,
+    cells: &[Arc<dyn Cell>],
+    interface: &Interface,
+) -> Result<Vec<SynthesizerGroup>> {
     let mut groups: Vec<SynthesizerGroup> = Vec::new();
     for (k, layer) in spec.layers.iter().enumerate() {
         let Some(dni) = &layer.dni else { continue };
@@ -188,11 +159,11 @@ fn share(spec: &ModelSpec, cells: &[Arc<dyn Cell>], interface: &Interface) -> Ve
             continue;
         }
         let context = (dni.context == Context::Target).then(|| interface.target.width());
-        let state = cells[k].state_width(layer.hidden);
-        let shape = SynthesizerShape { state, hidden: dni.hidden.clone(), context };
-        groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), shape, params: Vec::new() });
+        let site = Site { state: cells[k].state_width(layer.hidden), context, learns: dni.learn };
+        let synthesizer = plugins.synthesizer(dni)?;
+        groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), synthesizer, site, params: Vec::new() });
     }
-    groups
+    Ok(groups)
 }
 
 /// Whether PyTorch's own module could be this stack: equal layers, and no synthesizer or one for all of them.

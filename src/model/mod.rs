@@ -4,16 +4,18 @@ pub mod encoder;
 mod initial;
 mod layout;
 mod plugins;
+mod slot;
 
 pub use encoder::{Encoded, Encoder};
-pub use layout::{Layout, Slot};
+pub use layout::Layout;
 pub use plugins::Plugins;
+pub use slot::{Slot, Start};
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::dni::{BackwardInterface, Synthesizer, SynthesizerShape};
+use crate::dni::{Site, StoredSynthesizer, Synthesizer};
 use crate::error::{Error, Result};
 use crate::nn::cells::{Cell, CellWeights};
 use crate::nn::{Leaves, Linear, NewParameter, ParamStore};
@@ -65,11 +67,13 @@ pub struct SynthesizerSlot {
     pub layers: Vec<usize>,
     /// What the spec says of it.
     pub spec: DniSpec,
-    /// Its sizes.
-    pub shape: SynthesizerShape,
+    /// What it computes.
+    pub synthesizer: Arc<dyn Synthesizer>,
+    /// Where it is used.
+    pub site: Site,
     /// Indices of its parameters in the store.
     pub params: Vec<usize>,
-    /// Which weights of `input_trigger` exist; all where absent.
+    /// Which weights of its first parameter exist; all where absent.
     pub kept: Option<Tensor>,
 }
 
@@ -122,13 +126,14 @@ impl Model {
             params,
         };
         for group in layout.synthesizers {
-            let kept = initial::fibres(&group, seed)
-                .map(|(values, dims)| Tensor::from_vec(values, dims, device))
-                .transpose()?;
+            let first = group.params.first().map(|&index| &layout.slots[index]);
+            let kept = first.and_then(|first| Some((initial::fibres(&group, first, seed)?, first.dims.as_slice())));
+            let kept = kept.map(|(values, dims)| Tensor::from_vec(values, dims, device)).transpose()?;
             model.synthesizers.push(SynthesizerSlot {
                 layers: group.layers,
                 spec: group.spec,
-                shape: group.shape,
+                synthesizer: group.synthesizer,
+                site: group.site,
                 params: group.params,
                 kept: None,
             });
@@ -139,7 +144,7 @@ impl Model {
         Ok(model)
     }
 
-    /// Lets a synthesizer's first layer keep only the weights where `kept` (`[out, state]`) is 1; the others become 0.
+    /// Lets a synthesizer's first parameter keep only the weights where `kept` (`[units, inputs]`) is 1; the others become 0.
     pub fn keep_fibres(&mut self, synthesizer: usize, kept: Tensor) -> Result<()> {
         let index = self.synthesizers[synthesizer].params[0];
         let kept = kept.to_device(&self.device)?;
@@ -178,7 +183,7 @@ impl Model {
             let Some(kept) = slot.kept.clone() else { continue };
             let theirs = source.synthesizers.iter().find(|group| group.layers.first() == slot.layers.first());
             let kept = match theirs {
-                Some(group) if group.spec.fibres == slot.spec.fibres => {
+                Some(group) if group.synthesizer.fibres() == slot.synthesizer.fibres() => {
                     self.params.get(slot.params[0]).value().ne(0f32)?.to_dtype(DType::F32)?
                 }
                 _ => kept,
@@ -229,12 +234,10 @@ impl Model {
         self.embed
     }
 
-    /// The backward interface of a synthesizer.
-    pub fn backward_interface(&self, synthesizer: usize, weights: Weights<'_>) -> Result<BackwardInterface> {
-        let slot = &self.synthesizers[synthesizer];
-        let parameters: Vec<Tensor> = slot.params.iter().map(|&index| self.value(index, weights)).collect();
-        let synthesizer = Synthesizer::from_parameters(&slot.shape, &parameters, slot.kept.clone())?;
-        Ok(BackwardInterface::new(synthesizer, slot.spec.scale))
+    /// A synthesizer with its parameters.
+    pub fn synthesizer(&self, index: usize) -> StoredSynthesizer<'_> {
+        let SynthesizerSlot { synthesizer, site, params, kept, .. } = &self.synthesizers[index];
+        StoredSynthesizer { synthesizer, site: *site, params: &self.params, indices: params, kept: kept.as_ref() }
     }
 
     /// A zero state: for each layer `[rows, width]`.

@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
+use crate::dni::{self, Synthesizer};
 use crate::error::Result;
 use crate::nn::cells::{self, Cell};
 use crate::plugins::Kinds;
-use crate::spec::{LayerSpec, ModelSpec};
+use crate::spec::{DniSpec, LayerSpec, ModelSpec};
 
 /// The registered parts of models.
 pub struct Plugins {
     /// Recurrent cells (`model.layers[].cell`).
     pub cells: Kinds<dyn Cell>,
+    /// Synthesizers (`model.layers[].dni`).
+    pub synthesizers: Kinds<dyn Synthesizer>,
 }
 
 impl Plugins {
     /// What comes with the crate.
     pub fn built_in() -> Self {
-        Plugins { cells: cells::built_in() }
+        Plugins { cells: cells::built_in(), synthesizers: dni::built_in() }
     }
 
     /// The cell of a layer.
@@ -33,5 +36,13 @@ impl Plugins {
     /// As [`Plugins::cell`].
     pub fn cells_of(&self, model: &ModelSpec) -> Result<Vec<Arc<dyn Cell>>> {
         model.layers.iter().map(|layer| self.cell(layer)).collect()
+    }
+
+    /// The synthesizer of a layer.
+    ///
+    /// # Errors
+    /// As [`Plugins::cell`].
+    pub fn synthesizer(&self, dni: &DniSpec) -> Result<Arc<dyn Synthesizer>> {
+        Ok(self.synthesizers.open(&dni.kind, &dni.keys)?.into())
     }
 }

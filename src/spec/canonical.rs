@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::interface::{CellShape, Interface};
+use super::interface::Interface;
 use super::{Bptt, DniSpec, FrozenInNorm, InitFrom, Spec};
 
 /// Part of what is hashed. Raised when a default changes, so that old names keep their meaning.
@@ -17,7 +17,7 @@ const FORMAT: u32 = 1;
 const DIGITS: usize = 12;
 
 /// Makes different ways to say one thing the same.
-pub(super) fn normalise(spec: &mut Spec, interface: &Interface, cells: &[CellShape]) {
+pub(super) fn normalise(spec: &mut Spec, interface: &Interface) {
     let layers = &mut spec.model.layers;
     if let Some(top) = layers.last_mut() {
         top.dropout = 0.0;
@@ -28,9 +28,9 @@ pub(super) fn normalise(spec: &mut Spec, interface: &Interface, cells: &[CellSha
             *sharers.entry(name.clone()).or_default() += 1;
         }
     }
-    for (layer, cell) in layers.iter_mut().zip(cells) {
+    for layer in layers {
         let Some(dni) = &mut layer.dni else { continue };
-        *dni = normal_dni(dni, cell.state_width);
+        *dni = normal_dni(dni);
         // A layer that shares with nobody has a synthesizer of its own.
         dni.share = dni.share.take().filter(|name| sharers[name] > 1);
     }
@@ -57,14 +57,10 @@ pub(super) fn normalise(spec: &mut Spec, interface: &Interface, cells: &[CellSha
     }
 }
 
-/// The normal form of a synthesizer on a layer whose state has this width.
-pub(super) fn normal_dni(dni: &DniSpec, width: usize) -> DniSpec {
-    DniSpec {
-        fibres: dni.fibres.filter(|fibres| *fibres != width),
-        init_last: Some(dni.init_last()),
-        frozen_in_norm: if dni.is_ever_frozen() { dni.frozen_in_norm } else { FrozenInNorm::default() },
-        ..dni.clone()
-    }
+/// The normal form of a synthesizer whose own keys are in theirs.
+pub(super) fn normal_dni(dni: &DniSpec) -> DniSpec {
+    let frozen_in_norm = if dni.is_ever_frozen() { dni.frozen_in_norm } else { FrozenInNorm::default() };
+    DniSpec { frozen_in_norm, ..dni.clone() }
 }
 
 /// The canonical JSON of a normalised spec: what was asked, and nothing else. `init_run` is the hash of the run in

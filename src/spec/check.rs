@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::canonical::normal_dni;
 use super::interface::{CellShape, First, Input, Interface, TargetKind, When};
 use super::{
-    BackendKind, Bptt, DniSpec, EncoderSpec, InitLast, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec,
+    BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec,
     Trainable,
 };
 use crate::error::Problem;
@@ -22,7 +22,7 @@ pub(super) fn check(
 ) -> Vec<Problem> {
     let mut check = Check { broken, problems: Vec::new() };
     for (index, layer) in spec.model.layers.iter().enumerate() {
-        check.layer(&format!("model.layers.{index}"), layer, cells[index].state_width, spec.train.epochs);
+        check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
     }
     check.shared(&spec.model.layers, cells);
     check.backend(spec, cells);
@@ -37,6 +37,14 @@ pub(super) fn check(
     check.problems
 }
 
+/// Whether a key holds a placeholder, or contains one, or lies within one.
+pub(super) fn is_doubtful(key: &str, broken: &[String]) -> bool {
+    let inside = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    broken.iter().any(|broken| inside(broken, key) || inside(key, broken))
+}
+
 struct Check<'a> {
     broken: &'a [String],
     problems: Vec<Problem>,
@@ -45,42 +53,20 @@ struct Check<'a> {
 impl Check<'_> {
     /// Reports `key`, unless it or another key that the judgement rests on is broken.
     fn refuse(&mut self, key: &str, rests_on: &[&str], message: impl Into<String>, help: impl Into<String>) {
-        let inside = |outer: &str, inner: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let doubtful = |key: &str| self.broken.iter().any(|broken| inside(broken, key) || inside(key, broken));
-        if !doubtful(key) && !rests_on.iter().any(|key| doubtful(key)) {
+        if !rests_on.iter().chain([&key]).any(|key| is_doubtful(key, self.broken)) {
             self.problems.push(Problem::new(key, message).help(help));
         }
     }
 
-    fn layer(&mut self, path: &str, layer: &LayerSpec, width: usize, epochs: usize) {
+    fn layer(&mut self, path: &str, layer: &LayerSpec, epochs: usize) {
         if let Some(dni) = &layer.dni {
             self.dni(&format!("{path}.dni"), dni, epochs);
-            if dni.fibres.is_some_and(|fibres| fibres > width) {
-                self.refuse(
-                    &format!("{path}.dni.fibres"),
-                    &[&format!("{path}.cell"), &format!("{path}.hidden")],
-                    format!(
-                        "expected at most {width}: the synthesizer has as many inputs as the layer's state is wide"
-                    ),
-                    "leave `fibres` out to keep all inputs",
-                );
-            }
         }
     }
 
     fn dni(&mut self, path: &str, dni: &DniSpec, epochs: usize) {
         let key = |name: &str| format!("{path}.{name}");
         let (learn, lesion, freeze) = (key("learn"), key("lesion_at"), key("freeze_at"));
-        if !dni.learn && dni.init_last == Some(InitLast::Zero) {
-            self.refuse(
-                &key("init_last"),
-                &[&learn],
-                "a synthesizer that starts at zero and never learns would never emit anything",
-                "leave `init_last` out (`uniform` for a fixed synthesizer), or let it learn",
-            );
-        }
         if !dni.learn && dni.freeze_at.is_some() {
             let help = "leave `freeze_at` out, or `learn: false`";
             self.refuse(&freeze, &[&learn], "a synthesizer that never learns cannot stop learning", help);
@@ -132,7 +118,7 @@ impl Check<'_> {
                 );
                 self.refuse(&key, &rests_on, message, "give them the same `cell` and `hidden`, or a synthesizer each");
             }
-            let normal = |layer: &LayerSpec| layer.dni.as_ref().map(|dni| normal_dni(dni, width));
+            let normal = |layer: &LayerSpec| layer.dni.as_ref().map(normal_dni);
             if width == wanted && normal(layer) != normal(&layers[other]) {
                 let message = format!(
                     "layers that share `{name}` need identical `dni` tables: this one differs from layer {other}'s"

@@ -56,6 +56,16 @@ pub trait Plugins {
     /// Fails where there is no such cell, or where it cannot read its keys.
     fn cell(&self, layer: &LayerSpec) -> Result<CellShape>;
 
+    /// The synthesizers (`model.layers[].dni.kind`).
+    fn synthesizers(&self) -> &dyn Catalogue;
+
+    /// The normal form of a synthesizer's own keys for a state of this width, and what is wrong with them there; problems'
+    /// keys are relative to the `dni` table.
+    ///
+    /// # Errors
+    /// Fails where there is no such synthesizer, or where it cannot read its keys.
+    fn synthesizer(&self, dni: &DniSpec, state: usize) -> Result<(Keys, Vec<Problem>)>;
+
     /// How many parameters a model has for a task; those whose number only the data say are not counted.
     ///
     /// # Errors
@@ -142,6 +152,7 @@ fn resolve_layers(
     let interface = task_interface(&mut spec, plugins, &broken, &mut problems);
     fill("train.optimizer", &mut spec.train.optimizer, plugins.optimizers(), &broken, &mut problems);
     let cells = cells(&mut spec.model, plugins, &broken, &mut problems);
+    synthesizers(&mut spec.model, &cells, plugins, &broken, &mut problems);
     problems.extend(check::check(&spec, interface.as_ref(), &cells, &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
@@ -153,7 +164,7 @@ fn resolve_layers(
         return Err(Error::Spec(Problems(said.finish(problems))));
     };
 
-    canonical::normalise(&mut spec, &interface, &cells);
+    canonical::normalise(&mut spec, &interface);
     let canonical = canonical::canonical(&spec, init_run.as_deref());
     let hash = canonical::hash(&canonical);
     let parameters = plugins.parameters(&spec.model, &interface)?;
@@ -169,19 +180,57 @@ fn cells(
 ) -> Vec<CellShape> {
     let cell = |(index, layer): (usize, &mut LayerSpec)| {
         let path = format!("model.layers.{index}");
-        match plugins.cells().fill(&layer.cell, &layer.keys) {
-            Ok(keys) => layer.keys = keys,
-            Err(_) if broken.iter().any(|key| *key == path || key.starts_with(&format!("{path}."))) => {}
-            Err(found) => {
-                let of_layer = |problem: Problem| Problem { key: yaml::join(&path, &problem.key), ..problem };
-                problems.extend(found.into_iter().map(of_layer));
-            }
-        }
+        let filled = plugins.cells().fill(&layer.cell, &layer.keys);
+        fill(&path, filled, &mut layer.keys, broken, problems);
         // What cannot be read has been reported.
         let unknown = CellShape { state_width: layer.hidden, kernels: true, closed_form: true };
         plugins.cell(layer).unwrap_or(unknown)
     };
     model.layers.iter_mut().enumerate().map(cell).collect()
+}
+
+/// Fills in the defaults of the synthesizers' own keys, and brings them into their normal form.
+fn synthesizers(
+    model: &mut ModelSpec,
+    cells: &[CellShape],
+    plugins: &dyn Plugins,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) {
+    for (index, (layer, cell)) in model.layers.iter_mut().zip(cells).enumerate() {
+        let Some(dni) = &mut layer.dni else { continue };
+        let path = format!("model.layers.{index}");
+        let table = yaml::join(&path, "dni");
+        let filled = plugins.synthesizers().fill(&dni.kind, &dni.keys);
+        fill(&table, filled, &mut dni.keys, broken, problems);
+        // What cannot be read has been reported.
+        let Ok((keys, found)) = plugins.synthesizer(dni, cell.state_width) else { continue };
+        dni.keys = keys;
+        let rests_on = ["cell", "hidden", "dni.learn"].map(|key| yaml::join(&path, key));
+        if !rests_on.iter().any(|key| check::is_doubtful(key, broken)) {
+            let of_table =
+                found.into_iter().map(|problem| Problem { key: yaml::join(&table, &problem.key), ..problem });
+            problems.extend(of_table.filter(|problem| !check::is_doubtful(&problem.key, broken)));
+        }
+    }
+}
+
+/// Takes over a plug-in's keys with its defaults filled in, or reports what is wrong with them; `path` is their table.
+fn fill(
+    path: &str,
+    filled: Result<Keys, Vec<Problem>>,
+    keys: &mut Keys,
+    broken: &[String],
+    problems: &mut Vec<Problem>,
+) {
+    match filled {
+        Ok(filled) => *keys = filled,
+        Err(_) if check::is_doubtful(path, broken) => {}
+        Err(found) => {
+            let of_table = |problem: Problem| Problem { key: yaml::join(path, &problem.key), ..problem };
+            problems.extend(found.into_iter().map(of_table));
+        }
+    }
 }
 
 /// Fills in the task's defaults and asks for its interface; `None`, with the problems, where its keys are wrong.

@@ -26,7 +26,9 @@ pub fn schema(plugins: &dyn Plugins) -> Value {
         "oneOf": alternatives(plugins.optimizers()),
         "default": default,
     });
-    add_forms(&mut schema["properties"]["model"]["properties"]["layers"]["items"], "cell", plugins.cells());
+    let layer = &mut schema["properties"]["model"]["properties"]["layers"]["items"];
+    add_forms(layer, "cell", plugins.cells());
+    add_forms(&mut layer["properties"]["dni"], "kind", plugins.synthesizers());
     schema
 }
 

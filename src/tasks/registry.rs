@@ -1,11 +1,11 @@
 //! The registry: which plug-ins there are, and how the spec room asks about them.
 
 use super::{Captioning, LineDraw, SeqMnist, Task};
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::model::Layout;
 use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
 use crate::spec::interface::{CellShape, Interface};
-use crate::spec::{LayerSpec, ModelSpec, Plugins, TaskTable};
+use crate::spec::{DniSpec, LayerSpec, ModelSpec, Plugins, TaskTable};
 use crate::train;
 
 /// The registered plug-ins of every sort.
@@ -73,6 +73,16 @@ impl Plugins for Registry {
             kernels: cell.kernels().is_some(),
             closed_form: cell.closed_form().is_some(),
         })
+    }
+
+    fn synthesizers(&self) -> &dyn Catalogue {
+        &self.train.model.synthesizers
+    }
+
+    fn synthesizer(&self, dni: &DniSpec, state: usize) -> Result<(Keys, Vec<Problem>)> {
+        let mut keys = dni.keys.clone();
+        let problems = self.train.model.synthesizer(dni)?.normalise(&mut keys, state, dni.learn);
+        Ok((keys, problems))
     }
 
     fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize> {

@@ -12,9 +12,11 @@
 mod batches;
 mod learning;
 mod optimizer;
+mod synthesizer;
 
 use candle_core::Device;
 pub use optimizer::check_optimizer;
+pub use synthesizer::check_synthesizer;
 use serde_json::{Value, json};
 
 use crate::data::{At, Dataset, Inputs, Split};

@@ -1,4 +1,4 @@
-//! Losses and their gradients at the outputs, window by window (`golden/README.md` section 4).
+//! Losses and their gradients at the outputs, window by window.
 //!
 //! A window's loss is the mean over the batch, the window's steps that carry a target and, for squared errors, the
 //! coordinates. Every window enters the gradient with weight 1.

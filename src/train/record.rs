@@ -1,5 +1,9 @@
-//! What is recorded during training: states, gradients, activity and weights of every n-th batch
-//! (`golden/README.md` section 7, the clean definitions).
+//! What is recorded during training: states, gradients, activity and weights of every n-th batch. Recording changes no
+//! update.
+//!
+//! Per window and layer, with the state `s₀` at the window's start: `hidden` is `s₀`, `synthetic` is `S(s₀)`, not scaled,
+//! `target` is the gradient `δ` that the synthesizer learns from ([`engine`](super::engine)), and `true` is the derivative
+//! of the sum of all windows' losses with respect to `s₀`, in one pass that is not cut.
 //!
 //! An epoch's recordings are one file. Tensors are named `batch0001.<what>.layer0`, batches counted from 1, and have the
 //! shape `[windows, batch, width]`; `batch0001.weights.<parameter>` has the parameter's shape.
@@ -13,7 +17,7 @@ use super::engine::Trace;
 use super::loss::Feedback;
 use super::rows::Rows;
 use crate::error::Result;
-use crate::model::{Model, Weights};
+use crate::model::Model;
 use crate::spec::{RecordSpec, Recorded};
 
 /// Gathers an epoch's recordings.
@@ -158,9 +162,9 @@ impl Recorder {
 /// Activity of each hidden layer of a layer's synthesizer at a window's start, `[batch, units]`.
 fn activity(model: &Model, feedback: &Feedback, layer: usize, step: usize, trace: &Trace) -> Result<Vec<Tensor>> {
     let Some(index) = model.layers[layer].synthesizer else { return Ok(Vec::new()) };
-    let context = model.synthesizers[index].shape.context.map(|_| feedback.context(step)).transpose()?;
-    let interface = model.backward_interface(index, Weights::Constant)?;
-    Ok(interface.synthesizer().trace(&trace.start[layer], context.as_ref())?.1)
+    let stored = model.synthesizer(index);
+    let context = stored.site.context.map(|_| feedback.context(step)).transpose()?;
+    stored.synthesizer.activity(&stored.parameters(), &trace.start[layer], context.as_ref())
 }
 
 /// Cosine similarity of the rows of two `[rows, width]` tensors; a row of zeros gives 0.

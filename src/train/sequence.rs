@@ -153,12 +153,12 @@ impl Sequence {
         self.encoded.as_ref().filter(|encoded| encoded.learns()).map(|encoded| &encoded.features)
     }
 
-    /// Adds the gradients of the encoder, given what arrived at the feature, `[batch, width]`.
+    /// Adds the gradients of the encoder, given those at the feature, `[batch, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
-    pub fn teach_encoder(&self, arrived: &Tensor, gradients: &mut Gradients) -> Result<()> {
-        self.encoded.as_ref().map_or(Ok(()), |encoded| encoded.learn(arrived, gradients))
+    pub fn add_encoder_gradients(&self, cotangent: &Tensor, gradients: &mut Gradients) -> Result<()> {
+        self.encoded.as_ref().map_or(Ok(()), |encoded| encoded.learn(cotangent, gradients))
     }
 
     /// The running statistics of the encoder's batch normalisation after this batch, by index of their parameter.
@@ -343,7 +343,7 @@ impl OnCpu<'_> {
         }
     }
 
-    /// What arrived at the feature, given the gradient at the input of the first step: both `[batch, width]`.
+    /// The gradient at the feature, given that at the input of the first step: both `[batch, width]`.
     pub fn at_feature(&self, gradient: &[f32]) -> Vec<f32> {
         match self.input_mask_at(0) {
             Some(mask) => gradient.iter().zip(mask).map(|(g, m)| g * m).collect(),

@@ -82,8 +82,8 @@ fn whole(model: &Model, feature: &Tensor, ids: &[u32]) -> Result<Vec<Vec<f64>>> 
     let sequence = Sequence::new(model, &batch, None)?;
     let outputs: Vec<usize> = (1..steps).collect();
     let span = 0..steps;
-    let plan = Plan { windows: std::slice::from_ref(&span), taught: &[false], outputs: &outputs };
-    let logits = Composed.forward(model, &sequence, plan, &model.zero_state(1)?)?.outputs.expect("outputs");
+    let plan = Plan { windows: std::slice::from_ref(&span), needs_backward: &[false], outputs: &outputs };
+    let logits = Composed.forward(model, &sequence, plan, &model.zero_state(1)?)?.0.readout.expect("outputs");
     let rows: Vec<Vec<Vec<f32>>> = logits.to_vec3()?;
     let softmax = |row: &Vec<f32>| {
         let total = row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();

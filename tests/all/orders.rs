@@ -368,10 +368,10 @@ fn activity_counts_where_nothing_else_does() {
 
     // The mean over the window's two steps, the batch and the units, of each layer.
     let activity = || -> f64 {
-        let plan = Plan { windows: &[0..1, 1..2], taught: &[false; 2], outputs: &[] };
-        let forward = Composed.forward(&model, &sequence, plan, &start).expect("a forward pass");
+        let plan = Plan { windows: &[0..1, 1..2], needs_backward: &[false; 2], outputs: &[] };
+        let (computed, _) = Composed.forward(&model, &sequence, plan, &start).expect("a forward pass");
         let mean = |layer: usize, hidden: usize| -> f64 {
-            let states = forward.borders[layer].narrow(0, 1, 2).and_then(|all| all.flatten(0, 1)).expect("states");
+            let states = computed.boundaries[layer].narrow(0, 1, 2).and_then(|all| all.flatten(0, 1)).expect("states");
             let h = states.narrow(1, 0, hidden).expect("h comes first");
             f64::from(h.sqr().and_then(|h| h.mean_all()?.to_scalar::<f32>()).expect("a number"))
         };

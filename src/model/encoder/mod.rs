@@ -14,7 +14,7 @@ pub use weights::{Loaded, WeightSource, load};
 
 use candle_core::Tensor;
 
-use super::layout::{Slot, Start};
+use super::slot::{Slot, Start};
 use crate::error::{Error, Result};
 use crate::nn::trunk::{Block, ConvNet, Resnet, Trunk, to_encoder_name};
 use crate::nn::{Gradients, Head, Leaves, Linear, Mode, ParamStore, Part, Statistics};
@@ -81,7 +81,7 @@ impl EncoderLayout {
         let indices = indices.collect();
         let part = if encoder.trainable() == Trainable::None { Part::Fixed } else { Part::Encoder };
         let (inputs, width) = (trunk.features(), model.embed.as_ref().map_or(1, |embed| embed.size));
-        let linear = Start::Linear { fan_in: inputs };
+        let linear = Start::linear(inputs);
         EncoderLayout {
             trunk: indices,
             linear: [
@@ -176,14 +176,14 @@ impl Encoded {
         self.learned.is_some()
     }
 
-    /// Adds the gradients of the encoder, given what arrived at the features, `[batch, width]`.
+    /// Adds the gradients of the encoder, given those at the features, `[batch, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
-    pub fn learn(&self, arrived: &Tensor, gradients: &mut Gradients) -> Result<()> {
+    pub fn learn(&self, cotangent: &Tensor, gradients: &mut Gradients) -> Result<()> {
         let Some((leaves, features)) = &self.learned else { return Ok(()) };
         // A backward pass begins with ones everywhere: of this product it is the vector-Jacobian product.
-        let store = (features * arrived.detach())?.backward()?;
+        let store = (features * cotangent.detach())?.backward()?;
         for (index, leaf) in leaves.iter() {
             if let Some(gradient) = store.get(leaf) {
                 gradients.add(index, gradient)?;
@@ -225,16 +225,16 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_reaches_all_that_learns() -> Result<()> {
+    fn gradients_reach_all_that_learns() -> Result<()> {
         let model = model("all");
         let encoder = model.encoder.as_ref().unwrap();
-        let (pictures, arrived) = (normal(&[4, 3, SIDE, SIDE], "pictures"), normal(&[4, 5], "arrived"));
+        let (pictures, cotangent) = (normal(&[4, 3, SIDE, SIDE], "pictures"), normal(&[4, 5], "cotangent"));
         let value = || -> Result<f64> {
             let features = encoder.encode(&model.params, &pictures, true)?.features;
-            Ok(f64::from((features * &arrived)?.sum_all()?.to_scalar::<f32>()?))
+            Ok(f64::from((features * &cotangent)?.sum_all()?.to_scalar::<f32>()?))
         };
         let mut gradients = Gradients::none(&model.params)?;
-        encoder.encode(&model.params, &pictures, true)?.learn(&arrived, &mut gradients)?;
+        encoder.encode(&model.params, &pictures, true)?.learn(&cotangent, &mut gradients)?;
         for (index, parameter) in model.params.iter().enumerate() {
             assert_eq!(gradients.present()[index], parameter.part == Part::Encoder, "{}", parameter.name);
             let Some(gradient) = gradients.get(index)? else { continue };

@@ -6,6 +6,7 @@
 //! their sums by the size of the caches.
 
 pub mod activation;
+mod buffers;
 pub mod cells;
 pub mod convolution;
 mod few;
@@ -14,5 +15,6 @@ mod product;
 pub mod softmax;
 pub mod window;
 
+pub use buffers::{Lent, Pool, room};
 pub use few::few_rows;
 pub use product::{Matrix, MatrixMut, Threads, product};

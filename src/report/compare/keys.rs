@@ -3,15 +3,15 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::spec::{DniSpec, Spec, nearest};
+use crate::spec::{Spec, nearest};
 
 /// What is asked of a run, and its name: everything that a legend can speak of.
 pub(in crate::report) fn tree(spec: &Spec) -> Value {
     let mut model = spec.model.as_written();
     for dni in model.layers.iter_mut().filter_map(|layer| layer.dni.as_mut()) {
         // What follows from another key is nothing in which runs differ.
-        let default = DniSpec { init_last: None, ..dni.clone() }.init_last();
-        dni.init_last = dni.init_last.filter(|init| *init != default);
+        let default = if dni.learn { "zero" } else { "uniform" };
+        dni.keys.retain(|key, value| key != "init_last" || *value != default);
     }
     let mut tree = Map::new();
     let mut part = |key: &str, value: Value| tree.insert(key.to_owned(), value);

@@ -91,25 +91,19 @@ pub enum Init {
 
 /// A synthesizer: a network that predicts the gradient which truncation cuts off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct DniSpec {
-    /// Sizes of its hidden layers; an empty list is a linear synthesizer.
-    #[serde(default)]
-    #[schemars(inner(range(min = 1, max = 1_000_000)))]
-    pub hidden: Vec<usize>,
+    /// The kind of synthesizer, which may have keys of its own.
+    #[serde(default = "mlp", skip_serializing_if = "is_mlp")]
+    pub kind: String,
+    /// The synthesizer's own keys.
+    #[serde(flatten)]
+    pub keys: Keys,
     /// Factor on an injected synthetic gradient.
     #[serde(default = "tenth")]
     pub scale: f64,
     /// What the synthesizer sees besides the state.
     #[serde(default)]
     pub context: Context,
-    /// Inputs that each unit of the first layer keeps (mossy fibres); all by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub fibres: Option<usize>,
-    /// Initial values of the last layer: `zero` where the synthesizer learns, `uniform` where it does not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init_last: Option<InitLast>,
     /// Whether it learns; `false` is a fixed random synthesizer.
     #[serde(default = "yes")]
     pub learn: bool,
@@ -141,16 +135,6 @@ pub enum Context {
     None,
     /// The target of the step that produced the state, classes as one-hot (cDNI).
     Target,
-}
-
-/// Initial values of the synthesizer's last layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InitLast {
-    /// Weight and bias zero: the synthesizer starts silent.
-    Zero,
-    /// As every other layer.
-    Uniform,
 }
 
 /// Whether gradients of a synthesizer that does not learn count in the clip norm.
@@ -187,17 +171,18 @@ impl ModelSpec {
 }
 
 impl DniSpec {
-    /// The initial values of the last layer, its default resolved.
-    pub fn init_last(&self) -> InitLast {
-        self.init_last.unwrap_or(if self.learn { InitLast::Zero } else { InitLast::Uniform })
-    }
-
     /// Whether there is an epoch in which the synthesizer is used and does not learn.
     pub fn is_ever_frozen(&self) -> bool {
         !self.learn || self.freeze_at.is_some()
     }
 }
 
+fn mlp() -> String {
+    "mlp".into()
+}
+fn is_mlp(kind: &str) -> bool {
+    kind == "mlp"
+}
 fn yes() -> bool {
     true
 }

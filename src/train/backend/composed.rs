@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use candle_core::{Tensor, Var};
 
-use super::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
-use crate::dni::BackwardInterface;
+use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
+use crate::dni::Prediction;
 use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
 use crate::nn::cells::State;
@@ -79,131 +79,124 @@ fn read_out(
 }
 
 impl Backend for Composed {
-    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward> {
+    fn forward<'a>(
+        &'a self,
+        model: &'a Model,
+        sequence: &'a Sequence,
+        plan: Plan<'a>,
+        start: &[Tensor],
+    ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
         let (span, rows) = (plan.span(), sequence.rows().count);
         let whole = std::slice::from_ref(&span);
         let run = run(model, sequence, whole, start, Weights::Constant, None)?;
-        let outputs = match read_out(model, &run, whole, plan.outputs, rows, Weights::Constant)? {
+        let readout = match read_out(model, &run, whole, plan.outputs, rows, Weights::Constant)? {
             Some((outputs, places)) => {
                 let width = outputs.dim(1)?;
                 Some(outputs.reshape((places.len(), rows, width))?)
             }
             None => None,
         };
-        let borders = |states: &Vec<State>| {
+        let boundaries = |states: &Vec<State>| {
             let steps = plan.windows.iter().map(|window| window.start).chain([span.end]);
             let joined = steps.map(|step| states[step - span.start].join()).collect::<Result<Vec<_>>>()?;
             Ok(Tensor::stack(&joined, 0)?)
         };
-        let borders = run.states.iter().map(borders).collect::<Result<_>>()?;
-        Ok(Forward { outputs, borders, saved: Box::new(()) })
+        let boundaries: Vec<Tensor> = run.states.iter().map(boundaries).collect::<Result<_>>()?;
+        let pass = Pass { model, sequence, plan, boundaries: boundaries.clone() };
+        Ok((Outputs { readout, boundaries }, Box::new(pass)))
     }
 
+    fn predict<'a>(
+        &'a self,
+        model: &'a Model,
+        synthesizer: usize,
+        states: &Tensor,
+        context: Option<&Tensor>,
+    ) -> Result<Prediction<'a>> {
+        model.synthesizer(synthesizer).predict(states, context)
+    }
+}
+
+/// A forward pass, of which the states at the boundaries of its windows are left.
+struct Pass<'a> {
+    model: &'a Model,
+    sequence: &'a Sequence,
+    plan: Plan<'a>,
+    /// For each layer `[windows + 1, batch, width]`.
+    boundaries: Vec<Tensor>,
+}
+
+impl Pullback for Pass<'_> {
     fn backward(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        plan: Plan<'_>,
-        forward: &mut Forward,
+        self: Box<Self>,
         cotangents: &Cotangents,
         mut gradients: Option<&mut Gradients>,
-    ) -> Result<Arrived> {
-        let leaves = model.params.leaves(Part::Network)?;
-        let taught: Vec<usize> = (0..plan.windows.len()).filter(|&w| plan.taught[w]).collect();
-        let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); model.layers.len()];
+    ) -> Result<InputGradients> {
+        let Plan { windows, needs_backward, .. } = self.plan;
+        let leaves = self.model.params.leaves(Part::Network)?;
+        let wanted: Vec<usize> = (0..windows.len()).filter(|&w| needs_backward[w]).collect();
+        let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); self.model.layers.len()];
         let mut feature = None;
         // Windows of one length go together; only the last of a sequence can be shorter.
         let mut first = 0;
-        for group in taught.chunk_by(|&a, &b| plan.windows[a].len() == plan.windows[b].len()) {
-            let group = Group { model, sequence, plan, windows: group, first, cotangents, leaves: &leaves };
-            let arrived = group.backward(forward, gradients.as_deref_mut())?;
-            for (all, one) in starts.iter_mut().zip(arrived.starts) {
+        for group in wanted.chunk_by(|&a, &b| windows[a].len() == windows[b].len()) {
+            let group = Group { pass: &self, windows: group, first, cotangents, leaves: &leaves };
+            let inputs = group.backward(gradients.as_deref_mut())?;
+            for (all, one) in starts.iter_mut().zip(inputs.starts) {
                 all.push(one);
             }
-            feature = feature.or(arrived.feature);
+            feature = feature.or(inputs.feature);
             first += group.windows.len();
         }
         let starts = match cotangents.starts && first > 0 {
             true => starts.iter().map(|parts| stack_rows(parts)).collect::<Result<_>>()?,
             false => Vec::new(),
         };
-        Ok(Arrived { starts, feature })
-    }
-
-    fn predict(
-        &self,
-        model: &Model,
-        synthesizer: usize,
-        states: &Tensor,
-        context: Option<&Tensor>,
-    ) -> Result<Prediction> {
-        let leaves = model.params.leaves(Part::Synthesizer(synthesizer))?;
-        let interface = model.backward_interface(synthesizer, Weights::Leaves(&leaves))?;
-        let tracked = interface.predict(states, context)?;
-        Ok(Prediction { values: tracked.detach(), saved: Box::new((interface, tracked)) })
-    }
-
-    fn learn(
-        &self,
-        model: &Model,
-        synthesizer: usize,
-        prediction: &Prediction,
-        delivered: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<()> {
-        let saved = prediction.saved.downcast_ref::<(BackwardInterface, Tensor)>();
-        let (interface, tracked) = saved.ok_or_else(|| Error::Training("a prediction of another backend".into()))?;
-        let learned = interface.pull_back(&tracked.narrow(0, 0, delivered.dim(0)?)?, delivered)?;
-        for (&parameter, gradient) in model.synthesizers[synthesizer].params.iter().zip(&learned) {
-            gradients.add(parameter, gradient)?;
-        }
-        Ok(())
+        Ok(InputGradients { starts, feature })
     }
 }
 
 /// The backward pass through windows of one length.
 struct Group<'a> {
-    model: &'a Model,
-    sequence: &'a Sequence,
-    plan: Plan<'a>,
+    pass: &'a Pass<'a>,
     /// Which windows, ascending.
     windows: &'a [usize],
-    /// Taught windows before these.
+    /// Windows that need a backward pass before these.
     first: usize,
     cotangents: &'a Cotangents,
     leaves: &'a Leaves,
 }
 
 impl Group<'_> {
-    fn backward(&self, forward: &Forward, gradients: Option<&mut Gradients>) -> Result<Arrived> {
-        let (model, cotangents) = (self.model, self.cotangents);
-        let rows = self.sequence.rows();
+    fn backward(&self, gradients: Option<&mut Gradients>) -> Result<InputGradients> {
+        let Pass { model, sequence, plan, boundaries } = self.pass;
+        let (cotangents, rows) = (self.cotangents, sequence.rows());
         let multiplicity = rows.column(model.device())?;
-        // What arrives is for one sequence, and parameters receive it from every one: each row counts as often as it
-        // occurs. What comes out at the starts is then for all of them, and is divided again.
+        // Cotangents are for one sequence, and parameters receive them from every one: each row counts as often as it
+        // occurs. Gradients at the starts are then for all of them, and are divided again.
         let weighted = |tensor: Tensor| -> Result<Tensor> {
             let Some(weights) = &multiplicity else { return Ok(tensor) };
             let (all, width) = tensor.dims2()?;
             Ok(tensor.reshape((all / rows.count, rows.count, width))?.broadcast_mul(weights)?.reshape((all, width))?)
         };
-        let windows: Vec<Range<usize>> = self.windows.iter().map(|&w| self.plan.windows[w].clone()).collect();
-        let starts = (forward.borders.iter())
-            .map(|borders| {
-                let parts = self.windows.iter().map(|&w| borders.get(w)).collect::<Result<Vec<_>, _>>()?;
+        let windows: Vec<Range<usize>> = self.windows.iter().map(|&w| plan.windows[w].clone()).collect();
+        let starts = (boundaries.iter())
+            .map(|states| {
+                let parts = self.windows.iter().map(|&w| states.get(w)).collect::<Result<Vec<_>, _>>()?;
                 Ok(Var::from_tensor(&stack_rows(&parts)?)?)
             })
             .collect::<Result<Vec<_>>>()?;
         let start: Vec<Tensor> = starts.iter().map(|start| start.as_tensor().clone()).collect();
         let weights = Weights::Leaves(self.leaves);
-        let feature = self.sequence.learned_feature().filter(|_| gradients.is_some() && windows[0].start == 0);
+        let feature = sequence.learned_feature().filter(|_| gradients.is_some() && windows[0].start == 0);
         let feature = feature.map(Var::from_tensor).transpose()?;
-        let run = run(model, self.sequence, &windows, &start, weights, feature.as_ref().map(Var::as_tensor))?;
+        let run = run(model, sequence, &windows, &start, weights, feature.as_ref().map(Var::as_tensor))?;
 
         let mut terms = Vec::new();
-        if let Some(arriving) = &cotangents.outputs
-            && let Some((computed, places)) = read_out(model, &run, &windows, self.plan.outputs, rows.count, weights)?
+        if let Some(outputs) = &cotangents.outputs
+            && let Some((computed, places)) = read_out(model, &run, &windows, plan.outputs, rows.count, weights)?
         {
-            let parts = places.iter().map(|&place| arriving.get(place)).collect::<Result<Vec<_>, _>>()?;
+            let parts = places.iter().map(|&place| outputs.get(place)).collect::<Result<Vec<_>, _>>()?;
             terms.push((computed * weighted(stack_rows(&parts)?)?)?.sum_all()?);
         }
         for (k, injected) in cotangents.ends.iter().enumerate() {
@@ -222,10 +215,10 @@ impl Group<'_> {
             }
         }
         let Some(total) = terms.into_iter().map(Ok).reduce(|sum, term| sum? + term?).transpose()? else {
-            return Err(Error::Training("a backward pass in which nothing arrives".into()));
+            return Err(Error::Training("a backward pass without cotangents".into()));
         };
         let store = total.backward()?;
-        let looked_up = windows.iter().cloned().flatten().any(|step| self.sequence.looks_up(step));
+        let looked_up = windows.iter().cloned().flatten().any(|step| sequence.looks_up(step));
         if let Some(gradients) = gradients {
             for (index, leaf) in self.leaves.iter() {
                 match store.get(leaf) {
@@ -239,17 +232,17 @@ impl Group<'_> {
             }
         }
         let one = multiplicity.as_ref().map(|weights| weights.recip()).transpose()?;
-        let arrived = |start: &Var| -> Result<Tensor> {
-            let arrived = match store.get(start) {
+        let gradient = |input: &Var| -> Result<Tensor> {
+            let gradient = match store.get(input) {
                 Some(gradient) => gradient.detach(),
-                None => start.as_tensor().detach().zeros_like()?,
+                None => input.as_tensor().detach().zeros_like()?,
             };
-            let (Some(one), (all, width)) = (&one, arrived.dims2()?) else { return Ok(arrived) };
-            Ok(arrived.reshape((all / rows.count, rows.count, width))?.broadcast_mul(one)?.reshape((all, width))?)
+            let (Some(one), (all, width)) = (&one, gradient.dims2()?) else { return Ok(gradient) };
+            Ok(gradient.reshape((all / rows.count, rows.count, width))?.broadcast_mul(one)?.reshape((all, width))?)
         };
-        Ok(Arrived {
-            starts: starts.iter().filter(|_| cotangents.starts).map(arrived).collect::<Result<_>>()?,
-            feature: feature.as_ref().map(arrived).transpose()?,
+        Ok(InputGradients {
+            starts: starts.iter().filter(|_| cotangents.starts).map(gradient).collect::<Result<_>>()?,
+            feature: feature.as_ref().map(gradient).transpose()?,
         })
     }
 }

@@ -11,13 +11,13 @@ pub use composed::Composed;
 pub use fused::Fused;
 pub use unrolled::Unrolled;
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
 use super::sequence::Sequence;
+use crate::dni::Prediction;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Gradients;
@@ -27,12 +27,12 @@ use crate::spec::BackendKind;
 /// What a forward pass goes over.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
-    /// The windows, one behind the other. All have the same length, but for the last one, which may be shorter.
+    /// The windows, one after the other. All have the same length, but for the last one, which may be shorter.
     pub windows: &'a [Range<usize>],
-    /// For each window, whether a backward pass through it follows.
-    pub taught: &'a [bool],
+    /// For each window, whether a backward pass through it follows: nothing is kept of the others.
+    pub needs_backward: &'a [bool],
     /// The steps of the sequence at which outputs are wanted, ascending. Where a backward pass follows, they lie in
-    /// windows that are taught.
+    /// windows that need it.
     pub outputs: &'a [usize],
 }
 
@@ -47,34 +47,32 @@ impl Plan<'_> {
     }
 }
 
-/// What a forward pass gives.
-pub struct Forward {
-    /// `[outputs, batch, width]`: one for each step that was asked for; none where there is no such step.
-    pub outputs: Option<Tensor>,
-    /// For each layer the joined states at the borders of the windows, `[windows + 1, batch, width]`.
-    pub borders: Vec<Tensor>,
-    /// Whatever the backend wants to find again in its backward pass.
-    saved: Box<dyn Any>,
+/// What a forward pass computes.
+pub struct Outputs {
+    /// `[outputs, batch, width]`: the readout at each step that was asked for; none where there is no such step.
+    pub readout: Option<Tensor>,
+    /// For each layer the joined states at the boundaries of the windows, `[windows + 1, batch, width]`.
+    pub boundaries: Vec<Tensor>,
 }
 
-impl Forward {
+impl Outputs {
     /// The joined states at the end of the span, `[batch, width]` for each layer.
     ///
     /// # Errors
     /// Fails on a tensor error.
     pub fn end(&self) -> Result<Vec<Tensor>> {
-        let last = |borders: &Tensor| Ok(borders.get(borders.dim(0)? - 1)?);
-        self.borders.iter().map(last).collect()
+        let last = |boundaries: &Tensor| Ok(boundaries.get(boundaries.dim(0)? - 1)?);
+        self.boundaries.iter().map(last).collect()
     }
 }
 
-/// What arrives from outside in a backward pass. All of it is for one sequence: where a row of the batch stands for
-/// several, each of them receives this.
+/// Gradients of the loss at what a forward pass computed, from which a backward pass begins. All of them are for one
+/// sequence: where a row of the batch stands for several, they hold for each of those.
 #[derive(Debug, Default)]
 pub struct Cotangents {
-    /// Gradient at the outputs, shaped like [`Forward::outputs`].
+    /// At the outputs, shaped like [`Outputs::readout`].
     pub outputs: Option<Tensor>,
-    /// For each layer, what is injected at the ends of the taught windows, `[taught · batch, width]`, if anything.
+    /// For each layer, at the ends of the windows that need a backward pass, `[windows · batch, width]`, if anything.
     pub ends: Vec<Option<Tensor>>,
     /// `a` in `a · mean(h²)`, the mean over a window's steps, batch and units; summed over layers and windows.
     pub activity: f64,
@@ -82,23 +80,26 @@ pub struct Cotangents {
     pub starts: bool,
 }
 
-/// What arrives in a backward pass at where the network begins; all of it for one sequence.
+/// Gradients at the inputs of a forward pass; all of them for one sequence.
 #[derive(Debug, Default)]
-pub struct Arrived {
-    /// For each layer what arrives at the starts of the taught windows, `[taught · batch, width]`; nothing if it is not
-    /// wanted.
+pub struct InputGradients {
+    /// For each layer, at the starts of the windows that need a backward pass, `[windows · batch, width]`; nothing if it is
+    /// not wanted.
     pub starts: Vec<Tensor>,
-    /// What arrives at the feature before the tokens, `[batch, width]`, where an encoder learns from it
-    /// ([`Sequence::learned_feature`]), its window is taught, and gradients are wanted.
+    /// At the feature before the tokens, `[batch, width]`, where an encoder learns from it
+    /// ([`Sequence::learned_feature`]), its window needs a backward pass, and gradients are wanted.
     pub feature: Option<Tensor>,
 }
 
-/// What a synthesizer says.
-pub struct Prediction {
-    /// Predicted gradients, `[rows, width]`; constants.
-    pub values: Tensor,
-    /// Whatever the backend wants to find again when the synthesizer learns.
-    saved: Box<dyn Any>,
+/// The backward pass of one forward pass. It owns what the forward pass kept, and is consumed: it runs once.
+pub trait Pullback {
+    /// The vector-Jacobian product of the windows that need it, each by itself from its start state (a constant) to its
+    /// end: adds the gradients of embedding, stack and readout, each row as often as it occurs, and gives those at the
+    /// inputs.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    fn backward(self: Box<Self>, cotangents: &Cotangents, gradients: Option<&mut Gradients>) -> Result<InputGradients>;
 }
 
 /// Computes the network.
@@ -107,49 +108,25 @@ pub trait Backend {
     ///
     /// # Errors
     /// Fails on a tensor error, or where the sequence is not one of the model's.
-    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward>;
+    fn forward<'a>(
+        &'a self,
+        model: &'a Model,
+        sequence: &'a Sequence,
+        plan: Plan<'a>,
+        start: &[Tensor],
+    ) -> Result<(Outputs, Box<dyn Pullback + 'a>)>;
 
-    /// The vector-Jacobian product of the taught windows, each by itself from its start state (a constant) to its end:
-    /// adds the gradients of embedding, stack and readout, each row as often as it occurs, and gives what arrives where
-    /// the windows start. To be called once for a forward pass, with its plan.
-    ///
-    /// # Errors
-    /// Fails on a tensor error.
-    fn backward(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        plan: Plan<'_>,
-        forward: &mut Forward,
-        cotangents: &Cotangents,
-        gradients: Option<&mut Gradients>,
-    ) -> Result<Arrived>;
-
-    /// Asks a synthesizer about states `[rows, width]` with context `[rows, context]`.
+    /// Predicts the gradients at states `[rows, width]` with context `[rows, context]` by a synthesizer.
     ///
     /// # Errors
     /// Fails on a tensor error, or where the context is missing or there should be none.
-    fn predict(
-        &self,
-        model: &Model,
+    fn predict<'a>(
+        &'a self,
+        model: &'a Model,
         synthesizer: usize,
         states: &Tensor,
         context: Option<&Tensor>,
-    ) -> Result<Prediction>;
-
-    /// Adds a synthesizer's gradients, given what is delivered at its output for the first rows of a prediction,
-    /// `[rows, width]`. Weights that the fibre mask removes receive exactly zero.
-    ///
-    /// # Errors
-    /// Fails on a tensor error.
-    fn learn(
-        &self,
-        model: &Model,
-        synthesizer: usize,
-        prediction: &Prediction,
-        delivered: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<()>;
+    ) -> Result<Prediction<'a>>;
 }
 
 /// The backend that computes these cells on a device, where a spec asks for `kind`. `auto` is the fused one on the CPU and

@@ -62,10 +62,10 @@ impl<'a> Network<'a> {
         let (span, last) = (0..sequence.steps(), [sequence.steps() - 1]);
         let few = self.rows <= FEW && model.device().is_cpu();
         let (backend, outputs): (&dyn Backend, &[usize]) = if few { (&Composed, &[]) } else { (self.backend, &last) };
-        let plan = Plan { windows: std::slice::from_ref(&span), taught: &[false], outputs };
-        let forward = backend.forward(model, &sequence, plan, &self.states)?;
-        self.states = forward.end()?;
-        self.logits = match forward.outputs {
+        let plan = Plan { windows: std::slice::from_ref(&span), needs_backward: &[false], outputs };
+        let (computed, _) = backend.forward(model, &sequence, plan, &self.states)?;
+        self.states = computed.end()?;
+        self.logits = match computed.readout {
             Some(logits) => logits.flatten_all()?.to_vec1()?,
             None => self.read_out()?,
         };

@@ -1,18 +1,28 @@
-//! Truncated backpropagation with synthetic gradients, exactly as `golden/README.md` section 4 has it.
+//! Truncated backpropagation through time with synthetic gradients (Jaderberg et al. 2017, "Decoupled Neural Interfaces
+//! using Synthetic Gradients", section 2.1; Pemberton, Boven et al. 2021, "Cortico-cerebellar networks as decoupling
+//! neural interfaces").
 //!
-//! A sequence is cut into windows. The state flows across a cut by value; no gradient does, except what a synthesizer
-//! predicts. Windows of one batch need nothing from one another but the states at their borders, so they can run one
-//! after the other or all side by side. Both orders are the same code over *groups* of windows: groups of one, or one
-//! group of all.
+//! A sequence is cut into windows. The state flows across a cut by value; no gradient does, except what a synthesizer `S`
+//! predicts. With `s₀` a window's first state, a constant, `s₁(s₀, θ)` its last one and `ℓ` its loss:
+//!
+//! - the network's parameters receive `∂/∂θ [ℓ + ⟨e, s₁⟩]`, where `e = scale · S(s₁)` is a constant: the injected synthetic
+//!   gradient, without which there is only the loss of the window;
+//! - the synthesizer's parameters receive the gradient of `factor / 2 · Σ (S(s₀) − δ)²`, where its target
+//!   `δ = ∂/∂s₀ [ℓ + ⟨e, s₁⟩]` is a constant, too. It contains `e`, by which the synthesizer learns of what lies beyond the
+//!   window.
+//!
+//! Gradients of all windows add up. Windows of one batch need nothing from one another but the states at their boundaries,
+//! so they can run one after the other or all side by side. Both orders are the same code over *groups* of windows: groups
+//! of one, or one group of all.
 
-mod borders;
+mod boundaries;
 
 use std::ops::Range;
 
 use candle_core::Tensor;
 
-use self::borders::Borders;
-use super::backend::{Backend, Cotangents, Plan};
+use self::boundaries::WindowBoundaries;
+use super::backend::{Backend, Cotangents, InputGradients, Plan};
 use super::loss::{Feedback, Losses};
 use super::sequence::Sequence;
 use crate::error::{Error, Result};
@@ -66,7 +76,7 @@ pub struct Group {
     pub traces: Vec<Trace>,
 }
 
-/// What passes a window's borders. Everything is per layer, `[batch, width]` (a row of the batch may stand for several
+/// What passes a window's boundaries. Everything is per layer, `[batch, width]` (a row of the batch may stand for several
 /// sequences); gradients of layers without a synthesizer are absent.
 #[derive(Debug, Clone)]
 pub struct Trace {
@@ -78,7 +88,7 @@ pub struct Trace {
     pub synthetic_start: Vec<Option<Tensor>>,
     /// `S` at its end, not scaled.
     pub synthetic_end: Vec<Option<Tensor>>,
-    /// What arrived at its start: the synthesizer's target.
+    /// The gradient at its start: the synthesizer's target.
     pub target: Vec<Tensor>,
 }
 
@@ -130,35 +140,34 @@ fn run_group(
     let (sequence, feedback) = (batch.sequence, batch.feedback);
     let counts: Vec<usize> = windows.iter().map(|window| feedback.count(window)).collect();
     let injecting = batch.roles.iter().any(|&role| role != Role::Lesioned);
-    // Without a synthesizer, a window in which nothing arrives has nothing to teach.
-    let teaches = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0;
-    let taught: Vec<bool> = counts.iter().map(teaches).collect();
+    // Without a synthesizer, a window has gradients only where it has a loss.
+    let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0;
+    let needs_backward: Vec<bool> = counts.iter().map(needs).collect();
     let span = windows[0].start..windows[windows.len() - 1].end;
-    let outputs = feedback.steps(&span);
-    let plan = Plan { windows, taught: &taught, outputs: &outputs };
-    let mut forward = backend.forward(model, sequence, plan, start)?;
-    let (losses, arriving) = feedback.losses(forward.outputs.as_ref(), &outputs, windows)?;
-    let borders = Borders::predict(model, backend, batch, windows, &forward.borders, at_zero)?;
-    let mut arrived = Vec::new();
-    if taught.contains(&true) {
+    let steps = feedback.steps(&span);
+    let plan = Plan { windows, needs_backward: &needs_backward, outputs: &steps };
+    let (computed, pullback) = backend.forward(model, sequence, plan, start)?;
+    let (losses, outputs) = feedback.losses(computed.readout.as_ref(), &steps, windows)?;
+    let boundaries = WindowBoundaries::predict(model, backend, batch, windows, &computed.boundaries, at_zero)?;
+    let mut inputs = InputGradients::default();
+    if needs_backward.contains(&true) {
         let cotangents = Cotangents {
-            outputs: arriving,
-            ends: borders.injections(model)?,
+            outputs,
+            ends: boundaries.inject_synthetic_gradients(model)?,
             activity: batch.activity,
             starts: batch.trace || batch.roles.iter().any(|role| matches!(role, Role::Learning | Role::Accumulating)),
         };
-        let passed = backend.backward(model, sequence, plan, &mut forward, &cotangents, Some(gradients))?;
-        if let Some(feature) = &passed.feature {
-            sequence.teach_encoder(feature, gradients)?;
+        inputs = pullback.backward(&cotangents, Some(gradients))?;
+        if let Some(feature) = &inputs.feature {
+            sequence.add_encoder_gradients(feature, gradients)?;
         }
-        arrived = passed.starts;
-        borders.learn(model, backend, batch, &arrived, gradients)?;
     }
     let traces = match batch.trace {
-        true => borders.traces(model, &forward.borders, &taught, &arrived)?,
+        true => boundaries.traces(model, &computed.boundaries, &needs_backward, &inputs.starts)?,
         false => Vec::new(),
     };
-    Ok((Group { losses, traces }, forward.end()?))
+    boundaries.learn(model, batch, &inputs.starts, gradients)?;
+    Ok((Group { losses, traces }, computed.end()?))
 }
 
 /// The outputs for whole sequences in one piece, batch first (`[batch, time, width]`, or `[batch, width]` for the last
@@ -178,10 +187,10 @@ pub fn evaluate(
         When::EveryStep => whole.clone().collect(),
         When::LastStep => vec![whole.end - 1],
     };
-    let plan = Plan { windows: std::slice::from_ref(&whole), taught: &[false], outputs: &outputs };
-    let forward = backend.forward(model, sequence, plan, &start)?;
-    let end = forward.end()?;
-    let time_first = forward.outputs.ok_or_else(|| Error::Training("a forward pass without outputs".into()))?;
+    let plan = Plan { windows: std::slice::from_ref(&whole), needs_backward: &[false], outputs: &outputs };
+    let (computed, _) = backend.forward(model, sequence, plan, &start)?;
+    let end = computed.end()?;
+    let time_first = computed.readout.ok_or_else(|| Error::Training("a forward pass without outputs".into()))?;
     let batch_first = match when {
         When::EveryStep => time_first.transpose(0, 1)?.contiguous()?,
         When::LastStep => time_first.squeeze(0)?,
@@ -190,7 +199,8 @@ pub fn evaluate(
 }
 
 /// The true gradients at the starts of the windows: of the sum of all windows' losses, in one backward pass that is not
-/// cut and knows no synthesizer. `true[window][layer]` is `[batch, width]` (`golden/README.md` section 7).
+/// cut and knows no synthesizer. `true[window][layer]` is `[batch, width]`. The loss at the last step of a window does not
+/// count at the start of the next, although the state is the same.
 ///
 /// # Errors
 /// Fails on a tensor error.
@@ -200,32 +210,26 @@ pub fn true_gradients(
     batch: &Batch<'_>,
     start: Option<&[Tensor]>,
 ) -> Result<Vec<Vec<Tensor>>> {
-    let zero = model.zero_state(batch.sequence.rows().count)?;
-    let mut state = start.unwrap_or(&zero).to_vec();
-    let mut passes = Vec::new();
-    fn plan<'a>(window: &'a Range<usize>, outputs: &'a [usize]) -> Plan<'a> {
-        Plan { windows: std::slice::from_ref(window), taught: &[true], outputs }
+    let (sequence, feedback) = (batch.sequence, batch.feedback);
+    let windows = windows(sequence.steps(), batch.window);
+    let steps: Vec<Vec<usize>> = windows.iter().map(|window| feedback.steps(window)).collect();
+    let mut state = start.map_or_else(|| model.zero_state(sequence.rows().count), |start| Ok(start.to_vec()))?;
+    let mut passes = Vec::with_capacity(windows.len());
+    for (window, outputs) in windows.iter().zip(&steps) {
+        let plan = Plan { windows: std::slice::from_ref(window), needs_backward: &[true], outputs };
+        let (computed, pullback) = backend.forward(model, sequence, plan, &state)?;
+        state = computed.end()?;
+        passes.push((plan, computed.readout, pullback));
     }
-    for window in windows(batch.sequence.steps(), batch.window) {
-        let outputs = batch.feedback.steps(&window);
-        let forward = backend.forward(model, batch.sequence, plan(&window, &outputs), &state)?;
-        state = forward.end()?;
-        passes.push((window, outputs, forward));
-    }
-    // Backwards through the windows: what arrives at a start is what is injected at the end before it.
-    let mut arrived: Vec<Tensor> = state.iter().map(Tensor::zeros_like).collect::<Result<_, _>>()?;
+    // Backwards through the windows: the gradient at a start is the cotangent of the end before it.
+    let mut gradients: Vec<Tensor> = state.iter().map(Tensor::zeros_like).collect::<Result<_, _>>()?;
     let mut all = Vec::with_capacity(passes.len());
-    for (window, outputs, forward) in passes.iter_mut().rev() {
-        let one = std::slice::from_ref(&*window);
-        let (_, arriving) = batch.feedback.losses(forward.outputs.as_ref(), outputs, one)?;
-        let cotangents = Cotangents {
-            outputs: arriving,
-            ends: arrived.into_iter().map(Some).collect(),
-            activity: batch.activity,
-            starts: true,
-        };
-        arrived = backend.backward(model, batch.sequence, plan(window, outputs), forward, &cotangents, None)?.starts;
-        all.push(arrived.clone());
+    for (plan, readout, pullback) in passes.into_iter().rev() {
+        let (_, outputs) = feedback.losses(readout.as_ref(), plan.outputs, plan.windows)?;
+        let ends = gradients.into_iter().map(Some).collect();
+        let cotangents = Cotangents { outputs, ends, activity: batch.activity, starts: true };
+        gradients = pullback.backward(&cotangents, None)?.starts;
+        all.push(gradients.clone());
     }
     all.reverse();
     Ok(all)

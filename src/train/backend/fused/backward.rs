@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::gates::Gates;
 use super::layout::Layout;
-use super::{Arrived, Cotangents, Fused, Plan, Saved, SavedLayer, room};
+use super::{Cotangents, Fused, InputGradients, Pass as ForwardPass, Plan, Saved, SavedLayer, room};
 use crate::error::Result;
 use crate::model::Model;
 use crate::nn::kernel::cells::{Kept, StepBack};
@@ -30,28 +30,25 @@ pub(super) struct Scratch {
     outputs: Vec<f32>,
 }
 
-/// Runs the stack backward, adds to `gradients`, and gives what arrives at the starts of the taught windows.
-#[expect(clippy::too_many_arguments)]
+/// Runs the stack backward, adds to `gradients`, and gives the gradients at the inputs.
 pub(super) fn run(
-    fused: &Fused,
-    model: &Model,
-    sequence: &Sequence,
-    plan: Plan<'_>,
-    saved: &mut Saved,
+    pass: &mut ForwardPass<'_>,
     cotangents: &Cotangents,
     mut gradients: Option<&mut Gradients>,
     scratch: &mut Scratch,
-) -> Result<Arrived> {
+) -> Result<InputGradients> {
+    let ForwardPass { fused, model, sequence, plan, saved } = pass;
+    let (fused, model, sequence, plan) = (*fused, *model, *sequence, *plan);
     let params = slices::read(model.params.flat())?;
     let inputs = sequence.on_cpu()?;
-    let Saved { layout, layers, top, .. } = saved;
-    // What nothing arrives at from above has no gradient, which is not the same as zero.
+    let Saved { layout, layers, top } = &mut **saved;
+    // A layer that no cotangent reaches has no gradient, which is not the same as zero.
     let mut reached = false;
-    if let (Some(arriving), Some(last)) = (&cotangents.outputs, model.layers.last()) {
-        let arriving = slices::read(arriving)?;
+    if let (Some(cotangent), Some(last)) = (&cotangents.outputs, model.layers.last()) {
+        let cotangent = slices::read(cotangent)?;
         reached = true;
         let [weight, _] = model.readout_indices().map(|index| &params[model.params.range(index)]);
-        let readout = Readout { fused, model, plan, layout, arriving: &arriving, hidden: last.hidden };
+        let readout = Readout { fused, model, plan, layout, cotangent: &cotangent, hidden: last.hidden };
         readout.pass_down(weight, scratch);
         if let Some(gradients) = gradients.as_deref_mut() {
             readout.learn(top, sequence.rows(), scratch, gradients)?;
@@ -74,9 +71,9 @@ pub(super) fn run(
         let pass = Pass { fused, layout, rows: sequence.rows(), gates, cotangents, ends: ends.as_deref() };
         let saved = &mut layers[k];
         let weight_hh = gates.weight_hh(model, &params);
-        if let Some(arrived) = pass.scan(weight_hh, saved, scratch) {
+        if let Some(gradient) = pass.scan(weight_hh, saved, scratch) {
             let shape = (layout.starts(), gates.state_width());
-            starts.push(Tensor::from_vec(arrived, shape, model.device())?);
+            starts.push(Tensor::from_vec(gradient, shape, model.device())?);
         }
         let embeds = k == 0 && model.embedding_index().is_some();
         if k > 0 || (embeds && gradients.is_some()) {
@@ -101,10 +98,10 @@ pub(super) fn run(
         }
     }
     starts.reverse();
-    Ok(Arrived { starts, feature })
+    Ok(InputGradients { starts, feature })
 }
 
-/// What reached the feature before the tokens, where an encoder learns from it and its window was taught.
+/// What reached the feature before the tokens, where an encoder learns from it and its window needed a backward pass.
 fn at_feature(
     model: &Model,
     sequence: &Sequence,
@@ -115,11 +112,11 @@ fn at_feature(
     let first = layout.steps().find(|&step| step == 0).and_then(|step| layout.rows_of(step));
     let (Some(feature), Some(here)) = (sequence.learned_feature(), first) else { return Ok(None) };
     let width = sequence.width();
-    let arrived = inputs.at_feature(&scratch.dx[here.start * width..here.end * width]);
-    Ok(Some(Tensor::from_vec(arrived, feature.dims(), model.device())?))
+    let gradient = inputs.at_feature(&scratch.dx[here.start * width..here.end * width]);
+    Ok(Some(Tensor::from_vec(gradient, feature.dims(), model.device())?))
 }
 
-/// What arrives where nothing does, if that is asked for.
+/// The gradient at a start that no cotangent reaches, if it is wanted.
 fn zeros(wanted: bool, rows: usize, width: usize, model: &Model) -> Result<Option<Tensor>> {
     let zeros = || Tensor::zeros((rows, width), candle_core::DType::F32, model.device());
     Ok(wanted.then(zeros).transpose()?)
@@ -132,13 +129,13 @@ struct Readout<'a> {
     plan: Plan<'a>,
     layout: &'a Layout,
     /// `[outputs, batch, width]`
-    arriving: &'a [f32],
+    cotangent: &'a [f32],
     hidden: usize,
 }
 
 impl Readout<'_> {
     fn width(&self) -> usize {
-        self.arriving.len() / (self.plan.outputs.len() * self.layout.batch).max(1)
+        self.cotangent.len() / (self.plan.outputs.len() * self.layout.batch).max(1)
     }
 
     /// From the outputs to the top layer's `h`.
@@ -146,33 +143,33 @@ impl Readout<'_> {
         let (batch, n, width) = (self.layout.batch, self.hidden, self.width());
         let dh_here = room(&mut scratch.dh_here, self.layout.rows() * n);
         dh_here.fill(0.0);
-        for (step, arriving) in self.plan.outputs.iter().zip(self.arriving.chunks_exact(batch * width)) {
+        for (step, cotangent) in self.plan.outputs.iter().zip(self.cotangent.chunks_exact(batch * width)) {
             let Some(rows) = self.layout.rows_of(*step) else { continue };
             let to = MatrixMut::new(&mut dh_here[rows.start * n..rows.end * n], batch, n);
-            let arriving = Matrix::new(arriving, batch, width);
-            product(to, arriving, Matrix::new(weight, width, n), false, self.fused.threads);
+            let cotangent = Matrix::new(cotangent, batch, width);
+            product(to, cotangent, Matrix::new(weight, width, n), false, self.fused.threads);
         }
     }
 
     /// Gradients of weight and bias.
     fn learn(&self, top: &[f32], rows: &Rows, scratch: &mut Scratch, gradients: &mut Gradients) -> Result<()> {
         let (count, n, width) = (self.plan.outputs.len() * self.layout.batch, self.hidden, self.width());
-        let arriving = match &rows.multiplicity {
+        let cotangent = match &rows.multiplicity {
             Some(multiplicity) => {
-                let weighted = room(&mut scratch.outputs, self.arriving.len());
-                weighted.copy_from_slice(self.arriving);
+                let weighted = room(&mut scratch.outputs, self.cotangent.len());
+                weighted.copy_from_slice(self.cotangent);
                 scale_rows(self.fused.arch, weighted, width, multiplicity);
                 &*weighted
             }
-            None => self.arriving,
+            None => self.cotangent,
         };
         let [weight, bias] = self.model.readout_indices();
         gradients.on_cpu(|mut gradients| {
             let (to, add) = gradients.take(weight);
-            let (arriving_t, top) = (Matrix::new(arriving, count, width).t(), Matrix::new(top, count, n));
-            product(MatrixMut::new(to, width, n), arriving_t, top, add, self.fused.threads);
+            let (cotangent_t, top) = (Matrix::new(cotangent, count, width).t(), Matrix::new(top, count, n));
+            product(MatrixMut::new(to, width, n), cotangent_t, top, add, self.fused.threads);
             let (to, add) = gradients.take(bias);
-            sum_rows(self.fused.arch, to, arriving, add);
+            sum_rows(self.fused.arch, to, cotangent, add);
         })
     }
 }
@@ -190,7 +187,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// Goes from the ends of the windows to their starts; the gates become the gradients of what went into them. Gives
-    /// what arrives at the starts, if that is wanted.
+    /// the gradients at the starts, if they are wanted.
     fn scan(&self, weight_hh: &[f32], saved: &mut SavedLayer, scratch: &mut Scratch) -> Option<Vec<f32>> {
         let (n, columns, cells) = (self.gates.hidden, self.gates.width(), self.gates.cell_width());
         let (width, stride) = (self.gates.state_width(), self.gates.input_width());
@@ -239,12 +236,12 @@ impl Pass<'_> {
             }
         }
         self.cotangents.starts.then(|| {
-            let mut arrived = vec![0.0; starts * width];
-            copy_rows(&mut arrived, width, dh, n, n);
+            let mut gradient = vec![0.0; starts * width];
+            copy_rows(&mut gradient, width, dh, n, n);
             if cells > 0 {
-                copy_rows(&mut arrived[n..], width, dc, cells, cells);
+                copy_rows(&mut gradient[n..], width, dc, cells, cells);
             }
-            arrived
+            gradient
         })
     }
 

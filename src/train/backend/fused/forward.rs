@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::gates::{Gates, Packed};
 use super::layout::Layout;
-use super::{Fused, Plan, Saved, SavedLayer, room};
+use super::{Fused, Outputs, Plan, Saved, SavedLayer, room};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::kernel::cells::StepMut;
@@ -29,7 +29,7 @@ pub(super) struct Scratch {
     above: Vec<f32>,
 }
 
-/// Runs the stack, and gives outputs and the states at the borders of the windows.
+/// Runs the stack.
 pub(super) fn run(
     fused: &Fused,
     model: &Model,
@@ -38,15 +38,14 @@ pub(super) fn run(
     start: &[Tensor],
     saved: &mut Saved,
     scratch: &mut Scratch,
-) -> Result<(Option<Tensor>, Vec<Tensor>)> {
+) -> Result<Outputs> {
     let batch = sequence.rows().count;
     saved.layout = Layout::new(plan, batch);
-    saved.spent = false;
     saved.layers.resize_with(model.layers.len(), SavedLayer::default);
     let params = slices::read(model.params.flat())?;
     let inputs = sequence.on_cpu()?;
     let table = model.embedding_index().map_or(&[][..], |index| &params[model.params.range(index)]);
-    let mut borders = Vec::with_capacity(model.layers.len());
+    let mut boundaries = Vec::with_capacity(model.layers.len());
     for (k, layer) in model.layers.iter().enumerate() {
         let gates = Gates::new(model, layer)?;
         if k == 0 && gates.inputs != sequence.width() {
@@ -61,11 +60,11 @@ pub(super) fn run(
         let pass = Pass { fused, plan, inputs: &inputs, table, layout: &saved.layout, gates, layer: k, above };
         let (width, start) = (gates.state_width(), slices::read(&start[k])?);
         let states = pass.run(&start, &mut saved.layers[k], &mut saved.top, scratch);
-        borders.push(Tensor::from_vec(states, (plan.windows.len() + 1, batch, width), model.device())?);
+        boundaries.push(Tensor::from_vec(states, (plan.windows.len() + 1, batch, width), model.device())?);
         std::mem::swap(&mut scratch.below, &mut scratch.above);
     }
     if plan.outputs.is_empty() {
-        return Ok((None, borders));
+        return Ok(Outputs { readout: None, boundaries });
     }
     let [weight, bias] = model.readout_indices().map(|index| &params[model.params.range(index)]);
     let (rows, width) = (plan.outputs.len() * batch, bias.len());
@@ -76,7 +75,7 @@ pub(super) fn run(
     product(MatrixMut::new(&mut outputs, rows, width), top, weight, false, fused.threads);
     add_bias(fused.arch, &mut outputs, bias);
     let outputs = Tensor::from_vec(outputs, (plan.outputs.len(), batch, width), model.device())?;
-    Ok((Some(outputs), borders))
+    Ok(Outputs { readout: Some(outputs), boundaries })
 }
 
 /// The pass through one layer.
@@ -93,7 +92,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Runs the layer from the joined states `start`, and gives those at the borders, `[windows + 1, batch, width]`.
+    /// Runs the layer from the joined states `start`, and gives those at the boundaries, `[windows + 1, batch, width]`.
     fn run(&self, start: &[f32], saved: &mut SavedLayer, top: &mut Vec<f32>, scratch: &mut Scratch) -> Vec<f32> {
         let (batch, n) = (self.layout.batch, self.gates.hidden);
         let (width, columns, cells) = (self.gates.state_width(), self.gates.width(), self.gates.cell_width());
@@ -114,15 +113,15 @@ impl Pass<'_> {
         }
         self.project(saved, scratch);
 
-        let mut borders = vec![0.0; (self.plan.windows.len() + 1) * batch * width];
-        let mut border = borders.chunks_exact_mut(batch * width);
+        let mut boundaries = vec![0.0; (self.plan.windows.len() + 1) * batch * width];
+        let mut boundary = boundaries.chunks_exact_mut(batch * width);
         let mut outputs = self.plan.outputs.iter().copied().zip(top.chunks_exact_mut(batch * n)).peekable();
         let mut windows = self.plan.windows.iter().map(|window| window.start).peekable();
         for (at, step) in self.layout.steps().enumerate() {
             if windows.next_if_eq(&step).is_some()
-                && let Some(border) = border.next()
+                && let Some(boundary) = boundary.next()
             {
-                self.join(scratch, border);
+                self.join(scratch, boundary);
             }
             self.step(step, saved, scratch);
             let h = &scratch.h[..batch * n];
@@ -136,13 +135,13 @@ impl Pass<'_> {
                 top.copy_from_slice(h);
             }
         }
-        if let Some(border) = border.next() {
-            self.join(scratch, border);
+        if let Some(boundary) = boundary.next() {
+            self.join(scratch, boundary);
         }
-        borders
+        boundaries
     }
 
-    /// The product of the inputs of all taught steps with their weights, biases included.
+    /// The product of the inputs of all steps that need a backward pass with their weights, biases included.
     fn project(&self, saved: &mut SavedLayer, scratch: &Scratch) {
         let (n, rows) = (self.gates.hidden, self.layout.rows());
         let (inputs, stride) = (self.gates.inputs, self.gates.input_width());

@@ -1,4 +1,4 @@
-//! Where the steps of the taught windows lie in memory.
+//! Where the steps of the windows that need a backward pass lie in memory.
 //!
 //! Rows are ordered by (offset in the window, window, batch): all that a backward step touches, which is one offset of every
 //! window that is that long, is one block without gaps. A last window that is shorter comes last among the windows, so it is
@@ -15,20 +15,21 @@ pub(super) struct Layout {
     pub(super) batch: usize,
     /// First step of the span.
     first: usize,
-    /// For each step of the span its first row; none where its window is not taught.
+    /// For each step of the span its first row; none where its window needs no backward pass.
     steps: Vec<Option<usize>>,
     /// Rows of each offset.
     pub(super) offsets: Vec<Range<usize>>,
-    /// Lengths of the taught windows.
+    /// Lengths of the windows that need a backward pass.
     pub(super) lengths: Vec<usize>,
 }
 
 impl Layout {
-    /// Lays out the taught windows of a plan.
+    /// Lays out the windows of a plan that need a backward pass.
     pub(super) fn new(plan: Plan<'_>, batch: usize) -> Layout {
         let span = plan.span();
-        let taught = || plan.windows.iter().zip(plan.taught).filter(|(_, taught)| **taught).map(|(window, _)| window);
-        let lengths: Vec<usize> = taught().map(|window| window.len()).collect();
+        let wanted =
+            || plan.windows.iter().zip(plan.needs_backward).filter(|(_, needs)| **needs).map(|(window, _)| window);
+        let lengths: Vec<usize> = wanted().map(|window| window.len()).collect();
         let mut offsets = Vec::new();
         let mut end = 0;
         for offset in 0..lengths.iter().copied().max().unwrap_or(0) {
@@ -37,7 +38,7 @@ impl Layout {
             end += windows * batch;
         }
         let mut steps = vec![None; span.len()];
-        for (place, window) in taught().enumerate() {
+        for (place, window) in wanted().enumerate() {
             for (offset, step) in window.clone().enumerate() {
                 steps[step - span.start] = Some(offsets[offset].start + place * batch);
             }
@@ -45,7 +46,7 @@ impl Layout {
         Layout { batch, first: span.start, steps, offsets, lengths }
     }
 
-    /// The rows of a step; none where its window is not taught.
+    /// The rows of a step; none where its window needs no backward pass.
     pub(super) fn rows_of(&self, step: usize) -> Option<Range<usize>> {
         self.steps[step - self.first].map(|first| first..first + self.batch)
     }
@@ -60,7 +61,7 @@ impl Layout {
         self.offsets.last().map_or(0, |offset| offset.end)
     }
 
-    /// Rows at the starts of the taught windows.
+    /// Rows at the starts of the windows that need a backward pass.
     pub(super) fn starts(&self) -> usize {
         self.lengths.len() * self.batch
     }
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn an_offset_of_all_windows_is_one_block() {
         let windows = [4..7, 7..10, 10..13, 13..15];
-        let plan = Plan { windows: &windows, taught: &[true, false, true, true], outputs: &[] };
+        let plan = Plan { windows: &windows, needs_backward: &[true, false, true, true], outputs: &[] };
         let layout = Layout::new(plan, 2);
         assert_eq!(layout.offsets, [0..6, 6..12, 12..16]);
         let first = |step| layout.rows_of(step).map(|rows| rows.start);

@@ -8,21 +8,19 @@ mod backward;
 mod forward;
 mod gates;
 mod layout;
-mod synthesizer;
 
-use std::any::Any;
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use candle_core::Tensor;
 use pulp::Arch;
 
 use self::layout::Layout;
-use super::{Arrived, Backend, Cotangents, Forward, Plan, Prediction};
-use crate::error::{Error, Result};
+use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
+use crate::dni::{Cpu, Prediction};
+use crate::error::Result;
 use crate::model::Model;
 use crate::nn::Gradients;
-use crate::nn::kernel::Threads;
+use crate::nn::kernel::{Lent, Pool, Threads, room};
 use crate::train::sequence::Sequence;
 
 /// Slices and fused kernels, on the CPU.
@@ -30,7 +28,7 @@ pub struct Fused {
     arch: Arch,
     threads: Threads,
     saved: Pool<Saved>,
-    predicted: Pool<synthesizer::Saved>,
+    buffers: Pool<Vec<f32>>,
     scratch: RefCell<Scratch>,
 }
 
@@ -41,8 +39,6 @@ struct Saved {
     layers: Vec<SavedLayer>,
     /// `[outputs · batch, hidden]`: the top layer's `h` where outputs are wanted.
     top: Vec<f32>,
-    /// Whether a backward pass has overwritten the gates.
-    spent: bool,
 }
 
 /// What a forward pass keeps of one layer, in rows of the layout.
@@ -63,7 +59,6 @@ struct SavedLayer {
 struct Scratch {
     forward: forward::Scratch,
     backward: backward::Scratch,
-    synthesizer: synthesizer::Scratch,
 }
 
 impl Fused {
@@ -73,7 +68,7 @@ impl Fused {
             arch: Arch::new(),
             threads: Threads(threads),
             saved: Pool::default(),
-            predicted: Pool::default(),
+            buffers: Pool::default(),
             scratch: RefCell::default(),
         }
     }
@@ -86,92 +81,47 @@ impl Default for Fused {
 }
 
 impl Backend for Fused {
-    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward> {
+    fn forward<'a>(
+        &'a self,
+        model: &'a Model,
+        sequence: &'a Sequence,
+        plan: Plan<'a>,
+        start: &[Tensor],
+    ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
         let mut saved = self.saved.lend();
         let scratch = &mut self.scratch.borrow_mut().forward;
-        let (outputs, borders) = forward::run(self, model, sequence, plan, start, &mut saved.value, scratch)?;
-        Ok(Forward { outputs, borders, saved: Box::new(saved) })
+        let outputs = forward::run(self, model, sequence, plan, start, &mut saved, scratch)?;
+        Ok((outputs, Box::new(Pass { fused: self, model, sequence, plan, saved })))
     }
 
-    fn backward(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        plan: Plan<'_>,
-        forward: &mut Forward,
-        cotangents: &Cotangents,
-        gradients: Option<&mut Gradients>,
-    ) -> Result<Arrived> {
-        let saved = forward.saved.downcast_mut::<Lent<Saved>>().ok_or_else(foreign)?;
-        if std::mem::replace(&mut saved.value.spent, true) {
-            return Err(Error::Training("a second backward pass through one forward pass".into()));
-        }
-        let scratch = &mut self.scratch.borrow_mut().backward;
-        backward::run(self, model, sequence, plan, &mut saved.value, cotangents, gradients, scratch)
-    }
-
-    fn predict(
-        &self,
-        model: &Model,
+    fn predict<'a>(
+        &'a self,
+        model: &'a Model,
         synthesizer: usize,
         states: &Tensor,
         context: Option<&Tensor>,
-    ) -> Result<Prediction> {
-        let mut saved = self.predicted.lend();
-        let values = synthesizer::predict(self, model, synthesizer, states, context, &mut saved.value)?;
-        Ok(Prediction { values, saved: Box::new(saved) })
-    }
-
-    fn learn(
-        &self,
-        model: &Model,
-        synthesizer: usize,
-        prediction: &Prediction,
-        delivered: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<()> {
-        let saved: &dyn Any = prediction.saved.as_ref();
-        let saved = saved.downcast_ref::<Lent<synthesizer::Saved>>().ok_or_else(foreign)?;
-        let scratch = &mut self.scratch.borrow_mut().synthesizer;
-        synthesizer::learn(self, model, synthesizer, &saved.value, delivered, gradients, scratch)
+    ) -> Result<Prediction<'a>> {
+        let cpu = Cpu { arch: self.arch, threads: self.threads, buffers: &self.buffers };
+        model.synthesizer(synthesizer).predict_on_cpu(cpu, states, context)
     }
 }
 
-fn foreign() -> Error {
-    Error::Training("what another backend has saved".into())
+/// A forward pass, with what its backward pass needs.
+struct Pass<'a> {
+    fused: &'a Fused,
+    model: &'a Model,
+    sequence: &'a Sequence,
+    plan: Plan<'a>,
+    saved: Lent<Saved>,
 }
 
-/// Buffers that are not in use.
-struct Pool<T>(Rc<RefCell<Vec<T>>>);
-
-/// Buffers in use; they go back when this is dropped.
-struct Lent<T: Default> {
-    value: T,
-    pool: Rc<RefCell<Vec<T>>>,
-}
-
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Pool(Rc::default())
+impl Pullback for Pass<'_> {
+    fn backward(
+        mut self: Box<Self>,
+        cotangents: &Cotangents,
+        gradients: Option<&mut Gradients>,
+    ) -> Result<InputGradients> {
+        let scratch = &mut self.fused.scratch.borrow_mut().backward;
+        backward::run(&mut self, cotangents, gradients, scratch)
     }
-}
-
-impl<T: Default> Pool<T> {
-    fn lend(&self) -> Lent<T> {
-        Lent { value: self.0.borrow_mut().pop().unwrap_or_default(), pool: self.0.clone() }
-    }
-}
-
-impl<T: Default> Drop for Lent<T> {
-    fn drop(&mut self) {
-        self.pool.borrow_mut().push(std::mem::take(&mut self.value));
-    }
-}
-
-/// Room for `count` numbers; what is in it does not matter.
-fn room(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
-    if buffer.len() < count {
-        buffer.resize(count, 0.0);
-    }
-    &mut buffer[..count]
 }

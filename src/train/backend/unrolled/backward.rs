@@ -1,109 +1,103 @@
-//! The way back, from what arrives at outputs and window ends to parameters, window starts and the feature.
+//! The backward pass, from cotangents at outputs and window ends to parameters, window starts and the feature.
 
 use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::Saved;
+use super::Pass;
 use super::cells::{self, Delivered};
 use super::steps::Steps;
 use crate::error::{Error, Result};
-use crate::model::{Model, Weights};
+use crate::model::Weights;
 use crate::nn::Gradients;
-use crate::train::backend::{Arrived, Cotangents, Plan};
-use crate::train::sequence::{Sequence, stack_rows};
+use crate::train::backend::{Cotangents, InputGradients};
+use crate::train::sequence::stack_rows;
 
-/// The vector-Jacobian product of the taught windows.
-pub(super) fn backward(
-    model: &Model,
-    sequence: &Sequence,
-    plan: Plan<'_>,
-    saved: &Saved,
+/// The vector-Jacobian product of the windows that need it.
+pub(super) fn run(
+    pass: &Pass<'_>,
     cotangents: &Cotangents,
     mut gradients: Option<&mut Gradients>,
-) -> Result<Arrived> {
+) -> Result<InputGradients> {
+    let Pass { model, sequence, plan, top, .. } = pass;
     let multiplicity = sequence.rows().column(model.device())?;
     let weighted = |x: &Tensor| -> Result<Tensor> {
         Ok(multiplicity.as_ref().map_or(Ok(x.clone()), |weights| x.broadcast_mul(weights))?)
     };
     let mut at_top = None;
-    if let (Some(arriving), Some(top)) = (&cotangents.outputs, &saved.top) {
+    if let (Some(cotangent), Some(top)) = (&cotangents.outputs, top) {
         let (outputs, rows, hidden) = top.dims3()?;
-        let arriving = weighted(arriving)?.reshape((outputs * rows, arriving.dim(2)?))?.contiguous()?;
+        let cotangent = weighted(cotangent)?.reshape((outputs * rows, cotangent.dim(2)?))?.contiguous()?;
         if let Some(gradients) = gradients.as_deref_mut() {
             let [weight, bias] = model.readout_indices();
-            gradients.add(weight, &arriving.t()?.matmul(&top.reshape((outputs * rows, hidden))?)?)?;
-            gradients.add(bias, &arriving.sum(0)?)?;
+            gradients.add(weight, &cotangent.t()?.matmul(&top.reshape((outputs * rows, hidden))?)?)?;
+            gradients.add(bias, &cotangent.sum(0)?)?;
         }
-        let arrived = arriving.matmul(&model.readout(Weights::Constant).weight)?;
-        at_top = Some(arrived.reshape((outputs, rows, hidden))?);
+        let below = cotangent.matmul(&model.readout(Weights::Constant).weight)?;
+        at_top = Some(below.reshape((outputs, rows, hidden))?);
     }
 
-    let taught: Vec<&Range<usize>> =
-        (plan.windows.iter().zip(plan.taught)).filter(|(_, t)| **t).map(|(w, _)| w).collect();
+    let wanted: Vec<&Range<usize>> =
+        (plan.windows.iter().zip(plan.needs_backward)).filter(|(_, needs)| **needs).map(|(w, _)| w).collect();
     let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); model.layers.len()];
     let (mut feature, mut first) = (None, 0);
     // Windows of one length go together; only the last of a sequence can be shorter.
-    for windows in taught.chunk_by(|a, b| a.len() == b.len()) {
+    for windows in wanted.chunk_by(|a, b| a.len() == b.len()) {
         let windows: Vec<Range<usize>> = windows.iter().map(|&window| window.clone()).collect();
         let steps = Steps::new(&windows, sequence.rows().count, plan.span().start);
-        let group =
-            Group { model, sequence, plan, saved, cotangents, multiplicity: multiplicity.as_ref(), steps, first };
-        let arrived = group.backward(at_top.as_ref(), gradients.as_deref_mut())?;
-        starts.iter_mut().zip(arrived.starts).for_each(|(all, one)| all.push(one));
-        feature = feature.or(arrived.feature);
+        let group = Group { pass, cotangents, multiplicity: multiplicity.as_ref(), steps, first };
+        let inputs = group.backward(at_top.as_ref(), gradients.as_deref_mut())?;
+        starts.iter_mut().zip(inputs.starts).for_each(|(all, one)| all.push(one));
+        feature = feature.or(inputs.feature);
         first += windows.len();
     }
     let starts = match cotangents.starts && first > 0 {
         true => starts.iter().map(|parts| stack_rows(parts)).collect::<Result<_>>()?,
         false => Vec::new(),
     };
-    Ok(Arrived { starts, feature })
+    Ok(InputGradients { starts, feature })
 }
 
-/// Taught windows of one length.
+/// Windows of one length that need a backward pass.
 struct Group<'a> {
-    model: &'a Model,
-    sequence: &'a Sequence,
-    plan: Plan<'a>,
-    saved: &'a Saved,
+    pass: &'a Pass<'a>,
     cotangents: &'a Cotangents,
     /// `[batch, 1]`, where rows stand for several sequences.
     multiplicity: Option<&'a Tensor>,
     steps: Steps,
-    /// Taught windows before these.
+    /// Windows that need a backward pass before these.
     first: usize,
 }
 
 impl Group<'_> {
-    /// `at_top` is what arrives at the top layer at the steps with outputs, `[outputs, batch, hidden]`.
-    fn backward(&self, at_top: Option<&Tensor>, mut gradients: Option<&mut Gradients>) -> Result<Arrived> {
-        let model = self.model;
+    /// `at_top` are the gradients at the top layer at the steps with outputs, `[outputs, batch, hidden]`.
+    fn backward(&self, at_top: Option<&Tensor>, mut gradients: Option<&mut Gradients>) -> Result<InputGradients> {
+        let model = self.pass.model;
         let mut starts = vec![None; model.layers.len()];
-        let mut arriving = at_top.map(|at_top| self.at_outputs(at_top)).transpose()?.flatten();
+        let mut cotangent = at_top.map(|at_top| self.at_outputs(at_top)).transpose()?.flatten();
         let mut something = false;
         for k in (0..model.layers.len()).rev() {
-            let trace = &self.saved.traces[k];
-            if let (Some(here), Some(mask)) = (&arriving, self.sequence.layer_mask(k)) {
-                arriving = Some((here * self.steps.pick_absolute(mask)?)?);
+            let trace = &self.pass.traces[k];
+            if let (Some(here), Some(mask)) = (&cotangent, self.pass.sequence.layer_mask(k)) {
+                cotangent = Some((here * self.steps.pick_absolute(mask)?)?);
             }
             if let Some(activity) = self.activity(k)? {
-                arriving = Some(arriving.map_or(Ok(activity.clone()), |here| here + activity)?);
+                cotangent = Some(cotangent.map_or(Ok(activity.clone()), |here| here + activity)?);
             }
             let end = self.end(k)?;
-            if arriving.is_none() && end.is_none() {
+            if cotangent.is_none() && end.is_none() {
                 continue;
             }
             something = true;
             let weights = model.cell_weights(k, Weights::Constant);
             let wants = self.cotangents.starts;
-            let (layer, arrived, end) = (&model.layers[k], arriving.as_ref(), end.as_ref());
-            let delivered = cells::backward(layer, trace, &weights.weight_hh, &self.steps, arrived, end, wants)?;
+            let (layer, outputs, end) = (&model.layers[k], cotangent.as_ref(), end.as_ref());
+            let delivered = cells::backward(layer, trace, &weights.weight_hh, &self.steps, outputs, end, wants)?;
             if let Some(gradients) = gradients.as_deref_mut() {
-                self.teach(k, &delivered, gradients)?;
+                self.add_gradients(k, &delivered, gradients)?;
             }
             let reads = k > 0 || (gradients.is_some() && model.embedding_index().is_some());
-            arriving = match reads {
+            cotangent = match reads {
                 true => {
                     let below = delivered.inputs.matmul(&weights.weight_ih)?;
                     Some(below.reshape((self.steps.length, self.steps.windows * self.steps.rows, below.dim(1)?))?)
@@ -113,10 +107,12 @@ impl Group<'_> {
             starts[k] = delivered.start;
         }
         if !something {
-            return Err(Error::Training("a backward pass in which nothing arrives".into()));
+            return Err(Error::Training("a backward pass without cotangents".into()));
         }
-        let feature =
-            gradients.map(|gradients| self.teach_embedding(arriving.as_ref(), gradients)).transpose()?.flatten();
+        let feature = gradients
+            .map(|gradients| self.add_embedding_gradient(cotangent.as_ref(), gradients))
+            .transpose()?
+            .flatten();
         let rows = self.steps.windows * self.steps.rows;
         let start = |(k, start): (usize, Option<Tensor>)| match start {
             Some(start) => self.for_one(&start),
@@ -126,12 +122,12 @@ impl Group<'_> {
             true => starts.into_iter().enumerate().map(start).collect::<Result<_>>()?,
             false => Vec::new(),
         };
-        Ok(Arrived { starts, feature })
+        Ok(InputGradients { starts, feature })
     }
 
-    /// What arrives at the top layer at every step of these windows, if anything does: zero where there is no output.
+    /// The gradients at the top layer at every step of these windows, if there are any: zero where there is no output.
     fn at_outputs(&self, at_top: &Tensor) -> Result<Option<Tensor>> {
-        let outputs = self.plan.outputs;
+        let outputs = self.pass.plan.outputs;
         let places: Vec<Option<usize>> = self.steps.all.iter().map(|step| outputs.binary_search(step).ok()).collect();
         if places.iter().all(Option::is_none) {
             return Ok(None);
@@ -152,9 +148,9 @@ impl Group<'_> {
         if weight <= 0.0 {
             return Ok(None);
         }
-        let trace = &self.saved.traces[k];
+        let trace = &self.pass.traces[k];
         let h = self.steps.pick(&trace.h.narrow(0, 1, trace.inputs.dim(0)?)?)?;
-        let count = self.steps.length * self.sequence.rows().sequences * self.model.layers[k].hidden;
+        let count = self.steps.length * self.pass.sequence.rows().sequences * self.pass.model.layers[k].hidden;
         Ok(Some((self.for_all(&h)? * (2.0 * weight / count as f64))?))
     }
 
@@ -166,7 +162,7 @@ impl Group<'_> {
         Ok(Some(self.for_all(&here)?))
     }
 
-    /// What arrives for one sequence, `[.., windows · batch, n]`, for all that a row stands for.
+    /// Gradients for one sequence, `[.., windows · batch, n]`, for all that a row stands for.
     fn for_all(&self, x: &Tensor) -> Result<Tensor> {
         self.multiplicity.map_or(Ok(x.clone()), |weights| self.times(x, weights))
     }
@@ -183,9 +179,9 @@ impl Group<'_> {
     }
 
     /// Adds the gradients of a layer's parameters.
-    fn teach(&self, k: usize, delivered: &Delivered, gradients: &mut Gradients) -> Result<()> {
-        let trace = &self.saved.traces[k];
-        let [weight_ih, weight_hh, bias_ih, bias_hh] = self.model.layers[k].weights;
+    fn add_gradients(&self, k: usize, delivered: &Delivered, gradients: &mut Gradients) -> Result<()> {
+        let trace = &self.pass.traces[k];
+        let [weight_ih, weight_hh, bias_ih, bias_hh] = self.pass.model.layers[k].weights;
         let flat = |x: Tensor| {
             let n = x.dim(2)?;
             x.reshape(((), n))
@@ -199,31 +195,31 @@ impl Group<'_> {
         gradients.add(bias_hh, &recurrent.sum(0)?)
     }
 
-    /// Adds the gradient of the embedding, and gives what arrives at the feature, `[batch, width]`, where an encoder learns from
-    /// it. `arriving` is what arrives at the inputs of these windows.
-    fn teach_embedding(&self, arriving: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
-        let sequence = self.sequence;
-        // Where there is an embedding, something arrives at it: whatever arrives at a layer goes on to the inputs.
-        let (Some(index), Some(arriving)) = (self.model.embedding_index(), arriving) else { return Ok(None) };
-        let table = self.model.params.get(index).value();
+    /// Adds the gradient of the embedding, and gives that at the feature, `[batch, width]`, where an encoder learns from it.
+    /// `cotangent` is the gradient at the inputs of these windows.
+    fn add_embedding_gradient(&self, cotangent: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
+        let sequence = self.pass.sequence;
+        // Where there is an embedding, a gradient reaches it: whatever reaches a layer goes on to the inputs.
+        let (Some(index), Some(cotangent)) = (self.pass.model.embedding_index(), cotangent) else { return Ok(None) };
+        let table = self.pass.model.params.get(index).value();
         let learned = sequence.learned_feature().filter(|_| self.steps.all.first() == Some(&0));
-        let arriving = match sequence.input_mask() {
-            Some(mask) => (arriving * self.steps.pick_absolute(mask)?)?,
-            None => arriving.clone(),
+        let cotangent = match sequence.input_mask() {
+            Some(mask) => (cotangent * self.steps.pick_absolute(mask)?)?,
+            None => cotangent.clone(),
         };
-        let (rows, width) = (self.steps.rows, arriving.dim(2)?);
-        let arriving = arriving.reshape(((), width))?;
+        let (rows, width) = (self.steps.rows, cotangent.dim(2)?);
+        let cotangent = cotangent.reshape(((), width))?;
         // The feature is the first step of the first window, and so the first rows.
         let before = match sequence.looks_up(0) || self.steps.all.first() != Some(&0) {
             true => 0,
             false => rows,
         };
-        let words = arriving.dim(0)? - before;
+        let words = cotangent.dim(0)? - before;
         if words > 0 {
             let ids = sequence.ids_at(&self.steps.all[before / rows.max(1)..])?;
-            let at_words = arriving.narrow(0, before, words)?;
+            let at_words = cotangent.narrow(0, before, words)?;
             gradients.add(index, &table.zeros_like()?.index_add(&ids, &at_words, 0)?)?;
         }
-        learned.map(|_| self.for_one(&arriving.narrow(0, 0, rows)?)).transpose()
+        learned.map(|_| self.for_one(&cotangent.narrow(0, 0, rows)?)).transpose()
     }
 }

@@ -12,8 +12,9 @@ mod steps;
 use candle_core::Tensor;
 
 use self::cells::Trace;
-use super::{Arrived, Backend, Composed, Cotangents, Forward, Plan, Prediction};
-use crate::error::{Error, Result};
+use super::{Backend, Composed, Cotangents, InputGradients, Outputs, Plan, Pullback};
+use crate::dni::Prediction;
+use crate::error::Result;
 use crate::model::{Model, Weights};
 use crate::nn::Gradients;
 use crate::nn::cells::State;
@@ -23,18 +24,27 @@ use crate::train::sequence::Sequence;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unrolled;
 
-/// What a forward pass leaves for the way back.
-struct Saved {
-    /// One a layer.
+/// A forward pass, with what its backward pass needs.
+struct Pass<'a> {
+    model: &'a Model,
+    sequence: &'a Sequence,
+    plan: Plan<'a>,
+    /// One per layer.
     traces: Vec<Trace>,
     /// The top layer's output at the steps with outputs, `[outputs, batch, hidden]`.
     top: Option<Tensor>,
 }
 
 impl Backend for Unrolled {
-    fn forward(&self, model: &Model, sequence: &Sequence, plan: Plan<'_>, start: &[Tensor]) -> Result<Forward> {
+    fn forward<'a>(
+        &'a self,
+        model: &'a Model,
+        sequence: &'a Sequence,
+        plan: Plan<'a>,
+        start: &[Tensor],
+    ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
         let (span, rows) = (plan.span(), sequence.rows().count);
-        let keep = plan.taught.contains(&true);
+        let keep = plan.needs_backward.contains(&true);
         let mut inputs = sequence.inputs(span.clone(), model.embedding(Weights::Constant).as_ref())?;
         let mut traces = Vec::with_capacity(model.layers.len());
         for (k, layer) in model.layers.iter().enumerate() {
@@ -49,59 +59,40 @@ impl Backend for Unrolled {
             traces.push(trace);
         }
         let places: Vec<u32> = plan.outputs.iter().map(|step| (step - span.start) as u32).collect();
-        let (mut top, mut outputs) = (None, None);
+        let (mut top, mut readout) = (None, None);
         if !places.is_empty() {
             let read = steps::select(&inputs, &places)?;
             let hidden = read.dim(2)?;
             let computed = model.readout(Weights::Constant).forward(&read.reshape((places.len() * rows, hidden))?)?;
-            outputs = Some(computed.reshape((places.len(), rows, computed.dim(1)?))?);
+            readout = Some(computed.reshape((places.len(), rows, computed.dim(1)?))?);
             top = Some(read);
         }
-        let borders: Vec<u32> =
+        let boundaries: Vec<u32> =
             plan.windows.iter().map(|w| (w.start - span.start) as u32).chain([span.len() as u32]).collect();
         let joined = |trace: &Trace| -> Result<Tensor> {
-            let h = steps::select(&trace.h, &borders)?;
+            let h = steps::select(&trace.h, &boundaries)?;
             match &trace.c {
-                Some(c) => Ok(Tensor::cat(&[h, steps::select(c, &borders)?], 2)?),
+                Some(c) => Ok(Tensor::cat(&[h, steps::select(c, &boundaries)?], 2)?),
                 None => Ok(h.contiguous()?),
             }
         };
-        let borders = traces.iter().map(joined).collect::<Result<_>>()?;
-        Ok(Forward { outputs, borders, saved: Box::new(Saved { traces, top }) })
+        let boundaries = traces.iter().map(joined).collect::<Result<_>>()?;
+        Ok((Outputs { readout, boundaries }, Box::new(Pass { model, sequence, plan, traces, top })))
     }
 
-    fn backward(
-        &self,
-        model: &Model,
-        sequence: &Sequence,
-        plan: Plan<'_>,
-        forward: &mut Forward,
-        cotangents: &Cotangents,
-        gradients: Option<&mut Gradients>,
-    ) -> Result<Arrived> {
-        let saved = forward.saved.downcast_ref::<Saved>();
-        let saved = saved.ok_or_else(|| Error::Training("a forward pass of another backend".into()))?;
-        backward::backward(model, sequence, plan, saved, cotangents, gradients)
-    }
-
-    fn predict(
-        &self,
-        model: &Model,
+    fn predict<'a>(
+        &'a self,
+        model: &'a Model,
         synthesizer: usize,
         states: &Tensor,
         context: Option<&Tensor>,
-    ) -> Result<Prediction> {
+    ) -> Result<Prediction<'a>> {
         Composed.predict(model, synthesizer, states, context)
     }
+}
 
-    fn learn(
-        &self,
-        model: &Model,
-        synthesizer: usize,
-        prediction: &Prediction,
-        delivered: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<()> {
-        Composed.learn(model, synthesizer, prediction, delivered, gradients)
+impl Pullback for Pass<'_> {
+    fn backward(self: Box<Self>, cotangents: &Cotangents, gradients: Option<&mut Gradients>) -> Result<InputGradients> {
+        backward::run(&self, cotangents, gradients)
     }
 }

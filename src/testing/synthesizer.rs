@@ -1,0 +1,233 @@
+//! Synthesizers: predictions row by row, gradients against finite differences, fast paths against the definition.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use pulp::Arch;
+use serde_json::Value;
+
+use crate::dni::{Cpu, ParameterShape, Prediction, Site, StoredSynthesizer, Synthesizer};
+use crate::error::{Error, Result};
+use crate::nn::kernel::{Pool, Threads};
+use crate::nn::{Gradients, NewParameter, ParamStore, Part, init};
+use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
+use crate::rng::Stream;
+
+/// Sizes of the check.
+const STATE: usize = 6;
+const CONTEXT: usize = 3;
+const ROWS: usize = 9;
+/// Rows that a backward pass begins at.
+const FIRST: usize = 5;
+
+/// Checks that a synthesizer keeps what the engine relies on, with a context and without one.
+///
+/// `keys` are those of the synthesizer under `dni` in a spec; a state has 6 numbers. What is checked:
+///
+/// - the keys can be read, and its parameters have names of their own, sizes and finite bounds;
+/// - predictions have the shape of the states, are finite, and a row's depends on that row alone;
+/// - gradients of all parameters agree with finite differences;
+/// - the fast path, if there is one, agrees with the definition in predictions and gradients, and adds to gradients that
+///   are there.
+///
+/// # Errors
+/// [`Error::Training`] with the first thing that the synthesizer does not keep, or whatever it itself reports.
+pub fn check_synthesizer<S: Plugin + Synthesizer>(keys: Value) -> Result<()> {
+    let mut kinds = Kinds::<dyn Synthesizer>::new("synthesizer");
+    kinds.register::<S>(|synthesizer| Box::new(synthesizer));
+    let keys: Keys = keys.as_object().cloned().unwrap_or_default();
+    let filled = kinds.fill(S::KIND, &keys).map_err(|problems| match problems.first() {
+        Some(problem) => broken(S::KIND, format!("refuses these keys: {problem}")),
+        None => broken(S::KIND, "refuses these keys"),
+    })?;
+    let synthesizer: Arc<dyn Synthesizer> = kinds.open(S::KIND, &filled)?.into();
+    for context in [None, Some(CONTEXT)] {
+        Check::new(S::KIND, &synthesizer, Site { state: STATE, context, learns: true })?.run()?;
+    }
+    Ok(())
+}
+
+fn broken(kind: &str, what: impl std::fmt::Display) -> Error {
+    Error::Training(format!("the synthesizer `{kind}`: {what}"))
+}
+
+struct Check<'a> {
+    kind: &'static str,
+    synthesizer: &'a Arc<dyn Synthesizer>,
+    site: Site,
+    shapes: Vec<ParameterShape>,
+    params: ParamStore,
+    indices: Vec<usize>,
+    kept: Option<Tensor>,
+    states: Tensor,
+    context: Option<Tensor>,
+    /// At the first rows of the output.
+    cotangent: Tensor,
+}
+
+impl<'a> Check<'a> {
+    fn new(kind: &'static str, synthesizer: &'a Arc<dyn Synthesizer>, site: Site) -> Result<Self> {
+        let shapes = synthesizer.parameters(site);
+        let fresh = |shape: &ParameterShape| {
+            let value = random(&shape.dims, &shape.name)?;
+            let (name, role) = (shape.name.clone(), shape.name.clone());
+            Ok(NewParameter { name, role, part: Part::Synthesizer(0), value })
+        };
+        let params = ParamStore::new(shapes.iter().map(fresh).collect::<Result<_>>()?, &Device::Cpu)?;
+        let mask = |fibres: usize| {
+            let [units, inputs] = shapes.first().map_or(&[][..], |first| &first.dims) else {
+                return Err(broken(kind, "keeps fibres of a first parameter that is no matrix"));
+            };
+            let kept = init::fibres(&mut Stream::new(1, "fibres", 0, 0), *units, *inputs, fibres);
+            Ok(Tensor::from_vec(kept, (*units, *inputs), &Device::Cpu)?)
+        };
+        let kept = synthesizer.fibres().map(mask).transpose()?;
+        if let Some(kept) = &kept {
+            params.set(0, &(params.get(0).value() * kept)?)?;
+        }
+        Ok(Check {
+            kind,
+            synthesizer,
+            site,
+            indices: (0..shapes.len()).collect(),
+            shapes,
+            params,
+            kept,
+            states: random(&[ROWS, STATE], "states")?,
+            context: site.context.map(|width| random(&[ROWS, width], "context")).transpose()?,
+            cotangent: random(&[FIRST, STATE], "cotangent")?,
+        })
+    }
+
+    fn run(&self) -> Result<()> {
+        self.shapes()?;
+        self.rows()?;
+        let gradients = self.pulled_back(self.stored().predict(&self.states, self.context.as_ref())?)?;
+        self.differences(&gradients)?;
+        self.fast_path(&gradients)
+    }
+
+    fn stored(&self) -> StoredSynthesizer<'_> {
+        let Check { synthesizer, site, params, indices, kept, .. } = self;
+        StoredSynthesizer { synthesizer, site: *site, params, indices, kept: kept.as_ref() }
+    }
+
+    fn shapes(&self) -> Result<()> {
+        for (index, shape) in self.shapes.iter().enumerate() {
+            let name = &shape.name;
+            if name.is_empty() || self.shapes[..index].iter().any(|other| other.name == *name) {
+                return Err(broken(self.kind, format!("has two parameters `{name}`, or one without a name")));
+            }
+            if shape.dims.contains(&0) || !(shape.bound >= 0.0 && shape.bound.is_finite()) {
+                return Err(broken(self.kind, format!("`{name}` has no numbers, or starts nowhere")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Predictions at all rows and at some of them.
+    fn rows(&self) -> Result<()> {
+        let (parameters, context) = (self.stored().parameters(), self.context.as_ref());
+        let all = self.synthesizer.forward(&parameters, &self.states, context)?;
+        if all.dims() != [ROWS, STATE] {
+            return Err(broken(self.kind, format!("predicts {:?} at states {:?}", all.dims(), self.states.dims())));
+        }
+        let context = context.map(|context| context.narrow(0, 2, FIRST)).transpose()?;
+        let some = self.synthesizer.forward(&parameters, &self.states.narrow(0, 2, FIRST)?, context.as_ref())?;
+        self.close("a prediction depends on other rows", &some, &all.narrow(0, 2, FIRST)?)
+    }
+
+    /// The gradients of all parameters.
+    fn pulled_back(&self, prediction: Prediction<'_>) -> Result<Vec<Tensor>> {
+        let mut gradients = Gradients::none(&self.params)?;
+        (prediction.pullback)(&self.cotangent, &mut gradients)?;
+        self.all(&gradients)
+    }
+
+    fn all(&self, gradients: &Gradients) -> Result<Vec<Tensor>> {
+        let missing = |index: usize| broken(self.kind, format!("`{}` has no gradient", self.shapes[index].name));
+        let copy = |index| gradients.get(index)?.ok_or_else(|| missing(index))?.copy().map_err(Error::from);
+        (0..self.shapes.len()).map(copy).collect()
+    }
+
+    /// Along each gradient, by a small step either way.
+    fn differences(&self, gradients: &[Tensor]) -> Result<()> {
+        let value = || -> Result<f64> {
+            let (parameters, context) = (self.stored().parameters(), self.context.as_ref());
+            let values = self.synthesizer.forward(&parameters, &self.states, context)?.narrow(0, 0, FIRST)?;
+            Ok((values.to_dtype(DType::F64)? * self.cotangent.to_dtype(DType::F64)?)?.sum_all()?.to_scalar()?)
+        };
+        for (index, gradient) in gradients.iter().enumerate() {
+            let norm = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
+            if norm < 1e-6 {
+                continue;
+            }
+            let before = self.params.get(index).value().copy()?;
+            let mut ends = [0.0; 2];
+            for (end, sign) in ends.iter_mut().zip([1.0, -1.0]) {
+                self.params.set(index, &(&before + (gradient * (sign * 1e-3 / norm))?)?)?;
+                *end = value()?;
+            }
+            self.params.set(index, &before)?;
+            let slope = (ends[0] - ends[1]) / 2e-3;
+            if (slope / norm - 1.0).abs() > 0.03 {
+                let name = &self.shapes[index].name;
+                return Err(broken(self.kind, format!("the gradient of `{name}` is {norm}, and the slope {slope}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn fast_path(&self, expected: &[Tensor]) -> Result<()> {
+        let (buffers, context) = (Pool::default(), self.context.as_ref());
+        let cpu = Cpu { arch: Arch::new(), threads: Threads(1), buffers: &buffers };
+        let fused = || self.synthesizer.fused(self.stored(), cpu, &self.states, context).transpose();
+        let (Some(first), Some(second)) = (fused()?, fused()?) else { return Ok(()) };
+        let defined = self.stored().predict(&self.states, context)?.values;
+        self.close("its fast path predicts something else", &first.values, &defined)?;
+        let mut gradients = Gradients::none(&self.params)?;
+        (first.pullback)(&self.cotangent, &mut gradients)?;
+        (second.pullback)(&self.cotangent, &mut gradients)?;
+        for (twice, once) in self.all(&gradients)?.iter().zip(expected) {
+            self.close("its fast path has other gradients", twice, &(once * 2.0)?)?;
+        }
+        Ok(())
+    }
+
+    fn close(&self, what: &str, found: &Tensor, expected: &Tensor) -> Result<()> {
+        let largest = |x: &Tensor| Ok::<f32, Error>(x.abs()?.max_all()?.to_scalar::<f32>()?);
+        let (off, scale) = (largest(&(found - expected)?)?, largest(expected)?);
+        // Not a number is not close.
+        match off <= 1e-5 * (1.0 + scale) {
+            true => Ok(()),
+            false => Err(broken(self.kind, format!("{what}: by up to {off}, of {scale}"))),
+        }
+    }
+}
+
+fn random(dims: &[usize], purpose: &str) -> Result<Tensor> {
+    let values = init::uniform(&mut Stream::new(1, purpose, 0, 0), dims.iter().product(), 1.0);
+    Ok(Tensor::from_vec(values, dims, &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dni::Mlp;
+
+    #[test]
+    fn the_perceptron_passes() -> Result<()> {
+        for keys in [json!({}), json!({ "hidden": [7] }), json!({ "hidden": [7, 4], "fibres": 2 })] {
+            check_synthesizer::<Mlp>(keys)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn keys_that_do_not_exist_are_refused() {
+        let error = check_synthesizer::<Mlp>(json!({ "hiden": [7] })).unwrap_err().to_string();
+        assert!(error.contains("`mlp`") && error.contains("hiden"), "{error}");
+    }
+}
