@@ -45,7 +45,7 @@ impl Task for Captioning {
         match &spec.source {
             Source::Scenes(scenes) => {
                 let counter = Counter::new("pictures drawn");
-                let made = scenes.scenes().make(&scenes.dir, &|| false, &|done, of| counter.show(done, of));
+                let made = scenes.scenes().make(&scenes.folder(), &|| false, &|done, of| counter.show(done, of));
                 counter.end();
                 made.map(|_| ())
             }
@@ -60,7 +60,7 @@ impl Task for Captioning {
     fn files(spec: &CaptioningSpec) -> Vec<PathBuf> {
         let [train, validation] = spec.source.files();
         let of = |files: FilesSpec| std::iter::once(files.captions).chain(files.only);
-        of(train).chain(of(validation)).chain(spec.vocabulary.clone()).collect()
+        of(train).chain(of(validation)).chain(spec.vocabulary_file()).collect()
     }
 
     fn open(spec: CaptioningSpec, seed: u64) -> Result<Box<dyn Dataset>> {
