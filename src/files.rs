@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -9,6 +9,20 @@ use crate::error::{Error, Result};
 
 /// How the names of files begin until they are whole: all that a killed process leaves behind.
 pub const TEMPORARY: &str = ".tmp-";
+
+/// A path that somebody wrote, with `~/` for the home folder, as shells read it.
+pub fn at_home(path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_path_buf(),
+    }
+}
+
+/// The bytes of a text file without the mark of the byte order that some editors begin it with.
+pub fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
 
 /// Writes a file beside `path`, makes it durable, and puts it in its place. The directory must be there.
 ///

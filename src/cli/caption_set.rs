@@ -34,7 +34,10 @@ pub struct Args {
     /// The folder of its pictures.
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
-    /// Only the pictures of this list, one file name a line.
+    /// Of a file with splits, the one that is used, or several: train, train+restval.
+    #[arg(long, value_name = "SPLIT")]
+    split: Option<String>,
+    /// Only the pictures of this list, one file name per line.
     #[arg(long, value_name = "FILE")]
     only: Option<PathBuf>,
     /// Where to write the captions: a list of image_id and caption.
@@ -51,7 +54,8 @@ pub struct Args {
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let strategy = args.strategy.strategy()?;
     check_out(Some(&args.out))?;
-    let mut set = CaptionSet::open(&args.captions)?;
+    let set = CaptionSet::open(&args.captions)?;
+    let mut set = set.chosen(args.split.as_deref(), &args.captions, "--split ")?;
     if let Some(list) = &args.only {
         set = set.only(list)?;
     }

@@ -24,6 +24,7 @@ mod tasks;
 mod which_runs;
 mod worker;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::files::at_home;
 use crate::tasks::Registry;
 
 /// Experiments with recurrent networks and decoupled neural interfaces (synthetic gradients).
@@ -69,7 +71,7 @@ enum Command {
 
 /// Parses the command line, does what it says, and reports errors on standard error.
 pub fn main(registry: &Registry) -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(std::env::args_os().map(expand_home));
     let result = match cli.command {
         Command::Run(args) => run::execute(args, registry),
         Command::Sweep(args) => sweep::execute(args, registry),
@@ -102,6 +104,19 @@ pub fn main(registry: &Registry) -> ExitCode {
             let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// `~/` in an argument that a shell leaves as it is: `--out=~/runs`. Values of `--set` stay as they are said.
+fn expand_home(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str() else { return argument };
+    let (flag, path) = match text.split_once('=').filter(|(flag, _)| flag.starts_with("--")) {
+        Some((flag, path)) => (format!("{flag}="), path),
+        None => (String::new(), text),
+    };
+    match path.starts_with("~/") {
+        true => [OsString::from(flag), at_home(path).into()].into_iter().collect(),
+        false => argument,
     }
 }
 

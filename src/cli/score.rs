@@ -24,6 +24,9 @@ pub struct Args {
     results: PathBuf,
     /// The captions of people: COCO's JSON, or a table of Flickr8k or Flickr30k (pictures are then 1, 2, ... in its order).
     references: PathBuf,
+    /// Of references with splits, the one that is used, or several: test, val+test.
+    #[arg(long, value_name = "SPLIT")]
+    split: Option<String>,
     /// How sentences are cut into words.
     #[arg(long, value_name = "RULES", default_value = "ptb")]
     words: Words,
@@ -51,6 +54,11 @@ pub fn execute(args: Args) -> Result<()> {
         Words::Simple => ptb::simple,
     };
     let set = CaptionSet::open(&args.references)?;
+    // Pictures without a result do not count, and so all splits will do.
+    let set = match &args.split {
+        Some(parts) => set.split(parts, &args.references)?,
+        None => set,
+    };
     let mut references: HashMap<u64, Vec<String>> = HashMap::new();
     for caption in &set.captions {
         references.entry(set.images[caption.image].id).or_default().push(cut(&caption.text));

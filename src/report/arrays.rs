@@ -31,10 +31,17 @@ impl Element for f32 {
 
 /// An array as a NumPy file, format version 1.0; `data` in C order.
 pub fn npy<T: Element>(shape: &[usize], data: impl IntoIterator<Item = T>) -> Vec<u8> {
-    let axes: String = shape.iter().map(|length| format!("{length}, ")).collect();
-    let mut header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", T::DESCR, axes.trim_end());
-    // Magic, version and length take 10 bytes; the data start at a multiple of 64, after a line feed.
-    let padding = 63 - (header.len() + 10) % 64;
+    // As Python writes a tuple: readers count the commas.
+    let axes = match shape {
+        [length] => format!("{length},"),
+        _ => shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let mut header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({axes}), }}", T::DESCR);
+    // NumPy leaves room for the first length to grow to 21 digits. Magic, version and length take 10 bytes, a line
+    // feed one more; the data start at a multiple of 64, after 1 to 64 spaces.
+    let room = shape.first().map_or(0, |length| 21 - length.to_string().len());
+    header.extend(std::iter::repeat_n(' ', room));
+    let padding = 64 - (header.len() + 11) % 64;
     header.extend(std::iter::repeat_n(' ', padding));
     header.push('\n');
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -109,6 +116,26 @@ fn seeds(units: &[Unit]) -> Vec<u64> {
 mod tests {
     use super::*;
     use candle_core::Tensor;
+
+    #[test]
+    fn headers_are_those_that_numpy_writes() {
+        // From numpy.lib.format.write_array_header_1_0 of NumPy 2.4.
+        for (shape, text, spaces) in [
+            (&[][..], "()", 62),
+            (&[3], "(3,)", 60),
+            (&[2, 3], "(2, 3)", 58),
+            (&[3, 1, 5], "(3, 1, 5)", 55),
+            (&[3, 1, 5, 2], "(3, 1, 5, 2)", 52),
+            (&[1000, 1, 12, 1_000_000], "(1000, 1, 12, 1000000)", 42),
+        ] {
+            let header =
+                format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {text}, }}{}\n", " ".repeat(spaces));
+            let expected = [b"\x93NUMPY\x01\x00v\x00", header.as_bytes()].concat();
+            assert_eq!(npy(shape, std::iter::empty::<f64>()), expected, "{shape:?}");
+        }
+        let bytes = npy(&[1; 15], [1.0]);
+        assert_eq!(bytes.len(), 192 + 8);
+    }
 
     #[test]
     fn arrays_read_back_with_their_shape() {

@@ -82,6 +82,7 @@ pub(super) fn describe(schema: &Json) -> String {
         "boolean" => "`true` or `false`".into(),
         "string" => match (schema.get("pattern"), schema["description"].as_str()) {
             (Some(_), Some(text)) => format!("text: {}", lower_first(text.trim_end_matches('.'))),
+            _ if schema["minLength"].as_u64() > Some(0) => "text that is not empty".into(),
             _ => "text".into(),
         },
         "array" => list(schema),

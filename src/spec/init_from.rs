@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{InitFrom, Plugins, Request, resolve_within};
 use crate::error::{Error, Problem};
+use crate::files::at_home;
 
 /// A chain of runs that start from one another is not longer than this; one that goes round in a circle is.
 const LONGEST_CHAIN: usize = 32;
@@ -14,7 +15,7 @@ pub(super) fn run_hash(from: &InitFrom, plugins: &dyn Plugins, depth: usize) -> 
         InitFrom::Run(run) => ("train.init_from", run, None),
         InitFrom::Seed(named) => ("train.init_from.run", &named.run, Some(named.seed)),
     };
-    let directory = Path::new(run);
+    let directory = at_home(run);
     let refuse = |message: String, help: &str| Err(Problem::new(key, message).help(help));
     if !directory.is_dir() {
         let help = "name a finished run, relative to the working directory: `outputs/<hash>` (`ccdni list` shows them)";

@@ -14,6 +14,7 @@ use super::locate::Positions;
 use super::merge::Merge;
 use super::yaml::{self, line, parse};
 use crate::error::Problem;
+use crate::files::at_home;
 
 /// What every variable that speaks to the spec begins with.
 pub const ENV_PREFIX: &str = "CCDNI__";
@@ -225,7 +226,7 @@ impl Layers {
             problem.help = Some("paths in `extends` are relative to the file that says them".into());
             match name.as_str().filter(|name| !name.is_empty()) {
                 Some(name) => {
-                    let file = path.parent().unwrap_or(Path::new("")).join(name);
+                    let file = path.parent().unwrap_or(Path::new("")).join(at_home(name));
                     self.file(&file, Some(problem), open);
                 }
                 None => {
@@ -347,9 +348,18 @@ fn nearest_file(path: &Path) -> Option<String> {
 
 /// The candidate that is nearly what was written, if there is one.
 pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = candidates.into_iter().map(|candidate| (strsim::jaro_winkler(written, candidate), candidate));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.75).then_some(best.1)
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let slips = |candidate: &str| strsim::damerau_levenshtein(written, candidate);
+    let fewest = candidates.iter().copied().min_by_key(|candidate| slips(candidate))?;
+    let alike = candidates.iter().copied().map(|candidate| (strsim::jaro_winkler(written, candidate), candidate));
+    let best = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    match (slips(fewest), written.chars().count()) {
+        // One slip is the nearest there is; two letters swapped are one.
+        (0..=1, 3..) => Some(fewest),
+        _ if best.0 > 0.75 => Some(best.1),
+        (2, 4..) => Some(fewest),
+        _ => None,
+    }
 }
 
 /// The layer of the defaults: what the schema says for keys outside of lists.

@@ -361,7 +361,9 @@ fn takes(text: &str, schema: &Json) -> bool {
     match (schema["const"].as_str(), schema["pattern"].as_str()) {
         (Some(word), _) => word == text,
         (None, Some(pattern)) => regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text)),
-        (None, None) => matches!(type_of(schema), "string" | ""),
+        (None, None) => {
+            matches!(type_of(schema), "string" | "") && text.len() as u64 >= schema["minLength"].as_u64().unwrap_or(0)
+        }
     }
 }
 

@@ -120,11 +120,23 @@ fn what_cannot_be_submitted_is_said_and_nothing_is_left() {
     );
     let said = ccdni(&lab, &["sweep", "sweep.yaml"]).exits(2);
     assert!(said.contains("nothing was submitted") && said.contains("invalid partition specified: long"), "{said}");
-    put(&lab, "sbatch", "#!/bin/sh\necho what?\n");
-    assert!(ccdni(&lab, &["sweep", "sweep.yaml"]).exits(2).contains("no number of a job: what?"));
     // Mistakes of the sweep come first.
     assert!(ccdni(&lab, &["sweep", "sweep.yaml", "--grid", "train.bppt=[1]"]).exits(2).contains("`train.bppt`"));
     assert!(!lab.path("outputs").exists());
+}
+
+#[test]
+fn a_job_whose_number_stands_after_a_greeting_is_a_job() {
+    let lab = lab();
+    put(&lab, "sbatch", include_str!("cases/sbatch-banner"));
+    let said = ccdni(&lab, &["sweep", "sweep.yaml"]).exits(0);
+    assert!(said.contains("submitted job 12345: 2 tasks"), "{said}");
+    assert!(lab.path("outputs/.slurm/12345.sh").is_file());
+    // The array is queued and works in the folder, whatever is printed about it.
+    put(&lab, "sbatch", "#!/bin/sh\necho what?\n");
+    let said = ccdni(&lab, &["sweep", "sweep.yaml", "--outputs", "others"]).exits(1);
+    assert!(said.contains("was submitted") && said.contains("printed: what?"), "{said}");
+    assert!(lab.path("others/.slurm").is_dir());
 }
 
 #[test]

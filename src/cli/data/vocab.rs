@@ -21,7 +21,10 @@ use crate::files::write_atomically;
 pub struct Args {
     /// The captions: COCO's JSON, or a table of Flickr8k or Flickr30k.
     captions: PathBuf,
-    /// Only the pictures of this list, one file name a line.
+    /// Of a file with splits, the one that is used, or several: train, train+restval.
+    #[arg(long, value_name = "SPLIT")]
+    split: Option<String>,
+    /// Only the pictures of this list, one file name per line.
     #[arg(long, value_name = "FILE")]
     images: Option<PathBuf>,
     /// Words seen less often are unknown.
@@ -43,7 +46,8 @@ pub fn execute(args: Args) -> Result<()> {
     for out in [Some(&args.out), args.lengths.as_ref()].into_iter().flatten() {
         is_writable(out)?;
     }
-    let mut set = CaptionSet::open(&args.captions)?;
+    let set = CaptionSet::open(&args.captions)?;
+    let mut set = set.chosen(args.split.as_deref(), &args.captions, "--split ")?;
     if let Some(list) = &args.images {
         set = set.only(list)?;
     }

@@ -85,14 +85,11 @@ fn pictures(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
             all.push(path.clone());
             continue;
         }
-        let entries = std::fs::read_dir(path).map_err(Error::io("read", path))?;
-        let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        inside.retain(|path| images::has_picture_ending(path) && path.is_file());
-        inside.sort();
+        let inside = images::pictures_in(path)?;
         if inside.is_empty() {
-            return Err(Error::data(path, "is a folder without pictures (.png, .jpg, .jpeg)"));
+            return Err(Error::data(path, "is a folder without pictures (.png, .jpg and the like)"));
         }
-        all.extend(inside);
+        all.extend(inside.iter().map(|name| path.join(name)));
     }
     Ok(all)
 }

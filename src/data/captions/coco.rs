@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Caption, CaptionSet, Image};
+use super::{Caption, CaptionSet, Image, karpathy, not_json};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
@@ -30,10 +30,21 @@ struct Annotation {
     caption: Option<String>,
 }
 
+/// What tells a split file from a file of COCO: its pictures have their sentences.
+#[derive(Deserialize)]
+struct Split {
+    images: Vec<karpathy::FileImage>,
+}
+
 /// Reads the bytes of the file `path`.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
-    let file: File = serde_json::from_slice(bytes)
-        .map_err(|error| Error::data(path, format!("is no file of captions in COCO's format: {error}")))?;
+    let file: File = serde_json::from_slice(bytes).map_err(|error| not_json(path, &error))?;
+    if file.annotations.is_none()
+        && let Ok(split) = serde_json::from_slice::<Split>(bytes)
+        && !split.images.is_empty()
+    {
+        return karpathy::read(path, split.images);
+    }
     let missing = |list: &str| Error::data(path, format!("has no list `{list}`: is it a caption file of COCO?"));
     let wrong = |list: &str, item: usize, what: String| Error::data(path, format!("`{list}`, item {item}: {what}"));
 
@@ -46,7 +57,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
         if places.insert(id, item).is_some() {
             return Err(wrong("images", item, format!("the id {id} is there twice")));
         }
-        set.images.push(Image { id, file_name });
+        set.images.push(Image { id, file_name, split: None });
     }
     let annotations = file.annotations.ok_or_else(|| missing("annotations"))?;
     let mut ids = std::collections::HashSet::with_capacity(annotations.len());

@@ -1,85 +1,112 @@
-//! The caption tables of Flickr8k and Flickr30k, in the three forms in which they are passed on:
-//! `name.jpg#0<TAB>caption`, a CSV with the columns `image,caption`, and one with bars,
-//! `image_name| comment_number| comment`.
+//! Tables of captions, in the forms in which they are passed on: `name.jpg#0<TAB>caption`, and tables with a header whose
+//! columns are separated by commas, semicolons, tabs or bars. Of a table the header says which column is which.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::records::{Records, fields};
 use super::{Caption, CaptionSet, Image, not_utf8};
 use crate::error::{Error, Result};
+
+/// What the column of the pictures' names is called, and that of the captions; case and spaces do not count.
+const PICTURES: [&str; 8] = ["image", "image_name", "filename", "file_name", "file", "image_path", "filepath", "img"];
+const CAPTIONS: [&str; 6] = ["caption", "captions", "comment", "sentence", "text", "description"];
+
+/// Where the columns of a table are.
+struct Columns {
+    delimiter: char,
+    count: usize,
+    picture: usize,
+    caption: usize,
+}
+
+impl Columns {
+    fn of(header: &str) -> Option<Columns> {
+        [',', ';', '\t', '|'].into_iter().find_map(|delimiter| {
+            let names: Vec<String> =
+                fields(header, delimiter).iter().map(|name| name.trim().to_lowercase().replace(' ', "_")).collect();
+            let find = |wanted: &[&str]| names.iter().position(|name| wanted.contains(&name.as_str()));
+            Some(Columns { delimiter, count: names.len(), picture: find(&PICTURES)?, caption: find(&CAPTIONS)? })
+        })
+    }
+
+    /// Picture and caption of a row.
+    fn read(&self, row: &[String]) -> Option<(String, String)> {
+        // A delimiter in a caption that nobody quoted is still the caption's.
+        let Some(more) = row.len().checked_sub(self.count) else {
+            // One line of a published table has lost its second bar: `name| 4   A dog ...`.
+            let [name, rest] = row else { return None };
+            let (number, caption) = rest.trim().split_once(' ')?;
+            let lost = self.delimiter == '|' && number.parse::<u32>().is_ok();
+            return lost.then(|| (name.clone(), caption.to_owned()));
+        };
+        let picture = self.picture + if self.picture > self.caption { more } else { 0 };
+        let caption = row[self.caption..=self.caption + more].join(&self.delimiter.to_string());
+        Some((row[picture].clone(), caption))
+    }
+}
 
 /// Reads the bytes of the file `path`.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
     let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(path, bytes, error.valid_up_to()))?;
-    let header: Vec<&str> = text.lines().next().unwrap_or_default().split([',', '|']).map(str::trim).collect();
+    let header = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let mut table = Table::default();
-    match header[..] {
-        ["image", "caption"] => with_commas(path, text, &mut table)?,
-        ["image_name", "comment_number", "comment"] => {
-            for (line, row) in rows(text).skip(1) {
-                let mut parts = row.splitn(3, '|').map(str::trim);
-                let (Some(name), Some(number)) = (parts.next(), parts.next()) else { return Err(unfit(path, line)) };
-                // One line of the published table has lost its second bar: `name| 4   A dog ...`.
-                let caption = match parts.next() {
-                    Some(caption) => caption,
-                    None => number.split_once(' ').map(|(_, rest)| rest.trim()).ok_or_else(|| unfit(path, line))?,
-                };
-                table.add(name, caption);
+    let Some(columns) = Columns::of(header) else {
+        for (line, row) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let parts = row.split_once('\t').and_then(|(key, caption)| Some((key.rsplit_once('#')?, caption)));
+            match parts {
+                Some(((name, number), caption)) if number.trim().parse::<u32>().is_ok() && !name.is_empty() => {
+                    table.add(name.trim(), caption);
+                }
+                _ if row == header => return Err(no_header(path, line + 1, header)),
+                _ => return Err(unfit(path, line + 1, "`name.jpg#0<TAB>caption`, as the lines before it are")),
             }
         }
-        _ => {
-            for (line, row) in rows(text) {
-                let parts = row.split_once('\t').and_then(|(key, caption)| Some((key.rsplit_once('#')?, caption)));
-                match parts {
-                    Some(((name, number), caption)) if number.trim().parse::<u32>().is_ok() && !name.is_empty() => {
-                        table.add(name.trim(), caption);
-                    }
-                    _ => return Err(unfit(path, line)),
-                }
+        return Ok(table.set);
+    };
+    for record in Records::new(text, columns.delimiter).skip(1) {
+        let (line, row) = record.map_err(|(line, what)| Error::data(path, format!("line {line}: {what}")))?;
+        match columns.read(&row) {
+            Some((name, caption)) if !name.trim().is_empty() => {
+                let caption = if columns.delimiter == '|' { caption.trim() } else { &caption };
+                table.add(name.trim(), caption);
             }
+            _ => return Err(unfit(path, line, &format!("{} columns, as the header has: `{header}`", columns.count))),
         }
     }
     Ok(table.set)
 }
 
-fn with_commas(path: &Path, text: &str, table: &mut Table) -> Result<()> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
-    for row in reader.records() {
-        let row = row.map_err(|error| Error::data(path, error.to_string()))?;
-        let line = row.position().map_or(0, csv::Position::line);
-        match (row.get(0), row.iter().skip(1).collect::<Vec<_>>()) {
-            // A comma in a caption that nobody quoted is still the caption's.
-            (Some(name), parts) if !name.is_empty() && !parts.is_empty() => table.add(name.trim(), &parts.join(",")),
-            _ => return Err(unfit(path, line as usize)),
-        }
-    }
-    Ok(())
+fn unfit(path: &Path, line: usize, expected: &str) -> Error {
+    Error::data(path, format!("line {line}: is no caption: expected {expected}"))
 }
 
-/// Lines that hold something, with their numbers from 1.
-fn rows(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim().is_empty())
-}
-
-fn unfit(path: &Path, line: usize) -> Error {
-    let what = "expected `name.jpg#0<TAB>caption`, or a table `image,caption`, or COCO's JSON";
-    Error::data(path, format!("line {line}: is no caption: {what}"))
+fn no_header(path: &Path, line: usize, header: &str) -> Error {
+    const SHOWN: usize = 80;
+    let shown: String = header.trim().chars().take(SHOWN).collect();
+    let what = format!(
+        "line {line}: `{shown}` is neither a caption (`name.jpg#0<TAB>caption`) nor a header that names a column of pictures \
+         ({}) and one of captions ({}); COCO's JSON is read, too",
+        PICTURES.join(", "),
+        CAPTIONS.join(", ")
+    );
+    Error::data(path, what)
 }
 
 /// A set to which captions are added by the names of their pictures.
 #[derive(Default)]
-struct Table {
-    set: CaptionSet,
+pub(super) struct Table {
+    pub(super) set: CaptionSet,
     places: HashMap<String, usize>,
 }
 
 impl Table {
-    fn add(&mut self, name: &str, caption: &str) {
+    pub(super) fn add(&mut self, name: &str, caption: &str) {
         let images = &mut self.set.images;
         let image = match self.places.get(name) {
             Some(&place) => place,
             None => {
-                images.push(Image { id: images.len() as u64 + 1, file_name: name.to_owned() });
+                images.push(Image { id: images.len() as u64 + 1, file_name: name.to_owned(), split: None });
                 self.places.insert(name.to_owned(), images.len() - 1);
                 images.len() - 1
             }

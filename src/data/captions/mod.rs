@@ -6,7 +6,9 @@
 
 mod coco;
 mod flickr;
+mod karpathy;
 pub mod ptb;
+mod records;
 pub mod results;
 pub mod sampler;
 pub mod scores;
@@ -20,6 +22,7 @@ use std::path::Path;
 pub use coco::write as write_coco;
 
 use crate::error::{Error, Result};
+use crate::files::without_mark;
 
 /// A picture, by the id and the file name that the caption file gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Image {
     pub id: u64,
     /// The file's name, relative to the folder of the pictures.
     pub file_name: String,
+    /// The part of the data set that the file puts it into (`train`), where it names parts.
+    pub split: Option<String>,
 }
 
 /// A sentence about a picture.
@@ -51,28 +56,37 @@ pub struct CaptionSet {
 }
 
 impl CaptionSet {
-    /// Reads a caption file: COCO's JSON, or the text tables of Flickr8k and Flickr30k. The content says which it is.
+    /// Reads a caption file: COCO's JSON, the JSON of Karpathy's splits, or the text tables of Flickr8k and Flickr30k. The
+    /// content says which it is.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the place if it is neither, is not UTF-8, misses ids, has
-    /// an id twice, or has captions of pictures that it does not list.
+    /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the place if it is none of them, is not UTF-8, misses ids,
+    /// has an id twice, has captions of pictures that it does not list, or is one of COCO's and not there.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound if is_of_coco(path) => {
+                let what = "is not there; `ccdni data coco` gets the captions and pictures of COCO 2014";
+                Error::data(path, what)
+            }
+            _ => Error::io("read", path)(error),
+        })?;
+        let bytes = without_mark(&bytes);
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
             None => Err(Error::data(path, "is empty; expected a file of captions")),
-            Some(b'{' | b'[') => coco::read(path, bytes),
+            Some(b'{') => coco::read(path, bytes),
+            Some(b'[') => karpathy::read_list(path, bytes),
             Some(_) => flickr::read(path, bytes),
         }
     }
 
-    /// Only the pictures that a list names (a file name a line, as the splits of Flickr8k have it), and their captions.
+    /// Only the pictures that a list names (one file name per line, as the splits of Flickr8k have it), and their captions.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] if the list is empty or names a picture that is not there.
-    pub fn only(mut self, list: &Path) -> Result<Self> {
+    pub fn only(self, list: &Path) -> Result<Self> {
         let bytes = std::fs::read(list).map_err(Error::io("read", list))?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| not_utf8(list, &bytes, error.valid_up_to()))?;
+        let bytes = without_mark(&bytes);
+        let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(list, bytes, error.valid_up_to()))?;
         let places: HashMap<&str, usize> =
             self.images.iter().enumerate().map(|(place, image)| (image.file_name.as_str(), place)).collect();
         let mut wanted = vec![false; self.images.len()];
@@ -82,14 +96,75 @@ impl CaptionSet {
                 _ if name.is_empty() => {}
                 Some(&place) => wanted[place] = true,
                 None => {
-                    let what = format!("line {}: there is no picture `{name}` in the captions", number + 1);
+                    let hint =
+                        self.nearly_called(name).map_or_else(String::new, |other| format!("; did you mean `{other}`?"));
+                    let what = format!("line {}: there is no picture `{name}` in the captions{hint}", number + 1);
                     return Err(Error::data(list, what));
                 }
             }
         }
         if !wanted.contains(&true) {
-            return Err(Error::data(list, "names no picture; expected one file name a line"));
+            return Err(Error::data(list, "names no picture; expected one file name per line"));
         }
+        Ok(self.keep(&wanted))
+    }
+
+    /// Only the pictures of some parts of the data set, and their captions: `train`, or several joined by a plus sign,
+    /// `train+restval`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] of the file `path`, with the parts that there are, if one of them is not.
+    pub fn split(self, parts: &str, path: &Path) -> Result<Self> {
+        let parts: Vec<&str> = parts.split('+').map(str::trim).collect();
+        let there = self.splits();
+        if let Some(part) = parts.iter().find(|part| !there.contains(part)) {
+            let what = match there.is_empty() {
+                true => format!("has no splits, and so no `{part}`"),
+                false => format!("has no split `{part}`; it has {}", there.join(", ")),
+            };
+            return Err(Error::data(path, what));
+        }
+        let of = |image: &Image| image.split.as_deref().is_some_and(|split| parts.contains(&split));
+        let wanted: Vec<bool> = self.images.iter().map(of).collect();
+        Ok(self.keep(&wanted))
+    }
+
+    /// As [`CaptionSet::split`] where parts are chosen; where they are not, there must be no choice.
+    ///
+    /// # Errors
+    /// As there; [`Error::Data`] saying that `key` chooses if there are several parts and none is chosen.
+    pub fn chosen(self, parts: Option<&str>, path: &Path, key: &str) -> Result<Self> {
+        match (parts, self.splits().as_slice()) {
+            (Some(parts), _) => self.split(parts, path),
+            (None, [first, .., last]) => {
+                let what = format!(
+                    "has several splits ({first} to {last}); choose with `{key}`, such as `{key}train+restval`"
+                );
+                Err(Error::data(path, what))
+            }
+            (None, _) => Ok(self),
+        }
+    }
+
+    /// The parts that the file puts pictures into, sorted.
+    fn splits(&self) -> Vec<&str> {
+        let names: std::collections::BTreeSet<&str> =
+            self.images.iter().filter_map(|image| image.split.as_deref()).collect();
+        names.into_iter().collect()
+    }
+
+    /// The picture that is probably meant: with another folder or another ending.
+    fn nearly_called(&self, name: &str) -> Option<&str> {
+        let file = |name: &str| Path::new(name).file_name().map(|name| name.to_ascii_lowercase());
+        let stem = |name: &str| Path::new(name).file_stem().map(|name| name.to_ascii_lowercase());
+        let like = |same: &dyn Fn(&str) -> bool| {
+            self.images.iter().map(|image| image.file_name.as_str()).find(|other| same(other))
+        };
+        like(&|other| file(other) == file(name)).or_else(|| like(&|other| stem(other) == stem(name)))
+    }
+
+    /// The pictures that are wanted, by their places, and their captions.
+    fn keep(mut self, wanted: &[bool]) -> Self {
         let mut places = vec![0; self.images.len()];
         let mut kept = Vec::new();
         for (place, image) in self.images.into_iter().enumerate().filter(|(place, _)| wanted[*place]) {
@@ -101,7 +176,7 @@ impl CaptionSet {
         for caption in &mut self.captions {
             caption.image = places[caption.image];
         }
-        Ok(self)
+        self
     }
 
     /// How many pictures have no caption.
@@ -110,6 +185,21 @@ impl CaptionSet {
         self.captions.iter().for_each(|caption| with[caption.image] = true);
         with.into_iter().filter(|with| !with).count()
     }
+}
+
+/// Whether a file is called as COCO's captions are.
+fn is_of_coco(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    ["captions_train20", "captions_val20"].iter().any(|start| name.starts_with(start))
+}
+
+/// A file that is no JSON of captions: says whether it ends early.
+fn not_json(path: &Path, error: &serde_json::Error) -> Error {
+    let what = match error.is_eof() {
+        true => format!("ends early, at line {} column {}: is the copy whole?", error.line(), error.column()),
+        false => format!("is no file of captions in COCO's format: {error}"),
+    };
+    Error::data(path, what)
 }
 
 /// A file that is no text: says at which line.
@@ -171,7 +261,8 @@ mod tests {
             ("{\"images\": [".into(), "line 1"),
             (r#"{"annotations": []}"#.into(), "`images`"),
             (r#"{"images": []}"#.into(), "`annotations`"),
-            ("[]".into(), "expected an object"),
+            ("[1]".into(), "line 1"),
+            (r#"[{"image": "a.jpg"}]"#.into(), "item 0: has no `caption`"),
             (of(r#"{"file_name": "a.jpg"}"#, ""), "`images`, item 0: has no `id`"),
             (of(r#"{"id": 1}"#, ""), "`images`, item 0: has no `file_name`"),
             (of(&format!("{image}, {image}"), ""), "`images`, item 1: the id 1 is there twice"),
@@ -182,6 +273,9 @@ mod tests {
             (of(image, r#"{"id": 1, "image_id": 3, "caption": "x"}"#), "item 0: there is no image 3"),
             (of(r#"{"id": "one", "file_name": "a.jpg"}"#, ""), "line 1"),
             (of(r#"{"id": -1, "file_name": "a.jpg"}"#, ""), "line 1"),
+            (r#"[{"image": "a.jpg", "caption": "x"}, {"caption": "y"#.into(), "ends early, at line 1"),
+            ("name,sentence_no\na.jpg,1\n".into(), "line 1: `name,sentence_no` is neither"),
+            ("image,caption\na.jpg,x\nb.jpg,\"never closed\nc.jpg,y\n".into(), "line 3: begins a quotation"),
             (format!("{{\"images\": {}", "[".repeat(100_000)), "line 1"),
             ("b.jpg#0\tfine\nb.jpg a dog\n".into(), "line 2: "),
             ("b.jpg#x\ta dog\n".into(), "line 1: "),
@@ -214,6 +308,73 @@ mod tests {
             let error = open(COCO.as_bytes()).unwrap().only(&list).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    /// A file of captions, or a list, as people have them.
+    fn case(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name)
+    }
+
+    #[test]
+    fn tables_are_read_whatever_separates_them_and_their_columns_are_called() {
+        let expected = CaptionSet::open(&case("filename.csv")).unwrap();
+        assert_eq!(expected.images.len(), 2);
+        assert_eq!(expected.captions[0].text, "Two men , one in red , talk .");
+        assert_eq!(expected.captions.iter().map(|caption| caption.image).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1]);
+        for name in ["flickr30k-commas.csv", "semicolon.csv", "tabs.tsv", "upper.csv"] {
+            assert_eq!(CaptionSet::open(&case(name)).unwrap(), expected, "{name}");
+        }
+        // Columns in another order, numbered rows, quoted names of columns, captions with unquoted commas.
+        let text = "\"\",\"Caption\",\"File Name\"\n1,Two men , one in red , talk .,10.jpg\n2,Men talk .,10.jpg\n";
+        let set = open(text.as_bytes()).unwrap();
+        assert_eq!((set.captions.len(), set.images[0].file_name.as_str()), (2, "10.jpg"));
+        assert_eq!(set.captions[0].text, "Two men , one in red , talk .");
+    }
+
+    #[test]
+    fn a_quotation_that_never_ends_is_no_caption() {
+        let error = CaptionSet::open(&case("quote.csv")).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("quote.csv: line 3: begins a quotation"), "{error}");
+    }
+
+    #[test]
+    fn split_files_are_read_and_splits_chosen() {
+        let set = CaptionSet::open(&case("karpathy.json")).unwrap();
+        assert_eq!((set.images[0].file_name.as_str(), set.images[0].split.as_deref()), ("100_a.jpg", Some("train")));
+        assert_eq!(set.captions[1].text, "A dog number 0 runs over the grass , take 1 .");
+        let path = case("karpathy.json");
+        let train = set.clone().split("train", &path).unwrap();
+        assert!(!train.images.is_empty() && train.images.len() < set.images.len());
+        let both = set.clone().chosen(Some("train+val"), &path, "split: ").unwrap();
+        assert!(both.images.len() > train.images.len());
+        let error = set.clone().chosen(None, &path, "split: ").unwrap_err().to_string();
+        assert!(error.contains("several splits") && error.contains("`split: train+restval`"), "{error}");
+        let error = set.split("dev", &path).unwrap_err().to_string();
+        assert!(error.contains("no split `dev`; it has ") && error.contains("train"), "{error}");
+        let error = CaptionSet::open(&case("karpathy-cut.json")).unwrap_err().to_string();
+        assert!(error.contains("ends early"), "{error}");
+        let coco = r#"{"images": [{"cocoid": 42, "imgid": 0, "filename": "x.jpg", "filepath": "val2014", "split": "restval",
+            "sentences": [{"tokens": ["a", "dog"]}]}], "dataset": "coco"}"#;
+        let set = open(coco.as_bytes()).unwrap();
+        assert_eq!((set.images[0].id, set.images[0].file_name.as_str()), (42, "val2014/x.jpg"));
+        assert_eq!(set.captions[0].text, "a dog");
+    }
+
+    #[test]
+    fn a_list_that_calls_pictures_otherwise_is_answered_with_their_names() {
+        let set = CaptionSet::open(&case("tokens.token")).unwrap();
+        assert_eq!(set.clone().only(&case("split-bom.txt")).unwrap().images.len(), 2);
+        for name in ["split-paths.txt", "split-ids.txt"] {
+            let error = set.clone().only(&case(name)).unwrap_err().to_string();
+            assert!(error.contains("did you mean `10.jpg`?"), "{error}");
+        }
+    }
+
+    #[test]
+    fn captions_of_coco_that_are_not_there_can_be_got() {
+        let error = CaptionSet::open(Path::new("nowhere/captions_train2014.json")).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("`ccdni data coco`"), "{error}");
     }
 
     #[test]

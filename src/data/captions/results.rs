@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{without_mark, write_atomically};
 
 /// One picture's caption.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,8 +29,7 @@ struct Row {
 /// [`Error::Io`]; [`Error::Data`] with the place if it is none, or has a picture twice.
 pub fn read(path: &Path) -> Result<Vec<CaptionResult>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let rows: Vec<Row> = serde_json::from_slice(bytes).map_err(|error| {
+    let rows: Vec<Row> = serde_json::from_slice(without_mark(&bytes)).map_err(|error| {
         let wanted = r#"expected a list like [{"image_id": 42, "caption": "a dog"}]"#;
         Error::data(path, format!("is no file of results: {error}; {wanted}"))
     })?;

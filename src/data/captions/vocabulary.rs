@@ -9,7 +9,7 @@ use tokenizers::{ModelWrapper, Tokenizer};
 
 use super::words::WordTokenizer;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{without_mark, write_atomically};
 
 /// The words that every vocabulary begins with, by their ids.
 pub const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
@@ -162,8 +162,8 @@ impl Vocabulary {
     pub fn load(path: &Path) -> Result<Vocabulary> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let damaged = |what: String| Error::data(path, format!("{what}; make it anew with `ccdni data vocab`"));
-        let tokenizer =
-            Tokenizer::from_bytes(&bytes).map_err(|error| damaged(format!("is no tokenizer.json: {error}")))?;
+        let tokenizer = Tokenizer::from_bytes(without_mark(&bytes))
+            .map_err(|error| damaged(format!("is no tokenizer.json: {error}")))?;
         if !matches!(tokenizer.get_model(), ModelWrapper::WordLevel(_)) {
             return Err(damaged("is a tokenizer, but not one of whole words (WordLevel)".into()));
         }

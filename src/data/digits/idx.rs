@@ -10,6 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::{CLASSES, PIXELS, Part, SIDE};
 use crate::error::{Error, Result};
+use crate::files::at_home;
 
 /// Unsigned bytes, three dimensions.
 const IMAGES: u32 = 0x0803;
@@ -33,6 +34,7 @@ fn names(part: Part) -> [&'static str; 2] {
 /// # Errors
 /// [`Error::Data`] naming the directory, what was looked for, and the key that says what is needed.
 pub(super) fn find(dir: &Path, part: Part) -> Result<[PathBuf; 2]> {
+    let dir = &at_home(dir);
     if !dir.is_dir() {
         return Err(Error::data(
             dir,

@@ -32,6 +32,7 @@ pub enum Source {
     Idx {
         /// The directory that holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k`, each
         /// perhaps with `.gz`.
+        #[schemars(length(min = 1))]
         dir: PathBuf,
         /// Which of the pairs are used: with one alone, validation is taken from it and there is no test.
         #[serde(default)]

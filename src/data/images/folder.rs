@@ -32,7 +32,7 @@ const HEADER: u64 = 4096;
 pub struct ResizeFolder {
     /// The pictures, in sub-folders too.
     pub source: PathBuf,
-    /// Where they go, under the same names and in the same format, PNG or JPEG.
+    /// Where they go, under the same names: JPEG as JPEG, everything else as PNG.
     pub target: PathBuf,
     /// Width and height of the result.
     pub size: u32,
@@ -86,12 +86,10 @@ impl ResizeFolder {
         if self.size == 0 || !(1..=100).contains(&self.quality) {
             return Err(Error::Usage("a picture has at least one pixel, and a quality of 1 to 100".into()));
         }
-        let mut names = Vec::new();
-        collect(&self.source, Path::new(""), &mut names)?;
+        let names = pictures_in(&self.source)?;
         if names.is_empty() {
             return Err(Error::Usage(format!("there are no pictures in {}", self.source.display())));
         }
-        names.sort();
         let _lock = self.claim()?;
         let folders: BTreeSet<PathBuf> =
             names.iter().filter_map(|name| Some(self.target.join(name.parent()?))).collect();
@@ -230,7 +228,18 @@ fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// The names of all pictures below a folder. Links to folders are not followed, so that there are no circles.
+/// The names of all pictures below a folder, relative to it and sorted, without hidden ones (`._a.png`). Links to folders are
+/// not followed, so that there are no circles.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    collect(folder, Path::new(""), &mut names)?;
+    names.sort();
+    Ok(names)
+}
+
 fn collect(root: &Path, below: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
     let folder = root.join(below);
     for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
@@ -266,7 +275,9 @@ mod tests {
             let image = RgbImage::from_pixel(30, 20, image::Rgb([200, 100, 50]));
             fs::write(source.join(name), encode(&image, format, 90).unwrap()).unwrap();
         }
-        fs::write(source.join("notes.txt"), "not a picture").unwrap();
+        for name in ["notes.txt", "._a.jpg", ".hidden.png", "Thumbs.db"] {
+            fs::write(source.join(name), "not a picture").unwrap();
+        }
         (directory, ResizeFolder { source, target, size: 8, quality: 95, strict: false })
     }
 
@@ -296,7 +307,10 @@ mod tests {
         let report = run(&job).unwrap();
         assert_eq!((report.written, report.bad.len()), (2, 2));
         let list = fs::read_to_string(job.target.join(BAD_FILES)).unwrap();
-        assert_eq!(list, "empty.png\tis empty\ntext.jpg\tis no picture: neither PNG nor JPEG\n");
+        assert_eq!(
+            list,
+            "empty.png\tis empty\ntext.jpg\tis no picture: neither PNG nor JPEG, WebP, GIF, TIFF or BMP\n"
+        );
 
         let error = run(&ResizeFolder { strict: true, ..job.clone() }).unwrap_err();
         assert_eq!(error.exit_code(), 2);

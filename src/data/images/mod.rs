@@ -16,7 +16,7 @@ use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
 };
 
-pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS};
+pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS, pictures_in};
 pub use resize::resize_square;
 pub use transform::{Crop, DEVIATION, MEAN, Transform, View};
 
@@ -29,7 +29,11 @@ pub const MAX_FILE: u64 = 128 << 20;
 /// No decoder may ask for more memory.
 const MAX_MEMORY: u64 = 768 << 20;
 
-/// Reads a PNG or JPEG file as RGB, turned as its EXIF orientation says.
+/// What is read.
+const FORMATS: [ImageFormat; 6] =
+    [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Tiff, ImageFormat::Bmp];
+
+/// Reads a file of PNG, JPEG, WebP, GIF, TIFF or BMP as RGB, turned as its EXIF orientation says.
 ///
 /// Grey values are copied to the three channels, palettes are looked up, transparency is dropped without blending, CMYK
 /// is converted, and of an animation the first picture is taken. The content says what it is, not the name.
@@ -40,12 +44,6 @@ const MAX_MEMORY: u64 = 768 << 20;
 pub fn read(path: &Path) -> Result<RgbImage> {
     let bytes = read_bytes(path)?;
     decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(path, what))
-}
-
-/// Whether a file is named as the pictures are that can be read.
-pub fn has_picture_ending(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
-    matches!(ending.as_deref(), Some("png" | "jpg" | "jpeg"))
 }
 
 /// The bytes of a file of a size that a picture may have.
@@ -70,9 +68,9 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32, ImageFormat), String> {
     }
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     let format = match reader.format() {
-        Some(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
-        Some(other) => return Err(format!("is {other:?}; only PNG and JPEG are read: convert it")),
-        None => return Err("is no picture: neither PNG nor JPEG".into()),
+        Some(format) if FORMATS.contains(&format) => format,
+        Some(other) => return Err(format!("is {other:?}; PNG, JPEG, WebP, GIF, TIFF and BMP are read: convert it")),
+        None => return Err("is no picture: neither PNG nor JPEG, WebP, GIF, TIFF or BMP".into()),
     };
     let (width, height) = reader.into_dimensions().map_err(|error| match error {
         ImageError::Limits(_) => format!("claims more than {MAX_PIXELS} pixels"),
@@ -81,7 +79,7 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32, ImageFormat), String> {
     Ok((width, height, format))
 }
 
-/// Decodes the bytes of a PNG or JPEG file as [`read`] does.
+/// Decodes the bytes of a picture's file as [`read`] does.
 ///
 /// # Errors
 /// What is wrong, for a message that names the file.
@@ -117,7 +115,7 @@ fn decode_checked(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, String>
     Ok(image.into_rgb8())
 }
 
-/// Encodes a picture: PNG without loss, or JPEG of a quality from 1 to 100.
+/// Encodes a picture: JPEG of a quality from 1 to 100, or, for every other format, PNG without loss.
 ///
 /// # Errors
 /// [`Error::Usage`] if the encoder refuses.
@@ -166,9 +164,10 @@ mod tests {
         for (bytes, says) in [
             (Vec::new(), "is empty"),
             (wide, "claims 65500 x 65500 pixels"),
-            (b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0".to_vec(), "is WebP"),
+            (b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0".to_vec(), "is damaged"),
             (b"hello, I am a text".to_vec(), "is no picture"),
-            (b"GIF89a\x01\x00\x01\x00\x00\x00\x00".to_vec(), "is Gif"),
+            (b"GIF89a\x01\x00\x01\x00\x00\x00\x00".to_vec(), "is damaged"),
+            (b"qoif\0\0\0\x01\0\0\0\x01\x03\0".to_vec(), "is Qoi"),
             (jpeg[..jpeg.len() - 2].to_vec(), "is cut short"),
             (jpeg[..jpeg.len() / 2].to_vec(), "is cut short"),
             (jpeg[..30].to_vec(), "is damaged"),
@@ -203,10 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn other_formats_are_read() {
+        let seen = picture(40, 30);
+        for format in [ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Tiff, ImageFormat::Bmp] {
+            let mut bytes = Cursor::new(Vec::new());
+            seen.write_to(&mut bytes, format).unwrap();
+            let (read, found) = decode(bytes.get_ref()).unwrap();
+            assert_eq!((found, read.dimensions()), (format, (40, 30)));
+            // A GIF has 256 colours.
+            assert!(format == ImageFormat::Gif || read == seen, "{format:?}");
+        }
+    }
+
+    #[test]
     fn every_damaged_byte_is_survived() {
         let mut stream = crate::rng::Stream::new(1, "test", 0, 0);
-        for format in [ImageFormat::Jpeg, ImageFormat::Png] {
-            let good = encode(&picture(24, 16), format, 80).unwrap();
+        for format in FORMATS {
+            let mut good = Cursor::new(Vec::new());
+            picture(24, 16).write_to(&mut good, format).unwrap();
+            let good = good.into_inner();
             for _ in 0..300 {
                 let mut bytes = good.clone();
                 for _ in 0..=stream.below(3) {

@@ -163,7 +163,7 @@ impl Scenes {
         let mut set = CaptionSet::default();
         for (index, captions) in told.into_iter().enumerate() {
             let id = (first + index + 1) as u64;
-            set.images.push(Image { id, file_name: file_name(index) });
+            set.images.push(Image { id, file_name: file_name(index), split: None });
             let ids = (id - 1) * CAPTIONS as u64 + 1..;
             set.captions.extend(ids.zip(captions).map(|(id, text)| Caption { id, image: index, text }));
         }

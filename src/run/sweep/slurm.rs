@@ -7,7 +7,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -84,19 +84,27 @@ impl Array<'_> {
     /// Submits it, and keeps the script beside the logs. Gives the job's number.
     ///
     /// # Errors
-    /// [`Error::Usage`] with what `sbatch` said; nothing new is then left on disk. [`Error::Io`].
+    /// [`Error::Usage`] with what `sbatch` said; nothing new is then left on disk. [`Error::Training`] where it was submitted
+    /// and its number is not understood. [`Error::Io`].
     pub fn submit(&self, outputs: &Path) -> Result<String> {
         let folder = outputs.join(FOLDER);
         let before = [outputs.exists(), folder.exists()];
         std::fs::create_dir_all(&folder).map_err(Error::io("create the directory", &folder))?;
         let script = self.script();
-        let job = sbatch(&script, &folder).inspect_err(|_| {
+        let output = sbatch(&script, &folder).inspect_err(|_| {
             // Only if nothing is in them, and they are ours.
             for (path, _) in
                 [&folder, &outputs.to_path_buf()].into_iter().zip(before.iter().rev()).filter(|(_, before)| !**before)
             {
                 let _ = std::fs::remove_dir(path);
             }
+        })?;
+        let job = job_number(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
+            Error::Training(format!(
+                "the array was submitted, but `sbatch` printed no number of a job that is understood; `squeue --me` lists \
+                 it, and `scancel` takes it back. It printed: {}",
+                said(&output)
+            ))
         })?;
         write_atomically(&folder.join(format!("{job}.sh")), script.as_bytes())?;
         Ok(job)
@@ -176,7 +184,7 @@ fn this_task() -> Option<String> {
 }
 
 /// Submits a script from `folder`.
-fn sbatch(script: &str, folder: &Path) -> Result<String> {
+fn sbatch(script: &str, folder: &Path) -> Result<Output> {
     let refused = |what: String| Error::Usage(format!("nothing was submitted: {what}"));
     let started = Command::new("sbatch")
         .arg("--parsable")
@@ -194,17 +202,24 @@ fn sbatch(script: &str, folder: &Path) -> Result<String> {
     if !output.status.success() {
         return Err(refused(format!("`sbatch` says: {}", said(&output))));
     }
-    // `12`, or `12;cluster`.
-    let text = String::from_utf8_lossy(&output.stdout);
-    let job = text.trim().split(';').next().unwrap_or_default().to_owned();
-    match !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => Ok(job),
-        false => Err(refused(format!("`sbatch` gave no number of a job: {}", said(&output)))),
-    }
+    Ok(output)
+}
+
+/// The number of a job in what `sbatch --parsable` printed: `12` or `12;cluster`, perhaps after a greeting of the login node.
+fn job_number(printed: &str) -> Option<String> {
+    let number = |line: &str| {
+        let line = line.trim();
+        let (job, cluster) = line.split_once(';').unwrap_or((line, "-"));
+        let is_number = !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit());
+        let is_name = !cluster.is_empty() && !cluster.contains(char::is_whitespace);
+        (is_number && is_name).then(|| job.to_owned())
+    };
+    let sentence = |line: &str| number(line.trim().strip_prefix("Submitted batch job ")?.split(' ').next()?);
+    printed.lines().rev().find_map(number).or_else(|| printed.lines().rev().find_map(sentence))
 }
 
 /// What a program said, on one line or several.
-fn said(output: &std::process::Output) -> String {
+fn said(output: &Output) -> String {
     let both = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
     let words: Vec<String> = both.into_iter().filter(|text| !text.is_empty()).collect();
     if words.is_empty() { format!("nothing ({})", output.status) } else { words.join("\n") }
@@ -213,6 +228,22 @@ fn said(output: &std::process::Output) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_a_job_is_found_among_what_else_is_printed() {
+        for (printed, job) in [
+            ("12\n", Some("12")),
+            ("12;cluster\n", Some("12")),
+            ("-----\n  Welcome to the cluster\n--> Verifying keys...OK\n12345\n", Some("12345")),
+            ("2024\r\nhello; 3 nodes\r\n7;west\r\n\r\n", Some("7")),
+            ("Submitted batch job 31 on cluster west\n", Some("31")),
+            ("5 jobs are queued\n", None),
+            ("", None),
+            (";\n", None),
+        ] {
+            assert_eq!(job_number(printed).as_deref(), job, "{printed}");
+        }
+    }
 
     #[test]
     fn a_script_asks_for_what_the_launcher_says_and_quotes_what_the_shell_would_take_apart() {

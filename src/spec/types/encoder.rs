@@ -11,9 +11,9 @@ pub enum EncoderSpec {
     Resnet {
         /// Number of layers: 18, 34, 50, 101 or 152.
         depth: usize,
-        /// Where the weights come from: `hub:<owner>/<repository>`, perhaps with `/<file>`; a `.safetensors` or `.pth`
-        /// file; or `random`.
-        #[schemars(regex(pattern = r"^(random|hub:[^/]+/[^/]+(/.+)?|.+\.(safetensors|pth|pt))$"))]
+        /// Where the weights come from: `hub:<owner>/<repository>`, perhaps with `/<file>`; a file of safetensors
+        /// or of PyTorch's `save`; or `random`.
+        #[schemars(regex(pattern = r"^(hub:[^/]+/[^/]+(/.+)?|[^:]+|[./~A-Z].*)$"))]
         weights: String,
         /// What of it learns.
         #[serde(default)]
@@ -25,9 +25,9 @@ pub enum EncoderSpec {
         #[serde(default = "channels")]
         #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 4096)))]
         channels: Vec<usize>,
-        /// Where the weights come from: a `.safetensors` file, or `random`.
+        /// Where the weights come from: a file of safetensors or of PyTorch's `save`, or `random`.
         #[serde(default = "random")]
-        #[schemars(regex(pattern = r"^(random|hub:[^/]+/[^/]+(/.+)?|.+\.(safetensors|pth|pt))$"))]
+        #[schemars(regex(pattern = r"^(hub:[^/]+/[^/]+(/.+)?|[^:]+|[./~A-Z].*)$"))]
         weights: String,
         /// What of it learns.
         #[serde(default = "all")]

@@ -87,7 +87,8 @@ impl Part {
 
 /// Reads one part of the source.
 fn read(files: &FilesSpec) -> Result<CaptionSet> {
-    let mut set = CaptionSet::open(&files.captions)?;
+    let set = CaptionSet::open(&files.captions)?;
+    let mut set = set.chosen(files.split.as_deref(), &files.captions, "split: ")?;
     if let Some(list) = &files.only {
         set = set.only(list)?;
     }
@@ -105,8 +106,8 @@ impl Captions {
     pub fn open(spec: Captioning, seed: u64, encoder: Option<(&ModelSpec, &Device)>) -> Result<Captions> {
         let [train_files, validation_files] = spec.source.files();
         let (train, validation) = (read(&train_files)?, read(&validation_files)?);
-        let vocabulary = match &spec.vocabulary {
-            Some(path) => Vocabulary::load(path)?,
+        let vocabulary = match spec.vocabulary_file() {
+            Some(path) => Vocabulary::load(&path)?,
             None => {
                 let texts: Vec<&str> = train.captions.iter().map(|caption| caption.text.as_str()).collect();
                 Vocabulary::new(&WordCounts::of(&texts), spec.threshold)

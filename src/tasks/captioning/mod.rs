@@ -50,7 +50,7 @@ impl Task for Captioning {
         match &self.source {
             Source::Scenes(scenes) => {
                 let counter = Counter::new("pictures drawn");
-                let made = scenes.scenes().make(&scenes.dir, &|| false, &|done, of| counter.show(done, of));
+                let made = scenes.scenes().make(&scenes.folder(), &|| false, &|done, of| counter.show(done, of));
                 counter.end();
                 made.map(|_| ())
             }
@@ -65,7 +65,7 @@ impl Task for Captioning {
     fn files(&self) -> Vec<PathBuf> {
         let [train, validation] = self.source.files();
         let of = |files: FilesSpec| std::iter::once(files.captions).chain(files.only);
-        of(train).chain(of(validation)).chain(self.vocabulary.clone()).collect()
+        of(train).chain(of(validation)).chain(self.vocabulary_file()).collect()
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {

@@ -1,6 +1,6 @@
 //! The keys of the task, and what cannot be asked of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use crate::data::captions::sampler::VALIDATION_BATCHES;
 use crate::data::pictures::Viewing;
 use crate::data::scenes::Scenes;
 use crate::error::Problem;
+use crate::files::at_home;
 
 /// Describes a picture as people described it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +20,7 @@ pub struct Captioning {
     /// A tokenizer.json with the words, as another run has it or `ccdni data vocab` makes it; made of the captions to train
     /// with where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub vocabulary: Option<PathBuf>,
     /// Words seen less often are unknown (where the vocabulary is made here).
     #[schemars(range(min = 1))]
@@ -74,6 +76,7 @@ pub enum Source {
 #[serde(deny_unknown_fields, default)]
 pub struct ScenesSpec {
     /// The folder; made where it is not there.
+    #[schemars(length(min = 1))]
     pub dir: PathBuf,
     /// Pictures to train with.
     #[schemars(range(min = 1, max = 900_000))]
@@ -92,13 +95,20 @@ pub struct ScenesSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilesSpec {
-    /// The captions: COCO's JSON, or a table of Flickr8k or Flickr30k.
+    /// The captions: COCO's JSON, that of Karpathy's splits, or a table as those of Flickr8k and Flickr30k are.
+    #[schemars(length(min = 1))]
     pub captions: PathBuf,
     /// The folder that the pictures' file names are relative to.
+    #[schemars(length(min = 1))]
     pub images: PathBuf,
     /// Only the pictures that this file names, one a line, as the splits of Flickr8k have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub only: Option<PathBuf>,
+    /// Of a file with splits, the one that is used, or several: `train`, `train+restval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub split: Option<String>,
 }
 
 /// What is seen of a picture outside of training.
@@ -119,6 +129,11 @@ impl Default for ScenesSpec {
 }
 
 impl ScenesSpec {
+    /// The folder.
+    pub fn folder(&self) -> PathBuf {
+        at_home(&self.dir)
+    }
+
     /// What is to be drawn.
     pub fn scenes(&self) -> Scenes {
         Scenes { train: self.train, validation: self.validation, size: self.size, seed: self.draw }
@@ -130,11 +145,17 @@ impl Source {
     pub fn files(&self) -> [FilesSpec; 2] {
         match self {
             Source::Scenes(scenes) => ["train", "validation"].map(|part| FilesSpec {
-                captions: scenes.dir.join(format!("captions_{part}.json")),
-                images: scenes.dir.join(part),
+                captions: scenes.folder().join(format!("captions_{part}.json")),
+                images: scenes.folder().join(part),
                 only: None,
+                split: None,
             }),
-            Source::Files { train, validation } => [train.clone(), validation.clone()],
+            Source::Files { train, validation } => [train, validation].map(|files| FilesSpec {
+                captions: at_home(&files.captions),
+                images: at_home(&files.images),
+                only: files.only.as_ref().map(at_home),
+                split: files.split.clone(),
+            }),
         }
     }
 }
@@ -161,6 +182,11 @@ impl Default for Captioning {
 }
 
 impl Captioning {
+    /// The file of the words, where one is named.
+    pub fn vocabulary_file(&self) -> Option<PathBuf> {
+        self.vocabulary.as_ref().map(at_home)
+    }
+
     /// How pictures are looked at.
     pub fn view(&self) -> Viewing {
         Viewing {
@@ -201,14 +227,6 @@ impl Captioning {
         {
             let message = format!("{} is no tokenizer.json", vocabulary.display());
             refuse("vocabulary", message, "name the `tokenizer.json` of a run, or make one with `ccdni data vocab`");
-        }
-        if let Source::Files { train, validation } = &self.source {
-            for (key, files) in [("source.train", train), ("source.validation", validation)] {
-                let empty = |path: &Path| path.as_os_str().is_empty();
-                if empty(&files.captions) || empty(&files.images) {
-                    refuse(key, "a path is empty".into(), "name the file of captions, and the folder of pictures");
-                }
-            }
         }
         problems
     }

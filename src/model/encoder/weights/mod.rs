@@ -4,24 +4,27 @@
 //! executed. Both are opened by their description alone; numbers are read for the tensors that are wanted, one at a time.
 //! They are read and not mapped: a file that is cut short under a mapping ends the process.
 
+mod content;
 mod pickle;
 mod safetensors;
 mod source;
 mod stored;
 mod torch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
+use content::Content;
 pub use source::WeightSource;
 use stored::Stored;
 
 use crate::error::{Error, Result};
-use crate::nn::trunk::{Trunk, TrunkTensor, to_encoder_name};
+use crate::nn::trunk::{Resnet, Trunk, TrunkTensor, to_encoder_name};
 use crate::rng::Stream;
+use crate::spec::EncoderSpec;
 
 /// Tensors of a trunk, and where they are from.
 #[derive(Debug, Clone)]
@@ -37,12 +40,12 @@ pub struct Loaded {
 /// Draws the tensors of a trunk for `seed`, or reads them from a file, which is got from the hub if it has to be.
 ///
 /// Names in a file may be torchvision's, or those of an encoder that keeps a ResNet's children in a sequence (`resnet.4.0..`), and
-/// either behind a common prefix such as `module.` or `state_dict.model.`. Further tensors are left alone. Numbers of 16 and
-/// 64 bits become f32.
+/// either after a common prefix such as `module.` or `state_dict.model.`. Under that prefix nothing else may be but a head
+/// (`fc.*`, or an encoder's `linear.*` and `bn.*`) and counters of batches. Numbers of 16 and 64 bits become f32.
 ///
 /// # Errors
-/// [`Error::Data`] naming a file that is missing, damaged, no file of weights, or without tensors that are wanted, and
-/// those; what [`WeightSource::fetch`] fails with.
+/// [`Error::Data`] naming a file that is missing, damaged, no file of weights, without tensors that are wanted, or with
+/// tensors of a larger network, and those; what [`WeightSource::fetch`] fails with.
 pub fn load(trunk: &Trunk, source: &WeightSource, seed: u64, device: &Device) -> Result<Loaded> {
     let wanted = trunk.tensors();
     let Some(path) = source.fetch()? else {
@@ -63,16 +66,27 @@ pub fn load(trunk: &Trunk, source: &WeightSource, seed: u64, device: &Device) ->
 fn read(path: &Path, wanted: &[TrunkTensor]) -> Result<(Vec<Tensor>, String), String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     // Before it is opened: that of a pipe would wait for a writer.
-    let about = std::fs::metadata(path).map_err(unreadable)?;
+    let about = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("{} ({})", unreadable(error), source::EXPECTED),
+        _ => unreadable(error),
+    })?;
     if !about.is_file() {
         return Err("is no file".into());
     }
     let mut file = File::open(path).map_err(unreadable)?;
-    let stored = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => safetensors::open(&mut file, about.len()),
-        _ => torch::open(&mut file, about.len()),
+    let stored = match Content::of(&mut file).map_err(unreadable)? {
+        Content::Safetensors => safetensors::open(&mut file, about.len()),
+        Content::Torch => torch::open(&mut file, about.len()),
+        Content::Other(what) => Err(format!("is no file of weights: it is {what}")),
+        Content::Unknown if path.extension().is_some_and(|extension| extension == "safetensors") => {
+            safetensors::open(&mut file, about.len())
+        }
+        Content::Unknown => torch::open(&mut file, about.len()),
     }?;
-    let names = names(&stored, wanted)?;
+    let names = names(&stored, wanted).map_err(|what| match standard_depth(&stored) {
+        Some(depth) => format!("{what}; it looks like a ResNet-{depth} (`depth: {depth}`)"),
+        None => what,
+    })?;
     let shapes = wanted.iter().zip(&names).filter_map(|(tensor, name)| {
         let dims = &stored[*name].dims;
         (*dims != tensor.dims).then(|| format!("`{name}` has shape {dims:?}, not {:?}", tensor.dims))
@@ -88,28 +102,37 @@ fn read(path: &Path, wanted: &[TrunkTensor]) -> Result<(Vec<Tensor>, String), St
     Ok((tensors, hashed.map_err(unreadable)?.to_hex().to_string()))
 }
 
-/// How the wanted tensors are called in the file.
+/// How the wanted tensors are called in a file that holds them, and nothing more of a network.
 fn names<'a>(stored: &'a BTreeMap<String, Stored>, wanted: &[TrunkTensor]) -> Result<Vec<&'a str>, String> {
     let plain = wanted.iter().map(|tensor| tensor.name.clone()).collect();
     let encoder: Option<Vec<String>> = wanted.iter().map(|tensor| to_encoder_name(&tensor.name)).collect();
     let mut best: Option<Vec<String>> = None;
+    let mut larger = None;
     for scheme in std::iter::once(plain).chain(encoder) {
         for prefix in prefixes(stored, &scheme) {
-            let missing = |name: &&String| !stored.contains_key(&format!("{prefix}{name}"));
-            let missing: Vec<String> = scheme.iter().filter(missing).map(|name| format!("`{prefix}{name}`")).collect();
+            let full: Vec<String> = scheme.iter().map(|name| format!("{prefix}{name}")).collect();
+            let missing = full.iter().filter(|name| !stored.contains_key(*name)).map(|name| format!("`{name}`"));
+            let missing: Vec<String> = missing.collect();
             if missing.is_empty() {
-                let found = scheme.iter().filter_map(|name| stored.get_key_value(&format!("{prefix}{name}")));
-                return Ok(found.map(|(name, _)| name.as_str()).collect());
+                let left_over = left_over(stored, prefix, &full);
+                if left_over.is_empty() {
+                    let found = full.iter().filter_map(|name| stored.get_key_value(name));
+                    return Ok(found.map(|(name, _)| name.as_str()).collect());
+                }
+                larger.get_or_insert(left_over);
             }
             if best.as_ref().is_none_or(|best| missing.len() < best.len()) {
                 best = Some(missing);
             }
         }
     }
+    if let Some(left_over) = larger {
+        return Err(format!("holds the weights of a larger network: {} would be left over", some(&left_over)));
+    }
     let missing = best.unwrap_or_default();
     let all = match stored.keys().next() {
         Some(first) => format!("{} tensors, the first of which is `{first}`", stored.len()),
-        None => "no tensors".into(),
+        None => format!("no tensors; {}", torch::INSTEAD),
     };
     Err(format!(
         "lacks {} of {} tensors of the network: {} (it holds {all})",
@@ -117,6 +140,27 @@ fn names<'a>(stored: &'a BTreeMap<String, Stored>, wanted: &[TrunkTensor]) -> Re
         wanted.len(),
         some(&missing)
     ))
+}
+
+/// What a file holds under `prefix` beside the tensors of a network, its head and its counters of batches.
+fn left_over(stored: &BTreeMap<String, Stored>, prefix: &str, network: &[String]) -> Vec<String> {
+    const HEADS: [&str; 3] = ["fc.", "linear.", "bn."];
+    let network: HashSet<&str> = network.iter().map(String::as_str).collect();
+    let further = stored.keys().filter(|name| {
+        name.strip_prefix(prefix).is_some_and(|rest| {
+            let spare = HEADS.iter().any(|head| rest.starts_with(head)) || rest.ends_with("num_batches_tracked");
+            !spare && !network.contains(name.as_str())
+        })
+    });
+    further.map(|name| format!("`{name}`")).collect()
+}
+
+/// The depth of the standard ResNet that has the tensors of a file, by their names.
+fn standard_depth(stored: &BTreeMap<String, Stored>) -> Option<usize> {
+    EncoderSpec::DEPTHS.into_iter().find(|&depth| {
+        let wanted = Resnet::standard(depth).map(|resnet| Trunk::Resnet(resnet).tensors()).unwrap_or_default();
+        names(stored, &wanted).is_ok()
+    })
 }
 
 /// What may stand before the names of a file: nothing, and what stands before the first wanted name anywhere.

@@ -207,7 +207,10 @@ impl<R: BufRead> Machine<'_, R> {
                 self.stack.push(id);
                 Ok(())
             }
-            other => Err(format!("its pickle has the operation {other:#04x}, which no weights need")),
+            other => Err(format!(
+                "its pickle has the operation {other:#04x}, which no weights need; {}",
+                super::torch::INSTEAD
+            )),
         }
     }
 

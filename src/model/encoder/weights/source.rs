@@ -1,7 +1,7 @@
 //! The text that says where weights come from.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::hub::{HubFile, Kind};
 use crate::error::Result;
+use crate::files::at_home;
 
 /// The file of a repository on the hub, unless another is named.
 const DEFAULT_FILE: &str = "model.safetensors";
-/// What files of weights may be called.
-const EXTENSIONS: [&str; 3] = ["safetensors", "pth", "pt"];
+/// What a text may be.
+pub(super) const EXPECTED: &str =
+    "expected `random`, `hub:OWNER/NAME` (perhaps with `/FILE`), or the path of a file of weights";
 
 /// Where weights come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -29,7 +31,7 @@ pub enum WeightSource {
         /// Path of the file in it.
         file: String,
     },
-    /// A `.safetensors`, `.pth` or `.pt` file.
+    /// A file of safetensors, or one that PyTorch's `save` wrote, whatever its name.
     File(PathBuf),
 }
 
@@ -55,17 +57,11 @@ impl FromStr for WeightSource {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "expected `random`, `hub:OWNER/NAME` (perhaps with `/FILE`), or the path of a \
-                                .safetensors, .pth or .pt file";
-        let is_weights = |path: &Path| path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e == *known));
         if text == "random" {
             return Ok(WeightSource::Random);
         }
         let Some(place) = text.strip_prefix("hub:") else {
-            return match Path::new(text) {
-                path if is_weights(path) => Ok(WeightSource::File(path.into())),
-                _ => Err(EXPECTED.into()),
-            };
+            return if text.is_empty() { Err(EXPECTED.into()) } else { Ok(WeightSource::File(at_home(text))) };
         };
         // They become a part of an address, and of a path in the cache.
         let is_plain = |part: &str| {
@@ -76,9 +72,6 @@ impl FromStr for WeightSource {
         match parts.as_slice() {
             [owner, name, file @ ..] if parts.iter().all(|part| is_plain(part)) => {
                 let file = if file.is_empty() { DEFAULT_FILE.to_owned() } else { file.join("/") };
-                if !is_weights(Path::new(&file)) {
-                    return Err(format!("`{file}` is no file of weights: {EXPECTED}"));
-                }
                 Ok(WeightSource::Hub { repository: format!("{owner}/{name}"), file })
             }
             _ => Err(EXPECTED.into()),
@@ -124,6 +117,8 @@ mod tests {
             ("hub:a/b/c/d.pth", hub("a/b", "c/d.pth")),
             ("../weights/resnet152-394f9c45.pth", WeightSource::File("../weights/resnet152-394f9c45.pth".into())),
             ("/w/m.safetensors", WeightSource::File("/w/m.safetensors".into())),
+            ("model_best.pth.tar", WeightSource::File("model_best.pth.tar".into())),
+            ("hub:a/b/pytorch_model.bin", hub("a/b", "pytorch_model.bin")),
         ] {
             assert_eq!(text.parse(), Ok(source.clone()));
             assert_eq!(source.to_string(), text);
@@ -131,13 +126,9 @@ mod tests {
         assert_eq!("hub:a/b/model.safetensors".parse(), Ok(hub("a/b", "model.safetensors")));
         for bad in [
             "",
-            "Random",
-            "resnet18",
-            "weights.bin",
             "hub:",
             "hub:timm",
             "hub:timm/",
-            "hub:a/b/c.bin",
             "hub:../b",
             "hub:a/../c.pth",
             "hub:a/b/../c.pth",

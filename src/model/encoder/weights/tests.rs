@@ -149,7 +149,10 @@ fn every_format_and_every_way_of_naming_is_read() {
         [(&plain, ""), (&plain, "module."), (&plain, "state_dict.model."), (&encoder, ""), (&encoder, "encoder.")]
     {
         let mut tensors = prefixed(prefix, tensors);
-        tensors.extend([(format!("{prefix}fc.weight"), more()), ("aaa.conv1.weight".to_owned(), more())]);
+        tensors.push((format!("{prefix}fc.weight"), more()));
+        if !prefix.is_empty() {
+            tensors.push(("aaa.conv1.weight".to_owned(), more()));
+        }
         tensors.push((format!("{prefix}bn1.num_batches_tracked"), Tensor::new(5i64, &Device::Cpu).unwrap()));
         let bytes = safetensors(&tensors);
         let loaded = loaded("m.safetensors", &bytes).unwrap();
@@ -223,6 +226,59 @@ fn what_is_missing_or_has_another_shape_is_named() {
         "the first of which is `conv.0.bias`",
     );
     fails("m.safetensors", b"\x02\0\0\0\0\0\0\0{}", "it holds no tensors");
+}
+
+#[test]
+fn a_larger_network_is_refused_and_its_depth_is_named() {
+    // As many blocks as the standard networks have, and few channels.
+    let resnet = |block, layers| Trunk::Resnet(Resnet::new(block, layers, 2, [2, 2, 4, 4], 64));
+    let [shallow, deep] = [[2, 2, 2, 2], [3, 4, 6, 3]].map(|layers| resnet(Block::Basic, layers));
+    let read = |trunk: &Trunk, name: &str, bytes: &[u8]| {
+        let (_folder, source) = written(name, bytes);
+        load(trunk, &source, 0, &Device::Cpu)
+    };
+    let deeper = drawn(&deep);
+    let as_encoder: Vec<_> =
+        deeper.iter().map(|(name, tensor)| (to_encoder_name(name).unwrap(), tensor.clone())).collect();
+    for tensors in [prefixed("module.", &deeper), as_encoder] {
+        for (name, bytes) in [("m.safetensors", safetensors(&tensors)), ("m.pth", pth(&tensors))] {
+            let error = read(&shallow, name, &bytes).unwrap_err().to_string();
+            for says in [".2.bn1.bias`", " and 77 more would be left over", "ResNet-34 (`depth: 34`)"] {
+                assert!(error.contains(says), "{says}: {error}");
+            }
+            read(&deep, name, &bytes).unwrap();
+        }
+    }
+    let error = read(&resnet(Block::Bottleneck, [3, 4, 6, 3]), "m.pth", &pth(&deeper)).unwrap_err().to_string();
+    assert!(error.contains("lacks") && error.contains("`depth: 34`"), "{error}");
+    // Whatever else stands among the tensors of the trunk changes what it computes.
+    let mut tensors = drawn(&trunk());
+    tensors.push(("layer1.0.se.fc1.weight".into(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap()));
+    fails("m.safetensors", &safetensors(&tensors), "larger network: `layer1.0.se.fc1.weight` would be left over");
+}
+
+#[test]
+fn any_ending_will_do_and_what_is_no_file_of_weights_is_named() {
+    let tensors = drawn(&trunk());
+    for name in ["checkpoint.pth.tar", "last.ckpt", "pytorch_model.bin", "weights"] {
+        is_drawn(&loaded(name, &pth(&tensors)).unwrap(), 0.0);
+        is_drawn(&loaded(name, &old_pth(&tensors)).unwrap(), 0.0);
+        is_drawn(&loaded(name, &safetensors(&tensors)).unwrap(), 0.0);
+    }
+    let module = Pickle::new().raw(b"ctorchvision.models.resnet\nResNet\n)\x81}").text("training").raw(b"\x89sb.");
+    fails("m.pth", &zipped(&module.0, &[]), "torch.save(module.state_dict()");
+    let inside = Pickle::new().raw(b"}").text("model").raw(b"ctorchvision.models.resnet\nResNet\n)\x81s.");
+    fails("m.ckpt", &zipped(&inside.0, &[]), "torch.save(module.state_dict()");
+    let mut script = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for name in ["m/data.pkl", "m/constants.pkl"] {
+        script
+            .start_file(name, SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored))
+            .unwrap();
+        script.write_all(b"\x80\x02}.").unwrap();
+    }
+    fails("m.pt", &script.finish().unwrap().into_inner(), "TorchScript");
+    fails("m.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n", "pointer file of Git LFS");
+    fails("m.safetensors", b"<!DOCTYPE html>\n<html>", "a page of HTML");
 }
 
 #[test]

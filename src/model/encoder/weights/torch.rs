@@ -14,6 +14,9 @@ const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 /// Dictionaries within each other that are looked into, and entries of all of them.
 const MAX_DEPTH: usize = 4;
 const MAX_ENTRIES: usize = 1 << 17;
+/// What to do with a file that holds more than tensors.
+pub(super) const INSTEAD: &str =
+    "if it is a whole module, save its tensors instead: `torch.save(module.state_dict(), \"weights.pth\")`";
 /// No tensor has a longer name.
 const MAX_NAME: usize = 256;
 
@@ -55,6 +58,11 @@ fn zipped(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Pl
         }
     }
     drop(archive);
+    if entries.keys().any(|name| name == "constants.pkl" || name.ends_with("/constants.pkl")) {
+        return Err("it is a TorchScript archive; save its tensors: \
+                    `torch.save(torch.jit.load(FILE).state_dict(), \"weights.pth\")`"
+            .into());
+    }
     let pickle =
         entries.keys().filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl")).min_by_key(|n| n.len());
     let root = pickle.and_then(|name| name.strip_suffix("data.pkl")).ok_or("it holds no data.pkl")?.to_owned();
@@ -139,7 +147,11 @@ fn collect(
     stored: &mut BTreeMap<String, Stored>,
 ) -> Result<(), String> {
     let Object::Dict(entries) = objects.get(id) else {
-        return if depth == MAX_DEPTH { Err("it does not hold a dictionary of tensors".into()) } else { Ok(()) };
+        return if depth == MAX_DEPTH {
+            Err(format!("it does not hold a dictionary of tensors; {INSTEAD}"))
+        } else {
+            Ok(())
+        };
     };
     for (key, value) in entries {
         *left = left.checked_sub(1).ok_or("its dictionaries have too many entries")?;

@@ -1,0 +1,83 @@
+//! The split files of Karpathy and Fei-Fei (2015), `dataset_coco.json` and its like: `images`, each with its `sentences`
+//! and its `split`. And lists of `image` and `caption`, which others made of them.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::flickr::Table;
+use super::{Caption, CaptionSet, Image};
+use crate::error::{Error, Result};
+
+#[derive(Deserialize)]
+pub(super) struct FileImage {
+    imgid: Option<u64>,
+    cocoid: Option<u64>,
+    filename: Option<String>,
+    filepath: Option<String>,
+    split: Option<String>,
+    sentences: Vec<Sentence>,
+}
+
+#[derive(Deserialize)]
+struct Sentence {
+    sentid: Option<u64>,
+    raw: Option<String>,
+    tokens: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    image: Option<String>,
+    caption: Option<Value>,
+}
+
+/// Reads the pictures of a split file. COCO's own id of a picture is taken before the file's.
+pub(super) fn read(path: &Path, images: Vec<FileImage>) -> Result<CaptionSet> {
+    let mut set = CaptionSet::default();
+    let mut ids = std::collections::HashSet::new();
+    for (item, image) in images.into_iter().enumerate() {
+        let wrong = |what: String| Error::data(path, format!("`images`, item {item}: {what}"));
+        let lacks = |key: &str| wrong(format!("has no `{key}`"));
+        let id = image.cocoid.or(image.imgid).ok_or_else(|| lacks("imgid"))?;
+        if !ids.insert(id) {
+            return Err(wrong(format!("the id {id} is there twice")));
+        }
+        let name = image.filename.ok_or_else(|| lacks("filename"))?;
+        let folder = image.filepath.filter(|folder| !folder.is_empty());
+        let file_name =
+            folder.map_or_else(|| name.clone(), |folder| format!("{}/{name}", folder.trim_end_matches('/')));
+        for sentence in image.sentences {
+            let tokens = || sentence.tokens.map(|tokens| tokens.join(" "));
+            let text = sentence.raw.or_else(tokens).ok_or_else(|| lacks("sentences[].raw"))?;
+            let id = sentence.sentid.unwrap_or(set.captions.len() as u64);
+            set.captions.push(Caption { id, image: set.images.len(), text });
+        }
+        set.images.push(Image { id, file_name, split: image.split });
+    }
+    Ok(set)
+}
+
+/// Reads a list of `image` and `caption`, which may be one text or several.
+pub(super) fn read_list(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
+    let rows: Vec<Row> = serde_json::from_slice(bytes).map_err(|error| super::not_json(path, &error))?;
+    let mut table = Table::default();
+    for (item, row) in rows.into_iter().enumerate() {
+        let lacks = |key: &str| {
+            let what = format!("item {item}: has no `{key}`; expected COCO's JSON, or a list of `image` and `caption`");
+            Error::data(path, what)
+        };
+        let image = row.image.ok_or_else(|| lacks("image"))?;
+        let captions = match row.caption {
+            Some(Value::String(caption)) => vec![caption],
+            Some(Value::Array(captions)) => captions
+                .into_iter()
+                .map(|caption| caption.as_str().map(str::to_owned).ok_or_else(|| lacks("caption")))
+                .collect::<Result<_>>()?,
+            _ => return Err(lacks("caption")),
+        };
+        captions.iter().for_each(|caption| table.add(&image, caption));
+    }
+    Ok(table.set)
+}

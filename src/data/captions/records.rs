@@ -1,0 +1,145 @@
+//! Records of a table whose fields may be quoted. A quotation that is never closed is found where it begins, instead of
+//! taking the rows after it for its text.
+
+/// The fields of a line.
+pub(super) fn fields(line: &str, delimiter: char) -> Vec<String> {
+    match Records::new(line, delimiter).next() {
+        Some(Ok((_, fields))) => fields,
+        _ => line.split(delimiter).map(str::to_owned).collect(),
+    }
+}
+
+/// The records of a text, each with the number of its first line, from 1. Empty lines are passed over. Between bars nothing is
+/// quoted.
+pub(super) struct Records<'a> {
+    rest: &'a str,
+    delimiter: char,
+    line: usize,
+}
+
+/// A record, or the line and what is wrong there.
+type Record = Result<(usize, Vec<String>), (usize, &'static str)>;
+
+const OPEN: &str = "begins a quotation (\") that does not end where its field ends; write a quotation mark within a quoted \
+                    caption twice (\"\"), or leave it out";
+
+impl<'a> Records<'a> {
+    pub(super) fn new(text: &'a str, delimiter: char) -> Records<'a> {
+        Records { rest: text, delimiter, line: 1 }
+    }
+
+    /// Length of the rest of a line, without its end.
+    fn to_line_end(&self, text: &str) -> usize {
+        let end = text.find('\n').unwrap_or(text.len());
+        end - usize::from(text[..end].ends_with('\r'))
+    }
+
+    /// The text of the quotation that `text` begins with, and what follows it: a delimiter, the end of a line, or nothing.
+    fn quoted(&self, text: &'a str) -> Option<(String, &'a str)> {
+        let mut value = String::new();
+        let mut rest = text.strip_prefix('"')?;
+        loop {
+            let end = rest.find('"')?;
+            value.push_str(&rest[..end]);
+            rest = &rest[end + 1..];
+            match rest.strip_prefix('"') {
+                Some(after) => {
+                    value.push('"');
+                    rest = after;
+                }
+                None => break,
+            }
+        }
+        let after = rest.trim_start_matches(' ');
+        let ends = after.is_empty() || after.starts_with([self.delimiter, '\n']) || after.starts_with("\r\n");
+        ends.then_some((value, after))
+    }
+
+    /// Whether a line within a quotation looks like a row of its own: its first field ends as that of the record does.
+    fn holds_a_row(&self, value: &str, record: &[String]) -> bool {
+        let ending = record.first().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| format!(".{ending}"));
+        let Some(ending) = ending.filter(|ending| (2..=5).contains(&ending.len())) else { return false };
+        value.lines().skip(1).any(|line| line.split(self.delimiter).next().is_some_and(|name| name.ends_with(&ending)))
+    }
+
+    fn record(&mut self) -> Record {
+        let line = self.line;
+        let mut record = Vec::new();
+        loop {
+            let start = if self.delimiter == '\t' { self.rest } else { self.rest.trim_start_matches(' ') };
+            let is_quoted = self.delimiter != '|' && start.starts_with('"');
+            if let Some((value, after)) = self.quoted(start).filter(|_| is_quoted) {
+                if self.holds_a_row(&value, &record) {
+                    return Err((self.line, OPEN));
+                }
+                self.line += value.matches('\n').count();
+                record.push(value);
+                self.rest = after;
+            } else {
+                let end = self.to_line_end(self.rest);
+                // `"Stop" sign`: marks of the caption, all of them on its line.
+                if is_quoted && self.rest[..end].matches('"').count() % 2 == 1 {
+                    return Err((self.line, OPEN));
+                }
+                let end = self.rest[..end].find(self.delimiter).unwrap_or(end);
+                record.push(self.rest[..end].to_owned());
+                self.rest = &self.rest[end..];
+            }
+            match self.rest.strip_prefix(self.delimiter) {
+                Some(rest) => self.rest = rest,
+                None => {
+                    self.rest = self.rest.trim_start_matches('\r').strip_prefix('\n').unwrap_or_default();
+                    self.line += 1;
+                    return Ok((line, record));
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        while self.rest[..self.to_line_end(self.rest)].trim().is_empty() {
+            let (_, rest) = self.rest.split_once('\n')?;
+            (self.rest, self.line) = (rest, self.line + 1);
+        }
+        let record = self.record();
+        if record.is_err() {
+            self.rest = "";
+        }
+        Some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, usize> {
+        Records::new(text, ',').collect::<Result<_, _>>().map_err(|(line, _)| line)
+    }
+
+    #[test]
+    fn quotations_end_with_their_field() {
+        let row = |line, fields: &[&str]| (line, fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>());
+        for (text, rows) in [
+            ("a,b\r\n\n c,d", vec![row(1, &["a", "b"]), row(3, &[" c", "d"])]),
+            ("a,\"b, \"\"c\"\"\" \nd,\n", vec![row(1, &["a", "b, \"c\""]), row(2, &["d", ""])]),
+            ("a.jpg,\"two\nlines\"\nb,c", vec![row(1, &["a.jpg", "two\nlines"]), row(3, &["b", "c"])]),
+            ("a,A \"big\" cat", vec![row(1, &["a", "A \"big\" cat"])]),
+            ("a,\"Stop\" says a sign", vec![row(1, &["a", "\"Stop\" says a sign"])]),
+            ("", vec![]),
+        ] {
+            assert_eq!(read(text), Ok(rows), "{text}");
+        }
+        for (text, line) in [
+            ("x,y\na.jpg,\"To the left\nb.jpg,A \"big\" cat\n", 2),
+            ("x,y\na.jpg,\"To the left\nb.jpg,A ruler of 6\"\n", 2),
+            ("x,y\na.jpg,z\na.jpg,\"To the left", 3),
+        ] {
+            assert_eq!(read(text), Err(line), "{text}");
+        }
+    }
+}
