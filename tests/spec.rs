@@ -192,6 +192,7 @@ fn different_ways_to_say_one_thing_have_one_hash() {
         "train.bptt=100%",
         "model.layers.0.dropout=0.5",
         "model.layers.0.dni.fibres=20",
+        "model.layers.0.dni.kind=mlp",
         "model.layers.0.dni.init_last=zero",
         "model.layers.0.dni.frozen_in_norm=accumulate",
         "model.layers.0.dni.share=alone",
