@@ -103,7 +103,7 @@ fn variables_have_no_order() {
 #[test]
 fn items_of_lists_are_reached_by_number_from_every_layer() {
     let by_flag = base(&["model.layers.0.dni.hidden.0=30"]).unwrap();
-    assert_eq!(by_flag.spec.model.layers[0].dni.as_ref().unwrap().hidden, [30]);
+    assert_eq!(by_flag.spec.model.layers[0].dni.as_ref().unwrap().keys["hidden"], serde_json::json!([30]));
     let folder =
         Folder::new(&[("r.yaml", BASE), ("s.yaml", "extends: r.yaml\nmodel: {layers: {0: {dni: {hidden: {0: 30}}}}}")]);
     assert_eq!(folder.resolve("s.yaml", &[], &[]).unwrap().hash, by_flag.hash);
