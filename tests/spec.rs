@@ -219,6 +219,21 @@ fn different_ways_to_say_one_thing_have_one_hash() {
 }
 
 #[test]
+fn a_key_of_another_cell_is_taken_at_its_default_alone() {
+    // Specs that were written before cells had keys of their own have this one in every layer.
+    let gru = |rest: &str| base(&[&format!("model.layers=[{{cell: gru, hidden: 4{rest}}}]")]);
+    let plain = gru("").unwrap();
+    assert_eq!(gru(", force_forget: false, forget_bias: 0").unwrap().spec, plain.spec);
+    assert!(plain.canonical.contains(r#""force_forget":false"#), "{}", plain.canonical);
+    for rest in [", force_forget: true", ", forget_bias: 1"] {
+        let found = problems(gru(rest));
+        assert!(found.len() == 1 && found[0].message.contains("only `lstm`"), "{found:?}");
+    }
+    let both = problems(base(&["model.layers.0.force_forget=true", "model.layers.0.forget_bias=1"]));
+    assert_eq!(both.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(), ["model.layers.0.forget_bias"]);
+}
+
+#[test]
 fn whatever_could_change_a_number_changes_the_hash() {
     let mut hashes = vec![hash(&[])];
     for set in [

@@ -1,4 +1,4 @@
-//! A conformance kit: what every task has to keep, whoever wrote it, checked by a function that a test can call.
+//! A conformance kit: what every task and every cell has to keep, whoever wrote it, checked by functions that tests can call.
 //!
 //! ```
 //! use ccdni::tasks::LineDraw;
@@ -10,6 +10,7 @@
 //! ```
 
 mod batches;
+mod cells;
 mod learning;
 mod synthesizer;
 
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::nn::cells::Cell;
 use crate::plugins::Plugin;
 use crate::spec::interface::Interface;
 use crate::tasks::Task;
@@ -73,12 +75,35 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
     learning::check(T::KIND, &filled, &interface, &open)
 }
 
+/// Checks that a recurrent cell keeps what the rest of the crate relies on.
+///
+/// `keys` are those of the cell in a layer's table, without `cell`. What is checked:
+///
+/// - the keys, as those of a task;
+/// - [`Cell::step`] gives states of the promised width, and its gradients agree with finite differences (in `f64`);
+/// - a small network with two such layers and synthesizers, trained over several windows in both orders, ends with the same
+///   weights, up to rounding, through the step alone, through its kernels and through its closed form, if it has these.
+///
+/// # Errors
+/// [`Error::Training`] with the first thing that the cell does not keep, or whatever the cell itself reports.
+///
+/// ```
+/// # fn main() -> ccdni::Result<()> {
+/// ccdni::testing::check_cell::<ccdni::nn::cells::Gru>(serde_json::json!({}))
+/// # }
+/// ```
+pub fn check_cell<C: Plugin + Cell>(keys: Value) -> Result<()> {
+    let filled = check_keys::<C>(keys)?;
+    cells::check_step(C::KIND, &read::<C>(filled.clone())?)?;
+    cells::check_fast_paths::<C>(&filled)
+}
+
 /// Opens the task's data for a seed.
 type Open<'a> = &'a dyn Fn(u64) -> Result<Box<dyn Dataset>>;
 
-/// What is wrong with a task.
+/// What is wrong with a plug-in.
 fn broken(kind: &str, what: impl std::fmt::Display) -> Error {
-    Error::Training(format!("the task `{kind}`: {what}"))
+    Error::Training(format!("`{kind}`: {what}"))
 }
 
 fn read<T: Plugin>(keys: Value) -> Result<T> {
