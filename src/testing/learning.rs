@@ -88,7 +88,7 @@ fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Datas
     if same { Ok(()) } else { Err(broken(kind, "its showcase is another after the weights were saved and loaded")) }
 }
 
-fn values(tensors: &[(String, Tensor)]) -> Result<Vec<(String, Vec<f32>)>> {
+pub(super) fn values(tensors: &[(String, Tensor)]) -> Result<Vec<(String, Vec<f32>)>> {
     let mut all = Vec::new();
     for (name, tensor) in tensors {
         all.push((name.clone(), tensor.flatten_all()?.to_vec1()?));
@@ -122,9 +122,9 @@ impl Dataset for Few {
 }
 
 /// Stops after some batches, and keeps the last checkpoint.
-struct Stop {
-    after: Option<usize>,
-    checkpoint: Option<Vec<u8>>,
+pub(super) struct Stop {
+    pub(super) after: Option<usize>,
+    pub(super) checkpoint: Option<Vec<u8>>,
 }
 
 impl Watcher for Stop {

@@ -10,6 +10,7 @@
 //! ```
 
 mod batches;
+mod cells;
 mod learning;
 mod optimizer;
 mod synthesizer;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::data::{At, Dataset, Inputs, Split};
 use crate::error::{Error, Result};
+use crate::nn::cells::Cell;
 use crate::plugins::Plugin;
 use crate::spec::Spec;
 use crate::spec::interface::{First, Input, Interface};
@@ -73,6 +75,29 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
     let open = |seed| Ok(task.open_with(seed, Some((&spec.model, &Device::Cpu)))?.dataset);
     batches::check(T::KIND, &interface, draws, &open)?;
     learning::check(T::KIND, &spec, &interface, &open)
+}
+
+/// Checks that a recurrent cell keeps what the rest of the crate relies on.
+///
+/// `keys` are those of the cell in a layer's table, without `cell`. What is checked:
+///
+/// - the keys, as those of a task;
+/// - [`Cell::step`] gives states of the promised width, and its gradients agree with finite differences (in `f64`);
+/// - a small network with two such layers and synthesizers, trained over several windows in both orders, ends with the same
+///   weights, up to rounding, through the step alone, through its kernels and through its closed form, if it has these.
+///
+/// # Errors
+/// [`Error::Training`] with the first thing that the cell does not keep, or whatever the cell itself reports.
+///
+/// ```
+/// # fn main() -> ccdni::Result<()> {
+/// ccdni::testing::check_cell::<ccdni::nn::cells::Gru>(serde_json::json!({}))
+/// # }
+/// ```
+pub fn check_cell<C: Plugin + Cell>(keys: Value) -> Result<()> {
+    let filled = check_keys::<C>(keys)?;
+    cells::check_step(C::KIND, &read::<C>(filled.clone())?)?;
+    cells::check_fast_paths::<C>(&filled)
 }
 
 /// Opens the task's data for a seed.

@@ -106,7 +106,7 @@ fn a_synthesizer_is_all_that_is_added_to_the_network_that_reads_digits() {
     for name in ["seqmnist", "seqmnist_lines", "seqmnist_digits"] {
         let (plain, dni) = (resolved(&format!("{name}.yaml")), resolved(&format!("{name}_dni.yaml")));
         let mut without = dni.spec;
-        assert_eq!(without.model.layers[0].dni.take().unwrap().hidden, [300]);
+        assert_eq!(without.model.layers[0].dni.take().unwrap().keys["hidden"], serde_json::json!([300]));
         assert_eq!((without.task, without.model, without.train), (plain.spec.task, plain.spec.model, plain.spec.train));
     }
 }

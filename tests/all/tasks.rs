@@ -6,7 +6,8 @@ use ccdni::plugins::Plugin;
 use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
 use ccdni::spec::{self, Plugins, Request};
 use ccdni::tasks::{Captioning, LineDraw, Registry, SeqMnist, Task};
-use ccdni::testing::{Draws, check_task};
+use ccdni::testing::{Draws, check_cell, check_task};
+use ccdni::train::backend;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,6 +15,10 @@ use serde_json::json;
 #[path = "../../examples/custom_task.rs"]
 #[allow(dead_code)]
 mod custom_task;
+
+#[path = "../examples/custom_cell.rs"]
+#[allow(dead_code)]
+mod custom_cell;
 
 #[test]
 fn every_built_in_task_conforms() {
@@ -81,6 +86,40 @@ fn the_example_has_a_spec_that_its_program_understands() {
     let error = spec::resolve(&request, &Registry::built_in()).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("delayed_addition"), "{error}");
+}
+
+#[test]
+fn the_example_of_a_cell_conforms() {
+    for keys in [json!({}), json!({"tau": 1}), json!({"phi": "tanh", "tau": 3.5})] {
+        check_cell::<custom_cell::LeakyRate>(keys).unwrap();
+    }
+}
+
+#[test]
+fn a_cell_with_a_step_alone_is_understood_and_trained_by_the_composed_backend() {
+    let mut registry = Registry::built_in();
+    registry.model.cells.register::<custom_cell::LeakyRate>(|cell| Box::new(cell));
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/leaky_rate.yaml");
+    let resolve = |set: &[&str]| {
+        let set = set.iter().map(ToString::to_string).collect();
+        spec::resolve(&Request { file: file.clone(), set, ..Request::default() }, &registry)
+    };
+    let resolved = resolve(&[]).unwrap();
+    assert_eq!(resolved.spec.model.layers[0].keys["tau"], 4.0);
+    let cells = registry.model.cells_of(&resolved.spec.model).unwrap();
+    let chosen = backend::choose(resolved.spec.run.backend, &cells, &Device::Cpu).unwrap();
+    assert_eq!(backend::name(chosen), "composed");
+    for (set, says) in [
+        ("run.backend=fused", "`run.backend`"),
+        ("model.layers.0.tau=0.5", "`model.layers.0.tau`"),
+        ("model.layers.0.force_forget=true", "use `cell: lstm`"),
+        ("model.layers.0.cell=leaky_rat", "did you mean `leaky_rate`?"),
+    ] {
+        let error = resolve(&[set]).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(says), "{set}: {error}");
+    }
+    let unknown = spec::resolve(&Request { file: file.clone(), ..Request::default() }, &Registry::built_in());
+    assert!(unknown.unwrap_err().to_string().contains("`model.layers.0.cell`"));
 }
 
 /// A task with one fault, by number.

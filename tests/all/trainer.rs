@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Evaluation, Inputs, Metric, Predictor, Split, Targets};
+use ccdni::model::Plugins;
 use ccdni::rng::Stream;
 use ccdni::spec::Spec;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};

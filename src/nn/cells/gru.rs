@@ -181,3 +181,14 @@ impl WithSimd for Backward<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn it_is_what_its_step_defines() {
+        crate::testing::check_cell::<Gru>(json!({})).unwrap();
+    }
+}

@@ -152,3 +152,15 @@ impl<const RELU: bool> WithSimd for Backward<'_, RELU> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn they_are_what_their_steps_define() {
+        crate::testing::check_cell::<Tanh>(json!({})).unwrap();
+        crate::testing::check_cell::<Relu>(json!({})).unwrap();
+    }
+}

@@ -94,6 +94,7 @@ pub enum Init {
 pub struct DniSpec {
     /// The kind of synthesizer, which may have keys of its own.
     #[serde(default = "mlp", skip_serializing_if = "is_mlp")]
+    #[schemars(extend("default" = "mlp"))]
     pub kind: String,
     /// The synthesizer's own keys.
     #[serde(flatten)]

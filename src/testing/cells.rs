@@ -1,0 +1,141 @@
+//! A cell's step against finite differences, and its fast paths against the step.
+
+use candle_core::{Device, Tensor, Var};
+use serde_json::{Value, json};
+
+use super::broken;
+use super::learning::{Stop, values};
+use crate::error::Result;
+use crate::model::Plugins;
+use crate::nn::cells::{Cell, CellWeights, State};
+use crate::plugins::{Catalogue, Plugin};
+use crate::rng::Stream;
+use crate::spec::Spec;
+use crate::tasks::{LineDraw, Task};
+use crate::train::{Outcome, Trainer};
+
+const ROWS: usize = 2;
+const HIDDEN: usize = 4;
+const INPUTS: usize = 3;
+const STEPS: usize = 3;
+
+/// Half of the distance over which a difference is taken, and how far a slope may be from it, relatively.
+const STEP: f64 = 1e-6;
+const TOLERANCE: f64 = 1e-6;
+
+/// How far trained weights may lie apart, relatively where they are above 1.
+const ROUNDING: f32 = 1e-4;
+
+/// Names of what a step depends on.
+const ARGUMENTS: [&str; 6] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "the state", "the input"];
+
+pub(super) fn check_step(kind: &str, cell: &dyn Cell) -> Result<()> {
+    let (rows, width) = (cell.gates() * HIDDEN, cell.state_width(HIDDEN));
+    let shapes: [&[usize]; 6] =
+        [&[rows, INPUTS], &[rows, HIDDEN], &[rows], &[rows], &[ROWS, width], &[STEPS, ROWS, INPUTS]];
+    let mut stream = Stream::new(1, "testing.cell", 0, 0);
+    let mut random = |shape: &[usize]| -> Result<Tensor> {
+        let count = shape.iter().product();
+        let numbers: Vec<f64> = (0..count).map(|_| f64::from(stream.uniform(-0.9, 0.9))).collect();
+        Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+    };
+    let at = shapes.iter().map(|shape| random(shape)).collect::<Result<Vec<_>>>()?;
+    let probe = random(&[STEPS, ROWS, width])?;
+    let variables = at.iter().map(|value| Ok(Var::from_tensor(value)?)).collect::<Result<Vec<_>>>()?;
+    let tracked: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+    let slopes = probed(kind, cell, &tracked, &probe)?.backward()?;
+    for (index, variable) in variables.iter().enumerate() {
+        let direction = random(shapes[index])?;
+        let moved = |by: f64| -> Result<f64> {
+            let mut at = at.clone();
+            at[index] = (&at[index] + (&direction * by)?)?;
+            Ok(probed(kind, cell, &at, &probe)?.to_scalar::<f64>()?)
+        };
+        let difference = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
+        let slope = match slopes.get(variable) {
+            Some(slope) => (slope * &direction)?.sum_all()?.to_scalar::<f64>()?,
+            None => 0.0,
+        };
+        // Written so that what is no number is refused.
+        if !((slope - difference).abs() <= TOLERANCE * (1.0 + difference.abs())) {
+            let what = ARGUMENTS[index];
+            return Err(broken(
+                kind,
+                format!("the gradient of a step at {what} is {slope}, and should be {difference}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A weighted sum of the states that some steps give, from arguments in the order of [`ARGUMENTS`].
+fn probed(kind: &str, cell: &dyn Cell, arguments: &[Tensor], probe: &Tensor) -> Result<Tensor> {
+    let [weight_ih, weight_hh, bias_ih, bias_hh] = [0, 1, 2, 3].map(|index| arguments[index].clone());
+    let weights = CellWeights { weight_ih, weight_hh, bias_ih, bias_hh };
+    let mut state = State::split(&arguments[4], HIDDEN)?;
+    let mut states = Vec::new();
+    for step in 0..STEPS {
+        state = cell.step(&weights, &arguments[5].get(step)?, &state)?;
+        let joined = state.join()?;
+        if joined.dims() != [ROWS, cell.state_width(HIDDEN)] || state.h.dims() != [ROWS, HIDDEN] {
+            return Err(broken(kind, format!("a step gives a state of shape {:?}", joined.dims())));
+        }
+        states.push(joined);
+    }
+    Ok((Tensor::stack(&states, 0)? * probe)?.sum_all()?)
+}
+
+pub(super) fn check_fast_paths<C: Plugin + Cell>(keys: &Value) -> Result<()> {
+    let mut plugins = Plugins::built_in();
+    if !plugins.cells.kinds().contains(&C::KIND) {
+        plugins.cells.register::<C>(|cell| Box::new(cell));
+    }
+    let cell: C = super::read(keys.clone())?;
+    let paths = [("fused", cell.kernels().is_some()), ("unrolled", cell.closed_form().is_some())];
+    for order in ["batch", "window"] {
+        let expected = trained::<C>(keys, "composed", order, &plugins)?;
+        for (backend, _) in paths.iter().filter(|(_, there)| *there) {
+            for ((name, found), (_, expected)) in trained::<C>(keys, backend, order, &plugins)?.iter().zip(&expected) {
+                let apart = |(a, b): (&f32, &f32)| !((a - b).abs() <= ROUNDING * b.abs().max(1.0));
+                if found.iter().zip(expected).any(apart) {
+                    let what = format!("the backend `{backend}` trains `{name}` to other values than its step does");
+                    return Err(broken(C::KIND, format!("{what} (`step_every: {order}`)")));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The weights of two layers of the cell after training that shows each gradient as it is.
+fn trained<C: Plugin>(keys: &Value, backend: &str, order: &str, plugins: &Plugins) -> Result<Vec<(String, Vec<f32>)>> {
+    let task = json!({
+        "points": 3, "seq_len": 7, "train_size": 6, "val_split": 0, "test_size": 0, "radius": 1, "train_noise": 0.1
+    });
+    let layer = |hidden: usize| {
+        let mut layer = keys.clone();
+        layer["cell"] = json!(C::KIND);
+        layer["hidden"] = json!(hidden);
+        layer["dni"] = json!({ "init_last": "uniform", "scale": 1.0 });
+        layer
+    };
+    let mut table = task.clone();
+    table["kind"] = json!(LineDraw::KIND);
+    let spec: Spec = serde_json::from_value(json!({
+        "task": table,
+        // One width that fills registers, and one that fills none.
+        "model": { "layers": [layer(18), layer(5)] },
+        "train": {
+            "epochs": 2, "batch_size": 3, "bptt": 3, "activity_l2": 0.1, "step_every": order,
+            "optimizer": { "kind": "sgd", "lr": 0.1, "momentum": 0.0 },
+        },
+        "run": { "backend": backend },
+    }))
+    .map_err(|error| broken(C::KIND, error))?;
+    let task: LineDraw = super::read(task)?;
+    let mut trainer = Trainer::new(plugins, &spec, &task.shape(), task.open(1)?, 1, Device::Cpu)?;
+    match trainer.train(&mut Stop { after: None, checkpoint: None })? {
+        Outcome::Finished(finished) => values(&finished.weights),
+        Outcome::Stopped => Err(broken(C::KIND, "training stopped although nobody asked")),
+    }
+}
