@@ -29,7 +29,7 @@ pub struct Lstm {
     pub force_forget: bool,
     /// Added to the initial forget-gate biases, so that the state lasts from the start (lstm only; 0 is PyTorch's).
     #[serde(default, skip_serializing_if = "is_zero")]
-    #[schemars(range(min = -100.0, max = 100.0))]
+    #[schemars(range(min = -100.0, max = 100.0), extend("default" = 0.0))]
     pub forget_bias: f64,
 }
 
