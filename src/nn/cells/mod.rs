@@ -6,6 +6,7 @@
 //! ([`Kernels`](super::kernel::cells::Kernels)). `testing::check_cell` compares them with the step.
 
 mod gru;
+mod leaky;
 mod lstm;
 mod simple;
 
@@ -28,6 +29,7 @@ pub fn built_in() -> Kinds<dyn Cell> {
     cells.register::<Gru>(|cell| Box::new(cell));
     cells.register::<Tanh>(|cell| Box::new(cell));
     cells.register::<Relu>(|cell| Box::new(cell));
+    cells.register::<leaky::Leaky>(|cell| Box::new(cell));
     cells
 }
 
