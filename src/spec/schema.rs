@@ -3,6 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::layers::FOR_PEOPLE;
 use super::{Blocks, Spec, TaskCatalogue};
 
 /// The schema of a spec whose layers have been merged: the typed spec, with the keys of every registered task.
@@ -58,6 +59,8 @@ pub fn file_schema(catalogue: &dyn TaskCatalogue) -> Value {
         "description": "Spec files that this one builds on, weakest first; relative to this file.",
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }, { "type": "null" }],
     });
+    schema["patternProperties"] =
+        json!({ format!("^{FOR_PEOPLE}"): { "description": "For people: ignored, and not hashed." } });
     schema
 }
 

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use super::Task;
 use crate::counter::Counter;
 use crate::data::Dataset;
+use crate::data::captions::CaptionSet;
 use crate::data::pictures::Viewing;
 use crate::error::{Problem, Result};
 use crate::spec::interface::{First, Input, Interface, Target, TargetKind, When};
@@ -49,7 +50,7 @@ impl Task for Captioning {
                 counter.end();
                 made.map(|_| ())
             }
-            Source::Files { .. } => Ok(()),
+            Source::Files { .. } => spec.source.files().iter().try_for_each(|files| CaptionSet::find(&files.captions)),
         }
     }
 
