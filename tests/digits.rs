@@ -105,6 +105,16 @@ fn a_directory_with_one_pair_is_enough_where_the_spec_says_so() {
 }
 
 #[test]
+fn an_empty_path_is_a_mistake_and_home_is_where_it_is() {
+    let lab = lab();
+    let said = lab.ccdni(&["check", "spec.yaml", "--set", "task.source.dir=''"]).exits(2);
+    assert!(said.contains("`task.source.dir` is `''`: expected text that is not empty"), "{said}");
+    let home = std::env::home_dir().unwrap().join("no-such-digits");
+    let said = lab.ccdni(&["run", "spec.yaml", "--set", "task.source.dir=~/no-such-digits"]).exits(2);
+    assert!(said.contains(&format!("{}: there is no such directory", home.display())), "{said}");
+}
+
+#[test]
 fn files_are_found_under_the_names_that_others_give_them() {
     let lab = lab();
     let rename = |from: &str, to: &str| std::fs::rename(lab.path(from), lab.path(to)).unwrap();

@@ -41,10 +41,7 @@ fn keys_for_people_hold_anchors_and_are_not_hashed() {
 }
 
 #[test]
-fn paths_may_begin_at_home_and_are_not_empty() {
-    let source = |dir: &str| format!("task={{kind: captioning, source: {{kind: scenes, dir: {dir}}}}}");
-    let error = base(&[&source("''")]).unwrap_err().to_string();
-    assert!(error.contains("`task.source.dir`") && error.contains("not empty"), "{error}");
+fn paths_may_begin_at_home() {
     let home = std::env::home_dir().unwrap();
     let folder = Folder::new(&[("s.yaml", "extends: ~/no-such-spec-in-this-home.yaml")]);
     let error = folder.resolve("s.yaml", &[], &[]).unwrap_err().to_string();

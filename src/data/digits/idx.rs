@@ -110,13 +110,22 @@ pub(super) fn read(dir: &Path, part: Part) -> Result<(Vec<u8>, Vec<u8>)> {
 /// # Errors
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn read_images(path: &Path) -> Result<Vec<u8>> {
-    with_file(path, |bytes, size| {
+    let mut shape = [SIDE as u32; 2];
+    let pixels = with_file(path, |bytes, size| {
         let [count, rows, columns] = header(bytes, IMAGES, "images")?;
-        if (rows, columns) != (SIDE as u32, SIDE as u32) {
-            return Err(format!("holds images of {rows} x {columns} pixels; they must be {SIDE} x {SIDE}"));
+        shape = [rows, columns];
+        match shape == [SIDE as u32; 2] {
+            true => body(bytes, count, PIXELS as u64, size, "images"),
+            false => Ok(Vec::new()),
         }
-        body(bytes, count, PIXELS as u64, size, "images")
-    })
+    })?;
+    match shape == [SIDE as u32; 2] {
+        true => Ok(pixels),
+        false => {
+            let [rows, columns] = shape;
+            Err(Error::data(path, format!("holds images of {rows} x {columns} pixels; they must be {SIDE} x {SIDE}")))
+        }
+    }
 }
 
 /// Reads a file of labels, each below 10.
@@ -124,14 +133,21 @@ pub fn read_images(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
-    with_file(path, |bytes, size| {
+    let labels = with_file(path, |bytes, size| {
         let [count] = header(bytes, LABELS, "labels")?;
-        let labels = body(bytes, count, 1, size, "labels")?;
-        match labels.iter().position(|&label| usize::from(label) >= CLASSES) {
-            Some(index) => Err(format!("label {index} is {}; labels are from 0 to {}", labels[index], CLASSES - 1)),
-            None => Ok(labels),
+        body(bytes, count, 1, size, "labels")
+    })?;
+    match labels.iter().position(|&label| usize::from(label) >= CLASSES) {
+        Some(index) => {
+            let what = format!(
+                "label {index} is {}; labels are from 0 to {}, and data of more classes are not read",
+                labels[index],
+                CLASSES - 1
+            );
+            Err(Error::data(path, what))
         }
-    })
+        None => Ok(labels),
+    }
 }
 
 /// Opens a file, unpacks it if it is packed, and reads it, given the most bytes that can be in it.
