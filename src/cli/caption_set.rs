@@ -55,7 +55,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let strategy = args.strategy.strategy()?;
     check_out(Some(&args.out))?;
     let set = CaptionSet::open(&args.captions)?;
-    let mut set = set.chosen(args.split.as_deref(), &args.captions, "--split ")?;
+    let mut set = set.chosen(args.split.as_deref(), &args.captions, "--split train")?;
     if let Some(list) = &args.only {
         set = set.only(list)?;
     }

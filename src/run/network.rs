@@ -66,7 +66,10 @@ impl Network {
         let vocabulary = match resolved.interface.input {
             Input::Tokens { vocabulary: 0, .. } => {
                 let words = find(&beside.vocabulary, TOKENIZER);
-                Some(Vocabulary::load(&words.ok_or_else(|| missing(TOKENIZER, "--vocabulary FILE"))?)?)
+                let words = words.ok_or_else(|| missing(TOKENIZER, "--vocabulary FILE"))?;
+                let vocabulary = Vocabulary::load(&words)?;
+                weights::check_words(decoder, &words, &vocabulary)?;
+                Some(vocabulary)
             }
             _ => None,
         };

@@ -7,9 +7,10 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
+use super::directory::TOKENIZER;
 use super::weights::TrunkSource;
 use super::{clock, fs, weights};
-use crate::data::Evaluation;
+use crate::data::{Evaluation, Vocabulary};
 use crate::error::{Error, Result};
 use crate::train::{EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
 
@@ -261,7 +262,11 @@ impl Unit {
             let source = serde_json::to_string(source).unwrap_or_default();
             claim.write(&self.encoder_path(), &to_safetensors(&encoder, Some((weights::SOURCE, source)))?)?;
         }
-        claim.write(&self.weights_path(), &to_safetensors(&decoder, None)?)
+        // The words lie beside the run's seeds, as they do for all of them.
+        let words = self.directory.ancestors().nth(2).map(|run| run.join(TOKENIZER)).filter(|words| words.is_file());
+        let words = words.map(|words| Vocabulary::load(&words)).transpose()?;
+        let words = words.map(|words| (weights::WORDS, words.digest()));
+        claim.write(&self.weights_path(), &to_safetensors(&decoder, words)?)
     }
 
     /// Writes an epoch's recordings.

@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::model::encoder::PREFIX;
 
@@ -54,12 +55,37 @@ pub const SOURCE: &str = "source";
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] if the encoder's file is no safetensors file.
 pub fn trunk_digest(encoder: &Path) -> Result<Option<String>> {
-    let bytes = std::fs::read(encoder).map_err(Error::io("read", encoder))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
-        .map_err(|error| Error::data(encoder, format!("cannot be read as safetensors: {error}")))?;
-    let source = header.metadata().as_ref().and_then(|metadata| metadata.get(SOURCE));
-    let source = source.and_then(|source| serde_json::from_str::<TrunkSource>(source).ok());
+    let source = header(encoder, SOURCE)?.and_then(|source| serde_json::from_str::<TrunkSource>(&source).ok());
     Ok(source.and_then(|source| source.blake3))
+}
+
+/// The key of the digest of the words in the header of a decoder that says words.
+pub const WORDS: &str = "words";
+
+/// Refuses words that are not those that a decoder was trained with, or are in another order.
+///
+/// # Errors
+/// [`Error::Data`] naming both files; [`Error::Io`].
+pub fn check_words(decoder: &Path, path: &Path, vocabulary: &Vocabulary) -> Result<()> {
+    match header(decoder, WORDS)? {
+        Some(words) if words != vocabulary.digest() => {
+            let what = format!(
+                "holds other words, or the same in another order, than {} was trained with; name the `tokenizer.json` of \
+                 its run",
+                decoder.display()
+            );
+            Err(Error::data(path, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the header of a safetensors file has under a key.
+fn header(path: &Path, key: &str) -> Result<Option<String>> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
+        .map_err(|error| Error::data(path, format!("cannot be read as safetensors: {error}")))?;
+    Ok(header.metadata().as_ref().and_then(|metadata| metadata.get(key)).cloned())
 }
 
 /// Divides a model's weights into those of the decoder and those of the encoder, each by its name in files.

@@ -22,6 +22,9 @@ pub const ENV_PREFIX: &str = "CCDNI__";
 /// What stands beside the spec in a file: which runs there are, what is drawn and claimed of them, where they are trained. They are not layered key by key: the file that is strongest and has one says all of it, and `null` takes it back.
 pub(super) const BLOCKS: [&str; 5] = ["sweep", "figure", "launcher", "claims", "quick"];
 
+/// Top-level keys of a file that begin so are ignored, and not hashed.
+pub(super) const FOR_PEOPLE: &str = "x-";
+
 /// No spec is larger; a path such as `/dev/zero` has no end.
 const LARGEST_FILE: u64 = 16 << 20;
 
@@ -188,6 +191,8 @@ impl Layers {
                 return;
             }
         };
+        // For people: a place for anchors that several parts of the spec name.
+        table.retain(|key, _| !key.starts_with(FOR_PEOPLE));
         Arc::make_mut(&mut self.positions).insert(path.to_path_buf(), Positions::of(&text));
         open.push(identity);
         if let Some(extends) = table.remove("extends") {

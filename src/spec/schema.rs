@@ -3,6 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::layers::FOR_PEOPLE;
 use super::{Blocks, PluginTable, Plugins, Spec};
 use crate::plugins::Catalogue;
 
@@ -107,6 +108,8 @@ pub fn file_schema(plugins: &dyn Plugins) -> Value {
         "description": "Spec files that this one builds on, weakest first; relative to this file.",
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }, { "type": "null" }],
     });
+    schema["patternProperties"] =
+        json!({ format!("^{FOR_PEOPLE}"): { "description": "For people: ignored, and not hashed." } });
     schema
 }
 

@@ -104,6 +104,33 @@ fn a_directory_with_one_pair_is_enough_where_the_spec_says_so() {
 }
 
 #[test]
+fn an_empty_path_is_a_mistake_and_home_is_where_it_is() {
+    let lab = lab();
+    let said = lab.ccdni(&["check", "spec.yaml", "--set", "task.source.dir=''"]).exits(2);
+    assert!(said.contains("`task.source.dir` is `''`: expected text that is not empty"), "{said}");
+    let home = std::env::home_dir().unwrap().join("no-such-digits");
+    let said = lab.ccdni(&["run", "spec.yaml", "--set", "task.source.dir=~/no-such-digits"]).exits(2);
+    assert!(said.contains(&format!("{}: there is no such directory", home.display())), "{said}");
+}
+
+#[test]
+fn files_are_found_under_the_names_that_others_give_them() {
+    let lab = lab();
+    let rename = |from: &str, to: &str| std::fs::rename(lab.path(from), lab.path(to)).unwrap();
+    rename("digits/train-images-idx3-ubyte", "digits/Train-Images.idx3-ubyte");
+    rename("digits/train-labels-idx1-ubyte", "digits/train labels-idx1-ubyte");
+    for name in ["t10k-images.idx3-ubyte", "t10k-labels-idx1-ubyte"] {
+        rename(&format!("digits/{}", name.replace('.', "-")), "digits/moved");
+        std::fs::create_dir(lab.path(&format!("digits/{name}"))).unwrap();
+        rename("digits/moved", &format!("digits/{name}/{name}"));
+    }
+    lab.ccdni(&["run", "spec.yaml"]).exits(0);
+    rename("digits/train labels-idx1-ubyte", "digits/my-labels-ubyte");
+    let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "2"]).exits(2);
+    assert!(said.contains("it holds `Train-Images.idx3-ubyte`, `my-labels-ubyte`"), "{said}");
+}
+
+#[test]
 fn bad_files_are_named_before_anything_begins() {
     let write = |name: &'static str, bytes: Vec<u8>| {
         move |lab: &Lab| std::fs::write(lab.path(&format!("digits/{name}")), &bytes).unwrap()

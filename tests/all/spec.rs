@@ -28,6 +28,36 @@ fn layers_go_from_defaults_over_files_and_variables_to_flags() {
 }
 
 #[test]
+fn keys_for_people_hold_anchors_and_are_not_hashed() {
+    let folder = Folder::new(&[
+        ("root.yaml", BASE),
+        ("plain.yaml", "extends: root.yaml\ntrain: {optimizer: {kind: adam, lr: 0.5}}"),
+        ("s.yaml", "x-rates: &fast {kind: adam, lr: 0.5}\nextends: root.yaml\ntrain:\n  optimizer: {<<: *fast}\n"),
+        ("deep.yaml", "extends: root.yaml\ntrain: {x-rates: 1}"),
+    ]);
+    let resolve = |name: &str| folder.resolve(name, &[], &[]);
+    assert_eq!(resolve("s.yaml").unwrap().hash, resolve("plain.yaml").unwrap().hash);
+    assert!(resolve("deep.yaml").is_err(), "they stand at the top alone");
+}
+
+#[test]
+fn paths_may_begin_at_home() {
+    let home = std::env::home_dir().unwrap();
+    let folder = Folder::new(&[("s.yaml", "extends: ~/no-such-spec-in-this-home.yaml")]);
+    let error = folder.resolve("s.yaml", &[], &[]).unwrap_err().to_string();
+    assert!(error.contains(&home.join("no-such-spec-in-this-home.yaml").display().to_string()), "{error}");
+}
+
+#[test]
+fn two_letters_swapped_are_one_slip() {
+    for (key, meant) in [("train.btpp=5", "bptt"), ("train.epohcs=5", "epochs"), ("train.optimizer.kind=adma", "adam")]
+    {
+        let error = base(&[key]).unwrap_err().to_string();
+        assert!(error.contains(&format!("did you mean `{meant}`?")), "{key}: {error}");
+    }
+}
+
+#[test]
 fn every_value_knows_who_said_it() {
     let folder = Folder::new(&[
         ("root.yaml", BASE),

@@ -47,7 +47,7 @@ pub fn execute(args: Args) -> Result<()> {
         is_writable(out)?;
     }
     let set = CaptionSet::open(&args.captions)?;
-    let mut set = set.chosen(args.split.as_deref(), &args.captions, "--split ")?;
+    let mut set = set.chosen(args.split.as_deref(), &args.captions, "--split train")?;
     if let Some(list) = &args.images {
         set = set.only(list)?;
     }

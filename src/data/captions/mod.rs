@@ -56,20 +56,28 @@ pub struct CaptionSet {
 }
 
 impl CaptionSet {
+    /// Makes sure that a caption file is there.
+    ///
+    /// # Errors
+    /// [`Error::Data`]; for one of COCO's, with the command that gets it.
+    pub fn find(path: &Path) -> Result<()> {
+        let advice =
+            if is_of_coco(path) { "; `ccdni data coco` gets the captions and pictures of COCO 2014" } else { "" };
+        match path.exists() {
+            true => Ok(()),
+            false => Err(Error::data(path, format!("is not there{advice}"))),
+        }
+    }
+
     /// Reads a caption file: COCO's JSON, the JSON of Karpathy's splits, or the text tables of Flickr8k and Flickr30k. The
     /// content says which it is.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the place if it is none of them, is not UTF-8, misses ids,
-    /// has an id twice, has captions of pictures that it does not list, or is one of COCO's and not there.
+    /// has an id twice, has captions of pictures that it does not list, or is not there.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound if is_of_coco(path) => {
-                let what = "is not there; `ccdni data coco` gets the captions and pictures of COCO 2014";
-                Error::data(path, what)
-            }
-            _ => Error::io("read", path)(error),
-        })?;
+        Self::find(path)?;
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let bytes = without_mark(&bytes);
         match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
             None => Err(Error::data(path, "is empty; expected a file of captions")),
@@ -132,15 +140,12 @@ impl CaptionSet {
     /// As [`CaptionSet::split`] where parts are chosen; where they are not, there must be no choice.
     ///
     /// # Errors
-    /// As there; [`Error::Data`] saying that `key` chooses if there are several parts and none is chosen.
-    pub fn chosen(self, parts: Option<&str>, path: &Path, key: &str) -> Result<Self> {
+    /// As there; [`Error::Data`] saying what chooses, such as `example`, if there are several parts and none is chosen.
+    pub fn chosen(self, parts: Option<&str>, path: &Path, example: &str) -> Result<Self> {
         match (parts, self.splits().as_slice()) {
             (Some(parts), _) => self.split(parts, path),
-            (None, [first, .., last]) => {
-                let what = format!(
-                    "has several splits ({first} to {last}); choose with `{key}`, such as `{key}train+restval`"
-                );
-                Err(Error::data(path, what))
+            (None, splits @ [_, _, ..]) => {
+                Err(Error::data(path, format!("has the splits {}; choose, as in `{example}`", splits.join(", "))))
             }
             (None, _) => Ok(self),
         }
@@ -346,10 +351,10 @@ mod tests {
         let path = case("karpathy.json");
         let train = set.clone().split("train", &path).unwrap();
         assert!(!train.images.is_empty() && train.images.len() < set.images.len());
-        let both = set.clone().chosen(Some("train+val"), &path, "split: ").unwrap();
+        let both = set.clone().chosen(Some("train+val"), &path, "split: train").unwrap();
         assert!(both.images.len() > train.images.len());
-        let error = set.clone().chosen(None, &path, "split: ").unwrap_err().to_string();
-        assert!(error.contains("several splits") && error.contains("`split: train+restval`"), "{error}");
+        let error = set.clone().chosen(None, &path, "split: train").unwrap_err().to_string();
+        assert!(error.contains("has the splits ") && error.contains("`split: train`"), "{error}");
         let error = set.split("dev", &path).unwrap_err().to_string();
         assert!(error.contains("no split `dev`; it has ") && error.contains("train"), "{error}");
         let error = CaptionSet::open(&case("karpathy-cut.json")).unwrap_err().to_string();

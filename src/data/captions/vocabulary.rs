@@ -155,6 +155,15 @@ impl Vocabulary {
         write_atomically(path, &text)
     }
 
+    /// BLAKE3 of the words in their order, in hex.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for word in self.words() {
+            hasher.update(word.as_bytes()).update(b"\n");
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// Reads what [`Vocabulary::save`] wrote.
     ///
     /// # Errors

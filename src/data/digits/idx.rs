@@ -41,9 +41,11 @@ pub(super) fn find(dir: &Path, part: Part) -> Result<[PathBuf; 2]> {
             "there is no such directory; `task.source.dir` is relative to where ccdni is run",
         ));
     }
+    let there = files_like(dir);
     let [images, labels] = names(part).map(|name| {
         let packed = format!("{name}.gz");
-        let found = [name, &packed].into_iter().map(|name| dir.join(name)).find(|path| path.is_file());
+        let exact = [name, &packed].into_iter().map(|name| dir.join(name)).find(|path| path.is_file());
+        let found = exact.or_else(|| there.iter().find(|path| plain_name(path) == name).cloned());
         found.ok_or_else(|| {
             let (this, other) = match part {
                 Part::Train => ("training", "test"),
@@ -54,10 +56,33 @@ pub(super) fn find(dir: &Path, part: Part) -> Result<[PathBuf; 2]> {
                  `task.source.use: {}` to do with the {other} data alone",
                 if part == Part::Train { "test" } else { "train" }
             );
+            let seen: Vec<_> =
+                there.iter().map(|path| format!("`{}`", path.strip_prefix(dir).unwrap_or(path).display())).collect();
+            let what = if seen.is_empty() { what } else { format!("{what}; it holds {}", seen.join(", ")) };
             Error::data(dir, what)
         })
     });
     Ok([images?, labels?])
+}
+
+/// The name of a file as it is distributed: without `.gz`, in lower case, with hyphens between its parts
+/// (`Train-Images.idx3-ubyte`, `train images-idx3-ubyte`).
+fn plain_name(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    name.strip_suffix(".gz").unwrap_or(&name).replace([' ', '.', '_'], "-")
+}
+
+/// The files of a directory that look like IDX files, and those in folders that do; sorted.
+fn files_like(dir: &Path) -> Vec<PathBuf> {
+    let entries = |dir: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        entries.filter(|path| !hidden(path) && plain_name(path).contains("ubyte")).collect()
+    };
+    let (folders, mut files): (Vec<_>, Vec<_>) = entries(dir).into_iter().partition(|path| path.is_dir());
+    files.extend(folders.iter().flat_map(|folder| entries(folder)).filter(|path| path.is_file()));
+    files.sort();
+    files
 }
 
 /// Reads a part: pixels `[images, 784]` and labels `[images]`.
@@ -85,13 +110,22 @@ pub(super) fn read(dir: &Path, part: Part) -> Result<(Vec<u8>, Vec<u8>)> {
 /// # Errors
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn read_images(path: &Path) -> Result<Vec<u8>> {
-    with_file(path, |bytes, size| {
+    let mut shape = [SIDE as u32; 2];
+    let pixels = with_file(path, |bytes, size| {
         let [count, rows, columns] = header(bytes, IMAGES, "images")?;
-        if (rows, columns) != (SIDE as u32, SIDE as u32) {
-            return Err(format!("holds images of {rows} x {columns} pixels; they must be {SIDE} x {SIDE}"));
+        shape = [rows, columns];
+        match shape == [SIDE as u32; 2] {
+            true => body(bytes, count, PIXELS as u64, size, "images"),
+            false => Ok(Vec::new()),
         }
-        body(bytes, count, PIXELS as u64, size, "images")
-    })
+    })?;
+    match shape == [SIDE as u32; 2] {
+        true => Ok(pixels),
+        false => {
+            let [rows, columns] = shape;
+            Err(Error::data(path, format!("holds images of {rows} x {columns} pixels; they must be {SIDE} x {SIDE}")))
+        }
+    }
 }
 
 /// Reads a file of labels, each below 10.
@@ -99,14 +133,21 @@ pub fn read_images(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Data`] naming the file and what is wrong with it.
 pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
-    with_file(path, |bytes, size| {
+    let labels = with_file(path, |bytes, size| {
         let [count] = header(bytes, LABELS, "labels")?;
-        let labels = body(bytes, count, 1, size, "labels")?;
-        match labels.iter().position(|&label| usize::from(label) >= CLASSES) {
-            Some(index) => Err(format!("label {index} is {}; labels are from 0 to {}", labels[index], CLASSES - 1)),
-            None => Ok(labels),
+        body(bytes, count, 1, size, "labels")
+    })?;
+    match labels.iter().position(|&label| usize::from(label) >= CLASSES) {
+        Some(index) => {
+            let what = format!(
+                "label {index} is {}; labels are from 0 to {}, and data of more classes are not read",
+                labels[index],
+                CLASSES - 1
+            );
+            Err(Error::data(path, what))
         }
-    })
+        None => Ok(labels),
+    }
 }
 
 /// Opens a file, unpacks it if it is packed, and reads it, given the most bytes that can be in it.

@@ -88,7 +88,7 @@ impl Part {
 /// Reads one part of the source.
 fn read(files: &FilesSpec) -> Result<CaptionSet> {
     let set = CaptionSet::open(&files.captions)?;
-    let mut set = set.chosen(files.split.as_deref(), &files.captions, "split: ")?;
+    let mut set = set.chosen(files.split.as_deref(), &files.captions, "split: train")?;
     if let Some(list) = &files.only {
         set = set.only(list)?;
     }

@@ -18,6 +18,7 @@ use candle_core::Device;
 use super::{Task, TaskData};
 use crate::counter::Counter;
 use crate::data::Dataset;
+use crate::data::captions::CaptionSet;
 use crate::data::pictures::Viewing;
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
@@ -54,7 +55,7 @@ impl Task for Captioning {
                 counter.end();
                 made.map(|_| ())
             }
-            Source::Files { .. } => Ok(()),
+            Source::Files { .. } => spec.source.files().iter().try_for_each(|files| CaptionSet::find(&files.captions)),
         }
     }
 
