@@ -309,7 +309,8 @@ fn what_cannot_work_is_said_before_anything_is_written() {
         ("task.lengths=[30, 31]", "of 30 to 31"),
         ("task.vocabulary=nowhere.json", "nowhere.json"),
         ("task.variants=3", "task.variants"),
-        ("model.encoder.weights=resnet50", "--set model.encoder.weights=resnet50"),
+        ("model.encoder.weights=resnet50", "resnet50: cannot be read"),
+        ("model.encoder.weights=hub:resnet50", "--set model.encoder.weights=hub:resnet50"),
         ("model.encoder.trainable=some", "`none`, `projection`, `all`"),
     ] {
         let said = lab.ccdni(&["run", "spec.yaml", "--set", set]).exits(2);

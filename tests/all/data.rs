@@ -99,7 +99,7 @@ fn pictures_are_resized_once_and_bad_ones_are_listed() {
     let resize = ["data", "resize", "in", "--out", "out", "--size", "32"];
     let said = lab.ccdni(&resize).exits(0);
     for part in
-        ["2 pictures resized", "3 bad files", "cut.jpg: is cut short", "empty.png: is empty", "moving.gif: is Gif"]
+        ["2 pictures resized", "3 bad files", "cut.jpg: is cut short", "empty.png: is empty", "moving.gif: is damaged"]
     {
         assert!(said.contains(part), "{part}: {said}");
     }

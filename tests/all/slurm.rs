@@ -128,7 +128,7 @@ fn what_cannot_be_submitted_is_said_and_nothing_is_left() {
 #[test]
 fn a_job_whose_number_stands_after_a_greeting_is_a_job() {
     let lab = lab();
-    put(&lab, "sbatch", include_str!("cases/sbatch-banner"));
+    put(&lab, "sbatch", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/sbatch-banner")));
     let said = ccdni(&lab, &["sweep", "sweep.yaml"]).exits(0);
     assert!(said.contains("submitted job 12345: 2 tasks"), "{said}");
     assert!(lab.path("outputs/.slurm/12345.sh").is_file());

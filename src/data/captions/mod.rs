@@ -56,17 +56,13 @@ pub struct CaptionSet {
 }
 
 impl CaptionSet {
-    /// Makes sure that a caption file is there.
+    /// Says of a caption file of COCO that is not there which command gets it.
     ///
     /// # Errors
-    /// [`Error::Data`]; for one of COCO's, with the command that gets it.
+    /// [`Error::Data`].
     pub fn find(path: &Path) -> Result<()> {
-        let advice =
-            if is_of_coco(path) { "; `ccdni data coco` gets the captions and pictures of COCO 2014" } else { "" };
-        match path.exists() {
-            true => Ok(()),
-            false => Err(Error::data(path, format!("is not there{advice}"))),
-        }
+        let what = "is not there; `ccdni data coco` gets the captions and pictures of COCO 2014";
+        if is_of_coco(path) && !path.exists() { Err(Error::data(path, what)) } else { Ok(()) }
     }
 
     /// Reads a caption file: COCO's JSON, the JSON of Karpathy's splits, or the text tables of Flickr8k and Flickr30k. The
@@ -74,7 +70,7 @@ impl CaptionSet {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the place if it is none of them, is not UTF-8, misses ids,
-    /// has an id twice, has captions of pictures that it does not list, or is not there.
+    /// has an id twice, has captions of pictures that it does not list, or is one of COCO's and not there.
     pub fn open(path: &Path) -> Result<Self> {
         Self::find(path)?;
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
