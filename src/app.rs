@@ -64,7 +64,7 @@ impl App {
     /// # Panics
     /// If its kind is registered already.
     pub fn synthesizer<S: Plugin + Synthesizer>(mut self) -> Self {
-        self.registry.model.synthesizers.register::<S>(|synthesizer| Box::new(synthesizer));
+        self.registry.train.model.synthesizers.register::<S>(|synthesizer| Box::new(synthesizer));
         self
     }
 

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::canonical::normal_dni;
 use super::interface::{CellShape, First, Input, Interface, TargetKind, When};
 use super::{
-    BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec,
-    Trainable,
+    BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec, Trainable,
 };
 use crate::error::Problem;
 

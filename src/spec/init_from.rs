@@ -1,7 +1,5 @@
 //! `train.init_from`: which run it names, as its hash.
 
-use std::path::Path;
-
 use super::{InitFrom, Plugins, Request, resolve_within};
 use crate::error::{Error, Problem};
 use crate::files::at_home;

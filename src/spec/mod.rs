@@ -150,7 +150,9 @@ fn resolve_layers(
     };
 
     let interface = task_interface(&mut spec, plugins, &broken, &mut problems);
-    fill("train.optimizer", &mut spec.train.optimizer, plugins.optimizers(), &broken, &mut problems);
+    let optimizer = &mut spec.train.optimizer;
+    let filled = plugins.optimizers().fill(&optimizer.kind, &optimizer.keys);
+    fill("train.optimizer", filled, &mut optimizer.keys, &broken, &mut problems);
     let cells = cells(&mut spec.model, plugins, &broken, &mut problems);
     synthesizers(&mut spec.model, &cells, plugins, &broken, &mut problems);
     problems.extend(check::check(&spec, interface.as_ref(), &cells, &broken));
@@ -215,20 +217,25 @@ fn synthesizers(
     }
 }
 
-/// Takes over a plug-in's keys with its defaults filled in, or reports what is wrong with them; `path` is their table.
+/// Takes over a plug-in's keys with its defaults filled in; `None`, with the problems, where they are wrong. `path` is their
+/// table.
 fn fill(
     path: &str,
     filled: Result<Keys, Vec<Problem>>,
     keys: &mut Keys,
     broken: &[String],
     problems: &mut Vec<Problem>,
-) {
+) -> Option<()> {
     match filled {
-        Ok(filled) => *keys = filled,
-        Err(_) if check::is_doubtful(path, broken) => {}
+        _ if check::is_doubtful(path, broken) => None,
+        Ok(filled) => {
+            *keys = filled;
+            Some(())
+        }
         Err(found) => {
             let of_table = |problem: Problem| Problem { key: yaml::join(path, &problem.key), ..problem };
             problems.extend(found.into_iter().map(of_table));
+            None
         }
     }
 }
@@ -240,35 +247,12 @@ fn task_interface(
     broken: &[String],
     problems: &mut Vec<Problem>,
 ) -> Option<Interface> {
-    fill("task", &mut spec.task, plugins.tasks(), broken, problems)?;
+    let filled = plugins.tasks().fill(&spec.task.kind, &spec.task.keys);
+    fill("task", filled, &mut spec.task.keys, broken, problems)?;
     plugins
         .shape(&spec.task.kind, &spec.task.keys)
         .map_err(|error| problems.push(Problem::new("task", error.to_string())))
         .ok()
-}
-
-/// Fills in the defaults of the plug-in that the table at `path` names; `None`, with the problems, where its keys are wrong.
-fn fill(
-    path: &str,
-    table: &mut PluginTable,
-    catalogue: &dyn Catalogue,
-    broken: &[String],
-    problems: &mut Vec<Problem>,
-) -> Option<()> {
-    if broken.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))) {
-        return None;
-    }
-    match catalogue.fill(&table.kind, &table.keys) {
-        Ok(keys) => {
-            table.keys = keys;
-            Some(())
-        }
-        Err(found) => {
-            problems
-                .extend(found.into_iter().map(|problem| Problem { key: yaml::join(path, &problem.key), ..problem }));
-            None
-        }
-    }
 }
 
 /// Reads the `spec.yaml` of a run, which has every default written out, as it stands: it is not checked again, so that

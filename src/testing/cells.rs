@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use super::broken;
 use super::learning::{Stop, values};
 use crate::error::Result;
-use crate::model::Plugins;
+
 use crate::nn::cells::{Cell, CellWeights, State};
 use crate::plugins::{Catalogue, Plugin};
 use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tasks::{LineDraw, Task};
-use crate::train::{Outcome, Trainer};
+use crate::train::{Outcome, Plugins, Trainer};
 
 const ROWS: usize = 2;
 const HIDDEN: usize = 4;
@@ -87,8 +87,8 @@ fn probed(kind: &str, cell: &dyn Cell, arguments: &[Tensor], probe: &Tensor) -> 
 
 pub(super) fn check_fast_paths<C: Plugin + Cell>(keys: &Value) -> Result<()> {
     let mut plugins = Plugins::built_in();
-    if !plugins.cells.kinds().contains(&C::KIND) {
-        plugins.cells.register::<C>(|cell| Box::new(cell));
+    if !plugins.model.cells.kinds().contains(&C::KIND) {
+        plugins.model.cells.register::<C>(|cell| Box::new(cell));
     }
     let cell: C = super::read(keys.clone())?;
     let paths = [("fused", cell.kernels().is_some()), ("unrolled", cell.closed_form().is_some())];

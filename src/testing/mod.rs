@@ -17,8 +17,8 @@ mod synthesizer;
 
 use candle_core::Device;
 pub use optimizer::check_optimizer;
-pub use synthesizer::check_synthesizer;
 use serde_json::{Value, json};
+pub use synthesizer::check_synthesizer;
 
 use crate::data::{At, Dataset, Inputs, Split};
 use crate::error::{Error, Result};

@@ -55,7 +55,7 @@ impl Task for Captioning {
                 counter.end();
                 made.map(|_| ())
             }
-            Source::Files { .. } => spec.source.files().iter().try_for_each(|files| CaptionSet::find(&files.captions)),
+            Source::Files { .. } => self.source.files().iter().try_for_each(|files| CaptionSet::find(&files.captions)),
         }
     }
 
