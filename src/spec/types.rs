@@ -155,7 +155,7 @@ pub enum Jobs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendKind {
-    /// The fastest for the device: `fused` on the CPU, `unrolled` elsewhere.
+    /// The fastest for the device: `fused` on the CPU, `unrolled` elsewhere; `composed` where a cell has no fast path.
     #[default]
     Auto,
     /// Plain tensor operations and automatic differentiation: the definition.

@@ -24,7 +24,7 @@ const STEP: f64 = 1e-6;
 const TOLERANCE: f64 = 1e-6;
 
 /// How far trained weights may lie apart, relatively where they are above 1.
-const ROUNDING: f32 = 1e-4;
+const ROUNDING: f64 = 1e-4;
 
 /// Names of what a step depends on.
 const ARGUMENTS: [&str; 6] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "the state", "the input"];
@@ -56,8 +56,7 @@ pub(super) fn check_step(kind: &str, cell: &dyn Cell) -> Result<()> {
             Some(slope) => (slope * &direction)?.sum_all()?.to_scalar::<f64>()?,
             None => 0.0,
         };
-        // Written so that what is no number is refused.
-        if !((slope - difference).abs() <= TOLERANCE * (1.0 + difference.abs())) {
+        if !is_close(slope, difference, TOLERANCE) {
             let what = ARGUMENTS[index];
             return Err(broken(
                 kind,
@@ -66,6 +65,11 @@ pub(super) fn check_step(kind: &str, cell: &dyn Cell) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether two numbers are equal up to a share of the second, or of 1 where that is smaller. What is no number is not.
+fn is_close(found: f64, expected: f64, tolerance: f64) -> bool {
+    (found - expected).abs() <= tolerance * expected.abs().max(1.0)
 }
 
 /// A weighted sum of the states that some steps give, from arguments in the order of [`ARGUMENTS`].
@@ -96,7 +100,7 @@ pub(super) fn check_fast_paths<C: Plugin + Cell>(keys: &Value) -> Result<()> {
         let expected = trained::<C>(keys, "composed", order, &plugins)?;
         for (backend, _) in paths.iter().filter(|(_, there)| *there) {
             for ((name, found), (_, expected)) in trained::<C>(keys, backend, order, &plugins)?.iter().zip(&expected) {
-                let apart = |(a, b): (&f32, &f32)| !((a - b).abs() <= ROUNDING * b.abs().max(1.0));
+                let apart = |(a, b): (&f32, &f32)| !is_close((*a).into(), (*b).into(), ROUNDING);
                 if found.iter().zip(expected).any(apart) {
                     let what = format!("the backend `{backend}` trains `{name}` to other values than its step does");
                     return Err(broken(C::KIND, format!("{what} (`step_every: {order}`)")));
