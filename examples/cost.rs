@@ -4,7 +4,6 @@
 //! Line drawing with noise, so that every sequence is computed: LSTM 50, synthesizer 2 x 400, batches of 50.
 
 use candle_core::Device;
-use ccdni::model::Plugins;
 use ccdni::spec::Spec;
 use ccdni::tasks::{LineDraw, Task};
 use ccdni::train::{Outcome, Plugins, Trainer, Watcher};

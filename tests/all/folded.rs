@@ -3,7 +3,6 @@
 
 use candle_core::{Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Metric, Showcase, Split};
-use ccdni::model::Plugins;
 use ccdni::spec::Spec;
 use ccdni::tasks::{LineDraw, Task};
 use ccdni::train::{Outcome, Plugins, Trainer, Watcher};

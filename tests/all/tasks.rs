@@ -16,7 +16,7 @@ use serde_json::json;
 #[allow(dead_code)]
 mod custom_task;
 
-#[path = "../examples/custom_cell.rs"]
+#[path = "../../examples/custom_cell.rs"]
 #[allow(dead_code)]
 mod custom_cell;
 
@@ -98,7 +98,7 @@ fn the_example_of_a_cell_conforms() {
 #[test]
 fn a_cell_with_a_step_alone_is_understood_and_trained_by_the_composed_backend() {
     let mut registry = Registry::built_in();
-    registry.model.cells.register::<custom_cell::LeakyRate>(|cell| Box::new(cell));
+    registry.train.model.cells.register::<custom_cell::LeakyRate>(|cell| Box::new(cell));
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/leaky_rate.yaml");
     let resolve = |set: &[&str]| {
         let set = set.iter().map(ToString::to_string).collect();
@@ -106,7 +106,7 @@ fn a_cell_with_a_step_alone_is_understood_and_trained_by_the_composed_backend() 
     };
     let resolved = resolve(&[]).unwrap();
     assert_eq!(resolved.spec.model.layers[0].keys["tau"], 4.0);
-    let cells = registry.model.cells_of(&resolved.spec.model).unwrap();
+    let cells = registry.train.model.cells_of(&resolved.spec.model).unwrap();
     let chosen = backend::choose(resolved.spec.run.backend, &cells, &Device::Cpu).unwrap();
     assert_eq!(backend::name(chosen), "composed");
     for (set, says) in [

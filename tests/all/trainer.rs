@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Evaluation, Inputs, Metric, Predictor, Split, Targets};
-use ccdni::model::Plugins;
 use ccdni::rng::Stream;
 use ccdni::spec::Spec;
 use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
@@ -343,7 +342,7 @@ fn a_dataset_evaluates_the_network_that_is_kept() {
     }
     let spec = spec(&[("/train/keep", json!("last")), ("/train/early_stopping", Value::Null)]);
     let data = Box::new(Evaluated(Noise { seed: 7 }));
-    let mut trainer = Trainer::new(&spec, &interface(), data, 7, Device::Cpu).expect("a trainer");
+    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &interface(), data, 7, Device::Cpu).expect("a trainer");
     let finished = finish(&mut trainer, &mut Keeper::default());
     let scores = finished.evaluation.expect("an evaluation").scores;
     assert_eq!(scores, [("distance".to_string(), finished.history[3].validation[0])]);
