@@ -12,7 +12,7 @@ use crate::report::page::{self, Page};
 use crate::run::clock;
 use crate::run::directory::{self, Directory};
 use crate::run::shell::quote;
-use crate::run::table::{self, Standing};
+use crate::run::status::{Standing, look};
 use crate::spec::sweep::{Sweep, expand};
 use crate::spec::{Claim, Spec, read_resolved};
 use crate::tasks::Registry;
@@ -133,7 +133,7 @@ fn of_runs(args: &Args, registry: &Registry) -> Result<(Page, String)> {
 
 /// A run with how its units stand.
 fn told(directory: &Directory, item: Option<String>, spec: Spec, seeds: &[u64]) -> page::Run {
-    let unit = |&seed: &u64| match table::look(&directory.unit(seed)) {
+    let unit = |&seed: &u64| match look(&directory.unit(seed)) {
         Ok((standing, record)) => page::Unit {
             seed,
             done: standing == Standing::Done,

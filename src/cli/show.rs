@@ -1,6 +1,5 @@
 //! `ccdni show`: one run.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -30,7 +29,7 @@ pub fn execute(args: Args) -> Result<()> {
     let sections = [
         facts(&manifest),
         format!("{}\n", spec.trim_end()),
-        table::seeds(&run, &seeds, &BTreeMap::new())?,
+        table::seeds(&run, &seeds, &[])?,
         notes(&run, &seeds)?,
         files(&run.path)?,
     ];

@@ -1,6 +1,8 @@
 //! Aggregates: the files at the top of a run's directory, made from the files of its units.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use super::directory::Directory;
 use super::fs;
@@ -29,6 +31,37 @@ const PLANE: [&str; 2] = ["plots/drawings.svg", "plots/drawings.png"];
 
 /// Files of the best seed that only some tasks have.
 const MAYBE: [&str; 2] = [ENCODER, CAPTIONS];
+
+/// Makes aggregates beside the training: drawing takes longer than a small unit.
+pub struct Aggregator {
+    sender: mpsc::Sender<Directory>,
+    thread: JoinHandle<()>,
+}
+
+impl Aggregator {
+    /// One that has nothing to do yet.
+    pub fn start() -> Self {
+        let (sender, receiver) = mpsc::channel::<Directory>();
+        // What cannot be made now is made, or reported, at the end.
+        let work = move || receiver.iter().for_each(|directory| drop(refresh(&directory)));
+        Aggregator { sender, thread: std::thread::spawn(work) }
+    }
+
+    /// Has the aggregates of a run made soon.
+    pub fn refresh(&self, directory: &Directory) {
+        let _ = self.sender.send(directory.clone());
+    }
+
+    /// Waits for what is under way, and makes what is missing of these runs.
+    ///
+    /// # Errors
+    /// The first error of all, as [`refresh`].
+    pub fn finish(self, directories: &[Directory]) -> Result<()> {
+        drop(self.sender);
+        let _ = self.thread.join();
+        directories.iter().filter(|directory| directory.exists()).map(refresh).fold(Ok(()), Result::and)
+    }
+}
 
 /// Rewrites the aggregates from the files on disk, unless they are up to date. Safe to be called by many processes: it
 /// happens under the directory's short lock.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::manifest::Manifest;
 use super::unit::Unit;
@@ -14,6 +15,9 @@ use crate::tasks::Registry;
 
 /// Hex digits of a hash.
 const HASH_LENGTH: usize = 12;
+
+/// A directory that is not whole after this time never will be.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 /// In a run's directory: the words of a token task and their numbers.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -55,6 +59,7 @@ impl Directory {
             ))
         };
         std::fs::create_dir_all(outputs).map_err(refused)?;
+        remove_abandoned(outputs);
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY);
         #[cfg(unix)]
@@ -174,6 +179,17 @@ impl Directory {
     pub fn log(&self, line: &str) {
         let line = format!("{} {}:{} {line}", clock::now(), claim::host(), std::process::id());
         let _ = fs::append_line(&self.path.join("log.txt"), &line);
+    }
+}
+
+/// Removes directories that processes had begun to make when they were killed: to make one takes much less than
+/// [`ABANDONED`].
+fn remove_abandoned(outputs: &Path) {
+    for entry in std::fs::read_dir(outputs).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) && age.is_some_and(|age| age > ABANDONED) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -310,6 +326,18 @@ mod tests {
         for good in [directory.path().join("new/er"), "outputs".into(), directory.path().to_path_buf()] {
             check_outputs(&good).unwrap();
         }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_what_is_being_made_is_not() {
+        let outputs = outputs_with(&[".tmp-old", ".tmp-new", "3f9a1c04d2be"]);
+        for name in [".tmp-old", "3f9a1c04d2be"] {
+            let before = std::time::SystemTime::now() - 2 * ABANDONED;
+            File::open(outputs.path().join(name)).unwrap().set_modified(before).unwrap();
+        }
+        remove_abandoned(outputs.path());
+        let left = |name: &str| outputs.path().join(name).exists();
+        assert_eq!([".tmp-old", ".tmp-new", "3f9a1c04d2be"].map(left), [false, true, true]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The worker: trains one unit in this process, and tells its parent about it.
 
 use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
@@ -16,7 +18,7 @@ use super::{clock, fs, init_from, pictures};
 use crate::data::Vocabulary;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::spec::{CheckpointEvery, EncoderSpec, Resolved, RunSpec};
+use crate::spec::{CheckpointEvery, EncoderSpec, Resolved, RunSpec, Spec};
 use crate::tasks::Registry;
 use crate::train::backend;
 use crate::train::{Checkpoint, EpochRow, Finished, MetricInfo, NUMERICS, Next, Outcome, Progress, Trainer, Watcher};
@@ -26,6 +28,23 @@ const BATCH_EVENTS: Duration = Duration::from_millis(100);
 
 /// Stack of the thread that trains, in bytes; only what is used of it counts.
 const STACK: usize = 256 << 20;
+
+/// The command that trains one unit of a run in a process of its own: `ccdni worker DIR --run JSON --seed N`.
+///
+/// # Errors
+/// [`Error::Io`] if this program cannot be found.
+pub fn command(directory: &Directory, spec: &Spec, seed: u64) -> Result<Command> {
+    let unwritable = |error: serde_json::Error| Error::Usage(format!("the spec cannot be handed on: {error}"));
+    let program = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+    let mut command = Command::new(program);
+    command.arg("worker").arg(&directory.path).arg("--run");
+    command.arg(serde_json::to_string(&spec.run).map_err(unwritable)?);
+    if let Some(from) = &spec.train.init_from {
+        command.arg("--init-from").arg(serde_json::to_string(from).map_err(unwritable)?);
+    }
+    command.arg("--seed").arg(seed.to_string()).env("RAYON_NUM_THREADS", spec.run.threads.to_string());
+    Ok(command)
+}
 
 /// Trains one unit of a run in this process. Events go to standard output; the end of standard input means that the
 /// parent is gone or wants it to stop: the batch is finished, a checkpoint written, and that is all.

@@ -376,8 +376,7 @@ impl Trainer {
             return Ok(());
         }
         Err(Error::Training(format!(
-            "seed {}: no gradient reaches {} in epoch {}: nothing that it computes has to do with a target",
-            self.seed,
+            "no gradient reaches {} in epoch {}: nothing that it computes has to do with a target",
             missed.join(", "),
             self.cursor.epoch
         )))
@@ -472,9 +471,6 @@ impl Trainer {
 
     fn diverged(&self, (epoch, batch): (usize, Option<usize>), what: &str) -> Error {
         let batch = batch.map_or("its end".into(), |batch| format!("batch {batch}"));
-        Error::Training(format!(
-            "seed {}, epoch {epoch}, {batch}: {what}; a smaller learning rate or `train.clip` may help",
-            self.seed
-        ))
+        Error::Training(format!("epoch {epoch}, {batch}: {what}; a smaller learning rate or `train.clip` may help"))
     }
 }

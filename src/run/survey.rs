@@ -1,96 +1,92 @@
-//! How the units of a sweep stand, read from their directories alone, and how long the rest may take.
+//! How the units of runs stand, read from their directories alone, and how long the rest may take.
 
 use std::cmp::Reverse;
 use std::path::Path;
 
-use super::queue::Queue;
+use super::clock;
+use super::cluster::queue::Queue;
+use super::directory::Directory;
+use super::pool::UnitId;
+use super::status::{SeedStatus, Standing};
+use super::table::align;
 use crate::model::Layout;
 use crate::report::statistics::median;
-use crate::run::claim::{self, Holder};
-use crate::run::clock;
-use crate::run::directory::Directory;
-use crate::run::table::{self, Standing, align};
 use crate::spec::sweep::{Sweep, SweptRun};
 
 /// The widest cell of the table.
 const WIDEST: usize = 32;
 
-/// How every unit of a sweep stands.
+/// How every unit of one run or of many stands.
 #[derive(Debug)]
-pub struct Survey {
-    runs: Vec<Run>,
+pub struct Survey<'a> {
+    sweep: &'a Sweep,
+    runs: Vec<RunStatus>,
 }
 
+/// How the units of one run stand.
 #[derive(Debug)]
-struct Run {
-    hash: String,
+struct RunStatus {
     /// Cost of a unit, in no particular measure.
     cost: f64,
-    units: Vec<Unit>,
+    units: Vec<SeedStatus>,
 }
 
-/// How one unit stands.
-#[derive(Debug)]
-pub struct Unit {
-    /// The seed.
-    pub seed: u64,
-    /// How it stands; a unit whose record is damaged has failed.
-    pub standing: Standing,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// Who trains it.
-    pub holder: Option<Holder>,
-    /// How long training took; of a unit that is done.
-    pub seconds: Option<f64>,
-    /// When it ended, if it did.
-    pub ended: Option<String>,
+/// What a unit is called in messages: its seed, after its run's hash where there are several runs.
+pub fn name(sweep: &Sweep, UnitId { run, seed }: UnitId) -> String {
+    match sweep.runs.as_slice() {
+        [_] => format!("seed {seed}"),
+        runs => format!("{} seed {seed}", runs[run].resolved.hash),
+    }
 }
 
-impl Survey {
-    /// Looks at every unit of a sweep under `outputs`. A directory that is not there yet has none that was begun.
-    pub fn of(sweep: &Sweep, outputs: &Path) -> Self {
+impl<'a> Survey<'a> {
+    /// Looks at every unit under `outputs`. A directory that is not there yet has none that was begun.
+    pub fn of(sweep: &'a Sweep, outputs: &Path) -> Self {
         let look = |run: &SweptRun| {
             let directory = Directory::of(outputs, &run.resolved.hash);
-            let units = run.resolved.spec.seeds.0.iter().map(|&seed| Unit::of(&directory, seed)).collect();
-            Run { hash: run.resolved.hash.clone(), cost: cost(run), units }
+            let units = run.resolved.spec.seeds.0.iter().map(|&seed| SeedStatus::of(&directory, seed)).collect();
+            RunStatus { cost: cost(run), units }
         };
-        Survey { runs: sweep.runs.iter().map(look).collect() }
+        Survey { sweep, runs: sweep.runs.iter().map(look).collect() }
     }
 
-    /// Every unit, with its run's hash.
-    pub fn units(&self) -> impl Iterator<Item = (&str, &Unit)> {
-        self.runs.iter().flat_map(|run| run.units.iter().map(|unit| (run.hash.as_str(), unit)))
+    /// Every unit.
+    pub fn units(&self) -> impl Iterator<Item = (UnitId, &SeedStatus)> {
+        self.runs
+            .iter()
+            .enumerate()
+            .flat_map(|(run, status)| status.units.iter().map(move |unit| (UnitId { run, seed: unit.seed }, unit)))
     }
 
-    /// Units that are not done: place of the run and seed, the longest first. What has failed is among them only if that
-    /// was at `failed_before` or earlier.
-    pub fn missing(&self, failed_before: Option<&str>) -> Vec<(usize, u64)> {
-        let wanted = |unit: &&Unit| match unit.standing {
+    fn unit(&self, unit: UnitId) -> Option<&SeedStatus> {
+        self.runs.get(unit.run)?.units.iter().find(|status| status.seed == unit.seed)
+    }
+
+    /// Units that are not done, the longest first. What has failed is among them only if that was at `failed_before` or
+    /// earlier.
+    pub fn missing(&self, failed_before: Option<&str>) -> Vec<UnitId> {
+        let wanted = |unit: &SeedStatus| match unit.standing {
             Standing::Waiting | Standing::Running => true,
-            Standing::Failed => is_retried(unit.ended.as_deref(), failed_before),
+            Standing::Failed => unit.is_retried(failed_before),
             Standing::Done => false,
         };
-        let rate = self.rate();
-        let mut missing: Vec<(f64, usize, usize, u64)> = Vec::new();
-        for (index, run) in self.runs.iter().enumerate() {
-            let length = run.measured().unwrap_or(run.cost * rate.unwrap_or(1.0));
-            missing
-                .extend(run.units.iter().filter(wanted).enumerate().map(|(at, unit)| (length, index, at, unit.seed)));
-        }
+        let rate = self.rate().unwrap_or(1.0);
+        let length = |run: usize| self.runs[run].measured().unwrap_or(self.runs[run].cost * rate);
+        let missing = self.units().filter(|(_, unit)| wanted(unit)).map(|(unit, _)| unit);
+        let mut missing: Vec<(f64, UnitId)> = missing.map(|unit| (length(unit.run), unit)).collect();
         // Equal ones in the order of the file, which sorting keeps.
         missing.sort_by(|a, b| b.0.total_cmp(&a.0));
-        missing.into_iter().map(|(_, run, _, seed)| (run, seed)).collect()
+        missing.into_iter().map(|(_, unit)| unit).collect()
     }
 
     /// How long training a unit took, if it is done.
-    pub fn seconds(&self, run: usize, seed: u64) -> Option<f64> {
-        self.runs.get(run)?.units.iter().find(|unit| unit.seed == seed)?.seconds
+    pub fn seconds(&self, unit: UnitId) -> Option<f64> {
+        self.unit(unit)?.seconds
     }
 
     /// Whether a unit is recorded as failed.
-    pub fn has_failed(&self, run: usize, seed: u64) -> bool {
-        let units = self.runs.get(run).map_or(&[][..], |run| &run.units);
-        units.iter().any(|unit| unit.seed == seed && unit.standing == Standing::Failed)
+    pub fn has_failed(&self, unit: UnitId) -> bool {
+        self.unit(unit).is_some_and(|unit| unit.standing == Standing::Failed)
     }
 
     /// How many units stand so.
@@ -106,15 +102,27 @@ impl Survey {
     /// Counts in words.
     pub fn counts(&self) -> String {
         let of = |standing| format!("{} {standing}", self.count(standing));
-        let all = [Standing::Done, Standing::Running, Standing::Failed, Standing::Waiting].map(of);
-        format!("{} runs, {} units: {}", self.runs.len(), self.units().count(), all.join(", "))
+        format!("{}: {}", self.title(), Standing::ALL.map(of).join(", "))
+    }
+
+    /// What it is of: a run, or so many runs and units.
+    pub fn title(&self) -> String {
+        let (runs, units) = (self.runs.len(), self.units().count());
+        match self.sweep.runs.as_slice() {
+            [run] => {
+                let hash = &run.resolved.hash;
+                let name = run.resolved.spec.name.as_ref().map_or(hash.clone(), |name| format!("{name} ({hash})"));
+                format!("{name}, {units} unit{}", if units == 1 { "" } else { "s" })
+            }
+            _ => format!("{runs} runs, {units} units"),
+        }
     }
 
     /// Seconds that what is neither done nor failed would take one worker, from the units that are done; `None` where
     /// none is.
     pub fn left(&self) -> Option<f64> {
         let rate = self.rate();
-        let run_left = |run: &Run| {
+        let run_left = |run: &RunStatus| {
             let open =
                 run.units.iter().filter(|unit| !matches!(unit.standing, Standing::Done | Standing::Failed)).count();
             if open == 0 {
@@ -132,7 +140,8 @@ impl Survey {
     }
 
     /// A table for people: hash, the keys that differ, seeds, how the units stand, seconds a unit.
-    pub fn table(&self, sweep: &Sweep) -> String {
+    pub fn table(&self) -> String {
+        let sweep = self.sweep;
         let mut keys: Vec<&str> = Vec::new();
         for (key, _) in sweep.runs.iter().flat_map(|run| &run.values) {
             if !keys.contains(&key.as_str()) {
@@ -145,8 +154,8 @@ impl Survey {
         header.extend(keys.iter().map(|key| short(key, &keys)));
         header.extend(["seeds", "done", "running", "failed", "waiting", "a unit"].map(String::from));
         let rate = self.rate();
-        let row = |(run, swept): (&Run, &SweptRun)| {
-            let mut row = vec![run.hash.clone()];
+        let row = |(run, swept): (&RunStatus, &SweptRun)| {
+            let mut row = vec![swept.resolved.hash.clone()];
             row.extend(named.then(|| swept.item.clone().unwrap_or_else(|| "-".into())));
             row.extend(keys.iter().map(|key| {
                 let value = swept.values.iter().find(|(path, _)| path == key).map_or("-", |(_, value)| value);
@@ -158,7 +167,7 @@ impl Survey {
             }));
             let count = |standing| run.units.iter().filter(|unit| unit.standing == standing).count().to_string();
             row.push(run.units.len().to_string());
-            row.extend([Standing::Done, Standing::Running, Standing::Failed, Standing::Waiting].map(count));
+            row.extend(Standing::ALL.map(count));
             row.push(match (run.measured(), rate) {
                 (Some(seconds), _) => clock::seconds(seconds),
                 (None, Some(rate)) => format!("~{}", clock::seconds(rate * run.cost)),
@@ -169,64 +178,34 @@ impl Survey {
         align(&header, &self.runs.iter().zip(&sweep.runs).map(row).collect::<Vec<_>>())
     }
 
-    /// A line for each of the first units that failed, with the reason.
-    pub fn failures(&self, most: usize) -> Vec<String> {
+    /// A line for each unit that failed, with the reason.
+    pub fn failures(&self) -> Vec<String> {
         let failed = self.units().filter(|(_, unit)| unit.standing == Standing::Failed);
-        let reason = |unit: &Unit| unit.reason.clone().unwrap_or_else(|| "for a reason that is not known".into());
-        failed.take(most).map(|(hash, unit)| format!("{hash} seed {}: {}", unit.seed, reason(unit))).collect()
+        let line = |(unit, status): (UnitId, &SeedStatus)| {
+            let reason = status.reason.as_deref().unwrap_or("for a reason that is not known");
+            format!("{}: {reason}", name(self.sweep, unit))
+        };
+        failed.map(line).collect()
     }
 
-    /// A line for each unit that is being trained, with who does it, and what a cluster says of that job.
+    /// A line for each unit that is being trained, with who does it, and what a cluster reports of that job.
     pub fn holders(&self, queue: &Queue) -> Vec<String> {
-        let held = self.units().filter_map(|(hash, unit)| Some((hash, unit.seed, unit.holder.as_ref()?)));
-        let line = |(hash, seed, holder): (&str, u64, &Holder)| {
+        let held = self.units().filter_map(|(unit, status)| Some((unit, status.holder.as_ref()?)));
+        let line = |(unit, holder): (UnitId, &super::claim::Holder)| {
             let task = holder.job.as_ref().and_then(|job| queue.task(job));
             let task = task.map_or_else(String::new, |task| format!(": {task}"));
-            format!("{hash} seed {seed}: {holder}{task}")
+            format!("{}: {holder}{task}", name(self.sweep, unit))
         };
         held.map(line).collect()
     }
 }
 
-impl Unit {
-    fn of(directory: &Directory, seed: u64) -> Self {
-        let unit = directory.unit(seed);
-        match table::look(&unit) {
-            Ok((standing, record)) => Unit {
-                seed,
-                standing,
-                reason: record
-                    .as_ref()
-                    .and_then(|record| record.reason.clone())
-                    .filter(|_| standing == Standing::Failed),
-                holder: (standing == Standing::Running).then(|| claim::holder(&unit.directory)).flatten(),
-                ended: record.as_ref().and_then(|record| record.ended.clone()),
-                seconds: record.and_then(|record| record.result).map(|result| result.seconds),
-            },
-            Err(error) => Unit {
-                seed,
-                standing: Standing::Failed,
-                reason: Some(error.to_string()),
-                holder: None,
-                seconds: None,
-                ended: None,
-            },
-        }
-    }
-}
-
-impl Run {
+impl RunStatus {
     /// Mean seconds of the units that are done.
     fn measured(&self) -> Option<f64> {
         let seconds: Vec<f64> = self.units.iter().filter_map(|unit| unit.seconds).collect();
         (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
     }
-}
-
-/// Whether a unit that failed then is tried again where all are that failed at `before` or earlier. Times are written so
-/// that their order is that of texts; a failure that nobody could write down has none.
-pub(super) fn is_retried(ended: Option<&str>, before: Option<&str>) -> bool {
-    before.is_some_and(|before| ended.is_none_or(|ended| ended <= before))
 }
 
 /// What a unit costs, to order units by and to carry times over from one run to another: epochs times parameters. It knows
