@@ -53,19 +53,28 @@ build-cuda *ARGS:
 
 # On a machine with a GPU: all golden cases, the property tests and every task on it, and times beside PyTorch's (PYTHON=python3).
 cuda-check: build-cuda
-    CCDNI_TEST_DEVICE=cuda CCDNI_TEST_EXPECTS=device assets/cuda/with-toolkit.sh \
-      cargo test --release --locked --features cuda --target-dir target --no-fail-fast \
-      --test golden --test orders --test devices -- --test-threads=1 --nocapture
+    @just cuda-tests device
     tests/cuda/times.sh target/cuda/ccdni
 
 # Without a GPU: the same tests, with candle's kernels compiled for the processor and a stand-in for the driver.
 cuda-host: build-cuda
     tests/cuda/recorder.sh target/cuda-host
     tests/cuda/kernels.sh target/cuda-host
-    CCDNI_TEST_DEVICE=cuda CCDNI_TEST_EXPECTS=device,bits assets/cuda/with-toolkit.sh \
-      env LD_LIBRARY_PATH="$PWD/target/cuda-host" \
-      cargo test --release --locked --features cuda --target-dir target --no-fail-fast \
-      --test golden --test orders --test devices -- --test-threads=1 --nocapture
+    @just cuda-tests device,bits LD_LIBRARY_PATH="$PWD/target/cuda-host"
+
+# The tests that concern a device, with further environment variables.
+[private]
+cuda-tests EXPECTS *VARIABLES:
+    #!/usr/bin/env bash
+    set -uo pipefail
+    tests() {
+      assets/cuda/with-toolkit.sh env CCDNI_TEST_DEVICE=cuda CCDNI_TEST_EXPECTS={{EXPECTS}} {{VARIABLES}} \
+        cargo test --release --locked --features cuda --target-dir target "$@" --test-threads=1 --nocapture
+    }
+    failed=0
+    tests --test golden -- || failed=1
+    tests --test all -- orders:: devices:: || failed=1
+    exit "$failed"
 
 # Without a GPU: what a run on CUDA launches, uploads and waits for, and what it does when the device fails; and the lints of CUDA.
 cuda-record: build-cuda
@@ -130,6 +139,6 @@ new-task NAME:
       src/tasks/registry.rs
     cargo fmt
     echo "$file is a copy of the example, registered as \`$name\`. Make it yours, and then bring up to date:"
-    echo "  the tasks that are checked   a line in tests/tasks.rs"
+    echo "  the tasks that are checked   a line in tests/all/tasks.rs"
     echo "  the editors' schema          cargo run --release -- schema > experiments/schema.json"
     echo "  the list of tasks            INSTA_UPDATE=always cargo test --release --lib cli::tasks"

@@ -88,6 +88,7 @@ fn sentences(backend: &dyn Backend, name: &str) -> Result<(), Error> {
         input: Input::Tokens { vocabulary: WORDS, first: First::Feature },
         target: Target { kind: TargetKind::Classes { count: WORDS }, when: When::EveryStep },
         steps: None,
+        validates: true,
     };
     let model = Model::new(&spec, &interface, 1, &Device::Cpu)?;
     // Without an end every sentence is as long as it may be.

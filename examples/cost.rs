@@ -4,7 +4,7 @@
 //! Line drawing with noise, so that every sequence is computed: LSTM 50, synthesizer 2 x 400, batches of 50.
 
 use candle_core::Device;
-use ccdni::spec::{Spec, interface::Interface};
+use ccdni::spec::Spec;
 use ccdni::tasks::{LineDraw, Task};
 use ccdni::train::{Outcome, Trainer, Watcher};
 use plotters::prelude::*;
@@ -51,11 +51,10 @@ fn milliseconds(steps: usize, window: usize, dni: bool) -> Result<f64, Error> {
         "model": { "layers": [{ "cell": "lstm", "hidden": 50, "dni": dni }] },
         "train": { "epochs": 5, "batch_size": 50, "bptt": window, "clip": { "norm": 1.0 } },
     }))?;
-    let task = serde_json::from_value(json!({
+    let task: LineDraw = serde_json::from_value(json!({
         "seq_len": steps, "train_size": 50 * batches, "val_split": 0.0, "test_size": 0, "train_noise": 0.1,
     }))?;
-    let interface: Interface = LineDraw::interface(&task);
-    let mut trainer = Trainer::new(&spec, &interface, LineDraw::open(task, 1)?, 1, Device::Cpu)?;
+    let mut trainer = Trainer::new(&spec, &task.shape(), task.open(1)?, 1, Device::Cpu)?;
     match trainer.train(&mut Silent)? {
         Outcome::Finished(finished) => {
             let seconds = finished.history.iter().map(|row| row.seconds).fold(f64::INFINITY, f64::min);

@@ -9,19 +9,18 @@
 
 use candle_core::{Device, Tensor};
 use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
+use ccdni::plugins::Plugin;
 use ccdni::rng::Stream;
 use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
 use ccdni::tasks::Task;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Add two marked numbers of a sequence.
-pub struct DelayedAddition;
-
-/// The keys under `task`; the doc comments are what `tasks` and editors show.
-#[derive(Serialize, Deserialize, JsonSchema)]
+/// Add two marked numbers of a sequence. The fields are the keys under `task`; their doc comments are what `tasks` and
+/// editors show.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Keys {
+pub struct DelayedAddition {
     /// Steps of a sequence; the numbers to add are in its first half.
     #[schemars(range(min = 4, max = 10_000))]
     steps: usize,
@@ -30,33 +29,35 @@ pub struct Keys {
     batches: usize,
 }
 
-impl Default for Keys {
+impl Default for DelayedAddition {
     fn default() -> Self {
-        Keys { steps: 20, batches: 50 }
+        DelayedAddition { steps: 20, batches: 50 }
     }
 }
 
-impl Task for DelayedAddition {
+impl Plugin for DelayedAddition {
     const KIND: &'static str = "delayed_addition";
     const ABOUT: &'static str = "remember two marked numbers and give their sum at the end";
-    type Spec = Keys;
+}
 
-    fn interface(keys: &Keys) -> Interface {
+impl Task for DelayedAddition {
+    fn shape(&self) -> Interface {
         Interface {
             input: Input::Dense { features: 2 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::LastStep },
-            steps: Some(keys.steps),
+            steps: Some(self.steps),
+            validates: true,
         }
     }
 
-    fn open(keys: Keys, seed: u64) -> ccdni::Result<Box<dyn Dataset>> {
-        Ok(Box::new(Sums { keys, seed }))
+    fn open(&self, seed: u64) -> ccdni::Result<Box<dyn Dataset>> {
+        Ok(Box::new(Sums { keys: self.clone(), seed }))
     }
 }
 
 /// The sequences of one seed.
 struct Sums {
-    keys: Keys,
+    keys: DelayedAddition,
     seed: u64,
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli;
+use crate::plugins::Plugin;
 use crate::tasks::{Registry, Task};
 
 /// The `ccdni` program, to which other programs add tasks of their own.
@@ -32,8 +33,8 @@ impl App {
     ///
     /// # Panics
     /// If its kind is registered already.
-    pub fn task<T: Task>(mut self) -> Self {
-        self.registry.register::<T>();
+    pub fn task<T: Plugin + Task>(mut self) -> Self {
+        self.registry.register_task::<T>();
         self
     }
 

@@ -59,8 +59,11 @@ struct Entry<P: ?Sized> {
     about: &'static str,
     schema: fn() -> Value,
     fill: fn(&Keys) -> Result<Keys, Vec<Problem>>,
-    read: Box<dyn Fn(&Keys) -> serde_json::Result<Box<P>> + Send + Sync>,
+    read: Box<Read<P>>,
 }
+
+/// Makes a plug-in of its keys.
+type Read<P> = dyn Fn(&Keys) -> serde_json::Result<Box<P>> + Send + Sync;
 
 impl<P: ?Sized + 'static> Kinds<P> {
     /// No plug-ins yet; `sort` is what one of them is called in messages.
@@ -150,17 +153,11 @@ mod tests {
     }
 
     /// An insect.
-    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields, default)]
     struct Insect {
         /// Legs that it has lost.
         lost: usize,
-    }
-
-    impl Default for Insect {
-        fn default() -> Self {
-            Insect { lost: 0 }
-        }
     }
 
     impl Plugin for Insect {

@@ -4,6 +4,7 @@
 //! tolerances are described in `tests/golden/README.md`. What concerns a device is done on the one that `CCDNI_TEST_DEVICE` names.
 
 mod golden_cases;
+#[path = "all/on_device.rs"]
 mod on_device;
 
 use std::path::PathBuf;

@@ -136,7 +136,7 @@ impl<'a> Work<'a> {
                 When::EveryStep,
             ),
         };
-        let interface = Interface { input, target: Target { kind, when }, steps: Some(job.steps) };
+        let interface = Interface { input, target: Target { kind, when }, steps: Some(job.steps), validates: true };
         let model = Model::new(&model, &interface, 1, &Device::Cpu)?;
         Ok(Work {
             updater: Updater::new(&train, &model.params)?,

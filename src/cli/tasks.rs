@@ -6,7 +6,8 @@ use clap::Args as Arguments;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::spec::TaskCatalogue;
+use crate::plugins::Catalogue;
+use crate::spec::Plugins;
 use crate::tasks::Registry;
 
 /// List the registered tasks and their keys.
@@ -19,21 +20,20 @@ pub(super) struct Args {
 
 /// Prints the list.
 pub(super) fn execute(args: &Args, registry: &Registry) -> Result<()> {
-    let kinds = registry.kinds();
+    let catalogue = registry.tasks();
+    let kinds = catalogue.kinds();
     if let Some(kind) = args.kind.as_deref().filter(|kind| !kinds.contains(kind)) {
         return Err(Error::Usage(format!("there is no task `{kind}`; there are: {}", kinds.join(", "))));
     }
     let wanted = |kind: &str| args.kind.as_deref().is_none_or(|only| only == kind);
-    let tasks: Vec<String> = registry
-        .list()
-        .filter(|(kind, _)| wanted(kind))
-        .map(|(kind, about)| describe(kind, about, &registry.schema(kind).unwrap_or_default()))
-        .collect();
+    let tasks: Vec<String> = kinds.iter().filter(|kind| wanted(kind)).map(|kind| describe(kind, catalogue)).collect();
     super::print(&tasks.join("\n"))
 }
 
 /// One line for the task, one for each of its keys: name, type, default, meaning.
-fn describe(kind: &str, about: &str, schema: &Value) -> String {
+fn describe(kind: &str, catalogue: &dyn Catalogue) -> String {
+    let schema = catalogue.schema(kind).unwrap_or_default();
+    let about = catalogue.about(kind).unwrap_or_default();
     let mut rows = Vec::new();
     for (key, property) in schema["properties"].as_object().into_iter().flatten() {
         let default = property.get("default").map_or("required".into(), |value| format!("({})", plain(value)));
@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn every_built_in_task_is_described() {
         let registry = Registry::built_in();
-        let text: Vec<String> =
-            registry.list().map(|(kind, about)| describe(kind, about, &registry.schema(kind).unwrap())).collect();
+        let tasks = registry.tasks();
+        let text: Vec<String> = tasks.kinds().into_iter().map(|kind| describe(kind, tasks)).collect();
         insta::assert_snapshot!(text.join("\n"));
     }
 

@@ -70,6 +70,7 @@ mod tests {
             input: Input::Dense { features: 3 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
             steps: Some(5),
+            validates: true,
         };
         let layout = Layout::new(&spec, &interface);
         let values = layout.slots.iter().map(|slot| values(slot, &spec, seed)).collect();

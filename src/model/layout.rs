@@ -202,6 +202,7 @@ mod tests {
             input: Input::Dense { features: 3 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
             steps: Some(5),
+            validates: true,
         };
         Layout::new(&spec, &interface)
     }

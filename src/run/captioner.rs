@@ -33,7 +33,7 @@ impl Captioner {
     pub fn load(beside: &Beside, trunk: Option<&str>, device: &Device, registry: &Registry) -> Result<Captioner> {
         let mut network = Network::load(beside, device, registry)?;
         let spec = &mut network.resolved.spec;
-        let view = registry.view(&spec.task)?;
+        let view = registry.task(&spec.task)?.view();
         let (Some(view), Some(encoder), Some(vocabulary)) = (view, &mut spec.model.encoder, &network.vocabulary) else {
             return Err(Error::Usage(format!(
                 "`--image` is for captioning, and this network was trained on `{}`; leave it out",

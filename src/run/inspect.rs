@@ -66,12 +66,13 @@ impl<'a> Inspector<'a> {
             match self.tasks.iter().position(|open| open.task == spec.task && open.encoder == spec.model.encoder) {
                 Some(place) => place,
                 None => {
-                    registry.prepare(&spec.task)?;
-                    let mut digests = manifest::digests(&registry.files(&spec.task)?)?;
+                    let task = registry.task(&spec.task)?;
+                    task.prepare()?;
+                    let mut digests = manifest::digests(&task.files())?;
                     let seed = spec.seeds.0.first().copied().unwrap_or(1);
                     let (dataset, pictures) = match self.elsewhere {
                         // What becomes of pictures is made where they are read, by whoever is first.
-                        true => (registry.open(&spec.task, seed)?, BTreeMap::new()),
+                        true => (task.open(seed)?, BTreeMap::new()),
                         // It is closed again before training begins: a GPU may admit only one program.
                         false => {
                             pictures::open(registry, spec, seed, &device).inspect_err(|_| device::keep(&device))?

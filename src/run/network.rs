@@ -103,10 +103,12 @@ impl Network {
     /// # Errors
     /// [`Error::Usage`] if the task has nothing to show.
     pub fn show(&self, registry: &Registry) -> Result<ShowcaseResult> {
-        let task = &self.resolved.spec.task;
-        registry.prepare(task)?;
-        let showcase: Option<Showcase> = registry.open(task, self.seed)?.showcase()?;
-        let showcase = showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", task.kind)))?;
+        let table = &self.resolved.spec.task;
+        let task = registry.task(table)?;
+        task.prepare()?;
+        let showcase: Option<Showcase> = task.open(self.seed)?.showcase()?;
+        let showcase =
+            showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", table.kind)))?;
         let run = &self.resolved.spec.run;
         let backend = backend::open(run.backend, run.threads, self.model.device())?;
         show(&self.model, backend.as_ref(), showcase)

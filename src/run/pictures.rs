@@ -47,7 +47,7 @@ pub fn open(
     seed: u64,
     device: &Device,
 ) -> Result<(Box<dyn Dataset>, BTreeMap<String, String>)> {
-    see(registry.open(&spec.task, seed)?, &spec.model, seed, device)
+    see(registry.task(&spec.task)?.open(seed)?, &spec.model, seed, device)
 }
 
 /// A task's data with whatever a model needs made of its pictures; the data as they are where there are none.

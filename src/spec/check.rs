@@ -12,16 +12,16 @@ use crate::error::Problem;
 
 /// Looks for combinations in a spec that cannot work.
 ///
-/// `interface` is `None` where the task's own keys are wrong; `validates` is whether the task has data to validate with. Keys in `broken` hold placeholders: whatever involves one
-/// of them is not judged.
-pub(super) fn check(spec: &Spec, interface: Option<&Interface>, validates: bool, broken: &[String]) -> Vec<Problem> {
+/// `interface` is `None` where the task's own keys are wrong. Keys in `broken` hold placeholders: whatever involves one of
+/// them is not judged.
+pub(super) fn check(spec: &Spec, interface: Option<&Interface>, broken: &[String]) -> Vec<Problem> {
     let mut check = Check { broken, problems: Vec::new() };
     for (index, layer) in spec.model.layers.iter().enumerate() {
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
     }
     check.shared(&spec.model.layers);
     check.train(spec);
-    if !validates {
+    if interface.is_some_and(|interface| !interface.validates) {
         check.without_validation(&spec.train);
     }
     check.record(spec);

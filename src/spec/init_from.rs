@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use super::{InitFrom, Request, TaskCatalogue, resolve_within};
+use super::{InitFrom, Plugins, Request, resolve_within};
 use crate::error::{Error, Problem};
 
 /// A chain of runs that start from one another is not longer than this; one that goes round in a circle is.
 const LONGEST_CHAIN: usize = 32;
 
 /// The hash of the run that `init_from` names, from the spec in its directory, whatever that directory is called.
-pub(super) fn run_hash(from: &InitFrom, catalogue: &dyn TaskCatalogue, depth: usize) -> Result<String, Problem> {
+pub(super) fn run_hash(from: &InitFrom, plugins: &dyn Plugins, depth: usize) -> Result<String, Problem> {
     let (key, run, seed) = match from {
         InitFrom::Run(run) => ("train.init_from", run, None),
         InitFrom::Seed(named) => ("train.init_from.run", &named.run, Some(named.seed)),
@@ -36,7 +36,7 @@ pub(super) fn run_hash(from: &InitFrom, catalogue: &dyn TaskCatalogue, depth: us
     if depth >= LONGEST_CHAIN {
         return refuse("runs start from one another in a circle".into(), "name a run that started from fresh weights");
     }
-    match resolve_within(&Request { file, ..Request::default() }, catalogue, depth + 1) {
+    match resolve_within(&Request { file, ..Request::default() }, plugins, depth + 1) {
         Ok(resolved) => Ok(resolved.hash),
         Err(Error::Spec(problems)) => {
             let first = problems.0.first().map(ToString::to_string).unwrap_or_default();

@@ -9,6 +9,8 @@ pub struct Interface {
     pub target: Target,
     /// Steps of every sequence, or `None` where lengths vary between batches.
     pub steps: Option<usize>,
+    /// Whether there are data to validate with.
+    pub validates: bool,
 }
 
 /// What the network reads at each step.

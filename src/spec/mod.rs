@@ -25,29 +25,24 @@ pub use types::*;
 pub(crate) use yaml::{line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};
+use crate::plugins::Catalogue;
+pub use crate::plugins::Keys;
 use interface::Interface;
 use layers::Layers;
 use said::Said;
 use walk::Walk;
 
-/// What this room needs to know of the registered tasks; `tasks::Registry` implements it.
-pub trait TaskCatalogue {
-    /// Every registered `task.kind`.
-    fn kinds(&self) -> Vec<&'static str>;
-    /// The JSON Schema of a task's keys (without `kind`).
-    fn schema(&self, kind: &str) -> Option<serde_json::Value>;
-    /// A task's keys with its defaults filled in; the keys have passed the schema.
-    fn fill(&self, kind: &str, keys: &Keys) -> Result<Keys, Vec<Problem>>;
-    /// Problems beyond the schema, with keys relative to `task`; the keys are filled in.
-    fn check(&self, kind: &str, keys: &Keys) -> Vec<Problem>;
-    /// What the task's data look like; the keys have passed `check`.
-    fn interface(&self, kind: &str, keys: &Keys) -> Result<Interface>;
-    /// Whether there are data to validate with; the keys have passed `check`.
-    fn validates(&self, kind: &str, keys: &Keys) -> bool;
-}
+/// What this room needs to know of the registered plug-ins; `tasks::Registry` implements it.
+pub trait Plugins {
+    /// The tasks (`task.kind`).
+    fn tasks(&self) -> &dyn Catalogue;
 
-/// The keys of a task's table.
-pub type Keys = serde_json::Map<String, serde_json::Value>;
+    /// What a task's data look like.
+    ///
+    /// # Errors
+    /// Fails where the task cannot read the keys.
+    fn shape(&self, kind: &str, keys: &Keys) -> Result<Interface>;
+}
 
 /// What a user asked for: a file and what is laid over it.
 #[derive(Debug, Clone, Default)]
@@ -79,13 +74,13 @@ pub struct Resolved {
 ///
 /// # Errors
 /// [`crate::Error::Spec`] with every problem found.
-pub fn resolve(request: &Request, catalogue: &dyn TaskCatalogue) -> Result<Resolved> {
-    resolve_within(request, catalogue, 0)
+pub fn resolve(request: &Request, plugins: &dyn Plugins) -> Result<Resolved> {
+    resolve_within(request, plugins, 0)
 }
 
 /// Resolves the spec of a run that `depth` others start from, one from the next.
-fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize) -> Result<Resolved> {
-    let schema = schema::schema(catalogue);
+fn resolve_within(request: &Request, plugins: &dyn Plugins, depth: usize) -> Result<Resolved> {
+    let schema = schema::schema(plugins);
     let layers = Layers::read(request, layers::defaults(&schema));
     if !layers.incomplete && layers.has_block("sweep") {
         let problem = Problem::new("", "this file says many runs: it has a `sweep` block");
@@ -95,7 +90,7 @@ fn resolve_within(request: &Request, catalogue: &dyn TaskCatalogue, depth: usize
         let problem = Problem { origin: Some(file.to_string()), ..problem.help(help) };
         return Err(Error::Spec(Problems(vec![problem])));
     }
-    resolve_layers(layers, &schema, request, catalogue, depth)
+    resolve_layers(layers, &schema, request, plugins, depth)
 }
 
 /// Resolves what the layers of a request say.
@@ -103,7 +98,7 @@ fn resolve_layers(
     mut layers: Layers,
     schema: &serde_json::Value,
     request: &Request,
-    catalogue: &dyn TaskCatalogue,
+    plugins: &dyn Plugins,
     depth: usize,
 ) -> Result<Resolved> {
     if layers.incomplete {
@@ -123,12 +118,11 @@ fn resolve_layers(
         return Err(Error::Spec(Problems(said.finish(problems))));
     };
 
-    let interface = task_interface(&mut spec, catalogue, &broken, &mut problems);
-    let validates = interface.is_none() || catalogue.validates(&spec.task.kind, &spec.task.keys);
-    problems.extend(check::check(&spec, interface.as_ref(), validates, &broken));
+    let interface = task_interface(&mut spec, plugins, &broken, &mut problems);
+    problems.extend(check::check(&spec, interface.as_ref(), &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
-            init_from::run_hash(from, catalogue, depth).map_err(|problem| problems.push(problem)).ok()
+            init_from::run_hash(from, plugins, depth).map_err(|problem| problems.push(problem)).ok()
         }
         _ => None,
     };
@@ -145,7 +139,7 @@ fn resolve_layers(
 /// Fills in the task's defaults and asks for its interface; `None`, with the problems, where its keys are wrong.
 fn task_interface(
     spec: &mut Spec,
-    catalogue: &dyn TaskCatalogue,
+    plugins: &dyn Plugins,
     broken: &[String],
     problems: &mut Vec<Problem>,
 ) -> Option<Interface> {
@@ -153,21 +147,15 @@ fn task_interface(
         return None;
     }
     let kind = &spec.task.kind;
-    let found = match catalogue.fill(kind, &spec.task.keys) {
-        Ok(keys) => {
-            spec.task.keys = keys;
-            catalogue.check(kind, &spec.task.keys)
+    match plugins.tasks().fill(kind, &spec.task.keys) {
+        Ok(keys) => spec.task.keys = keys,
+        Err(found) => {
+            let within_task = |problem: Problem| Problem { key: yaml::join("task", &problem.key), ..problem };
+            problems.extend(found.into_iter().map(within_task));
+            return None;
         }
-        Err(found) => found,
-    };
-    if !found.is_empty() {
-        problems.extend(found.into_iter().map(|problem| Problem { key: yaml::join("task", &problem.key), ..problem }));
-        return None;
     }
-    catalogue
-        .interface(kind, &spec.task.keys)
-        .map_err(|error| problems.push(Problem::new("task", error.to_string())))
-        .ok()
+    plugins.shape(kind, &spec.task.keys).map_err(|error| problems.push(Problem::new("task", error.to_string()))).ok()
 }
 
 /// Reads the `spec.yaml` of a run, which has every default written out, as it stands: it is not checked again, so that

@@ -3,13 +3,14 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Blocks, Spec, TaskCatalogue};
+use super::{Blocks, Plugins, Spec};
 
 /// The schema of a spec whose layers have been merged: the typed spec, with the keys of every registered task.
-pub fn schema(catalogue: &dyn TaskCatalogue) -> Value {
+pub fn schema(plugins: &dyn Plugins) -> Value {
     let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut schema = generator.into_root_schema_for::<Spec>().to_value();
-    let tasks = catalogue.kinds().into_iter().map(|kind| task(kind, catalogue.schema(kind).unwrap_or_default()));
+    let tasks = plugins.tasks();
+    let tasks = tasks.kinds().into_iter().map(|kind| task(kind, tasks.schema(kind).unwrap_or_default()));
     schema["properties"]["task"] = json!({
         "description": "The task: `kind`, and the keys of that task.",
         "oneOf": tasks.collect::<Vec<_>>(),
@@ -47,8 +48,8 @@ pub(super) fn blocks() -> Value {
 
 /// The schema of a spec *file*: the same, relaxed by what layering allows. Any key may be left to another layer, any value
 /// may be `null`, lists may be tables of items, and `extends` names other files.
-pub fn file_schema(catalogue: &dyn TaskCatalogue) -> Value {
-    let mut schema = schema(catalogue);
+pub fn file_schema(plugins: &dyn Plugins) -> Value {
+    let mut schema = schema(plugins);
     for (name, block) in blocks()["properties"].as_object().into_iter().flatten() {
         schema["properties"][name] = block.clone();
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Task;
 use crate::data::{At, Batch, Dataset, Inputs, Metric, Showcase, Split, Targets};
 use crate::error::{Problem, Result};
+use crate::plugins::Plugin;
 use crate::rng::Stream;
 use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
 
@@ -22,12 +23,9 @@ const CUE_SCALE: f64 = 0.1;
 const TEST_BATCH: usize = 1000;
 
 /// Draws a straight line to the point that a cue names.
-pub struct LineDraw;
-
-/// Keys of the task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct LineDrawSpec {
+pub struct LineDraw {
     /// Points to draw to, each with its cue: the origin ("stay"), the others evenly on a circle.
     #[schemars(range(min = 1, max = 10_000))]
     pub points: usize,
@@ -56,9 +54,9 @@ pub struct LineDrawSpec {
     pub fixed_data: bool,
 }
 
-impl Default for LineDrawSpec {
+impl Default for LineDraw {
     fn default() -> Self {
-        LineDrawSpec {
+        LineDraw {
             points: 7,
             seq_len: 10,
             radius: 10.0,
@@ -72,7 +70,7 @@ impl Default for LineDrawSpec {
     }
 }
 
-impl LineDrawSpec {
+impl LineDraw {
     /// Sequences that validate.
     fn validation_size(&self) -> usize {
         (self.train_size as f64 * self.val_split).round() as usize
@@ -96,45 +94,42 @@ impl LineDrawSpec {
     }
 }
 
-impl Task for LineDraw {
+impl Plugin for LineDraw {
     const KIND: &'static str = "linedraw";
     const ABOUT: &'static str = "draw a straight line to the point that a cue at the first step names";
-    type Spec = LineDrawSpec;
 
-    fn check(spec: &LineDrawSpec) -> Vec<Problem> {
-        let validation = spec.validation_size();
-        let message = if validation >= spec.train_size {
+    fn check(&self) -> Vec<Problem> {
+        let validation = self.validation_size();
+        let message = if validation >= self.train_size {
             "leaves no sequence to train with"
-        } else if validation == 0 && spec.val_split > 0.0 {
+        } else if validation == 0 && self.val_split > 0.0 {
             "is less than half a sequence"
         } else {
             return Vec::new();
         };
-        let message = format!("{} of `train_size` {} {message}", spec.val_split, spec.train_size);
+        let message = format!("{} of `train_size` {} {message}", self.val_split, self.train_size);
         vec![Problem::new("val_split", message).help("raise `train_size`, or use another share (0: no validation)")]
     }
+}
 
-    fn interface(spec: &LineDrawSpec) -> Interface {
+impl Task for LineDraw {
+    fn shape(&self) -> Interface {
         Interface {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
-            steps: Some(spec.seq_len),
+            steps: Some(self.seq_len),
+            validates: self.validation_size() > 0,
         }
     }
 
-    fn validates(spec: &LineDrawSpec) -> bool {
-        spec.validation_size() > 0
-    }
-
-    fn open(spec: LineDrawSpec, seed: u64) -> Result<Box<dyn Dataset>> {
-        let ends = spec.ends();
-        Ok(Box::new(Lines { spec, ends, seed }))
+    fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(Lines { spec: self.clone(), ends: self.ends(), seed }))
     }
 }
 
 /// The lines of one seed.
 struct Lines {
-    spec: LineDrawSpec,
+    spec: LineDraw,
     /// By cue, ascending.
     ends: Vec<[f64; 2]>,
     seed: u64,
@@ -221,14 +216,14 @@ impl Dataset for Lines {
 mod tests {
     use super::*;
 
-    fn spec(change: impl FnOnce(&mut LineDrawSpec)) -> LineDrawSpec {
-        let mut spec = LineDrawSpec::default();
+    fn spec(change: impl FnOnce(&mut LineDraw)) -> LineDraw {
+        let mut spec = LineDraw::default();
         change(&mut spec);
         spec
     }
 
-    fn open(seed: u64, change: impl FnOnce(&mut LineDrawSpec)) -> Box<dyn Dataset> {
-        LineDraw::open(spec(change), seed).unwrap()
+    fn open(seed: u64, change: impl FnOnce(&mut LineDraw)) -> Box<dyn Dataset> {
+        spec(change).open(seed).unwrap()
     }
 
     /// Inputs `[rows][steps]` and end points of a batch of 50.
@@ -321,7 +316,7 @@ mod tests {
     fn a_share_that_leaves_nothing_is_a_problem() {
         for (train_size, val_split, problems) in [(1000, 0.2, 0), (1, 0.9, 1), (2, 0.2, 1), (2, 0.0, 0), (2, 0.5, 0)] {
             let spec = spec(|s| (s.train_size, s.val_split) = (train_size, val_split));
-            assert_eq!(LineDraw::check(&spec).len(), problems, "{val_split} of {train_size}");
+            assert_eq!(spec.check().len(), problems, "{val_split} of {train_size}");
         }
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::plugins::Plugin;
 use crate::spec::interface::Interface;
 use crate::tasks::Task;
 
@@ -42,8 +43,8 @@ pub enum Draws {
 /// `keys` are those under `task` in a spec, without `kind`; choose small sizes. What is checked:
 ///
 /// - the keys: defaults are filled in and stable, unknown ones are refused, each has a description;
-/// - there are data to validate with where [`Task::validates`] says so;
-/// - batches of every split have the shapes and types that [`Task::interface`] promises, with finite numbers and classes
+/// - there are data to validate with where [`Task::shape`] promises some;
+/// - batches of every split have the shapes and types that [`Task::shape`] promises, with finite numbers and classes
 ///   in range; they are the same for the same seed in whatever order they are asked for, and depend on the seed as
 ///   `draws` says;
 /// - training: two epochs of two steps change every parameter of a small network with a synthesizer, metrics are finite,
@@ -53,21 +54,20 @@ pub enum Draws {
 ///
 /// # Errors
 /// [`Error::Training`] with the first thing that the task does not keep, or whatever the task itself reports.
-pub fn check_task<T: Task>(keys: Value, draws: Draws) -> Result<()> {
-    let subject = Subject::<T> { filled: fill::<T>(keys)?, task: std::marker::PhantomData };
-    subject.check_keys()?;
-    T::prepare(&subject.spec()?)?;
-    let open = |seed| T::open(subject.spec()?, seed);
-    let mut interface = T::interface(&subject.spec()?);
+pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
+    let filled = check_keys::<T>(keys)?;
+    let task = read::<T>(filled.clone())?;
+    task.prepare()?;
+    let open = |seed| task.open(seed);
+    let mut interface = task.shape();
     if let Some(vocabulary) = open(1)?.vocabulary() {
         interface = interface.with_vocabulary(vocabulary.words().len());
     }
-    let validated = open(1)?.batches(Split::Validation, BATCH_SIZE) > 0;
-    if validated != T::validates(&subject.spec()?) {
-        return Err(broken(T::KIND, "its `validates` does not say whether there are batches to validate with"));
+    if interface.validates != (open(1)?.batches(Split::Validation, BATCH_SIZE) > 0) {
+        return Err(broken(T::KIND, "`validates` in its shape is not whether there are batches to validate with"));
     }
     batches::check(T::KIND, &interface, draws, &open)?;
-    learning::check(T::KIND, &subject.filled, &interface, &open)
+    learning::check(T::KIND, &filled, &interface, &open)
 }
 
 /// Opens the task's data for a seed.
@@ -78,48 +78,41 @@ fn broken(kind: &str, what: impl std::fmt::Display) -> Error {
     Error::Training(format!("the task `{kind}`: {what}"))
 }
 
-struct Subject<T> {
-    /// The keys with the defaults filled in.
-    filled: Value,
-    task: std::marker::PhantomData<T>,
+fn read<T: Plugin>(keys: Value) -> Result<T> {
+    serde_json::from_value(keys).map_err(|error| broken(T::KIND, format!("its keys: {error}")))
 }
 
-fn fill<T: Task>(keys: Value) -> Result<Value> {
-    let spec: T::Spec = serde_json::from_value(keys).map_err(|error| broken(T::KIND, format!("its keys: {error}")))?;
-    serde_json::to_value(spec).map_err(|error| broken(T::KIND, format!("its keys: {error}")))
+/// The keys with the defaults filled in.
+fn fill<T: Plugin>(keys: Value) -> Result<Value> {
+    serde_json::to_value(read::<T>(keys)?).map_err(|error| broken(T::KIND, format!("its keys: {error}")))
 }
 
-impl<T: Task> Subject<T> {
-    fn spec(&self) -> Result<T::Spec> {
-        serde_json::from_value(self.filled.clone()).map_err(|error| broken(T::KIND, format!("its keys: {error}")))
+/// Checks what a plug-in makes of its keys, and fills in the defaults.
+fn check_keys<T: Plugin>(keys: Value) -> Result<Value> {
+    let kind = T::KIND;
+    if kind.is_empty() || T::ABOUT.is_empty() {
+        return Err(broken(kind, "has no name or no description"));
     }
-
-    fn check_keys(&self) -> Result<()> {
-        let kind = T::KIND;
-        if kind.is_empty() || T::ABOUT.is_empty() {
-            return Err(broken(kind, "has no name or no description"));
-        }
-        if fill::<T>(self.filled.clone())? != self.filled {
-            return Err(broken(kind, "its keys change when they are written and read again"));
-        }
-        let problems = T::check(&self.spec()?);
-        if let Some(problem) = problems.first() {
-            return Err(broken(kind, format!("refuses these keys: {problem}")));
-        }
-        let mut unknown = self.filled.clone();
-        let Some(table) = unknown.as_object_mut() else { return Err(broken(kind, "its spec is not a table")) };
-        table.insert("no_such_key".into(), json!(1));
-        if fill::<T>(unknown).is_ok() {
-            return Err(broken(kind, "takes keys that it does not know; add `#[serde(deny_unknown_fields)]`"));
-        }
-        let schema = schemars::schema_for!(T::Spec).to_value();
-        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
-            if property["description"].as_str().is_none_or(str::is_empty) {
-                return Err(broken(kind, format!("its key `{key}` has no description; add a doc comment")));
-            }
-        }
-        Ok(())
+    let filled = fill::<T>(keys)?;
+    if fill::<T>(filled.clone())? != filled {
+        return Err(broken(kind, "its keys change when they are written and read again"));
     }
+    if let Some(problem) = read::<T>(filled.clone())?.check().first() {
+        return Err(broken(kind, format!("refuses these keys: {problem}")));
+    }
+    let mut unknown = filled.clone();
+    let Some(table) = unknown.as_object_mut() else { return Err(broken(kind, "its keys are not a table")) };
+    table.insert("no_such_key".into(), json!(1));
+    if fill::<T>(unknown).is_ok() {
+        return Err(broken(kind, "takes keys that it does not know; add `#[serde(deny_unknown_fields)]`"));
+    }
+    let schema = schemars::schema_for!(T).to_value();
+    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        if property["description"].as_str().is_none_or(str::is_empty) {
+            return Err(broken(kind, format!("its key `{key}` has no description; add a doc comment")));
+        }
+    }
+    Ok(filled)
 }
 
 /// What reads the task's pictures, if it has some: a net that learns, so that every part of it can be checked.

@@ -273,7 +273,8 @@ mod tests {
     }
 
     fn interface(kind: TargetKind, when: When) -> Interface {
-        Interface { input: Input::Dense { features: 1 }, target: Target { kind, when }, steps: None }
+        let input = Input::Dense { features: 1 };
+        Interface { input, target: Target { kind, when }, steps: None, validates: true }
     }
 
     #[test]

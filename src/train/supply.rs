@@ -193,6 +193,7 @@ mod tests {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Classes { count: 3 }, when: When::LastStep },
             steps: None,
+            validates: true,
         };
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 3}]}"#).expect("a model");
         (Model::new(&spec, &interface, 1, &Device::Cpu).expect("a model"), interface)

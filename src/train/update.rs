@@ -306,6 +306,7 @@ mod tests {
             input: Input::Dense { features: 2 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: None,
+            validates: true,
         };
         let moved = |scope: &str, clip: f64, there: bool| -> Result<[f64; 2]> {
             let model = Model::new(spec.as_ref().expect("a model"), &interface, 1, &candle_core::Device::Cpu)?;

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use ccdni::data::digits::{Glyphs, Source};
 use ccdni::data::{Inputs, Targets};
 use ccdni::tasks::Task;
-use ccdni::tasks::linedraw::{LineDraw, LineDrawSpec};
-use ccdni::tasks::seqmnist::{Ends, Mode, SeqMnist, SeqMnistSpec, curves};
+use ccdni::tasks::linedraw::LineDraw;
+use ccdni::tasks::seqmnist::{Ends, Mode, SeqMnist, curves};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
@@ -35,13 +35,13 @@ fn check_linedraw(file: &Path) -> Outcome {
     let tensors = read_tensors(&file.with_extension("safetensors"))?;
     let tolerance = number(&case, "/tolerance/abs")?;
     for (points, entry) in case["npoints"].as_object().ok_or("no npoints")? {
-        let spec = LineDrawSpec {
+        let spec = LineDraw {
             points: points.parse()?,
             seq_len: number(&case, "/seq_len")? as usize,
             radius: number(&case, "/radius")?,
-            ..LineDrawSpec::default()
+            ..LineDraw::default()
         };
-        let showcase = LineDraw::open(spec, 1)?.showcase()?.ok_or("no showcase")?;
+        let showcase = spec.open(1)?.showcase()?.ok_or("no showcase")?;
         let (Inputs::Dense(inputs), Targets::Values(targets)) = (&showcase.batch.inputs, &showcase.batch.targets)
         else {
             return Err("linedraw has dense inputs and numbers as targets".into());
@@ -63,10 +63,10 @@ fn check_linedraw(file: &Path) -> Outcome {
 }
 
 /// What seqmnist wants drawn, class by class: `[classes, steps, 2]`.
-fn drawn(spec: SeqMnistSpec, seed: u64) -> Result<Tensor, Failed> {
+fn drawn(spec: SeqMnist, seed: u64) -> Result<Tensor, Failed> {
     // Enough images for every class to be among them.
     let source = Source::Glyphs(Glyphs { train: 200, test: 0, ..Glyphs::default() });
-    let showcase = SeqMnist::open(SeqMnistSpec { source, ..spec }, seed)?.showcase()?.ok_or("no showcase")?;
+    let showcase = SeqMnist { source, ..spec }.open(seed)?.showcase()?.ok_or("no showcase")?;
     let labels: Vec<String> = (0..10).map(|digit| format!("digit {digit}")).collect();
     match showcase.batch.targets {
         Targets::Values(targets) if showcase.labels == labels => Ok(targets),
@@ -79,7 +79,7 @@ fn check_lines(file: &Path) -> Outcome {
     let tensors = read_tensors(&file.with_extension("safetensors"))?;
     let tolerance = number(&case, "/tolerance/abs")?;
     let radius = number(&case, "/radius")?;
-    let targets = drawn(SeqMnistSpec { mode: Mode::Lines, radius, ..SeqMnistSpec::default() }, 1)?;
+    let targets = drawn(SeqMnist { mode: Mode::Lines, radius, ..SeqMnist::default() }, 1)?;
     assert_close("targets", &targets, tensor(&tensors, "targets")?, tolerance)?;
     let ends = targets.narrow(1, targets.dim(1)? - 1, 1)?.squeeze(1)?;
     assert_close("points", &ends, tensor(&tensors, "points")?, tolerance)
@@ -91,7 +91,7 @@ fn check_digits(file: &Path) -> Outcome {
     let tolerance = number(&case, "/tolerance/abs")?;
     for steps in case["seq_lens"].as_array().ok_or("no seq_lens")? {
         let steps = steps.as_u64().ok_or("a length is no number")? as usize;
-        let targets = drawn(SeqMnistSpec { mode: Mode::Digits, row: 784 / steps, ..SeqMnistSpec::default() }, 1)?;
+        let targets = drawn(SeqMnist { mode: Mode::Digits, row: 784 / steps, ..SeqMnist::default() }, 1)?;
         let name = format!("seq{steps}.targets");
         assert_close(&name, &targets, tensor(&tensors, &name)?, tolerance)?;
     }
@@ -111,7 +111,7 @@ fn check_grid(file: &Path) -> Outcome {
     let candidates = tensor(&tensors, "end_points")?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let mut seen = vec![false; candidates.len()];
     for seed in 1..=20 {
-        let spec = SeqMnistSpec { mode: Mode::Lines, ends: Ends::Grid, radius: magnitude, ..SeqMnistSpec::default() };
+        let spec = SeqMnist { mode: Mode::Lines, ends: Ends::Grid, radius: magnitude, ..SeqMnist::default() };
         let lines = drawn(spec, seed)?.to_dtype(DType::F64)?.to_vec3::<f64>()?;
         let mut nodes = Vec::new();
         for line in &lines {

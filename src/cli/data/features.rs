@@ -25,10 +25,11 @@ pub struct Args {
 pub fn execute(args: &Args, registry: &Registry) -> Result<()> {
     let resolved = spec::resolve(&args.spec.request(), registry)?;
     let spec = &resolved.spec;
-    if registry.view(&spec.task)?.is_none() {
+    let task = registry.task(&spec.task)?;
+    if task.view().is_none() {
         return Err(Error::Usage(format!("the task `{}` has no pictures", spec.task.kind)));
     }
-    registry.prepare(&spec.task)?;
+    task.prepare()?;
     let seed = spec.seeds.0.first().copied().unwrap_or(1);
     let device = device::open(&spec.run.device, spec.run.tf32)?;
     let (data, _) = pictures::open(registry, spec, seed, &device)?;

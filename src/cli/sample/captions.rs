@@ -73,7 +73,7 @@ impl Args {
 
 /// Refuses to go on without a picture where the network describes pictures.
 pub fn check_task(network: &Network, registry: &Registry) -> Result<()> {
-    match registry.view(&network.resolved.spec.task)? {
+    match registry.task(&network.resolved.spec.task)?.view() {
         Some(_) => Err(Error::Usage("this network describes pictures: name one with `--image FILE`".into())),
         None => Ok(()),
     }

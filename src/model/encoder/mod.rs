@@ -210,6 +210,7 @@ mod tests {
             input: Input::Tokens { vocabulary: 7, first: First::Picture { side: SIDE } },
             target: Target { kind: TargetKind::Classes { count: 7 }, when: When::EveryStep },
             steps: None,
+            validates: true,
         };
         Model::new(&serde_json::from_str(&text).unwrap(), &interface, 3, &Device::Cpu).unwrap()
     }

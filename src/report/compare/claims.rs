@@ -7,7 +7,7 @@ use super::groups::digits;
 use super::read::{Loaded, Metric};
 use crate::error::Result;
 use crate::report::statistics::{mann_whitney, median, signed_rank};
-use crate::spec::{Claim, TaskCatalogue};
+use crate::spec::{Claim, Plugins};
 
 /// What came of a claim.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,8 +57,8 @@ pub type Find<'a> = &'a dyn Fn(&str, &BTreeMap<String, serde_json::Value>) -> Re
 /// # Errors
 /// What `find` says of a run that is not there; [`crate::Error::Usage`] for an unknown metric; [`crate::Error::Data`]
 /// naming a damaged file.
-pub fn judge(claim: &Claim, find: Find, quick: bool, tasks: &dyn TaskCatalogue) -> Result<Verdict> {
-    let load = |name: &str| Loaded::read(&find(name, claim.runs().1)?, tasks);
+pub fn judge(claim: &Claim, find: Find, quick: bool, plugins: &dyn Plugins) -> Result<Verdict> {
+    let load = |name: &str| Loaded::read(&find(name, claim.runs().1)?, plugins);
     let not_asked =
         |claim: String| Verdict { claim, numbers: "only asked of the full version".into(), outcome: Outcome::NotAsked };
     match claim {

@@ -7,7 +7,7 @@ use super::read::Loaded;
 use super::{Run, keys};
 use crate::error::Result;
 use crate::report::statistics::mean;
-use crate::spec::{TaskCatalogue, line};
+use crate::spec::{Plugins, line};
 
 /// Columns that say nothing of results.
 const BOOKKEEPING: [&str; 2] = ["learning_rate", "grad_norm"];
@@ -18,8 +18,8 @@ const BOOKKEEPING: [&str; 2] = ["learning_rate", "grad_norm"];
 ///
 /// # Errors
 /// [`crate::Error::Data`] naming a damaged file.
-pub fn difference(a: &Run, b: &Run, tasks: &dyn TaskCatalogue) -> Result<[Vec<Vec<String>>; 2]> {
-    let (a, b) = (Loaded::read(a, tasks)?, Loaded::read(b, tasks)?);
+pub fn difference(a: &Run, b: &Run, plugins: &dyn Plugins) -> Result<[Vec<Vec<String>>; 2]> {
+    let (a, b) = (Loaded::read(a, plugins)?, Loaded::read(b, plugins)?);
     let shown = |tree: &Value, key: &str| keys::at(tree, key).map_or_else(|| "-".into(), line);
     let mut said = vec![vec!["key".into(), a.hash.clone(), b.hash.clone()]];
     for key in keys::differing(&[&a.tree, &b.tree]) {

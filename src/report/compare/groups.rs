@@ -7,7 +7,7 @@ use super::{Run, keys, labels};
 use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::report::statistics::{bootstrap, mean, signed_rank, standard_error};
-use crate::spec::TaskCatalogue;
+use crate::spec::Plugins;
 
 /// Runs that have the same values of some keys.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ impl Groups {
     ///
     /// # Errors
     /// As [`super::Comparison::new`].
-    pub fn new(runs: &[Run], by: &[String], metric: Option<&str>, tasks: &dyn TaskCatalogue) -> Result<Self> {
-        let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, tasks)).collect::<Result<_>>()?;
+    pub fn new(runs: &[Run], by: &[String], metric: Option<&str>, plugins: &dyn Plugins) -> Result<Self> {
+        let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, plugins)).collect::<Result<_>>()?;
         let all: Vec<&Loaded> = loaded.iter().collect();
         let twice = |(index, run): &(usize, &&Loaded)| all[..*index].iter().any(|other| other.hash == run.hash);
         if let Some((_, run)) = all.iter().enumerate().find(twice) {

@@ -27,7 +27,7 @@ use super::panel::{self, Panel, Series, Summary};
 use super::sheet::{Sheet, entry, remark};
 use super::style::Style;
 use crate::error::{Error, Result};
-use crate::spec::TaskCatalogue;
+use crate::spec::Plugins;
 use read::{Loaded, Metric};
 
 /// Paths of the keys in which specs differ, of their [`tree`]s.
@@ -88,12 +88,12 @@ struct Named<'a> {
 }
 
 impl Comparison {
-    /// Reads runs and arranges them; `tasks` says how long sequences are.
+    /// Reads runs and arranges them; `plugins` knows how long sequences are.
     ///
     /// # Errors
     /// [`Error::Usage`] for a run that is named twice, an unknown key or metric, runs whose metrics have different
     /// units, or values that have no logarithm; [`Error::Data`] naming a damaged file.
-    pub fn new(runs: &[Run], options: &Options, tasks: &dyn TaskCatalogue) -> Result<Self> {
+    pub fn new(runs: &[Run], options: &Options, plugins: &dyn Plugins) -> Result<Self> {
         for (index, run) in runs.iter().enumerate() {
             let same =
                 |other: &Run| other.path == run.path || other.path.canonicalize().ok() == run.path.canonicalize().ok();
@@ -101,8 +101,8 @@ impl Comparison {
                 return Err(Error::Usage(format!("the run {} is named twice", run.path.display())));
             }
         }
-        let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, tasks)).collect::<Result<_>>()?;
-        let reference = options.reference.as_ref().map(|run| Loaded::read(run, tasks)).transpose()?;
+        let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, plugins)).collect::<Result<_>>()?;
+        let reference = options.reference.as_ref().map(|run| Loaded::read(run, plugins)).transpose()?;
         let all: Vec<&Loaded> = loaded.iter().chain(&reference).collect();
         let Some(first) = all.first() else { return Err(Error::Usage("there is no run to plot".into())) };
         let metric = Metric::choose(options.metric.as_deref(), &all)?.times(options.times.unwrap_or(1.0));

@@ -7,7 +7,7 @@ use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::report::panel::{Curve, curve, labelled};
 use crate::report::units::{self, Unit};
-use crate::spec::{Spec, TaskCatalogue, nearest, read_resolved};
+use crate::spec::{Plugins, Spec, nearest, read_resolved};
 
 /// A run's spec and finished units.
 pub(super) struct Loaded {
@@ -23,7 +23,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Reads the seeds of a run.
-    pub fn read(run: &Run, tasks: &dyn TaskCatalogue) -> Result<Self> {
+    pub fn read(run: &Run, plugins: &dyn Plugins) -> Result<Self> {
         let path = run.path.join("spec.yaml");
         let spec = read_resolved(&path)?;
         let mut units = units::read_all(&run.path)?;
@@ -32,8 +32,8 @@ impl Loaded {
             return Err(Error::data(&run.path.join("seeds"), "lacks a finished seed that is to be drawn"));
         }
         // A task of another program is drawn as well; its sequences are just not known here.
-        let known = tasks.kinds().contains(&spec.task.kind.as_str());
-        let interface = known.then(|| tasks.interface(&spec.task.kind, &spec.task.keys)).transpose();
+        let known = plugins.tasks().kinds().contains(&spec.task.kind.as_str());
+        let interface = known.then(|| plugins.shape(&spec.task.kind, &spec.task.keys)).transpose();
         Ok(Loaded {
             hash: run.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             tree: keys::tree(&spec),

@@ -12,7 +12,7 @@ use figment::value::Value;
 use super::layers::{self, Layers};
 use super::said::Said;
 use super::walk::{UNKNOWN_KEY, Walk};
-use super::{Blocks, Claim, FigureBlock, LauncherBlock, Request, Resolved, TaskCatalogue, resolve_layers, schema};
+use super::{Blocks, Claim, FigureBlock, LauncherBlock, Plugins, Request, Resolved, resolve_layers, schema};
 use crate::error::{Error, Problem, Problems, Result};
 use points::Point;
 
@@ -67,20 +67,20 @@ const NAMED: usize = 8;
 ///
 /// # Errors
 /// [`Error::Spec`] with every problem of the blocks, or else of every combination.
-pub fn expand(request: &Request, grid: &[String], catalogue: &dyn TaskCatalogue) -> Result<Sweep> {
-    expand_version(request, grid, false, catalogue)
+pub fn expand(request: &Request, grid: &[String], plugins: &dyn Plugins) -> Result<Sweep> {
+    expand_version(request, grid, false, plugins)
 }
 
 /// As [`expand`], of the version of all runs that the file's `quick` block makes.
 ///
 /// # Errors
 /// As [`expand`]; [`Error::Usage`] if the file has no such block.
-pub fn expand_quick(request: &Request, catalogue: &dyn TaskCatalogue) -> Result<Sweep> {
-    expand_version(request, &[], true, catalogue)
+pub fn expand_quick(request: &Request, plugins: &dyn Plugins) -> Result<Sweep> {
+    expand_version(request, &[], true, plugins)
 }
 
-fn expand_version(request: &Request, grid: &[String], quick: bool, catalogue: &dyn TaskCatalogue) -> Result<Sweep> {
-    let schema = schema::schema(catalogue);
+fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn Plugins) -> Result<Sweep> {
+    let schema = schema::schema(plugins);
     let layers = Layers::read(request, layers::defaults(&schema));
     if layers.incomplete {
         return Err(Error::Spec(Problems(layers.problems)));
@@ -106,7 +106,7 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, catalogue: &d
         for said in &point.values {
             layers.lay(&said.origin, &said.path, said.value.clone());
         }
-        match resolve_layers(layers, &schema, request, catalogue, 0) {
+        match resolve_layers(layers, &schema, request, plugins, 0) {
             Ok(mut run) => {
                 // What a list calls a run, `ccdni list` does too.
                 if let (Some(item), Some(name)) = (&point.item, &mut run.spec.name) {

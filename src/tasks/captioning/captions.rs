@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 
-use super::{CaptioningSpec, FilesSpec};
+use super::{Captioning, FilesSpec};
 use crate::data::captions::CaptionSet;
 use crate::data::captions::sampler::Sampling;
 use crate::data::captions::vocabulary::{Vocabulary, WordCounts};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 
 /// The captions of one seed.
 pub(super) struct Captions {
-    spec: CaptioningSpec,
+    spec: Captioning,
     seed: u64,
     vocabulary: Vocabulary,
     pictures: Pictures,
@@ -104,7 +104,7 @@ impl Captions {
     ///
     /// # Errors
     /// [`Error::Data`] naming a file that is missing or damaged.
-    pub fn open(spec: CaptioningSpec, seed: u64) -> Result<Captions> {
+    pub fn open(spec: Captioning, seed: u64) -> Result<Captions> {
         let [train_files, validation_files] = spec.source.files();
         let (train, validation) = (read(&train_files)?, read(&validation_files)?);
         let vocabulary = match &spec.vocabulary {
@@ -250,13 +250,13 @@ mod tests {
         let scenes = ScenesSpec { dir: directory.path().join("s"), train: 30, validation: 8, size: 16, draw: 1 };
         scenes.scenes().make(&scenes.dir, &|| false, &|_, _| {}).unwrap();
         let source = Source::Scenes(scenes);
-        let spec = CaptioningSpec {
+        let spec = Captioning {
             source,
             lengths: [11, 18],
             validation_batch_size: 1,
             validation_batches: 0,
             scores: true,
-            ..CaptioningSpec::default()
+            ..Captioning::default()
         };
         let mut captions = Captions::open(spec, 1).unwrap();
         let seen = |captions: &Captions| {

@@ -7,7 +7,7 @@
 mod captions;
 mod spec;
 
-pub use spec::{CaptioningSpec, EvalTransform, FilesSpec, ScenesSpec, Source};
+pub use spec::{Captioning, EvalTransform, FilesSpec, ScenesSpec, Source};
 
 use std::path::PathBuf;
 
@@ -16,33 +16,33 @@ use crate::counter::Counter;
 use crate::data::Dataset;
 use crate::data::pictures::Viewing;
 use crate::error::{Problem, Result};
+use crate::plugins::Plugin;
 use crate::spec::interface::{First, Input, Interface, Target, TargetKind, When};
 use captions::Captions;
 
-/// Says about a picture what people said about it.
-pub struct Captioning;
-
-impl Task for Captioning {
+impl Plugin for Captioning {
     const KIND: &'static str = "captioning";
     const ABOUT: &'static str = "see a picture, and say about it what people said";
-    type Spec = CaptioningSpec;
 
-    fn check(spec: &CaptioningSpec) -> Vec<Problem> {
-        spec.problems()
+    fn check(&self) -> Vec<Problem> {
+        self.problems()
     }
+}
 
-    fn interface(spec: &CaptioningSpec) -> Interface {
+impl Task for Captioning {
+    fn shape(&self) -> Interface {
         Interface {
             // Which words there are is known once the captions are.
-            input: Input::Tokens { vocabulary: 0, first: First::Picture { side: spec.view().trained_side() as usize } },
+            input: Input::Tokens { vocabulary: 0, first: First::Picture { side: self.view().trained_side() as usize } },
             target: Target { kind: TargetKind::Classes { count: 0 }, when: When::EveryStep },
             // Where only one length takes part, that is the number of steps: the picture, and all ids but the last.
-            steps: Some(spec.lengths[0]).filter(|_| spec.lengths[0] == spec.lengths[1]),
+            steps: Some(self.lengths[0]).filter(|_| self.lengths[0] == self.lengths[1]),
+            validates: true,
         }
     }
 
-    fn prepare(spec: &CaptioningSpec) -> Result<()> {
-        match &spec.source {
+    fn prepare(&self) -> Result<()> {
+        match &self.source {
             Source::Scenes(scenes) => {
                 let counter = Counter::new("pictures drawn");
                 let made = scenes.scenes().make(&scenes.dir, &|| false, &|done, of| counter.show(done, of));
@@ -53,17 +53,17 @@ impl Task for Captioning {
         }
     }
 
-    fn view(spec: &CaptioningSpec) -> Option<Viewing> {
-        Some(spec.view())
+    fn view(&self) -> Option<Viewing> {
+        Some(self.view())
     }
 
-    fn files(spec: &CaptioningSpec) -> Vec<PathBuf> {
-        let [train, validation] = spec.source.files();
+    fn files(&self) -> Vec<PathBuf> {
+        let [train, validation] = self.source.files();
         let of = |files: FilesSpec| std::iter::once(files.captions).chain(files.only);
-        of(train).chain(of(validation)).chain(spec.vocabulary.clone()).collect()
+        of(train).chain(of(validation)).chain(self.vocabulary.clone()).collect()
     }
 
-    fn open(spec: CaptioningSpec, seed: u64) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Captions::open(spec, seed)?))
+    fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(Captions::open(self.clone(), seed)?))
     }
 }

@@ -10,10 +10,10 @@ use crate::data::pictures::Viewing;
 use crate::data::scenes::Scenes;
 use crate::error::Problem;
 
-/// Keys of the task.
+/// Describes a picture as people described it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct CaptioningSpec {
+pub struct Captioning {
     /// Where pictures and captions come from.
     pub source: Source,
     /// A tokenizer.json with the words, as another run has it or `ccdni data vocab` makes it; made of the captions to train
@@ -139,9 +139,9 @@ impl Source {
     }
 }
 
-impl Default for CaptioningSpec {
+impl Default for Captioning {
     fn default() -> Self {
-        CaptioningSpec {
+        Captioning {
             source: Source::Scenes(ScenesSpec::default()),
             vocabulary: None,
             threshold: 4,
@@ -160,7 +160,7 @@ impl Default for CaptioningSpec {
     }
 }
 
-impl CaptioningSpec {
+impl Captioning {
     /// How pictures are looked at.
     pub fn view(&self) -> Viewing {
         Viewing {
@@ -230,7 +230,7 @@ mod tests {
             (r#"{"flip": true}"#, Some("flip")),
             (r#"{"vocabulary": "outputs/abc"}"#, Some("vocabulary")),
         ] {
-            let spec: CaptioningSpec = serde_json::from_str(change).unwrap();
+            let spec: Captioning = serde_json::from_str(change).unwrap();
             let keys: Vec<String> = spec.problems().into_iter().map(|problem| problem.key).collect();
             assert_eq!(keys, key.into_iter().collect::<Vec<_>>(), "{change}");
         }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn cutting_out_everything_is_no_cut() {
-        let spec = |text: &str| serde_json::from_str::<CaptioningSpec>(text).unwrap();
+        let spec = |text: &str| serde_json::from_str::<Captioning>(text).unwrap();
         assert_eq!(spec(r#"{"crop": 64}"#).view(), spec("{}").view());
         assert_eq!(spec(r#"{"crop": 60}"#).view().trained_side(), 60);
     }

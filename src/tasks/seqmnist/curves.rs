@@ -3,7 +3,7 @@
 
 use std::f64::consts::TAU;
 
-use super::{Ends, Mode, SeqMnistSpec};
+use super::{Ends, Mode, SeqMnist};
 use crate::rng::Stream;
 
 /// A point of the plane, y upwards.
@@ -44,7 +44,7 @@ pub(super) fn corners(number: u8) -> usize {
 }
 
 /// The curve of every class, in order: `steps` positions each.
-pub(super) fn of(spec: &SeqMnistSpec, seed: u64) -> Vec<Vec<Point>> {
+pub(super) fn of(spec: &SeqMnist, seed: u64) -> Vec<Vec<Point>> {
     let (steps, count) = (spec.steps(), spec.numbers.len());
     match spec.mode {
         Mode::Recognise => Vec::new(),

@@ -8,7 +8,7 @@ pub mod curves;
 mod sequences;
 mod spec;
 
-pub use spec::{Ends, Mode, SeqMnistSpec, SplitBy};
+pub use spec::{Ends, Mode, SeqMnist, SplitBy};
 
 use std::path::PathBuf;
 
@@ -16,48 +16,44 @@ use super::Task;
 use crate::data::Dataset;
 use crate::data::digits::{Digits, Source};
 use crate::error::{Problem, Result};
+use crate::plugins::Plugin;
 use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
 use sequences::Sequences;
 
-/// Reads images of digits piece by piece, and names or draws them.
-pub struct SeqMnist;
-
-impl Task for SeqMnist {
+impl Plugin for SeqMnist {
     const KIND: &'static str = "seqmnist";
     const ABOUT: &'static str = "read the image of a digit piece by piece, and name it at the end or draw all along";
-    type Spec = SeqMnistSpec;
 
-    fn check(spec: &SeqMnistSpec) -> Vec<Problem> {
-        spec.problems()
+    fn check(&self) -> Vec<Problem> {
+        self.problems()
     }
+}
 
-    fn interface(spec: &SeqMnistSpec) -> Interface {
-        let (kind, when) = match spec.mode {
-            Mode::Recognise => (TargetKind::Classes { count: spec.numbers.len() }, When::LastStep),
+impl Task for SeqMnist {
+    fn shape(&self) -> Interface {
+        let (kind, when) = match self.mode {
+            Mode::Recognise => (TargetKind::Classes { count: self.numbers.len() }, When::LastStep),
             Mode::Lines | Mode::Digits => (TargetKind::Values { size: 2 }, When::EveryStep),
         };
         Interface {
-            input: Input::Dense { features: spec.row },
+            input: Input::Dense { features: self.row },
             target: Target { kind, when },
-            steps: Some(spec.steps()),
+            steps: Some(self.steps()),
+            validates: self.val_split > 0.0,
         }
     }
 
-    fn validates(spec: &SeqMnistSpec) -> bool {
-        spec.val_split > 0.0
+    fn prepare(&self) -> Result<()> {
+        self.source.prepare()
     }
 
-    fn prepare(spec: &SeqMnistSpec) -> Result<()> {
-        spec.source.prepare()
+    fn files(&self) -> Vec<PathBuf> {
+        self.source.files()
     }
 
-    fn files(spec: &SeqMnistSpec) -> Vec<PathBuf> {
-        spec.source.files()
-    }
-
-    fn open(spec: SeqMnistSpec, seed: u64) -> Result<Box<dyn Dataset>> {
-        let digits = Digits::open(&spec.source)?;
-        Ok(Box::new(Sequences::new(spec, digits, seed)?))
+    fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
+        let digits = Digits::open(&self.source)?;
+        Ok(Box::new(Sequences::new(self.clone(), digits, seed)?))
     }
 }
 

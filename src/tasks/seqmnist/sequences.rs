@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use candle_core::{Device, Tensor};
 
-use super::{Mode, SeqMnistSpec, SplitBy, curves, named};
+use super::{Mode, SeqMnist, SplitBy, curves, named};
 use crate::data::digits::{Digits, PIXELS, SIDE};
 use crate::data::{At, Batch, Dataset, Inputs, Metric, Showcase, Split, Targets};
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ const MEASURED: usize = 500;
 
 /// The sequences of one seed.
 pub(super) struct Sequences {
-    spec: SeqMnistSpec,
+    spec: SeqMnist,
     digits: Digits,
     seed: u64,
     /// Indices of the images of each split, in the order of the source or as drawn.
@@ -35,7 +35,7 @@ impl Sequences {
     ///
     /// # Errors
     /// [`Error::Usage`] if nothing is left to train or validate with.
-    pub fn new(spec: SeqMnistSpec, digits: Digits, seed: u64) -> Result<Sequences> {
+    pub fn new(spec: SeqMnist, digits: Digits, seed: u64) -> Result<Sequences> {
         let mut class = [None; 10];
         for (index, &number) in spec.numbers.iter().enumerate() {
             if let Some(class) = class.get_mut(usize::from(number)) {
@@ -161,9 +161,9 @@ mod tests {
     use crate::data::digits::{Glyphs, Source};
     use crate::tasks::seqmnist::Ends;
 
-    fn open(seed: u64, change: impl FnOnce(&mut SeqMnistSpec)) -> Sequences {
+    fn open(seed: u64, change: impl FnOnce(&mut SeqMnist)) -> Sequences {
         let source = Source::Glyphs(Glyphs { train: 103, test: 20, draw: 1 });
-        let mut spec = SeqMnistSpec { source, ..SeqMnistSpec::default() };
+        let mut spec = SeqMnist { source, ..SeqMnist::default() };
         change(&mut spec);
         let digits = Digits::open(&spec.source).unwrap();
         Sequences::new(spec, digits, seed).unwrap()
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_split_that_leaves_nothing_is_refused() {
         let source = Source::Glyphs(Glyphs { train: 4, test: 0, draw: 1 });
-        let spec = SeqMnistSpec { source, ..SeqMnistSpec::default() };
+        let spec = SeqMnist { source, ..SeqMnist::default() };
         let digits = Digits::open(&spec.source).unwrap();
         let error = Sequences::new(spec, digits, 1).err().unwrap();
         assert!(error.to_string().contains("val_split") && error.exit_code() == 2, "{error}");

@@ -7,10 +7,10 @@ use super::curves;
 use crate::data::digits::{CLASSES, PIXELS, Source};
 use crate::error::Problem;
 
-/// Keys of the task.
+/// Reads images of digits piece by piece, and names or draws them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct SeqMnistSpec {
+pub struct SeqMnist {
     /// What is answered: the class at the last step, a line to the class's point, or a picture of the digit.
     pub mode: Mode,
     /// Where the images come from.
@@ -69,9 +69,9 @@ pub enum SplitBy {
     Ordered,
 }
 
-impl Default for SeqMnistSpec {
+impl Default for SeqMnist {
     fn default() -> Self {
-        SeqMnistSpec {
+        SeqMnist {
             mode: Mode::Recognise,
             source: Source::default(),
             row: 28,
@@ -92,7 +92,7 @@ fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::E
     Ok(numbers)
 }
 
-impl SeqMnistSpec {
+impl SeqMnist {
     /// Steps of a sequence.
     pub fn steps(&self) -> usize {
         PIXELS / self.row.max(1)
@@ -132,7 +132,7 @@ impl SeqMnistSpec {
                 format!("choose a divisor of {PIXELS} that is at most {}", PIXELS / needed),
             );
         }
-        let plain = SeqMnistSpec::default();
+        let plain = SeqMnist::default();
         if self.mode != Mode::Lines {
             let help = || "leave it out, or use `mode: lines`".to_string();
             if self.ends != plain.ends {
@@ -175,7 +175,7 @@ mod tests {
             (r#"{"source": {"kind": "glyphs", "train": 4}}"#, Some("val_split")),
             (r#"{"source": {"kind": "glyphs", "train": 4}, "val_split": 0}"#, None),
         ] {
-            let spec: SeqMnistSpec = serde_json::from_str(change).unwrap();
+            let spec: SeqMnist = serde_json::from_str(change).unwrap();
             let keys: Vec<String> = spec.problems().into_iter().map(|problem| problem.key).collect();
             assert_eq!(keys, key.into_iter().collect::<Vec<_>>(), "{change}");
         }
@@ -183,13 +183,13 @@ mod tests {
 
     #[test]
     fn the_order_of_numbers_means_nothing() {
-        let read = |text: &str| serde_json::from_str::<SeqMnistSpec>(text).unwrap();
+        let read = |text: &str| serde_json::from_str::<SeqMnist>(text).unwrap();
         assert_eq!(read(r#"{"numbers": [7, 1]}"#), read(r#"{"numbers": [1, 7]}"#));
     }
 
     #[test]
     fn a_share_is_rounded_down_to_whole_images() {
-        let size = |val_split, total| SeqMnistSpec { val_split, ..SeqMnistSpec::default() }.validation_size(total);
+        let size = |val_split, total| SeqMnist { val_split, ..SeqMnist::default() }.validation_size(total);
         assert_eq!([size(0.2, 60_000), size(0.2, 9), size(0.29, 100), size(0.0, 5)], [12_000, 1, 29, 0]);
     }
 }

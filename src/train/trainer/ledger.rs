@@ -108,6 +108,7 @@ mod tests {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: None,
+            validates: true,
         };
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 2}]}"#).expect("a model");
         let model = Model::new(&spec, &interface, 1, &Device::Cpu)?;

@@ -79,7 +79,7 @@ impl Case {
             Some(other) => return Err(format!("unknown loss `{other}`").into()),
         };
         let when = if self.flag("/predict_last") { When::LastStep } else { When::EveryStep };
-        Ok(Interface { input, target: Target { kind, when }, steps: Some(self.whole("seq_len")?) })
+        Ok(Interface { input, target: Target { kind, when }, steps: Some(self.whole("seq_len")?), validates: true })
     }
 
     pub fn model_spec(&self) -> Result<ModelSpec, Failed> {

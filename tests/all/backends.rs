@@ -1,0 +1,72 @@
+//! What computes a run changes its last bits at most: backends, threads, long sequences, seen from outside.
+
+use std::fs;
+
+use crate::lab::Lab;
+
+/// A network large enough for its products to be divided among threads.
+const WIDE: &str = "
+task: {kind: linedraw, train_size: 80, val_split: 0.25, test_size: 20, train_noise: 0.1}
+model:
+  layers: [{cell: lstm, hidden: 64, dni: {hidden: [300, 300]}}, {cell: gru, hidden: 48}]
+train: {epochs: 2, batch_size: 60, bptt: 2, clip: {norm: 1.0}}
+run: {device: cpu}
+";
+
+/// The weights of a run of `spec.yaml` with these arguments.
+fn weights(lab: &Lab, arguments: &[&str]) -> Vec<u8> {
+    let _ = fs::remove_dir_all(lab.path("outputs"));
+    lab.ccdni(&[&["run", "spec.yaml"], arguments].concat()).exits(0);
+    fs::read(lab.run().0.join("decoder.safetensors")).unwrap()
+}
+
+/// The first and the last validation metric.
+fn validation(lab: &Lab) -> [f64; 2] {
+    let table = fs::read_to_string(lab.run().0.join("metrics.csv")).unwrap();
+    let column = table.lines().next().unwrap().split(',').position(|name| name == "val_mse").unwrap();
+    let values: Vec<f64> =
+        table.lines().skip(1).map(|row| row.split(',').nth(column).unwrap().parse().unwrap()).collect();
+    [values[0], values[values.len() - 1]]
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let lab = Lab::new();
+    lab.write("spec.yaml", WIDE);
+    let one = weights(&lab, &["--set", "run.threads=1"]);
+    assert!(one == weights(&lab, &["--set", "run.threads=2"]), "two threads gave other weights than one");
+    assert_eq!(lab.run().json("seeds/1/unit.json")["threads"], 2);
+}
+
+#[test]
+fn the_composed_backend_trains_the_same_network() {
+    let lab = Lab::new();
+    lab.write("spec.yaml", WIDE);
+    let fused = weights(&lab, &[]);
+    let (before, unit) = (validation(&lab), lab.run().json("seeds/1/unit.json"));
+    assert_eq!(unit["backend"], "fused");
+    let composed = weights(&lab, &["--set", "run.backend=composed"]);
+    assert_eq!(lab.run().json("seeds/1/unit.json")["backend"], "composed");
+    assert!(fused != composed, "it was another backend");
+    for (a, b) in before.iter().zip(validation(&lab)) {
+        assert!((a / b - 1.0).abs() < 1e-3, "{a} and {b}");
+    }
+}
+
+#[test]
+fn a_thousand_steps_in_one_window_overflow_no_stack() {
+    let lab = Lab::new();
+    lab.write(
+        "spec.yaml",
+        "
+task: {kind: linedraw, seq_len: 1000, train_size: 4, val_split: 0.5, test_size: 0, train_noise: 0.1}
+model: {layers: [{cell: lstm, hidden: 4, dni: {hidden: [5]}}]}
+train: {epochs: 1, batch_size: 2, bptt: 1000}
+run: {device: cpu}
+",
+    );
+    for backend in ["fused", "composed"] {
+        weights(&lab, &["--set", &format!("run.backend={backend}")]);
+        assert!(validation(&lab)[0].is_finite());
+    }
+}

@@ -1,0 +1,44 @@
+//! All tests that need no harness of their own, in one program, which links everything once. A file is a module:
+//! `cargo test --release --locked --test all runs::` has the tests of `runs.rs`, and `tests/golden.rs` the golden cases.
+
+mod analyse;
+#[cfg(unix)]
+mod backends;
+mod bad_specs;
+mod captioning;
+#[cfg(all(unix, feature = "hub"))]
+mod coco;
+#[cfg(unix)]
+mod compare;
+mod data;
+mod decode;
+#[cfg(unix)]
+mod devices;
+mod digits;
+mod folded;
+#[cfg(feature = "hub")]
+mod hub;
+mod idx;
+mod lab;
+mod on_device;
+mod orders;
+mod plot;
+mod report;
+#[cfg(unix)]
+mod report_page;
+#[cfg(unix)]
+mod runs;
+#[cfg(unix)]
+mod runs_interrupted;
+mod sample;
+#[cfg(unix)]
+mod slurm;
+mod spec;
+mod spec_experiments;
+mod spec_properties;
+mod spec_support;
+mod spec_sweep;
+#[cfg(unix)]
+mod sweep;
+mod tasks;
+mod trainer;

@@ -1,0 +1,181 @@
+//! Every task keeps what the conformance kit asks for, and the kit finds those that do not.
+
+use candle_core::{Device, Tensor};
+use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
+use ccdni::plugins::Plugin;
+use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::{self, Plugins, Request};
+use ccdni::tasks::{Captioning, LineDraw, Registry, SeqMnist, Task};
+use ccdni::testing::{Draws, check_task};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+#[path = "../../examples/custom_task.rs"]
+#[allow(dead_code)]
+mod custom_task;
+
+#[test]
+fn every_built_in_task_conforms() {
+    let scene = tempfile::tempdir().unwrap();
+    // One line a task: a task that is registered and not named here has not been checked.
+    let checked = [
+        (LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed)),
+        (SeqMnist::KIND, check_task::<SeqMnist>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
+        (Captioning::KIND, check_task::<Captioning>(scenes(scene.path()), Draws::BySeed)),
+    ];
+    for (kind, result) in &checked {
+        assert!(result.is_ok(), "{kind}: {result:?}");
+    }
+    let registry = Registry::built_in();
+    assert_eq!(registry.tasks().kinds(), checked.map(|(kind, _)| kind), "every registered task has a line above");
+}
+
+#[test]
+fn line_drawing_conforms_at_its_edges() {
+    for keys in [
+        json!({"points": 1, "seq_len": 2, "train_size": 1, "val_split": 0, "test_size": 0, "train_noise": 1}),
+        json!({"points": 4, "seq_len": 3, "fixed_data": true}),
+    ] {
+        check_task::<LineDraw>(keys, Draws::BySeed).unwrap();
+    }
+}
+
+/// Few scenes, drawn into a folder.
+fn scenes(folder: &std::path::Path) -> serde_json::Value {
+    let source = json!({"kind": "scenes", "dir": folder.join("scenes"), "train": 30, "validation": 10, "size": 16});
+    json!({"source": source, "resize": 16, "threshold": 1, "lengths": [11, 18], "validation_batch_size": 3})
+}
+
+/// A source of few images.
+fn glyphs(train: usize, test: usize) -> serde_json::Value {
+    json!({"kind": "glyphs", "train": train, "test": test})
+}
+
+#[test]
+fn sequential_digits_conform_in_every_mode() {
+    for (keys, draws) in [
+        (json!({"mode": "lines", "source": glyphs(50, 20)}), Draws::BySeed),
+        (json!({"mode": "lines", "ends": "grid", "source": glyphs(30, 0), "row": 392, "radius": 1}), Draws::BySeed),
+        (json!({"mode": "digits", "row": 14, "source": glyphs(40, 0), "split": "ordered"}), Draws::BySeed),
+        (json!({"numbers": [7, 1], "source": glyphs(60, 5), "split": "ordered", "shuffle": false}), Draws::Fixed),
+        (json!({"row": 392, "source": glyphs(20, 5), "val_split": 0}), Draws::BySeed),
+    ] {
+        check_task::<SeqMnist>(keys, draws).unwrap();
+    }
+}
+
+#[test]
+fn the_example_conforms() {
+    check_task::<custom_task::DelayedAddition>(json!({"steps": 8}), Draws::BySeed).unwrap();
+}
+
+#[test]
+fn the_example_has_a_spec_that_its_program_understands() {
+    let mut registry = Registry::built_in();
+    registry.register_task::<custom_task::DelayedAddition>();
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/delayed_addition.yaml");
+    let request = Request { file, ..Request::default() };
+    let resolved = spec::resolve(&request, &registry).unwrap();
+    assert_eq!(resolved.interface.steps, Some(20));
+    let error = spec::resolve(&request, &Registry::built_in()).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("delayed_addition"), "{error}");
+}
+
+/// A task with one fault, by number.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Faulty<const FAULT: usize> {}
+
+/// The sequences of a faulty task; `asked` counts what it should not remember.
+struct FaultyData {
+    fault: usize,
+    seed: u64,
+    asked: std::cell::Cell<u32>,
+}
+
+const SOUND: usize = 0;
+const WRONG_SHAPE: usize = 1;
+const REMEMBERS: usize = 2;
+const IGNORES_SEED: usize = 3;
+const NOT_FINITE: usize = 4;
+const WRONG_TARGETS: usize = 5;
+const SILENT_INPUT: usize = 6;
+const NO_VALIDATION: usize = 7;
+
+impl<const FAULT: usize> Plugin for Faulty<FAULT> {
+    const KIND: &'static str = "faulty";
+    const ABOUT: &'static str = "has one fault";
+}
+
+impl<const FAULT: usize> Task for Faulty<FAULT> {
+    fn shape(&self) -> Interface {
+        Interface {
+            input: Input::Dense { features: 1 },
+            target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
+            steps: Some(4),
+            validates: true,
+        }
+    }
+
+    fn open(&self, seed: u64) -> ccdni::Result<Box<dyn Dataset>> {
+        Ok(Box::new(FaultyData { fault: FAULT, seed, asked: std::cell::Cell::new(0) }))
+    }
+}
+
+impl Dataset for FaultyData {
+    fn metrics(&self) -> Vec<Metric> {
+        vec![Metric::squared_distance()]
+    }
+
+    fn batches(&self, split: Split, _batch_size: usize) -> usize {
+        if self.fault == NO_VALIDATION && split == Split::Validation { 0 } else { 2 }
+    }
+
+    fn batch(&self, at: At) -> ccdni::Result<Batch> {
+        self.asked.set(self.asked.get() + 1);
+        let seed = if self.fault == IGNORES_SEED { 0 } else { self.seed };
+        let mut stream = ccdni::rng::Stream::new(seed, "data", at.epoch, at.index);
+        let mut values: Vec<f32> = (0..at.batch_size * 4).map(|_| stream.normal()).collect();
+        match self.fault {
+            REMEMBERS => values[0] = self.asked.get() as f32,
+            NOT_FINITE => values[1] = f32::NAN,
+            SILENT_INPUT => values.fill(0.0),
+            _ => {}
+        }
+        let width = if self.fault == WRONG_SHAPE { 2 } else { 1 };
+        let inputs = Tensor::from_vec(values.clone(), (at.batch_size, 4 / width, width), &Device::Cpu)?;
+        let targets: Vec<f32> = (0..at.batch_size * 4).map(|_| stream.normal()).collect();
+        let targets = Tensor::from_vec(targets, (at.batch_size, 4, 1), &Device::Cpu)?;
+        Ok(Batch::new(
+            Inputs::Dense(inputs),
+            match self.fault {
+                WRONG_TARGETS => Targets::FinalValues(targets.get_on_dim(1, 3)?),
+                _ => Targets::Values(targets),
+            },
+        ))
+    }
+}
+
+#[test]
+fn the_kit_finds_what_is_wrong() {
+    fn verdict<const FAULT: usize>() -> String {
+        check_task::<Faulty<FAULT>>(json!({}), Draws::BySeed)
+            .map_or_else(|error| error.to_string(), |()| "sound".into())
+    }
+    for (found, says) in [
+        (verdict::<SOUND>(), "sound"),
+        (verdict::<WRONG_SHAPE>(), "2 steps"),
+        (verdict::<REMEMBERS>(), "in another order"),
+        (verdict::<IGNORES_SEED>(), "two seeds on the same"),
+        (verdict::<NOT_FINITE>(), "not all finite"),
+        (verdict::<WRONG_TARGETS>(), "targets are not what"),
+        (verdict::<SILENT_INPUT>(), "does not change the parameter"),
+        (verdict::<NO_VALIDATION>(), "`validates`"),
+    ] {
+        assert!(found.contains(says), "{found}: should say {says:?}");
+    }
+    let fixed = check_task::<Faulty<SOUND>>(json!({}), Draws::Fixed).unwrap_err();
+    assert!(fixed.to_string().contains("different batches"), "{fixed}");
+}
