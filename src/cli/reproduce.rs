@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::spec_args::{SpecArgs, resume_line};
 use super::{plot, which_runs};
 use crate::error::{Error, Result};
-use crate::report::compare::{Outcome, Run, Verdict, judge};
+use crate::report::compare::{FinishedRun, Outcome, Verdict, judge};
 use crate::run::progress::print_line;
 use crate::run::table::align;
 use crate::run::{Options, Schedule};
@@ -67,7 +67,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     Schedule::check(&sweep, &options, registry)?.train()?;
 
     let runs = which_runs::of_sweep(&sweep, &file, &args.outputs)?;
-    let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<Run> {
+    let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<FinishedRun> {
         Ok(runs[which_runs::named(&sweep, name, at)?].clone())
     };
     let verdicts: Vec<Verdict> =

@@ -5,13 +5,11 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::directory::Directory;
-use super::fs;
-use super::manifest::Manifest;
-use super::unit::{Record, State, Summary};
 use super::weights::{CAPTIONS, ENCODER};
 use crate::data::Direction;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
+use crate::records::{Manifest, SeedRecord, SeedResult, SeedState};
 use crate::report;
 
 /// What every finished unit has a part in.
@@ -80,8 +78,8 @@ pub fn refresh(directory: &Directory) -> Result<()> {
         return Ok(());
     }
     // Nobody else writes here while we hold the lock.
-    fs::remove_leftovers(&directory.path);
-    fs::remove_leftovers(&directory.path.join("plots"));
+    files::remove_leftovers(&directory.path);
+    files::remove_leftovers(&directory.path.join("plots"));
     manifest.best_seed = best(&seeds);
     let weights = directory.path.join("decoder.safetensors");
     match manifest.best_seed {
@@ -104,7 +102,7 @@ pub fn refresh(directory: &Directory) -> Result<()> {
     }
     // The manifest comes last: it says which units the other files were made from.
     manifest.seeds = seeds;
-    fs::write_json(&directory.manifest_path(), &manifest)
+    files::write_json(&directory.manifest_path(), &manifest)
 }
 
 /// Notes in the manifest that these seeds are asked of the directory, and which files they come from.
@@ -124,11 +122,11 @@ pub fn ask(directory: &Directory, seeds: &[u64], data: BTreeMap<String, String>)
         return Ok(());
     }
     let _lock = directory.lock()?;
-    fs::write_json(&directory.manifest_path(), &asked(directory.manifest()?))
+    files::write_json(&directory.manifest_path(), &asked(directory.manifest()?))
 }
 
 /// Whether the manifest was written for these units, and every file that they give is there.
-fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, Record>) -> bool {
+fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, SeedRecord>) -> bool {
     let is_there = |name: &&str| directory.path.join(name).metadata().is_ok_and(|file| file.len() > 0);
     let files = match best(seeds) {
         None => !directory.path.join("results.csv").exists(),
@@ -144,7 +142,7 @@ fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, 
 }
 
 /// The records of the units that are done or failed.
-fn settled(directory: &Directory) -> Result<BTreeMap<u64, Record>> {
+fn settled(directory: &Directory) -> Result<BTreeMap<u64, SeedRecord>> {
     let mut records = BTreeMap::new();
     for unit in directory.units() {
         if let Some(record) = unit.settled()? {
@@ -156,10 +154,10 @@ fn settled(directory: &Directory) -> Result<BTreeMap<u64, Record>> {
 
 /// The seed with the best first validation metric of the kept weights; by training loss where nothing is validated.
 /// The lowest seed of equals.
-fn best(seeds: &BTreeMap<u64, Record>) -> Option<u64> {
+fn best(seeds: &BTreeMap<u64, SeedRecord>) -> Option<u64> {
     let mut best: Option<(u64, f64)> = None;
     for (&seed, record) in seeds {
-        let Some(result) = record.result.as_ref().filter(|_| record.state == State::Done) else { continue };
+        let Some(result) = record.result.as_ref().filter(|_| record.state == SeedState::Done) else { continue };
         let (value, direction) = score(result);
         if best.is_none_or(|(_, champion)| champion.is_nan() || direction.better(value, champion)) {
             best = Some((seed, value));
@@ -168,7 +166,7 @@ fn best(seeds: &BTreeMap<u64, Record>) -> Option<u64> {
     best.map(|(seed, _)| seed)
 }
 
-fn score(result: &Summary) -> (f64, Direction) {
+fn score(result: &SeedResult) -> (f64, Direction) {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
     match (result.metrics.first(), result.validation.first()) {
         (Some(metric), Some(&value)) => (number(value), metric.direction),
@@ -189,7 +187,7 @@ mod tests {
     use super::*;
     use crate::train::MetricInfo;
 
-    fn done(value: Option<f64>, direction: Direction) -> Record {
+    fn done(value: Option<f64>, direction: Direction) -> SeedRecord {
         let metric = serde_json::to_value(MetricInfo { name: "m".into(), unit: "u".into(), direction }).unwrap();
         serde_json::from_value(serde_json::json!({
             "seed": 0, "state": "done", "numerics": 1, "version": "0", "host": "h", "device": "cpu",
@@ -206,7 +204,7 @@ mod tests {
             let seeds = values.into_iter().map(|(seed, value)| (seed, done(value, direction))).collect();
             assert_eq!(best(&seeds), Some(winner));
         }
-        let failed = Record { state: State::Failed, result: None, ..done(None, Direction::Lower) };
+        let failed = SeedRecord { state: SeedState::Failed, result: None, ..done(None, Direction::Lower) };
         assert_eq!(best(&[(1, failed)].into()), None);
         assert_eq!(best(&[(7, done(None, Direction::Lower))].into()), Some(7));
     }

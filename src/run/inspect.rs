@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use candle_core::Device;
 
 use super::directory::Directory;
-use super::unit::Unit;
 use super::{init_from, manifest, pictures};
 use crate::data::Dataset;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::records::SeedRun;
 use crate::spec::{EncoderSpec, Resolved, Spec, TaskTable, Trainable};
 use crate::tasks::Registry;
 use crate::train::check_data;
@@ -113,7 +113,7 @@ pub fn check_old(
             "is another spec whose hash begins with the same digits; use `--outputs DIR` to keep the two apart",
         ));
     }
-    let old: Vec<Unit> = directory.units().into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
+    let old: Vec<SeedRun> = directory.units().into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
     for unit in &old {
         unit.check_numerics()?;
         unit.settled()?;

@@ -16,6 +16,7 @@ pub mod init_from;
 pub mod interrupt;
 pub mod pictures;
 pub mod pool;
+pub mod resume;
 pub mod worker;
 
 // What a worker sends to the scheduler, and what people see.
@@ -29,13 +30,12 @@ pub mod aggregate;
 pub mod claim;
 pub mod directory;
 pub mod finished;
-pub mod fs;
 pub mod manifest;
 pub mod unit;
 pub mod weights;
 
 // A trained network, read back.
-pub mod network;
+pub mod trained_network;
 
 // Other machines.
 pub mod cluster;

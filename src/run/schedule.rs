@@ -15,15 +15,14 @@ use super::directory::{self, Directory};
 use super::event::{Ended, Event};
 use super::inspect::{self, Inspector};
 use super::interrupt::Stop;
-use super::manifest::Manifest;
 use super::pool::{self, UnitId, Units};
 use super::progress::{Display, print_line};
 use super::status::{SeedStatus, Standing};
 use super::survey::Survey;
-use super::unit::Unit;
-use super::worker;
+use super::{manifest, worker};
 use crate::device::{self, Found};
 use crate::error::{Error, Result};
+use crate::records::SeedRun;
 use crate::spec::sweep::{Sweep, SweptRun};
 use crate::spec::{Jobs, Spec};
 use crate::tasks::Registry;
@@ -151,7 +150,7 @@ impl<'a> Schedule<'a> {
     fn establish(&self, run: usize) -> Result<()> {
         let (resolved, directory) = (&self.sweep.runs[run].resolved, &self.directories[run]);
         if !directory.path.is_dir() {
-            directory.create(resolved, &Manifest::new(resolved, self.data[run].clone()))?;
+            directory.create(resolved, &manifest::begin(resolved, self.data[run].clone()))?;
         }
         directory.mend(resolved, &self.data[run])?;
         aggregate::ask(directory, &resolved.spec.seeds.0, self.data[run].clone())
@@ -183,7 +182,7 @@ impl<'a> Schedule<'a> {
         Ok(held)
     }
 
-    fn unit(&self, unit: UnitId) -> Unit {
+    fn unit(&self, unit: UnitId) -> SeedRun {
         self.directories[unit.run].unit(unit.seed)
     }
 

@@ -2,8 +2,8 @@
 
 use super::claim::{self, Holder};
 use super::directory::Directory;
-use super::unit::{Record, State, Unit};
 use crate::error::Result;
+use crate::records::{SeedRecord, SeedRun, SeedState};
 
 /// How a unit stands, its claim included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +38,12 @@ impl std::fmt::Display for Standing {
 ///
 /// # Errors
 /// [`crate::Error::Data`] if its record is damaged.
-pub fn look(unit: &Unit) -> Result<(Standing, Option<Record>)> {
+pub fn look(unit: &SeedRun) -> Result<(Standing, Option<SeedRecord>)> {
     let record = unit.record()?;
     let standing = match record.as_ref().map(|record| record.state) {
-        Some(State::Done) => Standing::Done,
+        Some(SeedState::Done) => Standing::Done,
         _ if claim::holder(&unit.directory).is_some() => Standing::Running,
-        Some(State::Failed) => Standing::Failed,
+        Some(SeedState::Failed) => Standing::Failed,
         _ => Standing::Waiting,
     };
     Ok((standing, record))

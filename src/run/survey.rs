@@ -1,6 +1,5 @@
 //! How the units of runs stand, read from their directories alone, and how long the rest may take.
 
-use std::cmp::Reverse;
 use std::path::Path;
 
 use super::clock;
@@ -10,6 +9,7 @@ use super::pool::UnitId;
 use super::status::{SeedStatus, Standing};
 use super::table::align;
 use crate::model::Layout;
+use crate::report::compare::short_key;
 use crate::report::statistics::median;
 use crate::spec::sweep::{Sweep, SweptRun};
 
@@ -142,16 +142,16 @@ impl<'a> Survey<'a> {
     /// A table for people: hash, the keys that differ, seeds, how the units stand, seconds a unit.
     pub fn table(&self) -> String {
         let sweep = self.sweep;
-        let mut keys: Vec<&str> = Vec::new();
+        let mut keys: Vec<String> = Vec::new();
         for (key, _) in sweep.runs.iter().flat_map(|run| &run.values) {
-            if !keys.contains(&key.as_str()) {
-                keys.push(key);
+            if !keys.contains(key) {
+                keys.push(key.clone());
             }
         }
         let named = sweep.runs.iter().any(|run| run.item.is_some());
         let mut header: Vec<String> = vec!["run".into()];
         header.extend(named.then(|| "name".into()));
-        header.extend(keys.iter().map(|key| short(key, &keys)));
+        header.extend(keys.iter().map(|key| short_key(key, &keys)));
         header.extend(["seeds", "done", "running", "failed", "waiting", "a unit"].map(String::from));
         let rate = self.rate();
         let row = |(run, swept): (&RunStatus, &SweptRun)| {
@@ -215,13 +215,4 @@ fn cost(run: &SweptRun) -> f64 {
     let layout = Layout::new(&spec.model, &run.resolved.interface);
     let parameters: usize = layout.slots.iter().map(|slot| slot.dims.iter().product::<usize>()).sum();
     spec.train.epochs as f64 * parameters.max(1) as f64
-}
-
-/// The shortest end of a key that no other has.
-fn short(key: &str, keys: &[&str]) -> String {
-    let mut ends: Vec<&str> = key.match_indices('.').map(|(dot, _)| &key[dot + 1..]).chain([key]).collect();
-    ends.sort_by_key(|end| Reverse(end.matches('.').count()));
-    let unique =
-        |end: &&&str| keys.iter().filter(|other| **other == **end || other.ends_with(&format!(".{end}"))).count() <= 1;
-    ends.iter().rev().find(unique).map_or(key, |end| end).to_owned()
 }

@@ -14,7 +14,7 @@ use crate::data::Vocabulary;
 use crate::data::images::{self, MAX_FILE};
 use crate::error::{Error, Result};
 use crate::run::captioner::Captioner;
-use crate::run::network::{Beside, Network};
+use crate::run::trained_network::{Beside, TrainedNetwork};
 use crate::tasks::Registry;
 use crate::train::decode::{Decoded, Limits};
 use crate::train::sentence;
@@ -72,7 +72,7 @@ impl Args {
 }
 
 /// Refuses to go on without a picture where the network describes pictures.
-pub fn check_task(network: &Network, registry: &Registry) -> Result<()> {
+pub fn check_task(network: &TrainedNetwork, registry: &Registry) -> Result<()> {
     match registry.task(&network.resolved.spec.task)?.view() {
         Some(_) => Err(Error::Usage("this network describes pictures: name one with `--image FILE`".into())),
         None => Ok(()),
