@@ -47,7 +47,7 @@ pub struct Args {
     /// Try units again that failed.
     #[arg(long)]
     retry_failed: bool,
-    /// Stop at the first unit that fails; what is being trained stops behind a checkpoint.
+    /// Stop at the first unit that fails; what is being trained stops after writing a checkpoint.
     #[arg(long)]
     fail_fast: bool,
     /// A task of a cluster's array: what is left when its time is up goes back into the queue.
