@@ -16,6 +16,7 @@ pub mod files;
 pub mod model;
 pub mod nn;
 pub mod plugins;
+pub mod records;
 pub mod report;
 pub mod rng;
 pub mod run;

@@ -61,7 +61,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let groups = Groups::new(&found.runs, &args.by, args.metric.as_deref(), registry)?;
     let tests = groups.tests(&args.test)?;
     if args.format == Format::Csv {
-        return super::print(&csv(&groups.rows()));
+        return super::print(&groups.csv());
     }
     let (header, rows) = groups.table();
     let mut text = write(args.format, &header, &rows);
@@ -119,13 +119,6 @@ fn latex(cell: &str) -> String {
     cell.chars().map(letter).collect()
 }
 
-fn csv(rows: &[Vec<String>]) -> String {
-    let cell = |cell: &String| {
-        if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.clone() }
-    };
-    rows.iter().map(|row| row.iter().map(cell).collect::<Vec<_>>().join(",") + "\n").collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +130,5 @@ mod tests {
         assert_eq!(write(Format::Markdown, &header, &rows), "| a_b | 95 % |\n|---|---|\n| x\\|y | 1 ± 2 |\n");
         let latex = write(Format::Latex, &header, &rows);
         assert!(latex.contains("  a\\_b & 95 \\% \\\\\n") && latex.contains("x|y & 1 $\\pm$ 2 \\\\"), "{latex}");
-        assert_eq!(csv(&[vec!["a,b".into(), "say \"c\"".into()]]), "\"a,b\",\"say \"\"c\"\"\"\n");
     }
 }

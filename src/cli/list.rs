@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crate::error::Result;
 use crate::run::directory::{self, Directory};
 use crate::run::progress::number;
-use crate::run::table::{self, Standing};
+use crate::run::status::{Standing, look};
+use crate::run::table::align;
 
 /// List the runs, one line each.
 #[derive(clap::Args)]
@@ -37,7 +38,7 @@ pub fn execute(args: Args) -> Result<()> {
             }
         }
     }
-    super::print(&format!("{}{damaged}", table::align(&header.map(String::from), &rows)))
+    super::print(&format!("{}{damaged}", align(&header.map(String::from), &rows)))
 }
 
 fn row(run: &Directory) -> Result<Vec<String>> {
@@ -46,7 +47,7 @@ fn row(run: &Directory) -> Result<Vec<String>> {
     let mut metric = None;
     let mut values = Vec::new();
     for seed in run.seeds(&manifest) {
-        let (standing, record) = table::look(&run.unit(seed))?;
+        let (standing, record) = look(&run.unit(seed))?;
         standings.push(standing);
         if let Some(result) = record.and_then(|record| record.result) {
             values.extend(result.validation.first().copied().flatten());
@@ -55,16 +56,8 @@ fn row(run: &Directory) -> Result<Vec<String>> {
     }
     let count = |which: Standing| standings.iter().filter(|standing| **standing == which).count().to_string();
     let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-    Ok(vec![
-        run.hash(),
-        manifest.task,
-        manifest.epochs.to_string(),
-        count(Standing::Done),
-        count(Standing::Running),
-        count(Standing::Failed),
-        count(Standing::Waiting),
-        metric.unwrap_or_else(|| "-".into()),
-        number(mean),
-        manifest.name.unwrap_or_default(),
-    ])
+    let mut row = vec![run.hash(), manifest.task, manifest.epochs.to_string()];
+    row.extend(Standing::ALL.map(count));
+    row.extend([metric.unwrap_or_else(|| "-".into()), number(mean), manifest.name.unwrap_or_default()]);
+    Ok(row)
 }

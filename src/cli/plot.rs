@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::which_runs;
 use crate::error::{Error, Result};
 use crate::report::Format;
-use crate::report::compare::{Comparison, Options, Run};
+use crate::report::compare::{Comparison, FinishedRun, Options};
 use crate::run::table;
 use crate::spec::sweep::Sweep;
 use crate::spec::{Scale, Seeds, nearest};
@@ -88,7 +88,7 @@ pub(super) fn draw_file(file: &Path, sweep: &Sweep, out: &Path, outputs: &Path, 
 }
 
 /// What a file's `figure` block says, of the units that are done: runs without any are left out.
-pub(super) fn of_done(sweep: &Sweep, runs: Vec<Run>, registry: &Registry) -> Result<Comparison> {
+pub(super) fn of_done(sweep: &Sweep, runs: Vec<FinishedRun>, registry: &Registry) -> Result<Comparison> {
     let (mut runs, mut options) = block(sweep, runs)?;
     runs.retain(|run| !run.seeds.is_empty());
     options.reference = options.reference.filter(|run| !run.seeds.is_empty());
@@ -100,7 +100,7 @@ pub(super) fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn draw(runs: &[Run], options: &Options, out: &Path, registry: &Registry) -> Result<String> {
+fn draw(runs: &[FinishedRun], options: &Options, out: &Path, registry: &Registry) -> Result<String> {
     let (directory, name, formats) = target(out)?;
     let comparison = Comparison::new(runs, options, registry)?;
     let files = comparison.save(&directory, &name, &formats)?;
@@ -115,7 +115,7 @@ fn draw(runs: &[Run], options: &Options, out: &Path, registry: &Registry) -> Res
 }
 
 /// What a `figure` block says of the runs of its sweep: those that are drawn, and how.
-fn block(sweep: &Sweep, mut runs: Vec<Run>) -> Result<(Vec<Run>, Options)> {
+fn block(sweep: &Sweep, mut runs: Vec<FinishedRun>) -> Result<(Vec<FinishedRun>, Options)> {
     let Some(figure) = &sweep.figure else { return Ok((runs, Options::default())) };
     let reference = match &figure.reference {
         None => None,

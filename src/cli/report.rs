@@ -7,12 +7,12 @@ use super::spec_args::SpecArgs;
 use super::{plot, which_runs};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::report::compare::{Comparison, Options, Outcome, Run, Verdict, claim_words, judge};
+use crate::report::compare::{Comparison, FinishedRun, Options, Outcome, Verdict, claim_words, judge};
 use crate::report::page::{self, Page};
 use crate::run::clock;
 use crate::run::directory::{self, Directory};
 use crate::run::shell::quote;
-use crate::run::table::{self, Standing};
+use crate::run::status::{SeedStatus, Standing};
 use crate::spec::sweep::{Sweep, expand};
 use crate::spec::{Claim, Spec, read_resolved};
 use crate::tasks::Registry;
@@ -64,8 +64,8 @@ fn of_file(file: &Path, args: &Args, registry: &Registry) -> Result<Page> {
         let directory = Directory::of(&args.outputs, &run.resolved.hash);
         told(&directory, run.item.clone(), run.resolved.spec.clone(), &run.resolved.spec.seeds.0)
     };
-    let runs: Vec<page::Run> = sweep.runs.iter().map(of).collect();
-    let done: Vec<Run> = runs.iter().map(done).collect();
+    let runs: Vec<page::ReportedRun> = sweep.runs.iter().map(of).collect();
+    let done: Vec<FinishedRun> = runs.iter().map(done).collect();
     let any = done.iter().any(|run| !run.seeds.is_empty());
     let figure = match any {
         true => drawn(plot::of_done(&sweep, done.clone(), registry))?,
@@ -95,7 +95,7 @@ fn of_file(file: &Path, args: &Args, registry: &Registry) -> Result<Page> {
 
 /// Runs that are named, with all seeds that were ever asked of them; and a name for the page.
 fn of_runs(args: &Args, registry: &Registry) -> Result<(Page, String)> {
-    let mut runs: Vec<page::Run> = Vec::new();
+    let mut runs: Vec<page::ReportedRun> = Vec::new();
     let mut commands = Vec::new();
     for name in &args.runs {
         let directory = directory::locate(&args.outputs, name)?;
@@ -117,7 +117,7 @@ fn of_runs(args: &Args, registry: &Registry) -> Result<(Page, String)> {
     let names: Vec<&str> = args.runs.iter().map(String::as_str).collect();
     let flags: Vec<(&str, &Path)> = args.out.iter().map(|out| ("--out", out.as_path())).collect();
     commands.push(command("report", &names, &args.outputs, &flags));
-    let done: Vec<Run> = runs.iter().map(done).filter(|run| !run.seeds.is_empty()).collect();
+    let done: Vec<FinishedRun> = runs.iter().map(done).filter(|run| !run.seeds.is_empty()).collect();
     let figure = match done.is_empty() {
         false => drawn(Comparison::new(&done, &Options::default(), registry))?,
         true => Err("no unit is trained yet".into()),
@@ -132,17 +132,12 @@ fn of_runs(args: &Args, registry: &Registry) -> Result<(Page, String)> {
 }
 
 /// A run with how its units stand.
-fn told(directory: &Directory, item: Option<String>, spec: Spec, seeds: &[u64]) -> page::Run {
-    let unit = |&seed: &u64| match table::look(&directory.unit(seed)) {
-        Ok((standing, record)) => page::Unit {
-            seed,
-            done: standing == Standing::Done,
-            standing: standing.to_string(),
-            reason: record.and_then(|record| record.reason).filter(|_| standing == Standing::Failed),
-        },
-        Err(error) => page::Unit { seed, done: false, standing: "damaged".into(), reason: Some(error.to_string()) },
+fn told(directory: &Directory, item: Option<String>, spec: Spec, seeds: &[u64]) -> page::ReportedRun {
+    let unit = |&seed: &u64| {
+        let SeedStatus { standing, reason, .. } = SeedStatus::of(directory, seed);
+        page::ReportedSeed { seed, done: standing == Standing::Done, standing: standing.to_string(), reason }
     };
-    page::Run {
+    page::ReportedRun {
         hash: directory.hash(),
         path: directory.path.clone(),
         item,
@@ -152,9 +147,9 @@ fn told(directory: &Directory, item: Option<String>, spec: Spec, seeds: &[u64]) 
 }
 
 /// The part of a run that is trained.
-fn done(run: &page::Run) -> Run {
+fn done(run: &page::ReportedRun) -> FinishedRun {
     let seeds = run.units.iter().filter(|unit| unit.done).map(|unit| unit.seed).collect();
-    Run { path: run.path.clone(), seeds }
+    FinishedRun { path: run.path.clone(), seeds }
 }
 
 /// A drawing, or why these runs have none together; a damaged file is neither.
@@ -167,7 +162,13 @@ fn drawn(comparison: Result<Comparison>) -> Result<std::result::Result<String, S
 }
 
 /// What became of a claim, where every seed of its runs is trained.
-fn verdict(claim: &Claim, sweep: &Sweep, runs: &[page::Run], done: &[Run], registry: &Registry) -> Result<Verdict> {
+fn verdict(
+    claim: &Claim,
+    sweep: &Sweep,
+    runs: &[page::ReportedRun],
+    done: &[FinishedRun],
+    registry: &Registry,
+) -> Result<Verdict> {
     let (names, at) = claim.runs();
     for name in &names {
         let run = &runs[which_runs::named(sweep, name, at)?];
@@ -177,7 +178,7 @@ fn verdict(claim: &Claim, sweep: &Sweep, runs: &[page::Run], done: &[Run], regis
             return Ok(Verdict { claim: claim_words(claim), numbers, outcome: Outcome::NotAsked });
         }
     }
-    let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<Run> {
+    let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<FinishedRun> {
         Ok(done[which_runs::named(sweep, name, at)?].clone())
     };
     judge(claim, &find, false, registry)

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::run::resume_line;
-use super::spec_args::SpecArgs;
+use super::spec_args::{SpecArgs, resume_line};
 use super::{plot, which_runs};
 use crate::error::{Error, Result};
-use crate::report::compare::{Outcome, Run, Verdict, judge};
+use crate::report::compare::{FinishedRun, Outcome, Verdict, judge};
 use crate::run::progress::print_line;
-use crate::run::sweep::{self, Options, Place};
 use crate::run::table::align;
+use crate::run::{Options, Schedule};
 use crate::spec::sweep::{expand, expand_quick};
 use crate::spec::{Jobs, nearest};
 use crate::tasks::Registry;
@@ -59,14 +58,16 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     for run in &mut sweep.runs {
         run.resolved.spec.run.jobs = args.jobs.unwrap_or(run.resolved.spec.run.jobs);
     }
-    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    let resume = resume_line(arguments, &request.env);
-    let options =
-        Options { outputs: args.outputs.clone(), retry_failed: None, fail_fast: false, resume, place: Place::Here };
-    sweep::train(&sweep::check(&sweep, &options, registry)?, &options)?;
+    let options = Options {
+        outputs: args.outputs.clone(),
+        resume: resume_line(&request),
+        advice: "`ccdni sweep` with `--retry-failed` tries units again that failed",
+        ..Options::default()
+    };
+    Schedule::check(&sweep, &options, registry)?.train()?;
 
     let runs = which_runs::of_sweep(&sweep, &file, &args.outputs)?;
-    let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<Run> {
+    let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<FinishedRun> {
         Ok(runs[which_runs::named(&sweep, name, at)?].clone())
     };
     let verdicts: Vec<Verdict> =

@@ -10,7 +10,7 @@ use super::print;
 use crate::data::captions::scores::{self, Score, Scored};
 use crate::data::captions::{CaptionSet, ptb, results};
 use crate::error::{Error, Result};
-use crate::run::fs::write_json;
+use crate::files::write_json;
 
 /// Score captions: BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D, as the COCO tools compute them.
 ///

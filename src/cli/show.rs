@@ -1,11 +1,10 @@
 //! `ccdni show`: one run.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::records::Manifest;
 use crate::run::directory::{self, Directory};
-use crate::run::manifest::Manifest;
 use crate::run::table;
 
 /// Show one run: its spec, where it comes from, its seeds and its files.
@@ -30,7 +29,7 @@ pub fn execute(args: Args) -> Result<()> {
     let sections = [
         facts(&manifest),
         format!("{}\n", spec.trim_end()),
-        table::seeds(&run, &seeds, &BTreeMap::new())?,
+        table::seeds(&run, &seeds, &[])?,
         notes(&run, &seeds)?,
         files(&run.path)?,
     ];
@@ -43,7 +42,7 @@ fn facts(manifest: &Manifest) -> String {
     let mut facts = vec![("run", hash.clone())];
     facts.extend(name.iter().map(|name| ("name", name.clone())));
     facts.push(("created", format!("{} on {} ({})", manifest.created, manifest.host, manifest.instruction_set)));
-    facts.push(("program", format!("ccdni {} (numerics {}, {})", program.version, program.numerics, program.target)));
+    facts.push(("program", program.to_string()));
     facts.extend(git.iter().map(|git| {
         ("git", format!("{}{}", git.commit, if git.dirty { ", with changes that are not committed" } else { "" }))
     }));

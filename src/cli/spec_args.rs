@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::spec::{ENV_PREFIX, Request};
+use crate::run::shell::quote;
+use crate::spec::sweep::Sweep;
+use crate::spec::{ENV_PREFIX, Jobs, Request, Seeds};
 
 /// A spec file, and what is laid over it.
 #[derive(Debug, clap::Args)]
@@ -24,5 +26,59 @@ impl SpecArgs {
             Some((name, value.to_string_lossy().into_owned()))
         };
         Request { file: self.spec.clone(), set: self.set.clone(), env: std::env::vars_os().filter_map(ours).collect() }
+    }
+}
+
+/// Which units are trained, how many at a time, and where the results go.
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// Seeds to train instead of the file's: `3`, `1,2,7`, or `1..10` with both ends.
+    #[arg(long, value_name = "SEEDS")]
+    pub seeds: Option<Seeds>,
+    /// Units trained at the same time: `auto` (as many as cores) or a number.
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<Jobs>,
+    /// Directory of the run directories.
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    pub outputs: PathBuf,
+}
+
+impl TrainArgs {
+    /// Lays these over every run.
+    pub fn apply(&self, sweep: &mut Sweep) {
+        for run in &mut sweep.runs {
+            let spec = &mut run.resolved.spec;
+            spec.seeds = self.seeds.clone().unwrap_or_else(|| spec.seeds.clone());
+            spec.run.jobs = self.jobs.unwrap_or(spec.run.jobs);
+        }
+    }
+}
+
+/// The command that this process was started with, for a shell: what goes on after an interruption.
+pub fn resume_line(request: &Request) -> String {
+    resume(std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()), &request.env)
+}
+
+/// Without `--force`: an interrupted forced run goes on as the new one.
+fn resume(arguments: impl Iterator<Item = String>, env: &[(String, String)]) -> String {
+    env.iter()
+        .map(|(name, value)| format!("{name}={}", quote(value)))
+        .chain(arguments.filter(|argument| argument != "--force").map(|argument| quote(&argument)))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_resumes_survives_a_shell_and_forces_nothing() {
+        let arguments = ["ccdni", "run", "my spec.yaml", "--force", "--set", "seeds=[1, 2]"].map(String::from);
+        let env = [("CCDNI__NAME".to_string(), "it's".to_string())];
+        assert_eq!(
+            resume(arguments.into_iter(), &env),
+            r"CCDNI__NAME='it'\''s' ccdni run 'my spec.yaml' --set 'seeds=[1, 2]'"
+        );
     }
 }

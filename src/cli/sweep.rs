@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::plot;
-use super::run::resume_line;
-use super::spec_args::SpecArgs;
+use super::spec_args::{SpecArgs, TrainArgs, resume_line};
 use crate::error::{Error, Result};
+use crate::run::cluster::queue::Queue;
+use crate::run::cluster::slurm::{self, Array};
 use crate::run::interrupt::Stop;
 use crate::run::progress::{eprint_line, print_line};
-use crate::run::sweep::queue::Queue;
-use crate::run::sweep::slurm::{self, Array};
-use crate::run::sweep::survey::Survey;
-use crate::run::sweep::{self, Options, Place};
-use crate::run::{clock, table::Standing};
+use crate::run::status::Standing;
+use crate::run::survey::Survey;
+use crate::run::{Options, Place, Schedule, clock};
 use crate::spec::sweep::{Sweep, expand};
-use crate::spec::{Jobs, LauncherKind, Request, Seeds};
+use crate::spec::{Jobs, LauncherKind, Request};
 use crate::tasks::Registry;
 
 /// Train what is missing of all the runs that a file says.
@@ -34,15 +33,8 @@ pub struct Args {
     /// say of that path.
     #[arg(long, value_name = "PATH=[VALUES]")]
     grid: Vec<String>,
-    /// Seeds of every run instead of the file's: `3`, `1,2,7`, or `1..10` with both ends.
-    #[arg(long, value_name = "SEEDS")]
-    seeds: Option<Seeds>,
-    /// Units trained at the same time: `auto` (as many as cores) or a number.
-    #[arg(long, value_name = "N")]
-    jobs: Option<Jobs>,
-    /// Directory of the run directories.
-    #[arg(long, value_name = "DIR", default_value = "outputs")]
-    outputs: PathBuf,
+    #[command(flatten)]
+    train: TrainArgs,
     /// Where to train, instead of what the file's `launcher` block says.
     #[arg(long, value_enum, value_name = "WHERE")]
     launcher: Option<Launcher>,
@@ -55,7 +47,7 @@ pub struct Args {
     /// Try units again that failed.
     #[arg(long)]
     retry_failed: bool,
-    /// Stop at the first unit that fails; what is being trained stops behind a checkpoint.
+    /// Stop at the first unit that fails; what is being trained stops after writing a checkpoint.
     #[arg(long)]
     fail_fast: bool,
     /// A task of a cluster's array: what is left when its time is up goes back into the queue.
@@ -79,11 +71,7 @@ enum Launcher {
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let request = args.spec.request();
     let mut sweep = expand(&request, &args.grid, registry)?;
-    for run in &mut sweep.runs {
-        let spec = &mut run.resolved.spec;
-        spec.seeds = args.seeds.clone().unwrap_or_else(|| spec.seeds.clone());
-        spec.run.jobs = args.jobs.unwrap_or(spec.run.jobs);
-    }
+    args.train.apply(&mut sweep);
     if args.status {
         return status(&sweep, &args);
     }
@@ -99,16 +87,17 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if place == Place::Elsewhere && !args.dry_run {
         slurm::find()?;
     }
-    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let options = Options {
-        outputs: args.outputs.clone(),
+        outputs: args.train.outputs.clone(),
         retry_failed: args.failed_before.clone().or_else(|| args.retry_failed.then(clock::now)),
         fail_fast: args.fail_fast,
-        resume: resume_line(arguments, &request.env),
+        resume: resume_line(&request),
+        advice: "`--status` shows all that have failed; `--retry-failed` tries them again",
         place,
+        ..Options::default()
     };
-    let checked = sweep::check(&sweep, &options, registry)?;
-    let missing = Survey::of(&sweep, &args.outputs).missing(options.retry_failed.as_deref()).len();
+    let schedule = Schedule::check(&sweep, &options, registry)?;
+    let missing = schedule.survey().missing(options.retry_failed.as_deref()).len();
     let array = (place == Place::Elsewhere && missing > 0)
         .then(|| array(&sweep, &args, &request, &options, missing))
         .transpose()?;
@@ -117,34 +106,34 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         Some(array) => return submit(&sweep, &args, &array, missing),
         None => {}
     }
-    match sweep::train(&checked, &options) {
+    match schedule.train() {
         Err(Error::Interrupted) if place == Place::Task && Stop::out_of_time() => {
             eprint_line("the time is nearly up: back into the queue");
             return slurm::requeue();
         }
         trained => trained?,
     }
-    if sweep.figure.is_some() && Survey::of(&sweep, &args.outputs).is_done() {
+    if sweep.figure.is_some() && Survey::of(&sweep, &args.train.outputs).is_done() {
         let file = &args.spec.spec;
-        let out = args.outputs.join("plots").join(plot::stem(file));
-        super::print(&format!("\n{}", plot::draw_file(file, &sweep, &out, &args.outputs, registry)?))?;
+        let out = args.train.outputs.join("plots").join(plot::stem(file));
+        super::print(&format!("\n{}", plot::draw_file(file, &sweep, &out, &args.train.outputs, registry)?))?;
     }
     Ok(())
 }
 
 /// Submits the array, and says so.
 fn submit(sweep: &Sweep, args: &Args, array: &Array, missing: usize) -> Result<()> {
-    let survey = Survey::of(sweep, &args.outputs);
-    print_line(&format!("{}\n{}", survey.table(sweep), survey.counts()));
-    let arrays = slurm::arrays(&args.outputs, &array.file);
+    let survey = Survey::of(sweep, &args.train.outputs);
+    print_line(&format!("{}\n{}", survey.table(), survey.counts()));
+    let arrays = slurm::arrays(&args.train.outputs, &array.file);
     let queue = Queue::of(&arrays);
     if queue.is_busy() == Some(true) {
         for line in queue.lines(&arrays) {
             eprint_line(&format!("note: {line}; tasks of both arrays share the units"));
         }
     }
-    let job = array.submit(&args.outputs)?;
-    let folder = slurm::folder(&args.outputs);
+    let job = array.submit(&args.train.outputs)?;
+    let folder = slurm::folder(&args.train.outputs);
     print_line(&format!("submitted job {job}: {} tasks for {missing} units", array.tasks));
     print_line(&format!("script and logs are in {}; `--status` shows how it goes", folder.display()));
     Ok(())
@@ -173,13 +162,13 @@ fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options
     let mut flag = |name: &str, value: String| command.extend([format!("--{name}"), value]);
     args.spec.set.iter().for_each(|set| flag("set", set.clone()));
     args.grid.iter().for_each(|grid| flag("grid", grid.clone()));
-    args.seeds.iter().for_each(|seeds| flag("seeds", seeds.to_string()));
-    match (args.jobs, jobs) {
+    args.train.seeds.iter().for_each(|seeds| flag("seeds", seeds.to_string()));
+    match (args.train.jobs, jobs) {
         (_, Some(jobs)) => flag("jobs", jobs.to_string()),
         (Some(Jobs::Count(count)), None) => flag("jobs", count.to_string()),
         _ => {}
     }
-    flag("outputs", text(&absolute(&args.outputs)?));
+    flag("outputs", text(&absolute(&args.train.outputs)?));
     flag("launcher", "local".into());
     options.retry_failed.iter().for_each(|time| flag("failed-before", time.clone()));
     command.push("--array-task".into());
@@ -199,8 +188,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 fn dry_run(sweep: &Sweep, args: &Args, array: Option<&Array>) -> Result<()> {
-    let survey = Survey::of(sweep, &args.outputs);
-    let mut text = format!("{}\n{}\n", survey.table(sweep), survey.counts());
+    let survey = Survey::of(sweep, &args.train.outputs);
+    let mut text = format!("{}\n{}\n", survey.table(), survey.counts());
     if sweep.combinations > sweep.runs.len() {
         let (said, runs) = (sweep.combinations, sweep.runs.len());
         text += &format!("{said} combinations are {runs} runs: some of them say the same\n");
@@ -215,15 +204,13 @@ fn dry_run(sweep: &Sweep, args: &Args, array: Option<&Array>) -> Result<()> {
 }
 
 fn status(sweep: &Sweep, args: &Args) -> Result<()> {
-    let survey = Survey::of(sweep, &args.outputs);
-    let arrays = slurm::arrays(&args.outputs, &absolute(&args.spec.spec)?);
+    let survey = Survey::of(sweep, &args.train.outputs);
+    let arrays = slurm::arrays(&args.train.outputs, &absolute(&args.spec.spec)?);
     let queue = Queue::of(&arrays);
-    let mut text = format!("{}\n{}\n", survey.table(sweep), survey.counts());
-    for (what, lines) in [
-        ("running", survey.holders(&queue)),
-        ("failed", survey.failures(usize::MAX)),
-        ("cluster", queue.lines(&arrays)),
-    ] {
+    let mut text = format!("{}\n{}\n", survey.table(), survey.counts());
+    for (what, lines) in
+        [("running", survey.holders(&queue)), ("failed", survey.failures()), ("cluster", queue.lines(&arrays))]
+    {
         text.extend(lines.iter().map(|line| format!("{what}: {line}\n")));
     }
     if let Some(seconds) = survey.left().filter(|seconds| *seconds > 0.0) {

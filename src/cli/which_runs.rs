@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use super::spec_args::SpecArgs;
 use crate::error::{Error, Result};
-use crate::report::compare::Run;
+use crate::report::compare::FinishedRun;
 use crate::run::directory::{self, Directory};
 use crate::run::finished::Finished;
-use crate::run::sweep::survey::Survey;
-use crate::run::table::Standing;
+use crate::run::status::Standing;
+use crate::run::survey::Survey;
 use crate::spec::Seeds;
 use crate::spec::sweep::{Sweep, SweptRun, expand};
 use crate::tasks::Registry;
 
 /// Finished runs, and what should be said about them.
 pub struct Runs {
-    pub runs: Vec<Run>,
+    pub runs: Vec<FinishedRun>,
     pub notes: String,
     /// The file that says them, if one does.
     pub file: Option<(PathBuf, Sweep)>,
@@ -52,16 +52,16 @@ pub fn find(names: &[String], seeds: Option<&Seeds>, outputs: &Path, registry: &
 }
 
 /// One run, and a note on what is missing of it.
-pub fn one(name: &str, seeds: Option<&Seeds>, outputs: &Path) -> Result<(Run, Option<String>)> {
+pub fn one(name: &str, seeds: Option<&Seeds>, outputs: &Path) -> Result<(FinishedRun, Option<String>)> {
     let run = directory::locate(outputs, name)?;
     let finished = Finished::of(&run, seeds)?;
     let note = finished.note(&run).map(|note| format!("note: {note}\n"));
     let Directory { path } = run;
-    Ok((Run { path, seeds: finished.seeds }, note))
+    Ok((FinishedRun { path, seeds: finished.seeds }, note))
 }
 
 /// The runs of a sweep, all of whose units must be finished.
-pub fn of_sweep(sweep: &Sweep, file: &Path, outputs: &Path) -> Result<Vec<Run>> {
+pub fn of_sweep(sweep: &Sweep, file: &Path, outputs: &Path) -> Result<Vec<FinishedRun>> {
     let survey = Survey::of(sweep, outputs);
     if !survey.is_done() {
         let (done, all) = (survey.count(Standing::Done), survey.units().count());
@@ -72,7 +72,7 @@ pub fn of_sweep(sweep: &Sweep, file: &Path, outputs: &Path) -> Result<Vec<Run>> 
             outputs.display()
         )));
     }
-    let run = |run: &SweptRun| Run {
+    let run = |run: &SweptRun| FinishedRun {
         path: Directory::of(outputs, &run.resolved.hash).path,
         seeds: run.resolved.spec.seeds.0.clone(),
     };

@@ -13,7 +13,7 @@ use crate::tasks::Registry;
 #[command(after_help = "Example:
   ccdni worker outputs/3f9a1c04d2be --seed 1
 
-Stops behind a checkpoint when standard input ends: that is how it notices that its parent is gone.")]
+Stops after writing a checkpoint when standard input ends: that is how it notices that its parent is gone.")]
 pub struct Args {
     /// The run directory.
     directory: PathBuf,

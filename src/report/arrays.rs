@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::units::{Showcase, Unit};
+use super::units::{FinishedSeed, Showcase};
 use crate::error::{Error, Result};
 
 /// A number that NumPy knows.
@@ -52,7 +52,7 @@ pub fn npy<T: Element>(shape: &[usize], data: impl IntoIterator<Item = T>) -> Ve
 }
 
 /// `scores.npy`, (seeds, models, metrics, epochs), and its axes. Where a seed stopped early, the rest is NaN.
-pub(super) fn scores(run: &Path, units: &[Unit]) -> (Vec<u8>, Value) {
+pub(super) fn scores(run: &Path, units: &[FinishedSeed]) -> (Vec<u8>, Value) {
     let epochs = units.iter().map(|unit| unit.table.rows.len()).max().unwrap_or(0);
     let names = units.first().map(|unit| unit.table.scores()).unwrap_or_default();
     let mut data = Vec::with_capacity(units.len() * names.len() * epochs);
@@ -85,7 +85,7 @@ pub(super) struct Drawn {
 }
 
 /// The showcase's outputs; `None` where the task has no showcase.
-pub(super) fn drawn(run: &Path, units: &[Unit]) -> Result<Option<Drawn>> {
+pub(super) fn drawn(run: &Path, units: &[FinishedSeed]) -> Result<Option<Drawn>> {
     let showcases: Vec<&Showcase> = units.iter().filter_map(|unit| unit.showcase.as_ref()).collect();
     let Some(&first) = showcases.first() else { return Ok(None) };
     let fits = |showcase: &&Showcase| showcase.shape == first.shape && showcase.labels == first.labels;
@@ -108,7 +108,7 @@ pub(super) fn drawn(run: &Path, units: &[Unit]) -> Result<Option<Drawn>> {
     }))
 }
 
-fn seeds(units: &[Unit]) -> Vec<u64> {
+fn seeds(units: &[FinishedSeed]) -> Vec<u64> {
     units.iter().map(|unit| unit.seed).collect()
 }
 

@@ -4,10 +4,10 @@ use plotters::prelude::*;
 
 use super::axis::Axis;
 use super::figure::{Area, Drawn, Figure, Pen, tint};
-use super::legend::{self, Entry, Sample};
-use super::panel::{EPOCH, Grid, Panel, Series, curve, labelled};
+use super::legend::{self, LegendEntry, Sample};
+use super::panel::{EPOCH, Panel, PanelRows, Series, curve, labelled};
 use super::style::Style;
-use super::units::Unit;
+use super::units::FinishedSeed;
 use crate::data::Direction;
 
 const CURVE: Style = Style { color: RGBColor(0, 94, 162), dash: None, width: 2.2 };
@@ -22,16 +22,17 @@ pub(super) struct LearningCurves {
 
 impl LearningCurves {
     /// The curves of all units.
-    pub fn new(units: &[Unit]) -> Self {
+    pub fn new(units: &[FinishedSeed]) -> Self {
         let Some(first) = units.first() else { return LearningCurves { panels: Vec::new() } };
-        let unit = first.metrics.first().map(|metric| metric.unit.as_str());
+        let unit = first.result.metrics.first().map(|metric| metric.unit.as_str());
         let mut panels = vec![panel(units, "train_loss", "Training", labelled("loss", unit))];
         let mut comparable = false;
         for name in first.table.scores().into_iter().skip(2) {
             if BOOKKEEPING.contains(&name) {
                 continue;
             }
-            let metric = name.strip_prefix("val_").and_then(|name| first.metrics.iter().find(|m| m.name == name));
+            let metric =
+                name.strip_prefix("val_").and_then(|name| first.result.metrics.iter().find(|m| m.name == name));
             comparable |= panels.len() == 1 && metric.is_some_and(|metric| metric.direction == Direction::Lower);
             panels.push(match metric {
                 Some(metric) => panel(units, name, "Validation", labelled(&metric.name, Some(&metric.unit))),
@@ -47,7 +48,7 @@ impl LearningCurves {
     }
 }
 
-fn panel(units: &[Unit], column: &str, title: &str, label: String) -> Panel {
+fn panel(units: &[FinishedSeed], column: &str, title: &str, label: String) -> Panel {
     let seeds = units.iter().map(|unit| curve(unit.table.column(column))).collect();
     let series = vec![Series { style: CURVE, seeds }];
     let mut panel = Panel {
@@ -70,17 +71,17 @@ fn values(panel: &Panel) -> Vec<f64> {
 
 impl Figure for LearningCurves {
     fn size(&self) -> (u32, u32) {
-        Grid(&self.panels).size()
+        PanelRows(&self.panels).size()
     }
 
     fn draw<DB: DrawingBackend>(&self, area: &Area<DB>, pen: Pen) -> Drawn<DB> {
-        let frame = Grid(&self.panels).draw(area, pen)?;
+        let frame = PanelRows(&self.panels).draw(area, pen)?;
         let seeds = self.panels.first().map_or(0, |panel| panel.series[0].seeds.len());
         let (Some([_, right, top, _]), true) = (frame, seeds > 1) else { return Ok(()) };
         let thin = Style { color: tint(CURVE.color, 0.4), dash: None, width: 0.8 };
         let entries = [
-            Entry { text: format!("mean ± s.e.m. ({seeds} seeds)"), sample: Sample::Band(CURVE) },
-            Entry { text: "single seeds".to_owned(), sample: Sample::Line(thin) },
+            LegendEntry { text: format!("mean ± s.e.m. ({seeds} seeds)"), sample: Sample::Band(CURVE) },
+            LegendEntry { text: "single seeds".to_owned(), sample: Sample::Line(thin) },
         ];
         let left = right - legend::measure(area, pen, &entries)?;
         legend::draw(area, pen, (left, top + pen.px(4.0)), &entries)

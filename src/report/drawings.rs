@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::figure::{Area, Drawn, FAINT, Figure, INK, Pen, tick};
-use super::units::{Showcase, Unit, ranked};
+use super::units::{FinishedSeed, Showcase, ranked};
 
 const PANEL: u32 = 330;
 /// Patterns named in the legend: as many as have room.
@@ -101,7 +101,7 @@ impl Bounds {
 
 impl<'a> Drawings<'a> {
     /// The drawings; `None` where outputs are not points in the plane.
-    pub fn new(units: &'a [Unit]) -> Option<Self> {
+    pub fn new(units: &'a [FinishedSeed]) -> Option<Self> {
         let order = ranked(units);
         let places: &[(usize, &str)] = match order.len() {
             0 => return None,

@@ -94,20 +94,20 @@ impl Format {
     }
 }
 
-/// Draws `figure` into `<dir>/<name>.svg` and `<dir>/<name>.png`, and gives these two.
+/// Draws `figure` into `<dir>/<name>.svg`, `<dir>/<name>.png` or both, and gives the files.
 ///
 /// # Errors
 /// Fails if a file cannot be written.
-pub(super) fn save(figure: &impl Figure, dir: &Path, name: impl AsRef<str>) -> Result<Vec<PathBuf>> {
-    let path = |format: Format| dir.join(format!("{}.{}", name.as_ref(), format.extension()));
-    Format::ALL.into_iter().map(|format| save_as(figure, path(format), format)).collect()
+pub(super) fn save(figure: &impl Figure, dir: &Path, name: &str, formats: &[Format]) -> Result<Vec<PathBuf>> {
+    let path = |format: Format| dir.join(format!("{name}.{}", format.extension()));
+    formats.iter().map(|&format| save_as(figure, path(format), format)).collect()
 }
 
 /// Draws `figure` into one file, and gives it back.
 ///
 /// # Errors
 /// Fails if the file cannot be written.
-pub(super) fn save_as(figure: &impl Figure, path: PathBuf, format: Format) -> Result<PathBuf> {
+fn save_as(figure: &impl Figure, path: PathBuf, format: Format) -> Result<PathBuf> {
     register();
     let drawn = match format {
         Format::Svg => svg(figure).map(String::into_bytes),

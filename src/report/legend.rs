@@ -15,7 +15,7 @@ const ROW: f64 = 19.0;
 const SAMPLE: f64 = 30.0;
 
 /// A line of a legend.
-pub(super) struct Entry {
+pub(super) struct LegendEntry {
     pub text: String,
     pub sample: Sample,
 }
@@ -32,7 +32,7 @@ pub(super) enum Sample {
     None,
 }
 
-impl Entry {
+impl LegendEntry {
     /// Where the text begins, in shown units.
     fn indent(&self) -> f64 {
         if matches!(self.sample, Sample::None) { 0.0 } else { SAMPLE + 7.0 }
@@ -40,8 +40,8 @@ impl Entry {
 }
 
 /// Room that entries take, in shown units, with some to spare. What a figure's size follows from has no font to ask.
-pub(super) fn width(entries: &[Entry]) -> u32 {
-    let room = |entry: &Entry| 7.1 * entry.text.chars().count() as f64 + entry.indent();
+pub(super) fn width(entries: &[LegendEntry]) -> u32 {
+    let room = |entry: &LegendEntry| 7.1 * entry.text.chars().count() as f64 + entry.indent();
     (entries.iter().map(room).fold(0.0, f64::max) + 16.0).ceil() as u32
 }
 
@@ -49,7 +49,7 @@ pub(super) fn width(entries: &[Entry]) -> u32 {
 pub(super) fn measure<DB: DrawingBackend>(
     area: &Area<DB>,
     pen: Pen,
-    entries: &[Entry],
+    entries: &[LegendEntry],
 ) -> Result<i32, DrawingAreaErrorKind<DB::ErrorType>> {
     let style = pen.text(INK, 13.0, HPos::Left, VPos::Center);
     let mut width = 0;
@@ -65,7 +65,12 @@ pub(super) fn height(entries: usize) -> u32 {
 }
 
 /// Draws entries below one another from a corner, `corner` being their upper left.
-pub(super) fn draw<DB: DrawingBackend>(area: &Area<DB>, pen: Pen, corner: (i32, i32), entries: &[Entry]) -> Drawn<DB> {
+pub(super) fn draw<DB: DrawingBackend>(
+    area: &Area<DB>,
+    pen: Pen,
+    corner: (i32, i32),
+    entries: &[LegendEntry],
+) -> Drawn<DB> {
     let style = pen.text(INK, 13.0, HPos::Left, VPos::Center);
     let (left, right) = (corner.0, corner.0 + pen.px(SAMPLE));
     for (index, entry) in entries.iter().enumerate() {

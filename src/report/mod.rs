@@ -10,11 +10,11 @@ pub mod compare;
 mod curves;
 mod drawings;
 mod figure;
+mod grid;
 mod legend;
 pub mod page;
 mod panel;
 mod pictures;
-mod sheet;
 pub mod statistics;
 mod style;
 mod tables;
@@ -41,8 +41,8 @@ pub fn write_all(dir: &Path) -> Result<()> {
         return Ok(());
     }
     let write = |name: &str, bytes: &[u8]| write_atomically(&dir.join(name), bytes);
-    write("metrics.csv", &tables::metrics(&units))?;
-    write("results.csv", &tables::results(&units))?;
+    write("metrics.csv", tables::metrics(&units).as_bytes())?;
+    write("results.csv", tables::results(&units).as_bytes())?;
 
     let (scores, axes) = arrays::scores(dir, &units);
     write("scores.npy", &scores)?;
@@ -55,12 +55,12 @@ pub fn write_all(dir: &Path) -> Result<()> {
 
     let plots = dir.join("plots");
     fs::create_dir_all(&plots).map_err(Error::io("create the directory", &plots))?;
-    figure::save(&curves::LearningCurves::new(&units), &plots, "learning")?;
+    figure::save(&curves::LearningCurves::new(&units), &plots, "learning", &Format::ALL)?;
     if let Some(drawings) = drawings::Drawings::new(&units) {
-        figure::save(&drawings, &plots, "drawings")?;
+        figure::save(&drawings, &plots, "drawings", &Format::ALL)?;
     }
     if let Some(pictures) = pictures::Pictures::new(&units) {
-        figure::save(&pictures, &plots, "pictures")?;
+        figure::save(&pictures, &plots, "pictures", &Format::ALL)?;
     }
     Ok(())
 }

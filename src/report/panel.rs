@@ -136,9 +136,9 @@ impl Panel {
 }
 
 /// Panels in rows.
-pub(super) struct Grid<'a>(pub &'a [Panel]);
+pub(super) struct PanelRows<'a>(pub &'a [Panel]);
 
-impl Grid<'_> {
+impl PanelRows<'_> {
     fn columns(&self) -> usize {
         // Four are two and two.
         if self.0.len() == 4 { 2 } else { self.0.len().clamp(1, PANELS_A_ROW) }

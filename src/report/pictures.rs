@@ -7,7 +7,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::drawings::{Bounds, path};
 use super::figure::{Area, Drawn, FAINT, Figure, INK, Pen, tick};
-use super::units::{Images, Showcase, Unit, ranked};
+use super::units::{FinishedSeed, Images, Showcase, ranked};
 
 /// A cell: title above, picture on the left, axes on the right; all in shown units.
 const CELL: (f64, f64) = (288.0, 202.0);
@@ -35,7 +35,7 @@ pub(super) struct Pictures<'a> {
 
 impl<'a> Pictures<'a> {
     /// The drawings of the best seed; `None` where there are no pictures, or outputs are not points in the plane.
-    pub fn new(units: &'a [Unit]) -> Option<Self> {
+    pub fn new(units: &'a [FinishedSeed]) -> Option<Self> {
         let best = *ranked(units).first()?;
         let showcase = best.showcase.as_ref().filter(|showcase| showcase.shape[2] == 2)?;
         let note = if units.len() > 1 { format!(", the best of {}", units.len()) } else { String::new() };

@@ -1,15 +1,14 @@
 //! What finished units left on disk: the only thing that reports are made of.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
-use serde::Deserialize;
 
 use crate::data::Direction;
 use crate::error::{Error, Result};
-use crate::train::MetricInfo;
+use crate::files;
+use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 
 /// The columns that every table starts with, and the one that is no score.
 const FIRST_COLUMNS: [&str; 4] = ["seed", "epoch", "train_loss", "train_loss_original"];
@@ -17,15 +16,11 @@ const CLOCK: &str = "seconds";
 
 /// One finished seed.
 #[derive(Debug)]
-pub(super) struct Unit {
+pub(super) struct FinishedSeed {
     pub seed: u64,
-    pub metrics: Vec<MetricInfo>,
-    pub best_epoch: usize,
-    pub kept_epoch: usize,
-    /// Metrics of the kept weights on the test data, in the order of `metrics`; empty without a test.
-    pub test: Vec<f64>,
-    /// Scores of its sentences, by name; empty without an exam.
-    pub scores: Vec<(String, f64)>,
+    /// Where and when it was trained.
+    pub record: SeedRecord,
+    pub result: SeedResult,
     pub table: Table,
     pub showcase: Option<Showcase>,
 }
@@ -59,54 +54,27 @@ pub(super) struct Images {
     pub pixels: Vec<u8>,
 }
 
-/// The part of `unit.json` that every unit has.
-#[derive(Deserialize)]
-struct StateOf {
-    state: String,
-}
-
-/// The part of a finished unit's `unit.json` that reports need.
-#[derive(Deserialize)]
-struct UnitFile {
-    seed: u64,
-    metrics: Vec<MetricInfo>,
-    best_epoch: usize,
-    kept_epoch: usize,
-    /// JSON has no NaN: a metric that is none is `null`.
-    test: Vec<Option<f64>>,
-    #[serde(default)]
-    scores: Vec<(String, f64)>,
-}
-
 /// Reads every finished unit of a run's directory, seeds ascending.
 ///
 /// # Errors
 /// Fails if a file of a finished unit is missing or damaged, or if units do not have the same columns.
-pub(super) fn read_all(run: &Path) -> Result<Vec<Unit>> {
-    let seeds = run.join("seeds");
-    let mut units = Vec::new();
-    for entry in fs::read_dir(&seeds).map_err(Error::io("read", &seeds))? {
-        let dir = entry.map_err(Error::io("read", &seeds))?.path();
-        // Units that were set aside have other names, and must not count.
-        let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { continue };
-        let Some(seed) = name.parse().ok().filter(|seed: &u64| seed.to_string() == name) else { continue };
-        units.extend(read(&dir, seed)?);
-    }
-    units.sort_by_key(|unit| unit.seed);
-    for pair in units.windows(2) {
-        let path = seeds.join(pair[1].seed.to_string()).join("metrics.csv");
-        if pair[0].table.header != pair[1].table.header {
-            let (first, second) = (&pair[0].table.header, &pair[1].table.header);
-            let what = format!("has columns {second:?}, while seed {} has {first:?}", pair[0].seed);
-            return Err(damaged(&path, what));
+pub(super) fn read_all(run: &Path) -> Result<Vec<FinishedSeed>> {
+    let mut units: Vec<FinishedSeed> = Vec::new();
+    for files in SeedRun::all(run) {
+        let Some(unit) = read(&files)? else { continue };
+        if let Some(first) = units.first().filter(|first| first.table.header != unit.table.header) {
+            let (theirs, ours) = (&first.table.header, &unit.table.header);
+            let what = format!("has columns {ours:?}, while seed {} has {theirs:?}", first.seed);
+            return Err(damaged(&files.metrics_path(), what));
         }
+        units.push(unit);
     }
     Ok(units)
 }
 
 /// The units from best to worst by the first validation metric at the epoch whose weights are kept; equal ones by seed.
-pub(super) fn ranked(units: &[Unit]) -> Vec<&Unit> {
-    let mut ranked: Vec<&Unit> = units.iter().collect();
+pub(super) fn ranked(units: &[FinishedSeed]) -> Vec<&FinishedSeed> {
+    let mut ranked: Vec<&FinishedSeed> = units.iter().collect();
     ranked.sort_by(|a, b| {
         let (x, y) = (a.final_value(), b.final_value());
         match a.direction() {
@@ -118,20 +86,20 @@ pub(super) fn ranked(units: &[Unit]) -> Vec<&Unit> {
     ranked
 }
 
-impl Unit {
+impl FinishedSeed {
     /// The first validation metric, or the training loss where nothing is validated, at the kept epoch.
     fn final_value(&self) -> f64 {
         let column = self.first_validation().unwrap_or_else(|| "train_loss".into());
-        self.table.at(&column, self.kept_epoch).unwrap_or(f64::NAN)
+        self.table.at(&column, self.result.kept_epoch).unwrap_or(f64::NAN)
     }
 
     fn first_validation(&self) -> Option<String> {
-        let column = format!("val_{}", self.metrics.first()?.name);
+        let column = format!("val_{}", self.result.metrics.first()?.name);
         self.table.header.contains(&column).then_some(column)
     }
 
     fn direction(&self) -> Direction {
-        match (self.first_validation(), self.metrics.first()) {
+        match (self.first_validation(), self.result.metrics.first()) {
             (Some(_), Some(metric)) => metric.direction,
             _ => Direction::Lower,
         }
@@ -158,36 +126,19 @@ impl Table {
     }
 }
 
-fn read(dir: &Path, seed: u64) -> Result<Option<Unit>> {
-    let path = dir.join("unit.json");
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("read", &path)(error)),
-    };
-    let broken = |error: serde_json::Error| damaged(&path, error.to_string());
-    let StateOf { state } = serde_json::from_slice(&bytes).map_err(broken)?;
-    if state != "done" {
-        return Ok(None);
+fn read(files: &SeedRun) -> Result<Option<FinishedSeed>> {
+    let (path, seed) = (files.record_path(), files.seed);
+    let Some(mut record) = files.record()?.filter(|record| record.state == SeedState::Done) else { return Ok(None) };
+    if record.seed != seed {
+        return Err(damaged(&path, format!("is of seed {}, in the folder of seed {seed}", record.seed)));
     }
-    let file: UnitFile = serde_json::from_slice(&bytes).map_err(broken)?;
-    if file.seed != seed {
-        return Err(damaged(&path, format!("is of seed {}, in the folder of seed {seed}", file.seed)));
-    }
-    Ok(Some(Unit {
-        seed,
-        metrics: file.metrics,
-        best_epoch: file.best_epoch,
-        kept_epoch: file.kept_epoch,
-        test: file.test.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect(),
-        scores: file.scores,
-        table: read_table(&dir.join("metrics.csv"), seed)?,
-        showcase: read_showcase(&dir.join("showcase.safetensors"))?,
-    }))
+    let result = record.result.take().ok_or_else(|| damaged(&path, "is damaged (no result)"))?;
+    let (table, showcase) = (read_table(&files.metrics_path(), seed)?, read_showcase(&files.showcase_path())?);
+    Ok(Some(FinishedSeed { seed, record, result, table, showcase }))
 }
 
-fn read_table(path: &PathBuf, seed: u64) -> Result<Table> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+fn read_table(path: &Path, seed: u64) -> Result<Table> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
     let broken = |error: csv::Error| damaged(path, error.to_string());
     let header: Vec<String> = reader.headers().map_err(broken)?.iter().map(str::to_owned).collect();
@@ -213,11 +164,7 @@ fn read_table(path: &PathBuf, seed: u64) -> Result<Table> {
 }
 
 fn read_showcase(path: &Path) -> Result<Option<Showcase>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("read", path)(error)),
-    };
+    let Some(bytes) = files::read(path)? else { return Ok(None) };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, error.to_string()))?;
     let labels = header.metadata().as_ref().and_then(|metadata| metadata.get("labels")).map(String::as_str);
     let labels: Vec<String> = serde_json::from_str(labels.unwrap_or("null"))

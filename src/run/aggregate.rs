@@ -1,15 +1,15 @@
 //! Aggregates: the files at the top of a run's directory, made from the files of its units.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use super::directory::Directory;
-use super::fs;
-use super::manifest::Manifest;
-use super::unit::{Record, State, Summary};
 use super::weights::{CAPTIONS, ENCODER};
 use crate::data::Direction;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
+use crate::records::{Manifest, SeedRecord, SeedResult, SeedState};
 use crate::report;
 
 /// What every finished unit has a part in.
@@ -30,6 +30,37 @@ const PLANE: [&str; 2] = ["plots/drawings.svg", "plots/drawings.png"];
 /// Files of the best seed that only some tasks have.
 const MAYBE: [&str; 2] = [ENCODER, CAPTIONS];
 
+/// Makes aggregates beside the training: drawing takes longer than a small unit.
+pub struct Aggregator {
+    sender: mpsc::Sender<Directory>,
+    thread: JoinHandle<()>,
+}
+
+impl Aggregator {
+    /// One that has nothing to do yet.
+    pub fn start() -> Self {
+        let (sender, receiver) = mpsc::channel::<Directory>();
+        // What cannot be made now is made, or reported, at the end.
+        let work = move || receiver.iter().for_each(|directory| drop(refresh(&directory)));
+        Aggregator { sender, thread: std::thread::spawn(work) }
+    }
+
+    /// Has the aggregates of a run made soon.
+    pub fn refresh(&self, directory: &Directory) {
+        let _ = self.sender.send(directory.clone());
+    }
+
+    /// Waits for what is under way, and makes what is missing of these runs.
+    ///
+    /// # Errors
+    /// The first error of all, as [`refresh`].
+    pub fn finish(self, directories: &[Directory]) -> Result<()> {
+        drop(self.sender);
+        let _ = self.thread.join();
+        directories.iter().filter(|directory| directory.exists()).map(refresh).fold(Ok(()), Result::and)
+    }
+}
+
 /// Rewrites the aggregates from the files on disk, unless they are up to date. Safe to be called by many processes: it
 /// happens under the directory's short lock.
 ///
@@ -47,8 +78,8 @@ pub fn refresh(directory: &Directory) -> Result<()> {
         return Ok(());
     }
     // Nobody else writes here while we hold the lock.
-    fs::remove_leftovers(&directory.path);
-    fs::remove_leftovers(&directory.path.join("plots"));
+    files::remove_leftovers(&directory.path);
+    files::remove_leftovers(&directory.path.join("plots"));
     manifest.best_seed = best(&seeds);
     let weights = directory.path.join("decoder.safetensors");
     match manifest.best_seed {
@@ -71,7 +102,7 @@ pub fn refresh(directory: &Directory) -> Result<()> {
     }
     // The manifest comes last: it says which units the other files were made from.
     manifest.seeds = seeds;
-    fs::write_json(&directory.manifest_path(), &manifest)
+    files::write_json(&directory.manifest_path(), &manifest)
 }
 
 /// Notes in the manifest that these seeds are asked of the directory, and which files they come from.
@@ -91,11 +122,11 @@ pub fn ask(directory: &Directory, seeds: &[u64], data: BTreeMap<String, String>)
         return Ok(());
     }
     let _lock = directory.lock()?;
-    fs::write_json(&directory.manifest_path(), &asked(directory.manifest()?))
+    files::write_json(&directory.manifest_path(), &asked(directory.manifest()?))
 }
 
 /// Whether the manifest was written for these units, and every file that they give is there.
-fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, Record>) -> bool {
+fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, SeedRecord>) -> bool {
     let is_there = |name: &&str| directory.path.join(name).metadata().is_ok_and(|file| file.len() > 0);
     let files = match best(seeds) {
         None => !directory.path.join("results.csv").exists(),
@@ -111,7 +142,7 @@ fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, 
 }
 
 /// The records of the units that are done or failed.
-fn settled(directory: &Directory) -> Result<BTreeMap<u64, Record>> {
+fn settled(directory: &Directory) -> Result<BTreeMap<u64, SeedRecord>> {
     let mut records = BTreeMap::new();
     for unit in directory.units() {
         if let Some(record) = unit.settled()? {
@@ -123,10 +154,10 @@ fn settled(directory: &Directory) -> Result<BTreeMap<u64, Record>> {
 
 /// The seed with the best first validation metric of the kept weights; by training loss where nothing is validated.
 /// The lowest seed of equals.
-fn best(seeds: &BTreeMap<u64, Record>) -> Option<u64> {
+fn best(seeds: &BTreeMap<u64, SeedRecord>) -> Option<u64> {
     let mut best: Option<(u64, f64)> = None;
     for (&seed, record) in seeds {
-        let Some(result) = record.result.as_ref().filter(|_| record.state == State::Done) else { continue };
+        let Some(result) = record.result.as_ref().filter(|_| record.state == SeedState::Done) else { continue };
         let (value, direction) = score(result);
         if best.is_none_or(|(_, champion)| champion.is_nan() || direction.better(value, champion)) {
             best = Some((seed, value));
@@ -135,7 +166,7 @@ fn best(seeds: &BTreeMap<u64, Record>) -> Option<u64> {
     best.map(|(seed, _)| seed)
 }
 
-fn score(result: &Summary) -> (f64, Direction) {
+fn score(result: &SeedResult) -> (f64, Direction) {
     let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
     match (result.metrics.first(), result.validation.first()) {
         (Some(metric), Some(&value)) => (number(value), metric.direction),
@@ -156,7 +187,7 @@ mod tests {
     use super::*;
     use crate::train::MetricInfo;
 
-    fn done(value: Option<f64>, direction: Direction) -> Record {
+    fn done(value: Option<f64>, direction: Direction) -> SeedRecord {
         let metric = serde_json::to_value(MetricInfo { name: "m".into(), unit: "u".into(), direction }).unwrap();
         serde_json::from_value(serde_json::json!({
             "seed": 0, "state": "done", "numerics": 1, "version": "0", "host": "h", "device": "cpu",
@@ -173,7 +204,7 @@ mod tests {
             let seeds = values.into_iter().map(|(seed, value)| (seed, done(value, direction))).collect();
             assert_eq!(best(&seeds), Some(winner));
         }
-        let failed = Record { state: State::Failed, result: None, ..done(None, Direction::Lower) };
+        let failed = SeedRecord { state: SeedState::Failed, result: None, ..done(None, Direction::Lower) };
         assert_eq!(best(&[(1, failed)].into()), None);
         assert_eq!(best(&[(7, done(None, Direction::Lower))].into()), Some(7));
     }

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::manifest::Manifest;
-use super::unit::Unit;
-use super::{claim, clock, fs};
+use super::{claim, clock, manifest};
 use crate::error::{Error, Result};
-use crate::files::{TEMPORARY, sync_directory, write_atomically};
+use crate::files::{self, TEMPORARY, sync_directory, write_atomically};
+use crate::records::{Manifest, SeedRun};
 use crate::spec::{self, InitFrom, Request, Resolved};
 use crate::tasks::Registry;
 
 /// Hex digits of a hash.
 const HASH_LENGTH: usize = 12;
+
+/// A directory that is not whole after this time never will be.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 /// In a run's directory: the words of a token task and their numbers.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -55,13 +58,14 @@ impl Directory {
             ))
         };
         std::fs::create_dir_all(outputs).map_err(refused)?;
+        remove_abandoned(outputs);
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let made = builder.tempdir_in(outputs).map_err(refused)?;
         write_atomically(&made.path().join("spec.yaml"), resolved.to_yaml().as_bytes())?;
-        fs::write_json(&made.path().join("manifest.json"), manifest)?;
+        files::write_json(&made.path().join("manifest.json"), manifest)?;
         match std::fs::rename(made.path(), &self.path) {
             Err(_) if self.path.is_dir() => self.mend(resolved, &manifest.data),
             Err(error) => Err(Error::io("create the directory", &self.path)(error)),
@@ -116,7 +120,7 @@ impl Directory {
         let outputs = self.path.parent().unwrap_or(Path::new("."));
         let advice =
             format!("`ccdni run {} --outputs {}` makes it again", self.spec_path().display(), outputs.display());
-        fs::read_json(&self.manifest_path(), &advice)?
+        files::read_json(&self.manifest_path(), &advice)?
             .ok_or_else(|| Error::data(&self.manifest_path(), format!("is missing; {advice}")))
     }
 
@@ -131,24 +135,21 @@ impl Directory {
         let _lock = self.lock()?;
         if self.manifest().is_err() {
             self.log("the manifest was missing or damaged, and is written again");
-            let mut manifest = Manifest::new(resolved, data.clone());
+            let mut manifest = manifest::begin(resolved, data.clone());
             manifest.seeds_asked = self.seeds(&manifest);
-            fs::write_json(&self.manifest_path(), &manifest)?;
+            files::write_json(&self.manifest_path(), &manifest)?;
         }
         if self.exists() { Ok(()) } else { write_atomically(&self.spec_path(), resolved.to_yaml().as_bytes()) }
     }
 
     /// A unit of this run.
-    pub fn unit(&self, seed: u64) -> Unit {
-        Unit { directory: self.path.join("seeds").join(seed.to_string()), seed }
+    pub fn unit(&self, seed: u64) -> SeedRun {
+        SeedRun::of(&self.path, seed)
     }
 
     /// Every unit that has a directory, by ascending seed.
-    pub fn units(&self) -> Vec<Unit> {
-        let entries = std::fs::read_dir(self.path.join("seeds")).into_iter().flatten().flatten();
-        let mut seeds: Vec<u64> = entries.filter_map(|entry| seed_of(entry.file_name().to_str()?)).collect();
-        seeds.sort_unstable();
-        seeds.into_iter().map(|seed| self.unit(seed)).collect()
+    pub fn units(&self) -> Vec<SeedRun> {
+        SeedRun::all(&self.path)
     }
 
     /// Every seed that was asked for or has a directory, ascending.
@@ -173,14 +174,19 @@ impl Directory {
     /// Adds a line to `log.txt`, with time, host and process. A log that cannot be written stops nothing.
     pub fn log(&self, line: &str) {
         let line = format!("{} {}:{} {line}", clock::now(), claim::host(), std::process::id());
-        let _ = fs::append_line(&self.path.join("log.txt"), &line);
+        let _ = files::append_line(&self.path.join("log.txt"), &line);
     }
 }
 
-/// The seed that a directory of a unit is named after; units that were set aside have other names.
-pub fn seed_of(name: &str) -> Option<u64> {
-    // `007` is no name that we give.
-    name.parse().ok().filter(|seed: &u64| seed.to_string() == name)
+/// Removes directories that processes had begun to make when they were killed: to make one takes much less than
+/// [`ABANDONED`].
+fn remove_abandoned(outputs: &Path) {
+    for entry in std::fs::read_dir(outputs).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) && age.is_some_and(|age| age > ABANDONED) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Refuses a place for results that cannot be one, before anything is created.
@@ -310,6 +316,18 @@ mod tests {
         for good in [directory.path().join("new/er"), "outputs".into(), directory.path().to_path_buf()] {
             check_outputs(&good).unwrap();
         }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_what_is_being_made_is_not() {
+        let outputs = outputs_with(&[".tmp-old", ".tmp-new", "3f9a1c04d2be"]);
+        for name in [".tmp-old", "3f9a1c04d2be"] {
+            let before = std::time::SystemTime::now() - 2 * ABANDONED;
+            File::open(outputs.path().join(name)).unwrap().set_modified(before).unwrap();
+        }
+        remove_abandoned(outputs.path());
+        let left = |name: &str| outputs.path().join(name).exists();
+        assert_eq!([".tmp-old", ".tmp-new", "3f9a1c04d2be"].map(left), [false, true, true]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub enum Ended {
         /// Who.
         by: String,
     },
-    /// Stopped as asked, behind a checkpoint.
+    /// Stopped as asked, after writing a checkpoint.
     Stopped,
     /// It failed.
     Failed {

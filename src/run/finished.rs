@@ -1,7 +1,7 @@
 //! Which seeds of a run are trained to the end: what plots and analyses are made of.
 
 use super::directory::Directory;
-use super::table::{self, Standing};
+use super::status::{Standing, look};
 use crate::error::{Error, Result};
 use crate::spec::Seeds;
 
@@ -27,7 +27,7 @@ impl Finished {
         };
         asked.sort_unstable();
         for seed in asked {
-            match table::look(&run.unit(seed))?.0 {
+            match look(&run.unit(seed))?.0 {
                 Standing::Done => finished.seeds.push(seed),
                 standing => finished.missing.push((seed, standing)),
             }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 use super::directory::TOKENIZER;
-use super::unit::Unit;
 use super::{manifest, weights};
 use crate::data::Vocabulary;
 use crate::error::{Error, Problem, Problems, Result};
 use crate::model::Layout;
+use crate::records::SeedRun;
 use crate::spec::{self, InitFrom, Request, Resolved, Spec, Trainable};
 use crate::tasks::Registry;
 
@@ -18,7 +18,7 @@ use crate::tasks::Registry;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     run: PathBuf,
-    unit: Unit,
+    unit: SeedRun,
 }
 
 /// Where `seed` of `spec` starts from, if that is another run.
@@ -28,8 +28,8 @@ pub fn source(spec: &Spec, seed: u64) -> Option<Source> {
         InitFrom::Seed(from) => (&from.run, from.seed),
     };
     let run = Path::new(run).to_path_buf();
-    let directory = run.join("seeds").join(seed.to_string());
-    Some(Source { run, unit: Unit { directory, seed } })
+    let unit = SeedRun::of(&run, seed);
+    Some(Source { run, unit })
 }
 
 /// Refuses to start from a run whose weights cannot fit.

@@ -1,16 +1,14 @@
-//! The manifest: which program, on which machine and from which data made a run's numbers.
+//! The manifest of a run that begins here and now, and the digests in it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use serde::{Deserialize, Serialize};
-
-use super::unit::Record;
 use super::{claim, clock};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::records::{Git, Manifest, Program};
 use crate::spec::Resolved;
 use crate::train::NUMERICS;
 
@@ -29,123 +27,40 @@ const FEATURES: &[(&str, bool)] = &[
 /// Environment variables that may change numbers or speed.
 const VARIABLES: &[&str] = &["RAYON_NUM_THREADS", "CANDLE_GRAD_DO_NOT_DETACH", "CUDA_VISIBLE_DEVICES"];
 
-/// `manifest.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// The run's hash.
-    pub hash: String,
-    /// The spec's name, for people.
-    pub name: Option<String>,
-    /// `task.kind`.
-    pub task: String,
-    /// Epochs asked for.
-    pub epochs: usize,
-    /// When the directory was made.
-    pub created: String,
-    /// The program that made it.
-    pub program: Program,
-    /// The working directory's repository, where git knows one.
-    pub git: Option<Git>,
-    /// The machine.
-    pub host: String,
-    /// Its instruction set.
-    pub instruction_set: String,
-    /// `run.threads`.
-    pub threads: usize,
-    /// Environment variables that may change numbers or speed, where they were set.
-    pub environment: BTreeMap<String, String>,
-    /// BLAKE3 digests, in hex, of the files that the data come from, by path, and of the initial weights, by run and seed.
-    pub data: BTreeMap<String, String>,
-    /// Every seed that was ever asked of this directory, ascending.
-    pub seeds_asked: Vec<u64>,
-    /// The seed whose weights lie at the top of the directory.
-    pub best_seed: Option<u64>,
-    /// The units that the aggregated files were made from, by seed.
-    pub seeds: BTreeMap<u64, Record>,
-}
-
-/// A program that makes numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
-    /// Its version.
-    pub version: String,
-    /// See [`NUMERICS`].
-    pub numerics: u32,
-    /// System and architecture it was built for.
-    pub target: String,
-    /// The features it was built with.
-    pub features: Vec<String>,
-    /// Whether it was built without optimisation.
-    pub debug: bool,
-}
-
-/// State of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Git {
-    /// The commit that is checked out.
-    pub commit: String,
-    /// Whether files differ from it.
-    pub dirty: bool,
-}
-
-impl Manifest {
-    /// The manifest of a run that is about to begin here and now.
-    pub fn new(resolved: &Resolved, data: BTreeMap<String, String>) -> Self {
-        let mut seeds_asked = resolved.spec.seeds.0.clone();
-        seeds_asked.sort_unstable();
-        Manifest {
-            hash: resolved.hash.clone(),
-            name: resolved.spec.name.clone(),
-            task: resolved.spec.task.kind.clone(),
-            epochs: resolved.spec.train.epochs,
-            created: clock::now(),
-            program: Program::this(),
-            git: git(),
-            host: claim::host(),
-            instruction_set: device::instruction_set(),
-            threads: resolved.spec.run.threads,
-            environment: VARIABLES
-                .iter()
-                .filter_map(|name| Some(((*name).to_string(), std::env::var(name).ok()?)))
-                .collect(),
-            data,
-            seeds_asked,
-            best_seed: None,
-            seeds: BTreeMap::new(),
-        }
-    }
-
-    /// Makes sure that the files behind the run's data are those it was begun with.
-    ///
-    /// # Errors
-    /// [`Error::Data`] naming the first file whose content changed.
-    pub fn check_data(&self, now: &BTreeMap<String, String>) -> Result<()> {
-        for (path, digest) in now {
-            if self.data.get(path).is_some_and(|then| then != digest) {
-                return Err(Error::data(
-                    Path::new(path),
-                    format!(
-                        "its content changed since run {} was begun with it; restore the file, or train every seed of \
-                         that run anew with `--force`",
-                        self.hash
-                    ),
-                ));
-            }
-        }
-        Ok(())
+/// The manifest of a run that is about to begin here and now.
+pub fn begin(resolved: &Resolved, data: BTreeMap<String, String>) -> Manifest {
+    let mut seeds_asked = resolved.spec.seeds.0.clone();
+    seeds_asked.sort_unstable();
+    Manifest {
+        hash: resolved.hash.clone(),
+        name: resolved.spec.name.clone(),
+        task: resolved.spec.task.kind.clone(),
+        epochs: resolved.spec.train.epochs,
+        created: clock::now(),
+        program: this_program(),
+        git: git(),
+        host: claim::host(),
+        instruction_set: device::instruction_set(),
+        threads: resolved.spec.run.threads,
+        environment: VARIABLES
+            .iter()
+            .filter_map(|name| Some(((*name).to_string(), std::env::var(name).ok()?)))
+            .collect(),
+        data,
+        seeds_asked,
+        best_seed: None,
+        seeds: BTreeMap::new(),
     }
 }
 
-impl Program {
-    /// This program.
-    pub fn this() -> Self {
-        Program {
-            version: VERSION.into(),
-            numerics: NUMERICS,
-            target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-            features: FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_string()).collect(),
-            debug: cfg!(debug_assertions),
-        }
+/// This program.
+fn this_program() -> Program {
+    Program {
+        version: VERSION.into(),
+        numerics: NUMERICS,
+        target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        features: FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_string()).collect(),
+        debug: cfg!(debug_assertions),
     }
 }
 

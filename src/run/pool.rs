@@ -1,7 +1,6 @@
 //! The pool: trains units in worker processes, so many at a time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
@@ -17,29 +16,31 @@ const TICK: Duration = Duration::from_millis(50);
 /// So many of the first and of the last lines of a worker's standard error are kept, for the message if it dies.
 const LAST_WORDS: usize = 10;
 
-/// How a worker process is started for a unit: its arguments and environment. `K` tells the units apart.
-pub trait Launch<K> {
+/// A unit: the place of its run among the runs that are trained, and the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnitId {
+    /// The place of its run.
+    pub run: usize,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// The units that a pool trains.
+pub trait Units {
+    /// The next unit to begin.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being begun, and so everything after it.
+    fn next(&mut self) -> Result<Option<UnitId>>;
+
     /// The command that trains a unit, ready but for its pipes.
-    fn command(&self, unit: K) -> Command;
-}
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Usage`].
+    fn command(&self, unit: UnitId) -> Result<Command>;
 
-/// This program as a worker: `ccdni worker DIR --seed N --run JSON`.
-pub struct ThisProgram {
-    /// Path of the program.
-    pub program: std::path::PathBuf,
-    /// What comes before the seed.
-    pub arguments: Vec<OsString>,
-    /// Threads within a worker.
-    pub threads: usize,
-}
-
-impl Launch<u64> for ThisProgram {
-    fn command(&self, seed: u64) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg("--seed").arg(seed.to_string());
-        command.env("RAYON_NUM_THREADS", self.threads.to_string());
-        command
-    }
+    /// Receives every event of every unit; the last one of each is how it ended.
+    fn follow(&mut self, unit: UnitId, event: &Event);
 }
 
 /// What a worker's pipes say.
@@ -59,23 +60,15 @@ struct Worker {
     open_pipes: usize,
 }
 
-/// Trains units in worker processes, at most `jobs` at a time, in the order in which `next` gives them. `follow` hears
-/// every event, and `idle` is called when there is nothing to hear. If `stop` is asked, workers are told to stop, and no
-/// further unit is begun. The answer has every unit that was begun.
+/// Trains units in worker processes, at most `jobs` at a time, in their order. If `stop` is asked, workers are told to stop,
+/// and no further unit is begun.
 ///
 /// # Errors
-/// [`Error::Io`] if a worker cannot be started, or what `next` says; workers that are at work then stop by themselves.
-pub fn train<K: Copy + Ord + Send + 'static>(
-    next: &mut dyn FnMut() -> Result<Option<K>>,
-    jobs: usize,
-    launch: &dyn Launch<K>,
-    stop: &Stop,
-    follow: &mut dyn FnMut(K, &Event),
-    idle: &mut dyn FnMut(),
-) -> Result<BTreeMap<K, Ended>> {
+/// [`Error::Io`] if a worker cannot be started, or what [`Units::next`] gives; workers that are at work then stop by
+/// themselves.
+pub fn train(units: &mut dyn Units, jobs: usize, stop: &Stop) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
-    let mut workers: BTreeMap<K, Worker> = BTreeMap::new();
-    let mut ended = BTreeMap::new();
+    let mut workers: BTreeMap<UnitId, Worker> = BTreeMap::new();
     let mut more = true;
     loop {
         if stop.asked() {
@@ -83,26 +76,22 @@ pub fn train<K: Copy + Ord + Send + 'static>(
             workers.values_mut().for_each(|worker| drop(worker.stdin.take()));
         }
         while more && workers.len() < jobs.max(1) {
-            match next()? {
-                Some(unit) => drop(workers.insert(unit, start(launch.command(unit), unit, &sender)?)),
+            match units.next()? {
+                Some(unit) => drop(workers.insert(unit, start(units.command(unit)?, unit, &sender)?)),
                 None => more = false,
             }
         }
         if workers.is_empty() {
-            return Ok(ended);
+            return Ok(());
         }
-        let received = receiver.try_recv().or_else(|_| {
-            idle();
-            receiver.recv_timeout(TICK)
-        });
-        let Ok((unit, message)) = received else { continue };
+        let Ok((unit, message)) = receiver.recv_timeout(TICK) else { continue };
         let Some(worker) = workers.get_mut(&unit) else { continue };
         match message {
             Message::Event(event) => {
                 if let Event::Ended(how) = &event {
                     worker.ended = Some(how.clone());
                 }
-                follow(unit, &event);
+                units.follow(unit, &event);
             }
             Message::Words(line) => {
                 worker.words.push_back(line);
@@ -118,14 +107,13 @@ pub fn train<K: Copy + Ord + Send + 'static>(
             let told = worker.ended.is_some();
             let how = bury(worker, stop)?;
             if !told {
-                follow(unit, &Event::Ended(how.clone()));
+                units.follow(unit, &Event::Ended(how));
             }
-            ended.insert(unit, how);
         }
     }
 }
 
-fn start<K: Copy + Send + 'static>(mut command: Command, unit: K, sender: &Sender<(K, Message)>) -> Result<Worker> {
+fn start(mut command: Command, unit: UnitId, sender: &Sender<(UnitId, Message)>) -> Result<Worker> {
     let program = std::path::PathBuf::from(command.get_program());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(Error::io("start a worker from", &program))?;
@@ -142,10 +130,10 @@ fn start<K: Copy + Send + 'static>(mut command: Command, unit: K, sender: &Sende
     Ok(Worker { stdin: child.stdin.take(), child, ended: None, words: VecDeque::new(), open_pipes })
 }
 
-fn listen<K: Copy + Send + 'static>(
+fn listen(
     pipe: impl std::io::Read + Send + 'static,
-    unit: K,
-    sender: Sender<(K, Message)>,
+    unit: UnitId,
+    sender: Sender<(UnitId, Message)>,
     read: impl Fn(String) -> Message + Send + 'static,
 ) {
     std::thread::spawn(move || {
@@ -193,40 +181,55 @@ fn describe(status: ExitStatus) -> String {
 mod tests {
     use super::*;
 
-    /// Workers written in shell: `$seed` is theirs.
-    struct Shell(&'static str);
+    /// Seeds whose workers are written in shell: `$seed` is theirs.
+    struct Shell {
+        script: &'static str,
+        seeds: VecDeque<u64>,
+        ended: BTreeMap<u64, Ended>,
+        /// Asked to stop as soon as a unit has started.
+        stop: Option<Stop>,
+    }
 
-    impl Launch<u64> for Shell {
-        fn command(&self, seed: u64) -> Command {
+    impl Units for Shell {
+        fn next(&mut self) -> Result<Option<UnitId>> {
+            Ok(self.seeds.pop_front().map(|seed| UnitId { run: 0, seed }))
+        }
+
+        fn command(&self, unit: UnitId) -> Result<Command> {
             let mut command = Command::new("sh");
-            command.arg("-c").arg(self.0).env("seed", seed.to_string());
-            command
+            command.arg("-c").arg(self.script).env("seed", unit.seed.to_string());
+            Ok(command)
+        }
+
+        fn follow(&mut self, unit: UnitId, event: &Event) {
+            match event {
+                Event::Started { .. } => self.stop.iter().for_each(Stop::ask),
+                Event::Ended(how) => drop(self.ended.insert(unit.seed, how.clone())),
+                _ => {}
+            }
         }
     }
 
     const DONE: &str = r#"echo '{"event":"ended","how":"done"}'"#;
 
-    /// Seeds in order.
-    fn queue(seeds: &[u64]) -> impl FnMut() -> Result<Option<u64>> {
-        let mut seeds = seeds.iter().copied();
-        move || Ok(seeds.next())
-    }
-
-    fn ends(seeds: &[u64], jobs: usize, script: &'static str) -> BTreeMap<u64, Ended> {
-        train(&mut queue(seeds), jobs, &Shell(script), &Stop::default(), &mut |_, _| {}, &mut || {}).unwrap()
+    fn ends(seeds: &[u64], jobs: usize, script: &'static str, stop: Option<Stop>) -> BTreeMap<u64, Ended> {
+        let mut shell = Shell { script, seeds: seeds.to_vec().into(), ended: BTreeMap::new(), stop };
+        let stop = shell.stop.clone().unwrap_or_default();
+        train(&mut shell, jobs, &stop).unwrap();
+        shell.ended
     }
 
     #[test]
     fn every_seed_is_trained_once_for_any_number_of_jobs() {
         for jobs in [1, 2, 9] {
-            let ended = ends(&[3, 1, 2, 7], jobs, DONE);
+            let ended = ends(&[3, 1, 2, 7], jobs, DONE, None);
             assert_eq!(ended.into_iter().collect::<Vec<_>>(), [1, 2, 3, 7].map(|seed| (seed, Ended::Done)));
         }
     }
 
     #[test]
     fn a_worker_that_dies_has_failed_with_its_last_words() {
-        let ended = ends(&[1, 2], 2, "echo careful >&2; if [ $seed = 1 ]; then kill -9 $$; else exit 3; fi");
+        let ended = ends(&[1, 2], 2, "echo careful >&2; if [ $seed = 1 ]; then kill -9 $$; else exit 3; fi", None);
         for (seed, said) in [(1, "signal 9"), (2, "3")] {
             match &ended[&seed] {
                 Ended::Failed { reason, again } => {
@@ -240,22 +243,16 @@ mod tests {
 
     #[test]
     fn stopping_closes_standard_input_and_begins_nothing_more() {
-        let stop = Stop::default();
         let script = r#"echo '{"event":"started","epochs_done":0}'; cat; echo '{"event":"ended","how":"stopped"}'"#;
-        let asking = stop.clone();
-        let mut follow = |_: u64, event: &Event| {
-            if matches!(event, Event::Started { .. }) {
-                asking.ask();
-            }
-        };
-        let ended = train(&mut queue(&[1, 2, 3]), 1, &Shell(script), &stop, &mut follow, &mut || {}).unwrap();
+        let ended = ends(&[1, 2, 3], 1, script, Some(Stop::default()));
         assert_eq!(ended.into_iter().collect::<Vec<_>>(), [(1, Ended::Stopped)]);
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let launch = ThisProgram { program: "/nowhere/ccdni".into(), arguments: Vec::new(), threads: 1 };
-        let error = train(&mut queue(&[1]), 1, &launch, &Stop::default(), &mut |_, _| {}, &mut || {}).unwrap_err();
-        assert!(error.to_string().contains("/nowhere/ccdni"), "{error}");
+        let (sender, _receiver) = mpsc::channel();
+        let started = start(Command::new("/nowhere/ccdni"), UnitId { run: 0, seed: 1 }, &sender);
+        let error = started.err().unwrap().to_string();
+        assert!(error.contains("/nowhere/ccdni"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Progress on standard error: bars on a terminal, one plain line an epoch otherwise.
+//! Progress on standard error.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -9,92 +9,131 @@ pub use crate::counter::eprint_line;
 
 use super::clock;
 use super::event::{Ended, Event};
+use super::pool::UnitId;
+use super::survey::name;
+use crate::spec::sweep::Sweep;
 
-/// A bar on one line: 80 columns have room for an epoch's numbers, and what does not fit is cut off the message.
+/// A unit's bar on one line: 80 columns have room for an epoch's numbers, and what does not fit is cut off the message.
 const BAR: &str = "{prefix} {bar:12} {eta:>5}  {wide_msg}";
 
-/// Shows how units get on.
-pub struct Display {
+/// The bar of all units.
+const TOTAL: &str = "{bar:24} {pos}/{len} units, {eta} left";
+
+/// Shows how units get on: a line per unit that ends, and of a single run a line per epoch; on a terminal a bar per unit
+/// that is being trained, and one of them all.
+pub struct Display<'a> {
+    sweep: &'a Sweep,
     /// `None` where standard error is no terminal.
     bars: Option<MultiProgress>,
-    units: BTreeMap<u64, ProgressBar>,
+    units: BTreeMap<UnitId, ProgressBar>,
+    total: ProgressBar,
 }
 
-impl Display {
-    /// Bars if standard error is a terminal, else lines.
-    pub fn new() -> Self {
-        Display { bars: std::io::stderr().is_terminal().then(MultiProgress::new), units: BTreeMap::new() }
+impl<'a> Display<'a> {
+    /// Of so many units that are to be trained.
+    pub fn new(sweep: &'a Sweep, units: usize) -> Self {
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        let total = match &bars {
+            Some(bars) if units > 1 => bars.add(styled(TOTAL)),
+            _ => ProgressBar::hidden(),
+        };
+        total.set_length(units as u64);
+        Display { sweep, bars, units: BTreeMap::new(), total }
     }
 
-    /// Prints a line of its own.
-    pub fn line(&self, text: &str) {
+    fn line(&self, unit: UnitId, text: &str) {
+        self.print(&format!("{}: {text}", name(self.sweep, unit)));
+    }
+
+    fn print(&self, line: &str) {
         match &self.bars {
-            Some(bars) => {
-                let _ = bars.println(text);
-            }
-            None => eprint_line(text),
+            Some(bars) => drop(bars.println(line)),
+            None => eprint_line(line),
         }
     }
 
-    /// Shows an event of a seed.
-    pub fn show(&mut self, seed: u64, event: &Event) {
+    /// A unit needs no training any more.
+    pub fn skip(&self) {
+        self.total.inc(1);
+    }
+
+    /// Shows an event of a unit.
+    pub fn show(&mut self, unit: UnitId, event: &Event) {
         match event {
             Event::Started { epochs_done: 0 } => {}
             Event::Started { epochs_done } => {
-                self.line(&format!("seed {seed}: goes on from a checkpoint after {epochs_done} whole epochs"));
+                self.line(unit, &format!("goes on from a checkpoint after {epochs_done} whole epochs"));
             }
-            Event::Note { text } => self.line(&format!("seed {seed}: {text}")),
+            Event::Note { text } => self.line(unit, text),
             Event::Batch { epoch, epochs, batch, batches } => {
-                if let Some(bar) = self.bar(seed) {
+                if let Some(bar) = self.bar(unit) {
                     bar.set_length((epochs * batches) as u64);
                     bar.set_position(((epoch - 1) * batches + batch) as u64);
                 }
             }
             Event::Epoch { epoch, epochs, numbers, seconds } => {
-                let numbers: Vec<String> =
-                    numbers.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
-                let numbers = numbers.join("  ");
-                match self.bar(seed) {
-                    Some(bar) => bar.set_message(format!("epoch {epoch}/{epochs}  {numbers}")),
-                    None => self
-                        .line(&format!("seed {seed}: epoch {epoch}/{epochs}  {numbers}  {}", clock::seconds(*seconds))),
+                let numbers = numbers.iter().map(|(name, value)| format!("  {name} {}", number(*value)));
+                let text = format!("epoch {epoch}/{epochs}{}", numbers.collect::<String>());
+                match self.bar(unit) {
+                    Some(bar) => bar.set_message(text),
+                    None if self.sweep.runs.len() == 1 => {
+                        self.line(unit, &format!("{text}  {}", clock::seconds(*seconds)));
+                    }
+                    None => {}
                 }
             }
-            Event::Ended(how) => {
-                if let (Some(bar), Some(bars)) = (self.units.remove(&seed), &self.bars) {
-                    bar.finish_and_clear();
-                    bars.remove(&bar);
-                }
-                match how {
-                    Ended::Done => self.line(&format!("seed {seed}: done")),
-                    Ended::AlreadyDone => self.line(&format!("seed {seed}: another process has finished it")),
-                    Ended::Held { by } => self.line(&format!("seed {seed}: held by {by}")),
-                    Ended::Stopped => self.line(&format!("seed {seed}: stopped")),
-                    Ended::Failed { reason, .. } => self.line(&format!("seed {seed}: failed: {reason}")),
-                }
-            }
+            Event::Ended(how) => self.show_end(unit, how),
         }
     }
 
-    fn bar(&mut self, seed: u64) -> Option<&ProgressBar> {
+    fn show_end(&mut self, unit: UnitId, how: &Ended) {
+        if let (Some(bar), Some(bars)) = (self.units.remove(&unit), &self.bars) {
+            bar.finish_and_clear();
+            bars.remove(&bar);
+        }
+        // Who holds a unit is printed at the end, if it is held still.
+        if matches!(how, Ended::Held { .. }) {
+            return;
+        }
+        self.total.inc(1);
+        let how = match how {
+            Ended::Done | Ended::Held { .. } => "done",
+            Ended::AlreadyDone => "another process has finished it",
+            Ended::Stopped => "stopped after writing a checkpoint",
+            Ended::Failed { reason, .. } => &format!("failed: {reason}"),
+        };
+        let values = self.sweep.runs[unit.run].description();
+        let values = if values.is_empty() { values } else { format!(" ({values})") };
+        let place = match (self.total.position(), self.total.length()) {
+            (place, Some(all)) if all > 1 => format!("[{place}/{all}] "),
+            _ => String::new(),
+        };
+        self.print(&format!("{place}{}{values}: {how}", name(self.sweep, unit)));
+    }
+
+    fn bar(&mut self, unit: UnitId) -> Option<ProgressBar> {
         let bars = self.bars.as_ref()?;
-        Some(self.units.entry(seed).or_insert_with(|| {
-            let style = ProgressStyle::with_template(BAR);
-            let bar = bars.add(ProgressBar::new(1)).with_prefix(format!("seed {seed}"));
-            style.map_or(bar.clone(), |style| bar.with_style(style))
-        }))
+        let new = || bars.add(styled(BAR)).with_prefix(name(self.sweep, unit));
+        Some(self.units.entry(unit).or_insert_with(new).clone())
+    }
+
+    /// Takes all bars away.
+    pub fn end(self) {
+        self.total.finish_and_clear();
+    }
+}
+
+fn styled(template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(1);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
     }
 }
 
 /// Prints a line on standard output; a reader that has gone stops no training.
 pub fn print_line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-impl Default for Display {
-    fn default() -> Self {
-        Display::new()
-    }
 }
 
 /// A number of a result as people read it.

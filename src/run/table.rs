@@ -1,66 +1,23 @@
 //! Tables on standard output: the seeds of a run, the runs of a directory.
 
-use std::collections::BTreeMap;
-
-use super::claim;
 use super::clock;
 use super::directory::Directory;
-use super::event::Ended;
 use super::progress::number;
-use super::unit::{Record, State, Unit};
+use super::status::{Standing, look};
 use crate::error::Result;
 
-/// How a unit stands, its claim included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Trained to the end.
-    Done,
-    /// Somebody trains it now.
-    Running,
-    /// Stopped by an error.
-    Failed,
-    /// Begun or asked for, and nobody trains it now.
-    Waiting,
-}
-
-impl std::fmt::Display for Standing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Standing::Done => "done",
-            Standing::Running => "running",
-            Standing::Failed => "failed",
-            Standing::Waiting => "waiting",
-        })
-    }
-}
-
-/// How a unit stands, and what is known about it.
-///
-/// # Errors
-/// [`crate::Error::Data`] if its record is damaged.
-pub fn look(unit: &Unit) -> Result<(Standing, Option<Record>)> {
-    let record = unit.record()?;
-    let standing = match record.as_ref().map(|record| record.state) {
-        Some(State::Done) => Standing::Done,
-        _ if claim::holder(&unit.directory).is_some() => Standing::Running,
-        Some(State::Failed) => Standing::Failed,
-        _ => Standing::Waiting,
-    };
-    Ok((standing, record))
-}
-
-/// The seeds of a run: epochs, last training loss, validation and test metrics of the kept weights, wall clock. `ended`
-/// says what just became of some of them: not all that fails leaves a record.
+/// The seeds of a run: epochs, last training loss, validation and test metrics of the kept weights, wall clock. `failed`
+/// are those that just did: not all that fails leaves a record.
 ///
 /// # Errors
 /// As [`look`].
-pub fn seeds(directory: &Directory, seeds: &[u64], ended: &BTreeMap<u64, Ended>) -> Result<String> {
+pub fn seeds(directory: &Directory, seeds: &[u64], failed: &[u64]) -> Result<String> {
     let mut header: Vec<String> = ["seed", "state", "epochs", "train_loss"].map(Into::into).into();
     let mut metrics: Vec<String> = Vec::new();
     let mut rows = Vec::new();
     for &seed in seeds {
         let (mut standing, record) = look(&directory.unit(seed))?;
-        if standing == Standing::Waiting && matches!(ended.get(&seed), Some(Ended::Failed { .. })) {
+        if standing == Standing::Waiting && failed.contains(&seed) {
             standing = Standing::Failed;
         }
         let mut row = vec![seed.to_string(), standing.to_string()];

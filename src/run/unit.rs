@@ -1,107 +1,25 @@
-//! One unit on disk: the directory `seeds/<seed>/`, and the files in it.
+//! The files of a unit: [`SeedRun`] as its worker writes it, under its claim.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
-use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
 use super::directory::TOKENIZER;
 use super::weights::TrunkSource;
-use super::{clock, fs, weights};
+use super::{clock, weights};
 use crate::data::{Evaluation, Vocabulary};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 use crate::train::{EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
 
-/// Where a unit's files are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
-    /// The directory `seeds/<seed>`.
-    pub directory: PathBuf,
-    /// The seed.
-    pub seed: u64,
-}
-
-/// What is known about a unit, from `unit.json`. Whether it is being trained follows from its claim, and is not here.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// The seed.
-    pub seed: u64,
-    /// How far it is.
-    pub state: State,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// [`NUMERICS`] of the program that trained it.
-    pub numerics: u32,
-    /// Version of that program.
-    pub version: String,
-    /// The machine.
-    pub host: String,
-    /// The device, as `cpu` or `cuda:0`.
-    pub device: String,
-    /// The processor's instruction set.
-    pub instruction_set: String,
-    /// What computed the network: `fused`, `unrolled` or `composed`.
-    #[serde(default)]
-    pub backend: String,
-    /// Threads within the unit.
-    pub threads: usize,
-    /// When training began first.
-    pub started: String,
-    /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<String>,
-    /// What a reader of the result should know, such as a resume on another processor.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-    /// What training gave; only of a unit that is done.
-    #[serde(flatten)]
-    pub result: Option<Summary>,
-}
-
-/// How far a unit is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Begun, and neither done nor failed.
-    Unfinished,
-    /// Trained to the end.
-    Done,
-    /// Stopped by an error; its last checkpoint is good.
-    Failed,
-}
-
-/// What training a unit gave, in a few numbers. A number that is none is `null`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// Sum of the epochs' wall clock.
-    pub seconds: f64,
-    /// The validation metrics.
-    pub metrics: Vec<MetricInfo>,
-    /// Epochs trained.
-    pub epochs: usize,
-    /// The epoch with the best first validation metric.
-    pub best_epoch: usize,
-    /// The epoch whose weights are kept.
-    pub kept_epoch: usize,
-    /// Training loss of the last epoch.
-    pub train_loss: Option<f64>,
-    /// Validation metrics of the kept weights.
-    pub validation: Vec<Option<f64>>,
-    /// Test metrics of the kept weights.
-    pub test: Vec<Option<f64>>,
-    /// Scores of the sentences of the kept weights, by the names of the COCO tools.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub scores: Vec<(String, f64)>,
-}
-
-impl Summary {
+impl SeedResult {
     /// Sums a finished unit up.
     pub fn of(finished: &Finished) -> Self {
         let kept = finished.history.iter().find(|row| row.epoch == finished.kept_epoch);
-        Summary {
+        SeedResult {
             seconds: (finished.history.iter().map(|row| row.seconds).sum::<f64>() * 1e6).round() / 1e6,
             metrics: finished.metrics.clone(),
             epochs: finished.history.len(),
@@ -120,12 +38,7 @@ fn finite(number: f64) -> Option<f64> {
     Some(number).filter(|number| number.is_finite())
 }
 
-impl Unit {
-    /// `unit.json`.
-    pub fn record_path(&self) -> PathBuf {
-        self.directory.join("unit.json")
-    }
-
+impl SeedRun {
     /// `checkpoint.safetensors`.
     pub fn checkpoint_path(&self) -> PathBuf {
         self.directory.join("checkpoint.safetensors")
@@ -141,38 +54,25 @@ impl Unit {
         self.directory.join(weights::ENCODER)
     }
 
-    /// `showcase.safetensors`: the outputs for the task's showcase, if it has one.
-    pub fn showcase_path(&self) -> PathBuf {
-        self.directory.join("showcase.safetensors")
-    }
-
     /// Numbers a step of the showcase; `None` where there is none that could be read.
     pub fn showcase_size(&self) -> Option<usize> {
-        let bytes = fs::read(&self.showcase_path()).ok()??;
+        let bytes = files::read(&self.showcase_path()).ok()??;
         let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
         header.info("predictions")?.shape.last().copied()
     }
 
     /// `recordings/epoch-0001.safetensors`.
     pub fn recording_path(&self, epoch: usize) -> PathBuf {
-        self.directory.join("recordings").join(format!("epoch-{epoch:04}.safetensors"))
-    }
-
-    /// What is known about the unit; `None` if it was never begun.
-    ///
-    /// # Errors
-    /// [`Error::Data`] if `unit.json` is damaged.
-    pub fn record(&self) -> Result<Option<Record>> {
-        fs::read_json(&self.record_path(), &self.advice())
+        self.recordings_path().join(format!("epoch-{epoch:04}.safetensors"))
     }
 
     /// The record of a unit that is done or failed, with all that a unit that is done must have beside it.
     ///
     /// # Errors
     /// As [`Self::record`]; [`Error::Data`] naming a file of a done unit that is missing or damaged.
-    pub fn settled(&self) -> Result<Option<Record>> {
-        let record = self.record()?.filter(|record| record.state != State::Unfinished);
-        if let Some(done) = record.as_ref().filter(|record| record.state == State::Done) {
+    pub fn settled(&self) -> Result<Option<SeedRecord>> {
+        let record = self.record()?.filter(|record| record.state != SeedState::Unfinished);
+        if let Some(done) = record.as_ref().filter(|record| record.state == SeedState::Done) {
             let damaged = || Error::data(&self.record_path(), format!("is damaged (no result); {}", self.advice()));
             self.check_files(done.result.as_ref().ok_or_else(damaged)?)?;
         }
@@ -180,10 +80,10 @@ impl Unit {
     }
 
     /// Makes sure that weights and metrics of a done unit are there and whole.
-    fn check_files(&self, result: &Summary) -> Result<()> {
-        let (weights, metrics) = (self.weights_path(), self.directory.join("metrics.csv"));
+    fn check_files(&self, result: &SeedResult) -> Result<()> {
+        let (weights, metrics) = (self.weights_path(), self.metrics_path());
         let wrong = |path: &Path, what: &str| Error::data(path, format!("{what}; {}", self.advice()));
-        let read = |path: &Path| fs::read(path)?.ok_or_else(|| wrong(path, "is missing"));
+        let read = |path: &Path| files::read(path)?.ok_or_else(|| wrong(path, "is missing"));
         SafeTensors::deserialize(&read(&weights)?)
             .map_err(|error| wrong(&weights, &format!("is damaged ({error})")))?;
         match String::from_utf8_lossy(&read(&metrics)?).lines().count().saturating_sub(1) {
@@ -192,18 +92,15 @@ impl Unit {
         }
     }
 
-    /// What to do where a file of this unit is missing or damaged.
-    fn advice(&self) -> String {
-        format!("train this seed again with `--force --seeds {}`", self.seed)
-    }
-
     /// Notes that the unit, which was begun, has failed.
     ///
     /// # Errors
     /// As [`Self::record`] and [`Claim::write`].
     pub fn fail(&self, claim: &Claim, reason: &str) -> Result<()> {
-        let Some(mut record) = self.record()?.filter(|record| record.state == State::Unfinished) else { return Ok(()) };
-        record.state = State::Failed;
+        let Some(mut record) = self.record()?.filter(|record| record.state == SeedState::Unfinished) else {
+            return Ok(());
+        };
+        record.state = SeedState::Failed;
         record.reason = Some(reason.into());
         record.ended = Some(clock::now());
         self.write_record(claim, &record)
@@ -213,8 +110,8 @@ impl Unit {
     ///
     /// # Errors
     /// As [`Claim::write`].
-    pub fn write_record(&self, claim: &Claim, record: &Record) -> Result<()> {
-        claim.write(&self.record_path(), &fs::to_json(&self.record_path(), record)?)
+    pub fn write_record(&self, claim: &Claim, record: &SeedRecord) -> Result<()> {
+        claim.write(&self.record_path(), &files::to_json(&self.record_path(), record)?)
     }
 
     /// Whether the unit is trained to the end.
@@ -222,7 +119,7 @@ impl Unit {
     /// # Errors
     /// As [`Self::record`].
     pub fn is_done(&self) -> Result<bool> {
-        Ok(self.record()?.is_some_and(|record| record.state == State::Done))
+        Ok(self.record()?.is_some_and(|record| record.state == SeedState::Done))
     }
 
     /// Refuses results of a program whose numbers differ: they cannot be mixed or resumed.
@@ -248,7 +145,7 @@ impl Unit {
     /// # Errors
     /// As [`Claim::write`].
     pub fn write_metrics(&self, claim: &Claim, metrics: &[MetricInfo], history: &[EpochRow]) -> Result<()> {
-        claim.write(&self.directory.join("metrics.csv"), metrics_csv(self.seed, metrics, history).as_bytes())
+        claim.write(&self.metrics_path(), metrics_csv(self.seed, metrics, history).as_bytes())
     }
 
     /// Writes `decoder.safetensors` and, where the network reads pictures, `encoder.safetensors`: what of it was trained,
@@ -338,8 +235,8 @@ mod tests {
     use crate::data::Direction;
     use crate::train::Extra;
 
-    fn unit(directory: &Path) -> Unit {
-        Unit { directory: directory.to_path_buf(), seed: 7 }
+    fn unit(directory: &Path) -> SeedRun {
+        SeedRun { directory: directory.to_path_buf(), seed: 7 }
     }
 
     fn row(epoch: usize) -> EpochRow {
@@ -357,8 +254,8 @@ mod tests {
         vec![MetricInfo { name: "mse".into(), unit: "squared distance".into(), direction: Direction::Lower }]
     }
 
-    fn record(state: State) -> Record {
-        Record {
+    fn record(state: SeedState) -> SeedRecord {
+        SeedRecord {
             seed: 7,
             state,
             reason: None,
@@ -401,9 +298,9 @@ mod tests {
             showcase: None,
             evaluation: None,
         };
-        let done = Record { result: Some(Summary::of(&finished)), ..record(State::Done) };
-        for record in [record(State::Unfinished), done] {
-            fs::write_json(&unit.record_path(), &record).unwrap();
+        let done = SeedRecord { result: Some(SeedResult::of(&finished)), ..record(SeedState::Done) };
+        for record in [record(SeedState::Unfinished), done] {
+            files::write_json(&unit.record_path(), &record).unwrap();
             assert_eq!(unit.record().unwrap(), Some(record));
         }
         assert!(unit.is_done().unwrap());
@@ -414,8 +311,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let unit = unit(directory.path());
         unit.check_numerics().unwrap();
-        let other = Record { numerics: NUMERICS + 1, ..record(State::Unfinished) };
-        fs::write_json(&unit.record_path(), &other).unwrap();
+        let other = SeedRecord { numerics: NUMERICS + 1, ..record(SeedState::Unfinished) };
+        files::write_json(&unit.record_path(), &other).unwrap();
         let error = unit.check_numerics().unwrap_err();
         assert!(error.to_string().contains("--force") && error.exit_code() == 2, "{error}");
     }

@@ -1,32 +1,48 @@
 //! The worker: trains one unit in this process, and tells its parent about it.
 
 use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
-use super::claim::{self, Attempt, Claim};
-use super::directory::{Directory, TOKENIZER};
+use super::claim::{Attempt, Claim};
+use super::directory::Directory;
 use super::event::{Ended, Event};
 use super::interrupt::{self, Stop};
-use super::manifest::VERSION;
-use super::unit::{Record, State, Summary, Unit};
 use super::weights::TrunkSource;
-use super::{clock, fs, init_from};
-use crate::data::Vocabulary;
+use super::{clock, resume};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::model::encoder::EncoderInputs;
-use crate::spec::{CheckpointEvery, EncoderSpec, Resolved, Spec};
+use crate::files;
+use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
+use crate::spec::{CheckpointEvery, Resolved, Spec};
 use crate::tasks::Registry;
-use crate::train::backend;
-use crate::train::{Checkpoint, EpochRow, Finished, MetricInfo, NUMERICS, Next, Outcome, Progress, Trainer, Watcher};
+use crate::train::{Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, Watcher};
 
 /// How often batches are reported.
 const BATCH_EVENTS: Duration = Duration::from_millis(100);
 
 /// Stack of the thread that trains, in bytes; only what is used of it counts.
 const STACK: usize = 256 << 20;
+
+/// The command that trains one unit of a run in a process of its own: `ccdni worker DIR --run JSON --seed N`.
+///
+/// # Errors
+/// [`Error::Io`] if this program cannot be found.
+pub fn command(directory: &Directory, spec: &Spec, seed: u64) -> Result<Command> {
+    let unwritable = |error: serde_json::Error| Error::Usage(format!("the spec cannot be handed on: {error}"));
+    let program = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+    let mut command = Command::new(program);
+    command.arg("worker").arg(&directory.path).arg("--run");
+    command.arg(serde_json::to_string(&spec.run).map_err(unwritable)?);
+    if let Some(from) = &spec.train.init_from {
+        command.arg("--init-from").arg(serde_json::to_string(from).map_err(unwritable)?);
+    }
+    command.arg("--seed").arg(seed.to_string()).env("RAYON_NUM_THREADS", spec.run.threads.to_string());
+    Ok(command)
+}
 
 /// Trains one unit of a run in this process. Events go to standard output; the end of standard input means that the
 /// parent is gone or wants it to stop: the batch is finished, a checkpoint written, and that is all.
@@ -92,20 +108,11 @@ fn train(
         return Ok(Ended::AlreadyDone);
     }
     unit.check_numerics()?;
-    fs::remove_leftovers(&unit.directory);
+    files::remove_leftovers(&unit.directory);
 
     let device = device::open(&run.device, run.tf32)?;
-    let checkpoint = match fs::read(&unit.checkpoint_path())? {
-        Some(bytes) => Some(Checkpoint::from_bytes(&bytes).or_else(|what| {
-            let error = Error::data(
-                &unit.checkpoint_path(),
-                format!("{what}; start this seed again with `--force --seeds {seed}`, or delete the file"),
-            );
-            unit.fail(&claim, &error.to_string()).and(Err(error))
-        })?),
-        None => None,
-    };
-    let mut record = begin(&unit, &device, &resolved.spec, checkpoint.is_some(), registry)?;
+    let checkpoint = resume::checkpoint(&unit, &claim)?;
+    let mut record = resume::record(&unit, &device, &resolved.spec, checkpoint.is_some(), registry)?;
     for text in &record.notes {
         directory.log(&format!("seed {seed}: {text}"));
         emit(Event::Note { text: text.clone() });
@@ -130,7 +137,7 @@ fn train(
     }
     emit(Event::Started { epochs_done: watcher.history.len() });
     let mut source = TrunkSource::default();
-    let outcome = trainer(directory, resolved, seed, device, checkpoint.as_ref(), registry).and_then(|begun| {
+    let outcome = resume::trainer(directory, resolved, seed, device, checkpoint.as_ref(), registry).and_then(|begun| {
         let (mut trainer, encoder) = begun;
         source = encoder;
         trainer.train(&mut watcher)
@@ -145,7 +152,7 @@ fn train(
             // Without the claim there is nothing to say any more, and where writing fails the log has the reason. Where
             // a device failed, the unit is as it was: unfinished.
             if !matches!(error, Error::Device(_)) {
-                record.state = State::Failed;
+                record.state = SeedState::Failed;
                 record.reason = Some(error.to_string());
                 record.ended = Some(clock::now());
             }
@@ -158,84 +165,14 @@ fn train(
     }
 }
 
-/// The trainer of a unit, at its start or where the checkpoint left off, and where its encoder is from.
-fn trainer(
-    directory: &Directory,
-    resolved: &Resolved,
-    seed: u64,
-    device: Device,
-    checkpoint: Option<&Checkpoint>,
-    registry: &Registry,
-) -> Result<(Trainer, TrunkSource)> {
-    let spec = &resolved.spec;
-    let data = registry.task(&spec.task)?.open_with(seed, Some((&spec.model, &device)))?;
-    let words = directory.path.join(TOKENIZER);
-    if let Some(vocabulary) = &data.vocabulary
-        && Vocabulary::load(&words).ok().as_ref() != Some(vocabulary)
-    {
-        vocabulary.save(&words)?;
-    }
-    let weights = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights).to_string();
-    let source = TrunkSource { weights, blake3: EncoderInputs::weights(&data.digests).cloned() };
-    let mut trainer =
-        Trainer::new(&registry.train, spec, &data.shape(&resolved.interface), data.dataset, seed, device.clone())?;
-    match (checkpoint, init_from::source(spec, seed)) {
-        (Some(checkpoint), _) => trainer.resume(checkpoint)?,
-        (None, from) => {
-            // What the other run lacks, as a trunk that was frozen there, keeps what the spec says.
-            trainer.start_encoder(&spec.model, &device)?;
-            if let Some(from) = from {
-                let model = from.resolved(registry)?.spec.model;
-                trainer.start_from(&registry.train, &model, &from.weights(&device)?)?;
-            }
-        }
-    }
-    Ok((trainer, source))
-}
-
-/// The record of a unit that is begun or resumed here and now.
-fn begin(unit: &Unit, device: &Device, spec: &Spec, resumes: bool, registry: &Registry) -> Result<Record> {
-    let run = &spec.run;
-    let backend = backend::choose(run.backend, &registry.train.model.cells_of(&spec.model)?, device)?;
-    let mut record = Record {
-        seed: unit.seed,
-        state: State::Unfinished,
-        reason: None,
-        numerics: NUMERICS,
-        version: VERSION.into(),
-        host: claim::host(),
-        device: match run.tf32 && !device.is_cpu() {
-            true => format!("{}, TF32", device::name(device)),
-            false => device::name(device),
-        },
-        instruction_set: device::instruction_set(),
-        backend: backend::name(backend).into(),
-        threads: run.threads,
-        started: clock::now(),
-        ended: None,
-        notes: Vec::new(),
-        result: None,
-    };
-    let Some(before) = unit.record()?.filter(|_| resumes) else { return Ok(record) };
-    record.started = before.started;
-    record.notes = before.notes;
-    for (what, then, now) in [
-        ("version", &before.version, &record.version),
-        ("device", &before.device, &record.device),
-        ("instruction set", &before.instruction_set, &record.instruction_set),
-        ("backend", &before.backend, &record.backend),
-    ] {
-        if then != now {
-            record.notes.push(format!(
-                "resumed with {what} {now} after {then}: the result may differ from that of an uninterrupted run"
-            ));
-        }
-    }
-    Ok(record)
-}
-
 /// Writes a finished unit; its record, which says that all is there, comes last.
-fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished, source: &TrunkSource) -> Result<()> {
+fn finish(
+    unit: &SeedRun,
+    claim: &Claim,
+    record: &mut SeedRecord,
+    finished: &Finished,
+    source: &TrunkSource,
+) -> Result<()> {
     unit.write_weights(claim, &finished.weights, source)?;
     if let Some(showcase) = &finished.showcase {
         unit.write_showcase(claim, showcase)?;
@@ -244,9 +181,9 @@ fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished, 
         unit.write_evaluation(claim, evaluation)?;
     }
     unit.write_metrics(claim, &finished.metrics, &finished.history)?;
-    record.state = State::Done;
+    record.state = SeedState::Done;
     record.ended = Some(clock::now());
-    record.result = Some(Summary::of(finished));
+    record.result = Some(SeedResult::of(finished));
     unit.write_record(claim, record)?;
     // All that a checkpoint holds is in the result.
     let _ = std::fs::remove_file(unit.checkpoint_path());
@@ -256,7 +193,7 @@ fn finish(unit: &Unit, claim: &Claim, record: &mut Record, finished: &Finished, 
 /// Follows the trainer: reports, and makes durable what it hands out.
 struct Follower<'a> {
     directory: &'a Directory,
-    unit: &'a Unit,
+    unit: &'a SeedRun,
     claim: &'a Claim,
     emit: &'a dyn Fn(Event),
     stop: &'a Stop,

@@ -229,7 +229,7 @@ fn a_loss_that_is_no_number_fails_the_seed_and_keeps_its_checkpoint() {
     let diverges = ["--set", "train.optimizer={kind: sgd, lr: 100.0}", "--set", "train.clip=null"];
     let arguments = [&["run", "spec.yaml"], &diverges[..]].concat();
     let said = lab.ccdni(&arguments).exits(1);
-    assert!(said.contains("seed 1 failed") && said.contains("epoch 1, batch"), "{said}");
+    assert!(said.contains("seed 1: epoch 1, batch"), "{said}");
     assert!(said.contains("--force") && !said.contains("run again"), "{said}");
     let run = lab.run();
     let unit = run.json("seeds/1/unit.json");

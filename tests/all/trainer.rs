@@ -431,7 +431,7 @@ fn a_loss_that_is_no_number_names_epoch_and_batch_and_keeps_the_checkpoint() {
     let diverges = |spec: &Spec, stop_after: Option<usize>| {
         let mut keeper = Keeper { stop_after, ..Keeper::default() };
         let error = trainer(spec).train(&mut keeper).expect_err("it must diverge").to_string();
-        assert!(error.contains("seed 7, epoch 1, batch"), "{error}");
+        assert!(error.contains("epoch 1, batch"), "{error}");
         assert!(keeper.checkpoint.is_none(), "no checkpoint of broken weights");
         error
     };

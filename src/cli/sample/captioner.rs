@@ -8,7 +8,7 @@ use crate::data::images::resize_square;
 use crate::data::pictures::Viewing;
 use crate::error::{Error, Result};
 use crate::model::encoder::FrozenTrunk;
-use crate::run::network::{Beside, Network};
+use crate::run::trained_network::{Beside, TrainedNetwork};
 use crate::run::weights;
 use crate::spec::Trainable;
 use crate::tasks::Registry;
@@ -17,7 +17,7 @@ use crate::train::decode::{Decoded, Strategy};
 
 /// A captioning network with everything that it needs to look at a picture.
 pub struct Captioner {
-    network: Network,
+    network: TrainedNetwork,
     vocabulary: Vocabulary,
     view: Viewing,
     /// The trunk, where it is frozen.
@@ -31,7 +31,7 @@ impl Captioner {
     /// [`Error::Usage`] if the network is for another task than captioning; [`Error::Data`] naming what is missing, with
     /// the flag that would say where it is.
     pub fn load(beside: &Beside, trunk: Option<&str>, device: &Device, registry: &Registry) -> Result<Captioner> {
-        let mut network = Network::load(beside, device, registry)?;
+        let mut network = TrainedNetwork::load(beside, device, registry)?;
         let spec = &mut network.resolved.spec;
         let view = registry.task(&spec.task)?.view();
         let (Some(view), Some(encoder), Some(vocabulary)) = (view, &mut spec.model.encoder, &network.vocabulary) else {

@@ -13,7 +13,7 @@ use crate::counter::eprint_line;
 use crate::data::Vocabulary;
 use crate::data::images::{self, MAX_FILE};
 use crate::error::{Error, Result};
-use crate::run::network::{Beside, Network};
+use crate::run::trained_network::{Beside, TrainedNetwork};
 use crate::tasks::Registry;
 use crate::train::decode::{Decoded, Limits};
 
@@ -70,7 +70,7 @@ impl Args {
 }
 
 /// Refuses to go on without a picture where the network describes pictures.
-pub fn check_task(network: &Network, registry: &Registry) -> Result<()> {
+pub fn check_task(network: &TrainedNetwork, registry: &Registry) -> Result<()> {
     match registry.task(&network.resolved.spec.task)?.view() {
         Some(_) => Err(Error::Usage("this network describes pictures: name one with `--image FILE`".into())),
         None => Ok(()),

@@ -8,7 +8,7 @@ use crate::cli::print;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::report::npy;
-use crate::run::network::Network;
+use crate::run::trained_network::TrainedNetwork;
 use crate::tasks::Registry;
 use crate::train::ShowcaseResult;
 
@@ -25,7 +25,7 @@ pub fn check_out(out: Option<&Path>) -> Result<()> {
 }
 
 /// Prints the answers, and writes them where `out` says.
-pub fn execute(network: &Network, out: Option<&Path>, registry: &Registry) -> Result<()> {
+pub fn execute(network: &TrainedNetwork, out: Option<&Path>, registry: &Registry) -> Result<()> {
     let shown = network.show(registry)?;
     print(&table(&shown)?)?;
     if let Some(out) = out {

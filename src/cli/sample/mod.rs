@@ -3,19 +3,19 @@
 mod captioner;
 mod captions;
 mod drawn;
-mod network;
+mod network_args;
 mod strategy;
 
 use std::path::PathBuf;
 
 pub use captioner::Captioner;
 pub use drawn::check_out;
-pub use network::NetworkArgs;
+pub use network_args::NetworkArgs;
 pub use strategy::StrategyArgs;
 
 use crate::device;
 use crate::error::Result;
-use crate::run::network::Network;
+use crate::run::trained_network::TrainedNetwork;
 use crate::tasks::Registry;
 
 /// Ask a trained network: captions for pictures, or its answers to the patterns of its task.
@@ -42,7 +42,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         return args.captions.execute(&beside, args.network.trunk.as_deref(), &device, registry);
     }
     drawn::check_out(args.out.as_deref())?;
-    let network = Network::load(&beside, &device, registry)?;
+    let network = TrainedNetwork::load(&beside, &device, registry)?;
     captions::check_task(&network, registry)?;
     drawn::execute(&network, args.out.as_deref(), registry)
 }

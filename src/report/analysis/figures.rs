@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Analysis, Key, Measure};
 use crate::report::axis::Axis;
+use crate::report::grid::{Grid, entry, remark};
 use crate::report::panel::{Curve, EPOCH, Panel, Series, Summary};
-use crate::report::sheet::{Sheet, entry, remark};
 use crate::report::style::Style;
 
 /// Every figure for which there are numbers, by the name of its file. Of several layers each has its own.
-pub(super) fn all(analysis: &Analysis) -> Vec<(String, Sheet)> {
+pub(super) fn all(analysis: &Analysis) -> Vec<(String, Grid)> {
     let mut figures = Vec::new();
     let recorded: Vec<&Key> = analysis.values.keys().filter(|key| key.measure < Measure::WeightMean).collect();
     let mut layers: Vec<&str> = recorded.iter().map(|key| super::layer(&key.of)).collect();
@@ -24,7 +24,7 @@ pub(super) fn all(analysis: &Analysis) -> Vec<(String, Sheet)> {
         figures.push((name("cosines"), cosines(analysis, &names)));
     }
     figures.push(("weights".to_owned(), weights(analysis)));
-    figures.retain(|(_, sheet)| !sheet.panels.is_empty());
+    figures.retain(|(_, grid)| !grid.panels.is_empty());
     figures
 }
 
@@ -54,7 +54,7 @@ fn words(name: &str) -> String {
     }
 }
 
-fn populations(analysis: &Analysis, names: &[&str]) -> Sheet {
+fn populations(analysis: &Analysis, names: &[&str]) -> Grid {
     let panels = [
         (Measure::PopulationCorrelation, "Population correlation", "population correlation", false),
         (Measure::MeanAbsPearson, "Pairwise correlation", "mean |Pearson r| within", false),
@@ -63,30 +63,30 @@ fn populations(analysis: &Analysis, names: &[&str]) -> Sheet {
     ];
     let of = |measure| move |name: &str| Key { measure, of: name.to_owned(), with: String::new() };
     let panels = panels.map(|(measure, title, label, log)| panel(analysis, names, title, label, log, of(measure)));
-    sheet(panels.into(), names, words)
+    grid(panels.into(), names, words)
 }
 
 /// A panel for each quantity: its correlation with the others.
-fn correlations(analysis: &Analysis, names: &[&str]) -> Sheet {
+fn correlations(analysis: &Analysis, names: &[&str]) -> Grid {
     // A pair is stored under one of its two names.
     let pair = |a: &str, b: &str| Key { measure: Measure::MeanAbsPearson, of: a.min(b).into(), with: a.max(b).into() };
     let panels = names.iter().map(|of| {
         let title = format!("With the {}", words(of));
         panel(analysis, names, &title, "mean |Pearson r| between", false, |name| pair(of, name))
     });
-    sheet(panels.collect(), names, words)
+    grid(panels.collect(), names, words)
 }
 
-fn cosines(analysis: &Analysis, names: &[&str]) -> Sheet {
+fn cosines(analysis: &Analysis, names: &[&str]) -> Grid {
     let synthetic = names.iter().find(|name| name.starts_with("synthetic."));
     let panels = synthetic.map(|of| {
         let key = |name: &str| Key { measure: Measure::Cosine, of: (*of).to_owned(), with: name.to_owned() };
         panel(analysis, names, "Synthetic gradient", "mean cosine (1 same direction)", false, key)
     });
-    sheet(panels.into_iter().collect(), names, |name| format!("with the {}", words(name)))
+    grid(panels.into_iter().collect(), names, |name| format!("with the {}", words(name)))
 }
 
-fn weights(analysis: &Analysis) -> Sheet {
+fn weights(analysis: &Analysis) -> Grid {
     let of_weights = |key: &&Key| key.measure == Measure::WeightNorm;
     let names: Vec<&str> = analysis.values.keys().filter(of_weights).map(|key| key.of.as_str()).collect();
     let panels = [
@@ -96,7 +96,7 @@ fn weights(analysis: &Analysis) -> Sheet {
     ];
     let of = |measure| move |name: &str| Key { measure, of: name.to_owned(), with: String::new() };
     let panels = panels.map(|(measure, title, label)| panel(analysis, &names, title, label, false, of(measure)));
-    sheet(panels.into(), &names, str::to_owned)
+    grid(panels.into(), &names, str::to_owned)
 }
 
 /// A curve for each of the names that has one, in the colour of its place among them.
@@ -122,7 +122,7 @@ fn panel(analysis: &Analysis, names: &[&str], title: &str, label: &str, log: boo
 }
 
 /// The panels that have curves, and a legend of the names whose curves are in one of them.
-fn sheet(mut panels: Vec<Panel>, names: &[&str], words: impl Fn(&str) -> String) -> Sheet {
+fn grid(mut panels: Vec<Panel>, names: &[&str], words: impl Fn(&str) -> String) -> Grid {
     panels.retain(|panel| !panel.series.is_empty());
     let mut legend = Vec::new();
     let (mut least, mut most) = (usize::MAX, 0);
@@ -135,5 +135,5 @@ fn sheet(mut panels: Vec<Panel>, names: &[&str], words: impl Fn(&str) -> String)
         }
     }
     legend.push(remark(least.min(most), most));
-    Sheet { panels, legend }
+    Grid { panels, legend }
 }

@@ -17,16 +17,16 @@ pub mod measures;
 mod recordings;
 
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use measures::{Population, cosine};
+use rayon::prelude::*;
 use recordings::{Batch, Windows};
 
 use super::{figure, tables};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::records::SeedRun;
 use crate::spec::{Recorded, Spec};
 
 /// What can be measured.
@@ -115,21 +115,21 @@ pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
     }
     let mut files: Vec<(u64, usize, PathBuf)> = Vec::new();
     for &seed in seeds {
-        let of_seed = recordings::files(&dir.join("seeds").join(seed.to_string()))?;
+        let unit = SeedRun::of(dir, seed);
+        let of_seed = recordings::files(&unit)?;
         if of_seed.is_empty() {
-            let path = dir.join("seeds").join(seed.to_string()).join("recordings");
-            let advice = format!("train it again with `--force --seeds {seed}`, or leave it out with `--seeds`");
-            return Err(Error::data(&path, format!("holds no recordings of seed {seed}; {advice}")));
+            let what = format!("holds no recordings of seed {seed}; {}, or leave it out with `--seeds`", unit.advice());
+            return Err(Error::data(&unit.recordings_path(), what));
         }
         files.extend(of_seed.into_iter().map(|(epoch, path)| (seed, epoch, path)));
     }
     let mut analysis = Analysis { values: BTreeMap::new(), notes: Vec::new() };
     let mut zero_starts = 0;
-    for (index, measured) in on_all_cores(files.len(), |index| epoch(&files[index].2, spec)).into_iter().enumerate() {
+    let measured: Vec<_> = files.par_iter().map(|(.., path)| epoch(path, spec)).collect();
+    for ((seed, epoch, _), measured) in files.into_iter().zip(measured) {
         let (means, alone) = measured?;
         zero_starts += alone;
         for (key, mean) in means {
-            let (seed, epoch, _) = files[index];
             analysis.values.entry(key).or_default().entry(seed).or_default().insert(epoch, mean.value());
         }
     }
@@ -154,22 +154,6 @@ fn epoch(path: &Path, spec: &Spec) -> Result<(BTreeMap<Key, Mean>, usize)> {
         measure(&batch, usize::from(zero_start), &mut |key, value| means.entry(key).or_default().add(value));
     }
     Ok((means, alone))
-}
-
-/// What `task` gives for 0, 1, ... `count`, in that order, whichever core took which.
-fn on_all_cores<T: Send>(count: usize, task: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(count);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mine = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < count);
-        std::iter::from_fn(mine).map(|index| (index, task(index))).collect::<Vec<_>>()
-    };
-    let mut done: Vec<(usize, T)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, value)| value).collect()
 }
 
 /// What a network of this spec could record.
@@ -274,16 +258,16 @@ impl Analysis {
     pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>> {
         std::fs::create_dir_all(dir).map_err(Error::io("create the directory", dir))?;
         let path = dir.join("measures.csv");
-        write_atomically(&path, &self.table())?;
+        write_atomically(&path, self.table().as_bytes())?;
         let mut files = vec![path];
         for (name, drawing) in figures::all(self) {
-            files.extend(figure::save(&drawing, dir, name)?);
+            files.extend(figure::save(&drawing, dir, &name, &figure::Format::ALL)?);
         }
         Ok(files)
     }
 
     /// One row a seed, epoch and key.
-    fn table(&self) -> Vec<u8> {
+    fn table(&self) -> String {
         let mut rows: Vec<(u64, usize, &Key, f64)> = Vec::new();
         for (key, seeds) in &self.values {
             for (&seed, epochs) in seeds {

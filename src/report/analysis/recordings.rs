@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::records::SeedRun;
 
 /// The recordings of one batch of an epoch, before its update.
 #[derive(Debug, Default)]
@@ -31,8 +32,8 @@ pub(super) struct Windows {
 ///
 /// # Errors
 /// [`Error::Io`] if the directory of recordings is there and cannot be read.
-pub(super) fn files(unit: &Path) -> Result<Vec<(usize, PathBuf)>> {
-    let dir = unit.join("recordings");
+pub(super) fn files(unit: &SeedRun) -> Result<Vec<(usize, PathBuf)>> {
+    let dir = unit.recordings_path();
     let entries = match std::fs::read_dir(&dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(Error::io("read", &dir))?,
@@ -147,7 +148,8 @@ mod tests {
             ("batch0001.weights.linear.bias", Tensor::new(&[1f32, 2.], &Device::Cpu).unwrap()),
         ]);
         std::fs::write(dir.path().join("recordings/.tmp-x"), "half").unwrap();
-        assert_eq!(files(dir.path()).unwrap(), [(3, path.clone())]);
+        let unit = |directory: &Path| SeedRun { directory: directory.to_path_buf(), seed: 1 };
+        assert_eq!(files(&unit(dir.path())).unwrap(), [(3, path.clone())]);
         let batches = read(&path).unwrap();
         assert_eq!(batches.iter().map(|batch| batch.number).collect::<Vec<_>>(), [1, 17]);
         assert_eq!(batches[0].weights["linear.bias"], [1.0, 2.0]);
@@ -155,7 +157,7 @@ mod tests {
         assert_eq!((hidden.count, hidden.batch, hidden.width), (3, 2, 2));
         assert_eq!(hidden.rows(2).collect::<Vec<_>>(), [[8., 9.], [10., 11.]]);
         assert_eq!(hidden.rows(3).count(), 0);
-        assert!(files(&dir.path().join("elsewhere")).unwrap().is_empty());
+        assert!(files(&unit(&dir.path().join("elsewhere"))).unwrap().is_empty());
     }
 
     #[test]

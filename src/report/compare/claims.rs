@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Run;
+use super::FinishedRun;
 use super::groups::digits;
 use super::read::{Loaded, Metric};
 use crate::error::Result;
@@ -48,7 +48,7 @@ impl std::fmt::Display for Outcome {
 const LEVEL: f64 = 0.05;
 
 /// How a claim finds its runs: by name, and by values where several have the name.
-pub type Find<'a> = &'a dyn Fn(&str, &BTreeMap<String, serde_json::Value>) -> Result<Run>;
+pub type Find<'a> = &'a dyn Fn(&str, &BTreeMap<String, serde_json::Value>) -> Result<FinishedRun>;
 
 /// Holds a claim against runs. That one run ends below another is decided by the medians, and whether that is more than
 /// chance by the signed-rank test over seeds, which fails a claim only if the claim says so. Of a `quick` version it is not
@@ -137,7 +137,9 @@ fn place(at: &BTreeMap<String, serde_json::Value>) -> String {
 
 /// The last value of each seed.
 fn last(run: &Loaded, metric: &Metric) -> Vec<(u64, f64)> {
-    let of = |unit: &crate::report::units::Unit| Some((unit.seed, unit.table.column(&metric.column).last().copied()?));
+    let of = |unit: &crate::report::units::FinishedSeed| {
+        Some((unit.seed, unit.table.column(&metric.column).last().copied()?))
+    };
     run.units.iter().filter_map(of).collect()
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::groups::digits;
 use super::read::Loaded;
-use super::{Run, keys};
+use super::{FinishedRun, keys};
 use crate::error::Result;
 use crate::report::statistics::mean;
 use crate::spec::{Plugins, line};
@@ -18,7 +18,7 @@ const BOOKKEEPING: [&str; 2] = ["learning_rate", "grad_norm"];
 ///
 /// # Errors
 /// [`crate::Error::Data`] naming a damaged file.
-pub fn difference(a: &Run, b: &Run, plugins: &dyn Plugins) -> Result<[Vec<Vec<String>>; 2]> {
+pub fn difference(a: &FinishedRun, b: &FinishedRun, plugins: &dyn Plugins) -> Result<[Vec<Vec<String>>; 2]> {
     let (a, b) = (Loaded::read(a, plugins)?, Loaded::read(b, plugins)?);
     let shown = |tree: &Value, key: &str| keys::at(tree, key).map_or_else(|| "-".into(), line);
     let mut said = vec![vec!["key".into(), a.hash.clone(), b.hash.clone()]];

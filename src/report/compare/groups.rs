@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::read::{Loaded, Metric};
-use super::{Run, keys, labels};
+use super::{FinishedRun, keys, labels};
 use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::report::statistics::{bootstrap, mean, signed_rank, standard_error};
+use crate::report::tables;
 use crate::spec::Plugins;
 
 /// Runs that have the same values of some keys.
@@ -57,7 +58,7 @@ impl Groups {
     ///
     /// # Errors
     /// As [`super::Comparison::new`].
-    pub fn new(runs: &[Run], by: &[String], metric: Option<&str>, plugins: &dyn Plugins) -> Result<Self> {
+    pub fn new(runs: &[FinishedRun], by: &[String], metric: Option<&str>, plugins: &dyn Plugins) -> Result<Self> {
         let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, plugins)).collect::<Result<_>>()?;
         let all: Vec<&Loaded> = loaded.iter().collect();
         let twice = |(index, run): &(usize, &&Loaded)| all[..*index].iter().any(|other| other.hash == run.hash);
@@ -119,8 +120,8 @@ impl Groups {
         (header, self.groups.iter().map(row).collect())
     }
 
-    /// The same for programs: every number in a column of its own, unrounded.
-    pub fn rows(&self) -> Vec<Vec<String>> {
+    /// The same as CSV: every number in a column of its own, unrounded.
+    pub fn csv(&self) -> String {
         let mut header = self.keys.clone();
         header.extend(["runs", "seeds"].map(String::from));
         for when in ["last", "best"] {
@@ -136,7 +137,7 @@ impl Groups {
             }
             row
         };
-        std::iter::once(header).chain(self.groups.iter().map(row)).collect()
+        tables::write(std::iter::once(header).chain(self.groups.iter().map(row)))
     }
 
     /// Paired tests at the last epoch between groups that differ in one key alone: in each of `keys`, or in those that

@@ -97,7 +97,7 @@ fn last(key: &str) -> &str {
 }
 
 /// The shortest end of a key that tells it from the other keys, `layers.1` being "layer 1".
-pub(super) fn short(key: &str, keys: &[String]) -> String {
+pub fn short(key: &str, keys: &[String]) -> String {
     let ends = key.rmatch_indices('.').map(|(dot, _)| &key[dot + 1..]).chain([key]);
     let unique = |end: &&str| {
         let same = |other: &&String| other.as_str() == *end || other.ends_with(&format!(".{end}"));

@@ -14,6 +14,7 @@ pub use difference::difference;
 pub(in crate::report) use groups::digits;
 pub use groups::{Groups, Test};
 pub(in crate::report) use keys::tree;
+pub use labels::short as short_key;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,9 @@ use serde_json::Value;
 
 use super::axis::Axis;
 use super::figure::{self, Format};
-use super::legend::{Entry, Sample};
+use super::grid::{Grid, entry, remark};
+use super::legend::{LegendEntry, Sample};
 use super::panel::{self, Panel, Series, Summary};
-use super::sheet::{Sheet, entry, remark};
 use super::style::Style;
 use crate::error::{Error, Result};
 use crate::spec::Plugins;
@@ -42,7 +43,7 @@ pub(in crate::report) fn words(tree: &Value, key: &str) -> String {
 
 /// A finished run, and which of its seeds are drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct FinishedRun {
     /// Its directory.
     pub path: PathBuf,
     /// Seeds, all of which are finished.
@@ -66,14 +67,14 @@ pub struct Options {
     /// A key with whole numbers that goes along the horizontal axis; by default epochs do. Drawn are then the last values.
     pub x: Option<String>,
     /// A run that is drawn in every panel, for the others to be held against.
-    pub reference: Option<Run>,
+    pub reference: Option<FinishedRun>,
     /// What that run is called; made of its keys by default.
     pub reference_name: Option<String>,
 }
 
 /// Runs side by side, ready to be drawn.
 pub struct Comparison {
-    sheet: Sheet,
+    grid: Grid,
     table: Vec<Vec<String>>,
 }
 
@@ -93,10 +94,11 @@ impl Comparison {
     /// # Errors
     /// [`Error::Usage`] for a run that is named twice, an unknown key or metric, runs whose metrics have different
     /// units, or values that have no logarithm; [`Error::Data`] naming a damaged file.
-    pub fn new(runs: &[Run], options: &Options, plugins: &dyn Plugins) -> Result<Self> {
+    pub fn new(runs: &[FinishedRun], options: &Options, plugins: &dyn Plugins) -> Result<Self> {
         for (index, run) in runs.iter().enumerate() {
-            let same =
-                |other: &Run| other.path == run.path || other.path.canonicalize().ok() == run.path.canonicalize().ok();
+            let same = |other: &FinishedRun| {
+                other.path == run.path || other.path.canonicalize().ok() == run.path.canonicalize().ok()
+            };
             if runs[..index].iter().any(same) {
                 return Err(Error::Usage(format!("the run {} is named twice", run.path.display())));
             }
@@ -114,7 +116,7 @@ impl Comparison {
         let x = options.x.as_ref().map(|key| chosen("--x", key)).transpose()?;
 
         let named = name(&loaded, &label, panels.as_deref(), x.as_deref())?;
-        let mut comparison = Comparison { sheet: Sheet { panels: Vec::new(), legend: Vec::new() }, table: Vec::new() };
+        let mut comparison = Comparison { grid: Grid { panels: Vec::new(), legend: Vec::new() }, table: Vec::new() };
         comparison.table.push(vec!["label".into(), "run".into(), "seeds".into(), "epoch".into(), metric.title()]);
         comparison.arrange(&named, &metric, x.as_deref().map_or(panel::EPOCH, |key| labels::axis(key)));
         if let Some(reference) = &reference {
@@ -176,11 +178,11 @@ impl Comparison {
                 }
                 panel.series.push(Series { style, seeds: run.run.curves(metric) });
             }
-            self.sheet.panels.push(panel);
+            self.grid.panels.push(panel);
         }
         for (label, style) in styles {
             let seeds = named.iter().filter(|run| run.label == label).map(|run| run.run.units.len()).max();
-            self.sheet.legend.push(entry(labels::cut(label), style, seeds.unwrap_or(1)));
+            self.grid.legend.push(entry(labels::cut(label), style, seeds.unwrap_or(1)));
         }
     }
 
@@ -188,16 +190,16 @@ impl Comparison {
     fn refer(&mut self, run: &Loaded, label: String, metric: &Metric, places: &[usize]) {
         let seeds = if places.is_empty() { run.curves(metric) } else { run.last(metric, places) };
         let style = Style::reference();
-        for panel in &mut self.sheet.panels {
+        for panel in &mut self.grid.panels {
             panel.series.insert(0, Series { style, seeds: seeds.clone() });
         }
-        self.sheet.legend.push(entry(labels::cut(&label), style, run.units.len()));
+        self.grid.legend.push(entry(labels::cut(&label), style, run.units.len()));
         self.row(&label, run, metric);
     }
 
     /// One scale for all panels, and what the legend says of all curves.
     fn finish(&mut self, log: bool, first: &Loaded, metric: &Metric) -> Result<()> {
-        let series = || self.sheet.panels.iter().flat_map(|panel| &panel.series);
+        let series = || self.grid.panels.iter().flat_map(|panel| &panel.series);
         let summaries: Vec<Summary> = series().map(|series| Summary::of(&series.seeds)).collect();
         let extent = || summaries.iter().flat_map(Summary::extent);
         if extent().next().is_none() {
@@ -209,13 +211,13 @@ impl Comparison {
         }
         let axis = if log { Axis::logarithmic(extent()) } else { Axis::linear(extent()) };
         let seeds: Vec<usize> = series().map(|series| series.seeds.len()).collect();
-        let events = self.sheet.panels.iter().any(|panel| !panel.events.is_empty());
-        self.sheet.panels.iter_mut().for_each(|panel| panel.axis = axis);
+        let events = self.grid.panels.iter().any(|panel| !panel.events.is_empty());
+        self.grid.panels.iter_mut().for_each(|panel| panel.axis = axis);
         if events {
-            self.sheet.legend.push(Entry { text: "lesion or freezing begins".into(), sample: Sample::Event });
+            self.grid.legend.push(LegendEntry { text: "lesion or freezing begins".into(), sample: Sample::Event });
         }
         let least = seeds.iter().copied().min().unwrap_or(first.units.len());
-        self.sheet.legend.push(remark(least, seeds.iter().copied().max().unwrap_or(least)));
+        self.grid.legend.push(remark(least, seeds.iter().copied().max().unwrap_or(least)));
         Ok(())
     }
 
@@ -240,7 +242,7 @@ impl Comparison {
     /// # Errors
     /// [`Error::Io`] if it cannot be drawn.
     pub fn svg(&self) -> Result<String> {
-        figure::to_svg(&self.sheet)
+        figure::to_svg(&self.grid)
     }
 
     /// Draws `<dir>/<name>.svg`, `<dir>/<name>.png` or both, and gives the files.
@@ -251,8 +253,7 @@ impl Comparison {
         if !dir.as_os_str().is_empty() {
             std::fs::create_dir_all(dir).map_err(Error::io("create the directory", dir))?;
         }
-        let path = |format: Format| dir.join(format!("{name}.{}", format.extension()));
-        formats.iter().map(|&format| figure::save_as(&self.sheet, path(format), format)).collect()
+        figure::save(&self.grid, dir, name, formats)
     }
 }
 

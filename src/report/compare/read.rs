@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Run, keys};
+use super::{FinishedRun, keys};
 use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::report::panel::{Curve, curve, labelled};
-use crate::report::units::{self, Unit};
+use crate::report::units::{self, FinishedSeed};
 use crate::spec::{Plugins, Spec, nearest, read_resolved};
 
 /// A run's spec and finished units.
@@ -18,12 +18,12 @@ pub(super) struct Loaded {
     pub tree: Value,
     /// Steps of every sequence, where that is one number.
     pub steps: Option<usize>,
-    pub units: Vec<Unit>,
+    pub units: Vec<FinishedSeed>,
 }
 
 impl Loaded {
     /// Reads the seeds of a run.
-    pub fn read(run: &Run, plugins: &dyn Plugins) -> Result<Self> {
+    pub fn read(run: &FinishedRun, plugins: &dyn Plugins) -> Result<Self> {
         let path = run.path.join("spec.yaml");
         let spec = read_resolved(&path)?;
         let mut units = units::read_all(&run.path)?;
@@ -59,14 +59,16 @@ impl Loaded {
 
     /// The metric of each seed.
     pub fn curves(&self, metric: &Metric) -> Vec<Curve> {
-        let scaled = |unit: &Unit| unit.table.column(&metric.column).into_iter().map(|value| value * metric.factor);
+        let scaled =
+            |unit: &FinishedSeed| unit.table.column(&metric.column).into_iter().map(|value| value * metric.factor);
         self.units.iter().map(|unit| curve(scaled(unit).collect())).collect()
     }
 
     /// The last value of the metric of each seed, at all of these places.
     pub fn last(&self, metric: &Metric, places: &[usize]) -> Vec<Curve> {
-        let last =
-            |unit: &Unit| unit.table.column(&metric.column).last().map_or(f64::NAN, |value| value * metric.factor);
+        let last = |unit: &FinishedSeed| {
+            unit.table.column(&metric.column).last().map_or(f64::NAN, |value| value * metric.factor)
+        };
         self.units.iter().map(|unit| places.iter().map(|&place| (place, last(unit))).collect()).collect()
     }
 
@@ -86,7 +88,7 @@ impl Loaded {
 
     /// Whether a metric is better when it is lower.
     pub fn direction(&self, metric: &Metric) -> Direction {
-        let metrics = self.units.first().map(|unit| unit.metrics.as_slice()).unwrap_or_default();
+        let metrics = self.units.first().map(|unit| unit.result.metrics.as_slice()).unwrap_or_default();
         let name = metric.column.strip_prefix("val_");
         metrics
             .iter()
@@ -100,13 +102,13 @@ impl Loaded {
     }
 
     fn first_validation(&self) -> Option<String> {
-        let metric = self.units.first()?.metrics.first()?;
+        let metric = self.units.first()?.result.metrics.first()?;
         Some(format!("val_{}", metric.name)).filter(|column| self.columns().contains(&column.as_str()))
     }
 
     /// The unit of a column; `None` where it is not known. Training losses are in that of the first validation metric.
     fn unit(&self, column: &str) -> Option<&str> {
-        let metrics = &self.units.first()?.metrics;
+        let metrics = &self.units.first()?.result.metrics;
         let metric = match column.strip_prefix("val_") {
             Some(name) => metrics.iter().find(|metric| metric.name == name),
             None if column.starts_with("train_loss") => metrics.first(),

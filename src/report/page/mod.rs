@@ -13,7 +13,7 @@ use super::compare::{Outcome, Verdict};
 use crate::error::Result;
 use crate::spec::Spec;
 use html::{Table, block, code, escape};
-use runs::Read;
+use runs::RunFiles;
 
 /// What a report is made of.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Page {
     /// When it is made.
     pub written: String,
     /// Runs, in the order in which they are told.
-    pub runs: Vec<Run>,
+    pub runs: Vec<ReportedRun>,
     /// The figure as SVG, or why there is none.
     pub figure: Option<std::result::Result<String, String>>,
     /// What became of the file's claims.
@@ -36,7 +36,7 @@ pub struct Page {
 
 /// A run of a report, which may not have begun.
 #[derive(Debug)]
-pub struct Run {
+pub struct ReportedRun {
     /// The name of its directory.
     pub hash: String,
     /// Its directory.
@@ -46,12 +46,12 @@ pub struct Run {
     /// Its spec.
     pub spec: Spec,
     /// Its units.
-    pub units: Vec<Unit>,
+    pub units: Vec<ReportedSeed>,
 }
 
 /// A unit of a report.
 #[derive(Debug)]
-pub struct Unit {
+pub struct ReportedSeed {
     /// The seed.
     pub seed: u64,
     /// Whether it is trained to the end.
@@ -74,17 +74,19 @@ impl Page {
     /// # Errors
     /// [`crate::Error::Data`] naming a damaged file of a unit that is done.
     pub fn html(&self) -> Result<String> {
-        let runs: Vec<Read> =
-            self.runs.iter().map(|run| Read::of(run, self.runs.len() <= CURVES)).collect::<Result<_>>()?;
+        let files: Vec<RunFiles> =
+            self.runs.iter().map(|run| RunFiles::read(run, self.runs.len() <= CURVES)).collect::<Result<_>>()?;
+        let hashes = self.runs.iter().map(|run| run.hash.as_str());
+        let manifests = hashes.zip(files.iter().map(|files| files.manifest.as_ref()));
         let sections = [
             self.head(),
             self.missing(),
             self.figure(),
             self.claims(),
-            runs::table(&self.runs, &runs),
-            provenance::section(&self.runs, &runs),
-            self.commands(&runs),
-            runs::details(&self.runs, &runs),
+            runs::table(&self.runs, &files),
+            provenance::section(manifests),
+            self.commands(&files),
+            runs::details(&self.runs, &files),
         ];
         let title = escape(&self.title);
         Ok(format!(
@@ -174,8 +176,8 @@ impl Page {
         format!("<h2>Claims</h2>\n{}{note}", table.html("Claims and the numbers behind them"))
     }
 
-    fn commands(&self, runs: &[Read]) -> String {
-        let mut commits: Vec<&str> = runs.iter().filter_map(Read::commit).collect();
+    fn commands(&self, runs: &[RunFiles]) -> String {
+        let mut commits: Vec<&str> = runs.iter().filter_map(RunFiles::commit).collect();
         commits.sort_unstable();
         commits.dedup();
         let mut html =

@@ -1,103 +1,46 @@
 //! Where the numbers of a report come from: which program, which machine, which data.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::Run;
 use super::html::{code, escape};
-use super::runs::Read;
+use crate::records::Manifest;
 
-/// The part of `manifest.json` that says where numbers come from.
-pub struct Manifest {
-    created: String,
-    /// Everything else that is the same for runs of one origin, as fields and values.
-    origin: Vec<(String, Vec<String>)>,
-    commit: Option<String>,
+/// Fields and their values, as HTML.
+type Fields = Vec<(&'static str, Vec<String>)>;
+
+/// What is the same for runs of one origin.
+fn origin(manifest: &Manifest) -> Fields {
+    let git = manifest.git.iter().map(|git| {
+        let dirty = if git.dirty { ", with changes that were not committed" } else { "" };
+        format!("{}{dirty}", code(&git.commit))
+    });
+    let pairs = |table: &BTreeMap<String, String>, sign: &str| {
+        table.iter().map(|(name, value)| code(&format!("{name}{sign}{value}"))).collect::<Vec<_>>()
+    };
+    vec![
+        ("program", vec![escape(&manifest.program.to_string())]),
+        ("git commit", git.collect()),
+        ("host", vec![escape(&manifest.host)]),
+        ("instruction set", vec![code(&manifest.instruction_set)]),
+        ("threads per unit", vec![manifest.threads.to_string()]),
+        ("environment", pairs(&manifest.environment, "=")),
+        ("data (BLAKE3)", pairs(&manifest.data, ": ")),
+    ]
 }
 
-/// The part of `unit.json` that says where a unit was trained. What is not there is empty.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub struct UnitFile {
-    pub seed: u64,
-    pub seconds: Option<f64>,
-    pub device: String,
-    pub host: String,
-    pub started: String,
-    pub ended: String,
-    pub notes: Vec<String>,
-}
-
-impl UnitFile {
-    /// Reads the file of a seed; one that has been checked as far as results go.
-    pub fn read(run: &Path, seed: u64) -> Self {
-        let path = run.join("seeds").join(seed.to_string()).join("unit.json");
-        let read = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        UnitFile { seed, ..read.unwrap_or_default() }
-    }
-}
-
-impl Manifest {
-    /// Reads the manifest of a run; `None` where it is missing or damaged, which the page then says.
-    pub fn read(run: &Path) -> Option<Self> {
-        let value: Value = serde_json::from_slice(&std::fs::read(run.join("manifest.json")).ok()?).ok()?;
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let program = &value["program"];
-        let mut version = format!(
-            "ccdni {} (numerics {}, {})",
-            text(&program["version"]),
-            text(&program["numerics"]),
-            text(&program["target"])
-        );
-        let features: Vec<String> = program["features"].as_array().into_iter().flatten().map(text).collect();
-        if !features.is_empty() {
-            version += &format!(" with {}", features.join(", "));
-        }
-        if program["debug"] == true {
-            version += ", built without optimisation";
-        }
-        let commit = value["git"]["commit"].as_str().map(str::to_owned);
-        let dirty = if value["git"]["dirty"] == true { ", with changes that were not committed" } else { "" };
-        let git = commit.iter().map(|commit| format!("{}{dirty}", code(commit))).collect();
-        let pairs = |table: &Value, sign: &str| {
-            let pairs = table.as_object().into_iter().flatten();
-            pairs.map(|(name, value)| code(&format!("{name}{sign}{}", text(value)))).collect::<Vec<_>>()
-        };
-        let origin = vec![
-            ("program".to_owned(), vec![escape(&version)]),
-            ("git commit".into(), git),
-            ("host".into(), vec![escape(&text(&value["host"]))]),
-            ("instruction set".into(), vec![code(&text(&value["instruction_set"]))]),
-            ("threads a unit".into(), vec![escape(&text(&value["threads"]))]),
-            ("environment".into(), pairs(&value["environment"], "=")),
-            ("data (BLAKE3)".into(), pairs(&value["data"], ": ")),
-        ];
-        let created = text(&value["created"]);
-        Some(Manifest { created, origin, commit })
-    }
-
-    /// The commit of the repository that the run was begun in.
-    pub fn commit(&self) -> Option<&str> {
-        self.commit.as_deref()
-    }
-}
-
-/// Runs of one origin are told together.
-pub fn section(runs: &[Run], read: &[Read]) -> String {
-    type Group<'a> = (&'a [(String, Vec<String>)], Vec<(&'a str, &'a str)>);
-    let mut groups: Vec<Group> = Vec::new();
+/// A list for the runs of each origin, from their hashes and manifests; one whose manifest is missing or damaged is named.
+pub fn section<'a>(runs: impl Iterator<Item = (&'a str, Option<&'a Manifest>)>) -> String {
+    let mut groups: Vec<(Fields, Vec<(&str, &str)>)> = Vec::new();
     let mut without: Vec<&str> = Vec::new();
-    for (run, read) in runs.iter().zip(read) {
-        let Some(manifest) = &read.manifest else {
-            without.push(&run.hash);
+    for (hash, manifest) in runs {
+        let Some(manifest) = manifest else {
+            without.push(hash);
             continue;
         };
-        let member = (run.hash.as_str(), manifest.created.as_str());
-        match groups.iter_mut().find(|(origin, _)| *origin == manifest.origin.as_slice()) {
+        let (origin, member) = (origin(manifest), (hash, manifest.created.as_str()));
+        match groups.iter_mut().find(|(other, _)| *other == origin) {
             Some((_, members)) => members.push(member),
-            None => groups.push((&manifest.origin, vec![member])),
+            None => groups.push((origin, vec![member])),
         }
     }
     let mut html = String::from("<h2>Provenance</h2>\n");

@@ -3,58 +3,54 @@
 use serde_json::Value;
 
 use super::html::{Table, block, escape, number};
-use super::provenance::{Manifest, UnitFile};
-use super::{Run, Unit};
-use crate::error::{Error, Result};
+use super::{ReportedRun, ReportedSeed};
+use crate::error::Result;
+use crate::files;
+use crate::records::Manifest;
 use crate::report::compare::{differing_keys, tree, words};
 use crate::report::curves::LearningCurves;
 use crate::report::statistics::{mean, standard_error};
+use crate::report::units::FinishedSeed;
 use crate::report::{figure, tables, units};
 use crate::spec::write_spec;
 
 /// The columns of `results.csv` that count rather than measure.
 const COUNTS: [&str; 4] = ["seed", "epochs", "best_epoch", "kept_epoch"];
 
-/// What a run's files say.
-pub struct Read {
-    /// `results.csv` of the units that are asked for and done: its columns.
-    pub header: Vec<String>,
-    /// Its rows.
-    pub rows: Vec<Vec<String>>,
-    /// What `unit.json` says beside, by row.
-    pub units: Vec<UnitFile>,
+/// What is in the files of a run.
+pub struct RunFiles {
+    /// The columns of `results.csv`.
+    header: Vec<String>,
+    /// Its rows, of the units that are asked for and done.
+    rows: Vec<Vec<String>>,
+    /// The units, by row.
+    seeds: Vec<FinishedSeed>,
+    /// `None` where it is missing or damaged, which the page then reports.
     pub manifest: Option<Manifest>,
     /// The learning curves, as SVG.
     curves: Option<String>,
 }
 
-impl Read {
+impl RunFiles {
     /// Reads a run; one that has not begun has no files.
-    pub fn of(run: &Run, with_curves: bool) -> Result<Self> {
-        let wanted = |seed: u64| run.units.iter().any(|unit| unit.done && unit.seed == seed);
-        let mut done = if run.path.join("seeds").is_dir() { units::read_all(&run.path)? } else { Vec::new() };
-        done.retain(|unit| wanted(unit.seed));
-        let path = run.path.join("results.csv");
-        let bytes = tables::results(&done);
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes.as_slice());
-        let broken = |error: csv::Error| Error::data(&path, error.to_string());
-        let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().map_err(broken)?;
-        let mut rows = records.iter().map(|record| record.iter().map(str::to_owned).collect::<Vec<String>>());
-        let header = rows.next().unwrap_or_default();
+    pub fn read(run: &ReportedRun, with_curves: bool) -> Result<Self> {
+        let mut seeds = units::read_all(&run.path)?;
+        seeds.retain(|done| run.units.iter().any(|unit| unit.done && unit.seed == done.seed));
+        let mut rows = tables::result_rows(&seeds).into_iter();
         // Drawn anew rather than read: nothing that is not ours gets into the page.
-        let curves = (with_curves && !done.is_empty()).then(|| figure::to_svg(&LearningCurves::new(&done)));
-        Ok(Read {
-            header,
+        let curves = (with_curves && !seeds.is_empty()).then(|| figure::to_svg(&LearningCurves::new(&seeds)));
+        Ok(RunFiles {
+            header: rows.next().unwrap_or_default(),
             rows: rows.collect(),
-            units: done.iter().map(|unit| UnitFile::read(&run.path, unit.seed)).collect(),
-            manifest: Manifest::read(&run.path),
+            seeds,
+            manifest: files::read_json(&run.path.join("manifest.json"), "").ok().flatten(),
             curves: curves.transpose()?,
         })
     }
 
     /// The commit of the repository that it was begun in.
     pub fn commit(&self) -> Option<&str> {
-        self.manifest.as_ref()?.commit()
+        Some(self.manifest.as_ref()?.git.as_ref()?.commit.as_str())
     }
 
     /// Numbers of a column of `results.csv`, as far as there are some.
@@ -65,7 +61,7 @@ impl Read {
 }
 
 /// One row a run: the keys that differ, how it stands, and mean and standard error over seeds of each result.
-pub fn table(runs: &[Run], read: &[Read]) -> String {
+pub fn table(runs: &[ReportedRun], read: &[RunFiles]) -> String {
     let trees: Vec<Value> = runs.iter().map(|run| tree(&run.spec)).collect();
     let keys = differing_keys(&trees);
     let mut columns: Vec<&String> = Vec::new();
@@ -105,7 +101,7 @@ fn summary(values: &[f64]) -> String {
 }
 
 /// How units stand: one word, or counts.
-fn state(units: &[Unit]) -> String {
+fn state(units: &[ReportedSeed]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for unit in units {
         match counts.iter_mut().find(|(word, _)| *word == unit.standing) {
@@ -120,13 +116,13 @@ fn state(units: &[Unit]) -> String {
 }
 
 /// A section for each run: its seeds, its curves, its spec.
-pub fn details(runs: &[Run], read: &[Read]) -> String {
+pub fn details(runs: &[ReportedRun], read: &[RunFiles]) -> String {
     let mut html = String::from("<h2>Run by run</h2>\n");
     for (run, read) in runs.iter().zip(read) {
         let name = run.spec.name.as_ref().map_or_else(String::new, |name| format!(" {}", escape(name)));
         html += &format!("<h3 id=\"{0}\"><code>{0}</code>{name}</h3>\n", escape(&run.hash));
         html += &seeds(run, read);
-        let notes = read.units.iter().flat_map(|unit| unit.notes.iter().map(move |note| (unit.seed, note)));
+        let notes = read.seeds.iter().flat_map(|unit| unit.record.notes.iter().map(move |note| (unit.seed, note)));
         for (seed, note) in notes {
             html += &format!("<p class=\"faint\">Seed {seed}: {}</p>\n", escape(note));
         }
@@ -144,20 +140,22 @@ pub fn details(runs: &[Run], read: &[Read]) -> String {
 }
 
 /// One row a seed: `results.csv`, and where and when it was trained.
-fn seeds(run: &Run, read: &Read) -> String {
+fn seeds(run: &ReportedRun, read: &RunFiles) -> String {
     if read.rows.is_empty() {
         return format!("<p>No seed is trained yet: {}.</p>\n", escape(&state(&run.units)));
     }
     let beside = ["seconds", "device", "host", "started", "ended"];
     let mut table = Table::new(read.header.iter().map(String::as_str).chain(beside));
-    for (row, unit) in read.rows.iter().zip(&read.units) {
+    for (row, unit) in read.rows.iter().zip(&read.seeds) {
         let cell = |(name, text): (&String, &String)| match text.parse::<f64>() {
             Ok(value) if !COUNTS.contains(&name.as_str()) => number(value),
             _ => escape(text),
         };
         let mut cells: Vec<String> = read.header.iter().zip(row).map(cell).collect();
-        cells.push(unit.seconds.map_or_else(String::new, number));
-        cells.extend([&unit.device, &unit.host, &unit.started, &unit.ended].map(|text| escape(text)));
+        let record = &unit.record;
+        cells.push(number(unit.result.seconds));
+        cells.extend([&record.device, &record.host, &record.started].map(|text| escape(text)));
+        cells.push(escape(record.ended.as_deref().unwrap_or_default()));
         table.row(cells);
     }
     table.html(&format!("Seeds of run {}", run.hash))

@@ -42,6 +42,23 @@ pub struct SweptRun {
     pub values: Vec<(String, String)>,
 }
 
+impl Sweep {
+    /// A sweep of one run.
+    pub fn of_one(resolved: Resolved) -> Self {
+        let runs = vec![SweptRun { resolved, item: None, values: Vec::new() }];
+        Sweep { runs, combinations: 1, figure: None, claims: Vec::new(), launcher: LauncherBlock::default() }
+    }
+}
+
+impl SweptRun {
+    /// What sets the run apart: the name that a list gives it, or its values; empty for a run by itself.
+    pub fn description(&self) -> String {
+        let values =
+            || self.values.iter().map(|(path, value)| format!("{path}={value}")).collect::<Vec<_>>().join(", ");
+        self.item.clone().unwrap_or_else(values)
+    }
+}
+
 /// Combinations named in one message.
 const NAMED: usize = 8;
 

@@ -144,8 +144,7 @@ impl Trainer {
             return Ok(());
         }
         Err(Error::Training(format!(
-            "seed {}: no gradient reaches {} in epoch {}: nothing that it computes has to do with a target",
-            self.seed,
+            "no gradient reaches {} in epoch {}: nothing that it computes has to do with a target",
             missed.join(", "),
             self.cursor.epoch
         )))

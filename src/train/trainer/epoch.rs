@@ -159,9 +159,6 @@ impl Trainer {
 
     pub(super) fn diverged(&self, (epoch, batch): (usize, Option<usize>), what: &str) -> Error {
         let batch = batch.map_or("its end".into(), |batch| format!("batch {batch}"));
-        Error::Training(format!(
-            "seed {}, epoch {epoch}, {batch}: {what}; a smaller learning rate or `train.clip` may help",
-            self.seed
-        ))
+        Error::Training(format!("epoch {epoch}, {batch}: {what}; a smaller learning rate or `train.clip` may help"))
     }
 }

@@ -7,7 +7,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -91,7 +91,7 @@ impl Array<'_> {
         let before = [outputs.exists(), folder.exists()];
         std::fs::create_dir_all(&folder).map_err(Error::io("create the directory", &folder))?;
         let script = self.script();
-        let output = sbatch(&script, &folder).inspect_err(|_| {
+        let printed = sbatch(&script, &folder).inspect_err(|_| {
             // Only if nothing is in them, and they are ours.
             for (path, _) in
                 [&folder, &outputs.to_path_buf()].into_iter().zip(before.iter().rev()).filter(|(_, before)| !**before)
@@ -99,11 +99,10 @@ impl Array<'_> {
                 let _ = std::fs::remove_dir(path);
             }
         })?;
-        let job = job_number(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
+        let job = job_number(&printed).ok_or_else(|| {
             Error::Training(format!(
                 "the array was submitted, but `sbatch` printed no number of a job that is understood; `squeue --me` lists \
-                 it, and `scancel` takes it back. It printed: {}",
-                said(&output)
+                 it, and `scancel` takes it back. It printed: {printed}"
             ))
         })?;
         write_atomically(&folder.join(format!("{job}.sh")), script.as_bytes())?;
@@ -144,17 +143,8 @@ pub fn folder(outputs: &Path) -> PathBuf {
 /// [`Error::Usage`].
 pub fn find() -> Result<()> {
     let advice = "submit from a machine of a SLURM cluster, or train here with `--launcher local`";
-    let output = Command::new("sbatch").arg("--version").stdin(Stdio::null()).output().map_err(|error| {
-        let what = match error.kind() {
-            std::io::ErrorKind::NotFound => "is not on the PATH".into(),
-            _ => format!("cannot be started ({error})"),
-        };
-        Error::Usage(format!("the slurm launcher needs `sbatch`, which {what}; {advice}"))
-    })?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(Error::Usage(format!("`sbatch --version` fails: {}; {advice}", said(&output)))),
-    }
+    let refused = |what: String| Error::Usage(format!("the slurm launcher needs `sbatch`: {what}; {advice}"));
+    output_of(Command::new("sbatch").arg("--version"), "").map(drop).map_err(refused)
 }
 
 /// Puts the task that this process is back into the queue. SLURM then ends this process.
@@ -164,13 +154,7 @@ pub fn find() -> Result<()> {
 pub fn requeue() -> Result<()> {
     let refused = |what: String| Error::Training(format!("this task could not go back into the queue: {what}"));
     let job = this_task().ok_or_else(|| refused("SLURM_JOB_ID is not set".into()))?;
-    let output = Command::new("scontrol").args(["requeue", &job]).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| refused(format!("`scontrol` cannot be started ({error})")))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(refused(format!("`scontrol requeue {job}` says: {}", said(&output))))
-    }
+    output_of(Command::new("scontrol").args(["requeue", &job]), "").map(drop).map_err(refused)
 }
 
 /// The task that this process is. By its number in the array: the job number of one of the tasks is that of the whole
@@ -184,25 +168,9 @@ fn this_task() -> Option<String> {
 }
 
 /// Submits a script from `folder`.
-fn sbatch(script: &str, folder: &Path) -> Result<Output> {
+fn sbatch(script: &str, folder: &Path) -> Result<String> {
     let refused = |what: String| Error::Usage(format!("nothing was submitted: {what}"));
-    let started = Command::new("sbatch")
-        .arg("--parsable")
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = started.map_err(|error| refused(format!("`sbatch` cannot be started ({error})")))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that refuses may not read all of it, and says why.
-        let _ = stdin.write_all(script.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|error| refused(format!("`sbatch` was lost ({error})")))?;
-    if !output.status.success() {
-        return Err(refused(format!("`sbatch` says: {}", said(&output))));
-    }
-    Ok(output)
+    output_of(Command::new("sbatch").arg("--parsable").current_dir(folder), script).map_err(refused)
 }
 
 /// The number of a job in what `sbatch --parsable` printed: `12` or `12;cluster`, perhaps after a greeting of the login node.
@@ -218,11 +186,26 @@ fn job_number(printed: &str) -> Option<String> {
     printed.lines().rev().find_map(number).or_else(|| printed.lines().rev().find_map(sentence))
 }
 
-/// What a program said, on one line or several.
-fn said(output: &Output) -> String {
-    let both = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
-    let words: Vec<String> = both.into_iter().filter(|text| !text.is_empty()).collect();
-    if words.is_empty() { format!("nothing ({})", output.status) } else { words.join("\n") }
+/// What a program prints on standard output when it is given `input`; or why there is nothing, in words.
+fn output_of(command: &mut Command, input: &str) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("`{name}` is not on the PATH"),
+        _ => format!("`{name}` cannot be started ({error})"),
+    })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that refuses may not read all of it, and prints why.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(|error| format!("`{name}` was lost ({error})"))?;
+    let [printed, errors] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+    match (output.status.success(), errors.is_empty() && printed.is_empty()) {
+        (true, _) => Ok(printed),
+        (false, true) => Err(format!("`{name}` fails without a message ({})", output.status)),
+        (false, false) => Err(format!("`{name}` fails: {}", format!("{errors}\n{printed}").trim())),
+    }
 }
 
 #[cfg(test)]

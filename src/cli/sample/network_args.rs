@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::run::directory;
-use crate::run::network::Beside;
+use crate::run::trained_network::Beside;
 use crate::run::weights::DECODER;
 
 /// A trained network and where its parts are.

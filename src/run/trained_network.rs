@@ -30,7 +30,7 @@ pub struct Beside {
 }
 
 /// A trained network and the spec that it was trained from.
-pub struct Network {
+pub struct TrainedNetwork {
     /// The spec, without `train.init_from`.
     pub resolved: Resolved,
     /// The seed that it was trained with.
@@ -42,12 +42,12 @@ pub struct Network {
     model: Model,
 }
 
-impl Network {
+impl TrainedNetwork {
     /// Reads a network; the run's `spec.yaml` says what it is.
     ///
     /// # Errors
     /// [`Error::Data`] if a file is missing, with the flag that would name it, or is not what it should be.
-    pub fn load(beside: &Beside, device: &Device, registry: &Registry) -> Result<Network> {
+    pub fn load(beside: &Beside, device: &Device, registry: &Registry) -> Result<TrainedNetwork> {
         let decoder = &beside.decoder;
         if !decoder.is_file() {
             return Err(Error::data(decoder, "there is no such file; `ccdni list` shows the runs there are"));
@@ -94,7 +94,7 @@ impl Network {
             decoder.strip_prefix(run.join("seeds")).ok().and_then(|below| below.parent()?.to_str()?.parse().ok());
         let best = || Directory { path: run.to_path_buf() }.manifest().ok()?.best_seed;
         let seed = named.or_else(best).or(resolved.spec.seeds.0.first().copied()).unwrap_or(1);
-        Ok(Network { resolved, seed, vocabulary, encoder, model })
+        Ok(TrainedNetwork { resolved, seed, vocabulary, encoder, model })
     }
 
     /// The device that it is on.

@@ -1,0 +1,115 @@
+//! Where training of a unit goes on: at its checkpoint, or at the start where there is none.
+
+use candle_core::Device;
+
+use super::claim::{self, Claim};
+use super::directory::{Directory, TOKENIZER};
+use super::manifest::VERSION;
+use super::weights::TrunkSource;
+use super::{clock, init_from};
+use crate::data::Vocabulary;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::encoder::EncoderInputs;
+use crate::records::{SeedRecord, SeedRun, SeedState};
+use crate::spec::{EncoderSpec, Resolved, Spec};
+use crate::tasks::Registry;
+use crate::train::{Checkpoint, NUMERICS, Trainer, backend};
+
+/// The checkpoint of a unit, if it has one.
+///
+/// # Errors
+/// [`Error::Data`] if it is damaged, with what to do; the unit has then failed.
+pub fn checkpoint(unit: &SeedRun, claim: &Claim) -> Result<Option<Checkpoint>> {
+    let path = unit.checkpoint_path();
+    let Some(bytes) = files::read(&path)? else { return Ok(None) };
+    let damaged = |what| {
+        let advice = format!("start this seed again with `--force --seeds {}`, or delete the file", unit.seed);
+        let error = Error::data(&path, format!("{what}; {advice}"));
+        unit.fail(claim, &error.to_string()).and(Err(error))
+    };
+    Checkpoint::from_bytes(&bytes).map(Some).or_else(damaged)
+}
+
+/// The trainer of a unit, at its start or where the checkpoint left off, and where its encoder is from.
+///
+/// # Errors
+/// Whatever is wrong with data, initial weights, checkpoint or device.
+pub fn trainer(
+    directory: &Directory,
+    resolved: &Resolved,
+    seed: u64,
+    device: Device,
+    checkpoint: Option<&Checkpoint>,
+    registry: &Registry,
+) -> Result<(Trainer, TrunkSource)> {
+    let spec = &resolved.spec;
+    let data = registry.task(&spec.task)?.open_with(seed, Some((&spec.model, &device)))?;
+    let words = directory.path.join(TOKENIZER);
+    if let Some(vocabulary) = &data.vocabulary
+        && Vocabulary::load(&words).ok().as_ref() != Some(vocabulary)
+    {
+        vocabulary.save(&words)?;
+    }
+    let weights = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights).to_string();
+    let source = TrunkSource { weights, blake3: EncoderInputs::weights(&data.digests).cloned() };
+    let mut trainer =
+        Trainer::new(&registry.train, spec, &data.shape(&resolved.interface), data.dataset, seed, device.clone())?;
+    match (checkpoint, init_from::source(spec, seed)) {
+        (Some(checkpoint), _) => trainer.resume(checkpoint)?,
+        (None, from) => {
+            // What the other run lacks, as a trunk that was frozen there, keeps what the spec says.
+            trainer.start_encoder(&spec.model, &device)?;
+            if let Some(from) = from {
+                let model = from.resolved(registry)?.spec.model;
+                trainer.start_from(&registry.train, &model, &from.weights(&device)?)?;
+            }
+        }
+    }
+    Ok((trainer, source))
+}
+
+/// The record of a unit that is begun or resumed here and now.
+///
+/// # Errors
+/// As [`SeedRun::record`].
+pub fn record(unit: &SeedRun, device: &Device, spec: &Spec, resumes: bool, registry: &Registry) -> Result<SeedRecord> {
+    let run = &spec.run;
+    let backend = backend::choose(run.backend, &registry.train.model.cells_of(&spec.model)?, device)?;
+    let mut record = SeedRecord {
+        seed: unit.seed,
+        state: SeedState::Unfinished,
+        reason: None,
+        numerics: NUMERICS,
+        version: VERSION.into(),
+        host: claim::host(),
+        device: match run.tf32 && !device.is_cpu() {
+            true => format!("{}, TF32", device::name(device)),
+            false => device::name(device),
+        },
+        instruction_set: device::instruction_set(),
+        backend: backend::name(backend).into(),
+        threads: run.threads,
+        started: clock::now(),
+        ended: None,
+        notes: Vec::new(),
+        result: None,
+    };
+    let Some(before) = unit.record()?.filter(|_| resumes) else { return Ok(record) };
+    record.started = before.started;
+    record.notes = before.notes;
+    for (what, then, now) in [
+        ("version", &before.version, &record.version),
+        ("device", &before.device, &record.device),
+        ("instruction set", &before.instruction_set, &record.instruction_set),
+        ("backend", &before.backend, &record.backend),
+    ] {
+        if then != now {
+            record.notes.push(format!(
+                "resumed with {what} {now} after {then}: the result may differ from that of an uninterrupted run"
+            ));
+        }
+    }
+    Ok(record)
+}
