@@ -172,6 +172,30 @@ pub fn append_line(path: &Path, line: &str) -> Result<()> {
         .map_err(Error::io("write", path))
 }
 
+/// A file that is locked as long as this lives. Closing it would not do: a process that another thread starts holds a copy of
+/// the file, and with it the lock, until it becomes another program.
+pub struct FileLock(std::fs::File);
+
+impl FileLock {
+    /// Locks a file, or `None` where somebody else holds it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn attempt(file: std::fs::File) -> std::io::Result<Option<FileLock>> {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(FileLock(file))),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -95,7 +95,7 @@ fn pictures_are_resized_once_and_bad_ones_are_listed() {
     fs::write(lab.path("in/good.png"), picture(20, 90, ImageFormat::Png)).unwrap();
     fs::write(lab.path("in/cut.jpg"), &jpeg[..jpeg.len() / 2]).unwrap();
     fs::write(lab.path("in/empty.png"), "").unwrap();
-    fs::write(lab.path("in/moving.gif"), "GIF89a and so on").unwrap();
+    fs::write(lab.path("in/moving.gif"), b"GIF89a\x04\0\x04\0 and so on").unwrap();
     let resize = ["data", "resize", "in", "--out", "out", "--size", "32"];
     let said = lab.ccdni(&resize).exits(0);
     for part in

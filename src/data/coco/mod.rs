@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use self::marker::Marker;
 use crate::error::{Error, Result};
+use crate::files::FileLock;
 
 /// Where the archives are published. Over HTTP: the name has no certificate, and the SHA-256 vouches for what comes.
 pub const BASE: &str = "http://images.cocodataset.org";
@@ -165,16 +166,12 @@ impl Job<'_> {
     }
 
     /// Two processes would write into one `.part` file.
-    fn lock(&self) -> Result<File> {
+    fn lock(&self) -> Result<FileLock> {
         let path = self.folder.join(".coco.lock");
         let file = File::create(&path).map_err(Error::io("write", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => {
-                Err(Error::Usage(format!("{}: another process is getting COCO there", self.folder.display())))
-            }
-            Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
-        }
+        FileLock::attempt(file).map_err(Error::io("lock", &path))?.ok_or_else(|| {
+            Error::Usage(format!("{}: another process is getting COCO there", self.folder.display()))
+        })
     }
 
     /// Refuses to begin what the disk has no room for: at the worst moment an archive lies beside all that is in it.
