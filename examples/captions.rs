@@ -14,7 +14,7 @@ use ccdni::data::captions::vocabulary::{Vocabulary, WordCounts};
 use ccdni::data::images;
 use ccdni::model::{Model, Plugins};
 use ccdni::spec::ModelSpec;
-use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::train::backend::{Backend, Composed, Fused};
 use ccdni::train::decode::{Limits, Strategy, decode};
 use image::{ImageFormat, Rgb, RgbImage};
@@ -32,7 +32,7 @@ fn main() -> Result<(), Error> {
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
     println!("| step | time |\n|---|---|");
     vocabulary()?;
-    pictures()?;
+    images()?;
     sentences(&Fused::default(), "fused")?;
     sentences(&Composed, "composed")
 }
@@ -65,7 +65,7 @@ fn vocabulary() -> Result<(), Error> {
     Ok(())
 }
 
-fn pictures() -> Result<(), Error> {
+fn images() -> Result<(), Error> {
     // Smooth and rough at once, as photographs are.
     let wave = |x: u32, y: u32, by: f32| ((x as f32 * by).sin() + (y as f32 * by * 0.7).cos()) * 50.0 + 128.0;
     let rough = |x: u32, y: u32| (x.wrapping_mul(7919) ^ y.wrapping_mul(104_729)) % 23;
@@ -84,24 +84,24 @@ fn sentences(backend: &dyn Backend, name: &str) -> Result<(), Error> {
     let spec: ModelSpec = serde_json::from_value(json!({
         "layers": [{ "cell": "lstm", "hidden": HIDDEN }], "embed": { "size": HIDDEN },
     }))?;
-    let interface = Interface {
+    let shape = TaskShape {
         input: Input::Tokens { vocabulary: WORDS, first: First::Feature },
         target: Target { kind: TargetKind::Classes { count: WORDS }, when: When::EveryStep },
         steps: None,
         validates: true,
     };
-    let model = Model::new(&Plugins::built_in(), &spec, &interface, 1, &Device::Cpu)?;
+    let model = Model::new(&Plugins::built_in(), &spec, &shape, 1, &Device::Cpu)?;
     // Without an end every sentence is as long as it may be.
     let limits = Limits { start: 1, end: 2, never: vec![0, 1, 2, 3], steps: 13 };
     let sample = Strategy::Sample { temperature: 1.0, top_p: 0.9, seed: 1, first: 0 };
     for (strategy, what) in
         [(Strategy::Greedy, "greedy"), (Strategy::Beam { width: 5 }, "a beam of 5"), (sample, "drawn, top-p 0.9")]
     {
-        for pictures in [1, 100] {
-            let features = Tensor::randn(0f32, 1.0, (pictures, HIDDEN), &Device::Cpu)?;
+        for images in [1, 100] {
+            let features = Tensor::randn(0f32, 1.0, (images, HIDDEN), &Device::Cpu)?;
             decode(&model, backend, &features, &strategy, &limits)?;
-            let what = format!("{name}: {pictures} sentences of 13 words, {what}");
-            time(&what, 500 / (pictures + 20), || decode(&model, backend, &features, &strategy, &limits));
+            let what = format!("{name}: {images} sentences of 13 words, {what}");
+            time(&what, 500 / (images + 20), || decode(&model, backend, &features, &strategy, &limits));
         }
     }
     Ok(())

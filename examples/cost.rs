@@ -6,7 +6,7 @@
 use candle_core::Device;
 use ccdni::spec::Spec;
 use ccdni::tasks::{LineDraw, Task};
-use ccdni::train::{Outcome, Plugins, Trainer, Watcher};
+use ccdni::train::{Callback, Outcome, Plugins, Trainer};
 use plotters::prelude::*;
 use serde_json::json;
 
@@ -67,7 +67,7 @@ fn milliseconds(steps: usize, window: usize, dni: bool) -> Result<f64, Error> {
 /// Follows a trainer without a word.
 struct Silent;
 
-impl Watcher for Silent {}
+impl Callback for Silent {}
 
 /// Models in the order in which they are measured, with their colours (one light, one dark in grey print).
 const MODELS: [(&str, RGBColor); 2] = [("cRNN", RGBColor(150, 150, 150)), ("ccRNN", RGBColor(20, 80, 160))];

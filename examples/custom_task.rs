@@ -8,10 +8,10 @@
 //! ```
 
 use candle_core::{Device, Tensor};
-use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
+use ccdni::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::plugins::Plugin;
 use ccdni::rng::Stream;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 use ccdni::tasks::Task;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,8 +41,8 @@ impl Plugin for DelayedAddition {
 }
 
 impl Task for DelayedAddition {
-    fn shape(&self) -> Interface {
-        Interface {
+    fn shape(&self) -> TaskShape {
+        TaskShape {
             input: Input::Dense { features: 2 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::LastStep },
             steps: Some(self.steps),
@@ -70,7 +70,7 @@ impl Dataset for Sums {
         if split == Split::Train { self.keys.batches } else { 10 }
     }
 
-    fn batch(&self, at: At) -> ccdni::Result<Batch> {
+    fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
         // All randomness comes from a stream with a name: that is what makes runs repeatable and resumable.
         let mut stream = Stream::new(self.seed, &format!("data.{:?}", at.split), at.epoch, at.index);
         let (rows, steps, half) = (at.batch_size, self.keys.steps, self.keys.steps / 2);

@@ -20,7 +20,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// Counts `what`, such as `pictures`.
+    /// Counts `what`, such as `images`.
     pub fn new(what: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1).with_message(what);

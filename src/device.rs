@@ -106,9 +106,9 @@ fn without_events(_device: &Device) {}
 #[cfg(feature = "cuda")]
 fn cuda_count() -> Result<usize> {
     use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
-    let fails = |code: &str, mend: &str| {
+    let fails = |code: &str, remedy: &str| {
         Error::Usage(format!(
-            "the NVIDIA driver of this machine {code}: {mend}, or compute on the CPU (`run.device: cpu`, or `--device cpu`)"
+            "the NVIDIA driver of this machine {code}: {remedy}, or compute on the CPU (`run.device: cpu`, or `--device cpu`)"
         ))
     };
     match CudaContext::device_count().map_err(|error| candle_core::Error::wrap(error).to_string()) {
@@ -129,7 +129,7 @@ fn cuda_count() -> Result<usize> {
         // The second is what the toolkit's own stand-in for a driver says.
         Err(said) => match driver_code(&said).unwrap_or(&said) {
             "CUDA_ERROR_NO_DEVICE" | "CUDA_ERROR_STUB_LIBRARY" => Ok(0),
-            code => Err(fails(&format!("fails ({code})"), "mend it (does `nvidia-smi` work?)")),
+            code => Err(fails(&format!("fails ({code})"), "repair it (does `nvidia-smi` work?)")),
         },
     }
 }

@@ -85,7 +85,7 @@ impl From<candle_core::Error> for Error {
             ),
             _ if is(&["PTX", "JIT", "BINARY", "IMAGE", "ARCH_MISMATCH", "NOT_SUPPORTED"]) => (
                 "the driver of the GPU does not take this program's kernels",
-                "mend or update it, build the program for this GPU (docs/devices.md)",
+                "repair or update it, build the program for this GPU (docs/devices.md)",
             ),
             _ => ("the GPU failed", "see what its driver says (`nvidia-smi`, the system's log)"),
         };
@@ -213,7 +213,7 @@ mod tests {
         assert!(again && text.contains("the GPU failed (CUBLAS_STATUS_EXECUTION_FAILED)"), "{text}");
         for code in ["INVALID_PTX", "JIT_COMPILER_NOT_FOUND", "NO_BINARY_FOR_GPU", "INVALID_IMAGE", "NOT_SUPPORTED"] {
             let (again, _, text) = said(&format!("DriverError(CUDA_ERROR_{code}, \"words\")"));
-            assert!(again && text.contains(&format!("kernels (CUDA_ERROR_{code}): mend or update")), "{text}");
+            assert!(again && text.contains(&format!("kernels (CUDA_ERROR_{code}): repair or update")), "{text}");
         }
         let program = ["CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_FOUND", "CUDA_ERROR_ASSERT"];
         for code in program.into_iter().chain(["CUBLAS_STATUS_INVALID_VALUE", "CUBLAS_STATUS_NOT_SUPPORTED"]) {

@@ -228,9 +228,9 @@ mod tests {
     fn a_damaged_file_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("unit.json");
-        assert!(read_json::<Vec<u8>>(&path, "mend it").unwrap().is_none());
+        assert!(read_json::<Vec<u8>>(&path, "repair it").unwrap().is_none());
         std::fs::write(&path, "[1,").unwrap();
-        let error = read_json::<Vec<u8>>(&path, "mend it").unwrap_err().to_string();
-        assert!(error.contains("unit.json: is damaged") && error.ends_with("; mend it"), "{error}");
+        let error = read_json::<Vec<u8>>(&path, "repair it").unwrap_err().to_string();
+        assert!(error.contains("unit.json: is damaged") && error.ends_with("; repair it"), "{error}");
     }
 }

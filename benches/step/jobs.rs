@@ -9,13 +9,13 @@ use ccdni::dni::Prediction;
 use ccdni::model::{Model, Plugins};
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
-use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
 use ccdni::train::backend::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
+use ccdni::train::device_batch::DeviceBatch;
 use ccdni::train::engine::{self, Order, Role};
 use ccdni::train::loss::Feedback;
 use ccdni::train::optimizer;
-use ccdni::train::sequence::Sequence;
 use ccdni::train::update::Updater;
 use serde_json::json;
 
@@ -96,7 +96,7 @@ impl std::fmt::Display for Job {
 /// A job at work.
 pub struct Work<'a> {
     job: &'a Job,
-    interface: Interface,
+    shape: TaskShape,
     model: Model,
     backend: Timed,
     updater: Updater,
@@ -138,8 +138,8 @@ impl<'a> Work<'a> {
                 When::EveryStep,
             ),
         };
-        let interface = Interface { input, target: Target { kind, when }, steps: Some(job.steps), validates: true };
-        let model = Model::new(&Plugins::built_in(), &model, &interface, 1, &Device::Cpu)?;
+        let shape = TaskShape { input, target: Target { kind, when }, steps: Some(job.steps), validates: true };
+        let model = Model::new(&Plugins::built_in(), &model, &shape, 1, &Device::Cpu)?;
         Ok(Work {
             updater: Updater::new(&train, &optimizer::built_in(), &model.params)?,
             gradients: Gradients::none(&model.params)?,
@@ -147,7 +147,7 @@ impl<'a> Work<'a> {
             backend: Timed { inner: backend, times: Cell::default() },
             times: Times::default(),
             job,
-            interface,
+            shape,
             model,
         })
     }
@@ -156,9 +156,9 @@ impl<'a> Work<'a> {
     pub fn step(&mut self) -> ccdni::Result<f64> {
         let began = Instant::now();
         self.backend.times.set(Times::default());
-        let Work { job, interface, model, backend, updater, gradients, batch, .. } = self;
-        let sequence = Sequence::new(model, batch, None)?;
-        let feedback = Feedback::new(&batch.targets, interface, job.steps, job.every, sequence.rows(), model.device())?;
+        let Work { job, shape, model, backend, updater, gradients, batch, .. } = self;
+        let sequence = DeviceBatch::new(model, batch, None)?;
+        let feedback = Feedback::new(&batch.targets, shape, job.steps, job.every, sequence.rows(), model.device())?;
         let roles = vec![Role::Learning; model.synthesizers.len()];
         let asked = engine::Batch {
             sequence: &sequence,
@@ -197,7 +197,7 @@ impl<'a> Work<'a> {
         let job = self.job;
         let (rows, hidden) = (job.distinct, job.hidden);
         let windows = engine::windows(job.steps, job.bptt);
-        let outputs = self.interface.target.width();
+        let outputs = self.shape.target.width();
         let targets = |window: &std::ops::Range<usize>| match job.task {
             Task::Recognise => usize::from(window.end == job.steps),
             _ => window.clone().filter(|step| step % job.every == 0).count(),
@@ -280,7 +280,7 @@ impl Backend for Timed {
     fn forward<'a>(
         &'a self,
         model: &'a Model,
-        sequence: &'a Sequence,
+        sequence: &'a DeviceBatch,
         plan: Plan<'a>,
         start: &[Tensor],
     ) -> ccdni::Result<(Outputs, Box<dyn Pullback + 'a>)> {

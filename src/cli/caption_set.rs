@@ -1,4 +1,4 @@
-//! `ccdni caption-set`: a trained network's captions for a whole set of pictures.
+//! `ccdni caption-set`: a trained network's captions for a whole set of images.
 
 use std::path::PathBuf;
 
@@ -14,12 +14,12 @@ use crate::train::decode::Limits;
 use super::print;
 use super::sample::{Captioner, NetworkArgs, StrategyArgs, check_out};
 
-/// Pictures that are read and described together.
+/// Images that are read and described together.
 const TOGETHER: usize = 32;
 /// How many bad files are shown.
 const SHOWN: usize = 10;
 
-/// Caption a whole set of pictures: a results file in COCO's format, for `ccdni score` or any other tool that reads it.
+/// Caption a whole set of images: a results file in COCO's format, for `ccdni score` or any other tool that reads it.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni caption-set --decoder 3f9a --captions datasets/scenes/captions_validation.json \\
@@ -28,22 +28,22 @@ const SHOWN: usize = 10;
 pub struct Args {
     #[command(flatten)]
     network: NetworkArgs,
-    /// The set: a caption file, COCO's JSON or a table of Flickr8k or Flickr30k. Its pictures and their ids are used.
+    /// The set: a caption file, COCO's JSON or a table of Flickr8k or Flickr30k. Its images and their ids are used.
     #[arg(long, value_name = "FILE")]
     captions: PathBuf,
-    /// The folder of its pictures.
+    /// The folder of its images.
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
     /// Of a file with splits, the one that is used, or several: train, train+restval.
     #[arg(long, value_name = "SPLIT")]
     split: Option<String>,
-    /// Only the pictures of this list, one file name per line.
+    /// Only the images of this list, one file name per line.
     #[arg(long, value_name = "FILE")]
     only: Option<PathBuf>,
     /// Where to write the captions: a list of image_id and caption.
     #[arg(long, value_name = "FILE", default_value = "results.json")]
     out: PathBuf,
-    /// End with an error at the first picture that cannot be read, instead of leaving it out.
+    /// End with an error at the first image that cannot be read, instead of leaving it out.
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -60,14 +60,14 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         set = set.only(list)?;
     }
     let device = device::open(&args.network.device, false)?;
-    let captioner = Captioner::load(&args.network.beside()?, args.network.trunk.as_deref(), &device, registry)?;
+    let captioner = Captioner::load(&args.network.beside()?, args.network.backbone.as_deref(), &device, registry)?;
     let counter = Counter::new("pictures");
     let (mut said, mut bad): (Vec<CaptionResult>, Vec<Error>) = Default::default();
     for (chunk, about) in set.images.chunks(TOGETHER).enumerate() {
-        let mut pictures = Vec::with_capacity(about.len());
+        let mut images = Vec::with_capacity(about.len());
         for image in about {
-            pictures.push(match images::read(&args.images.join(&image.file_name)) {
-                Ok(picture) => Some(picture),
+            images.push(match images::read(&args.images.join(&image.file_name)) {
+                Ok(image) => Some(image),
                 Err(error) if args.strict => return Err(error),
                 Err(error) => {
                     bad.push(error);
@@ -75,7 +75,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
                 }
             });
         }
-        let sentences = captioner.caption(&pictures, &strategy.from(chunk * TOGETHER), Limits::STEPS)?;
+        let sentences = captioner.caption(&images, &strategy.from(chunk * TOGETHER), Limits::STEPS)?;
         said.extend(about.iter().zip(sentences).filter_map(|(image, sentences)| {
             let best = sentences?.first().map(|one| captioner.vocabulary().decode(&one.ids));
             Some(CaptionResult { image_id: image.id, caption: best.unwrap_or_default() })
@@ -84,11 +84,11 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     }
     counter.end();
     if said.is_empty() {
-        return Err(bad.pop().unwrap_or_else(|| Error::data(&args.captions, "has no pictures")));
+        return Err(bad.pop().unwrap_or_else(|| Error::data(&args.captions, "has no images")));
     }
     results::write(&args.out, &said)?;
     if !bad.is_empty() {
-        eprint_line(&format!("{} pictures cannot be read and are left out:", bad.len()));
+        eprint_line(&format!("{} images cannot be read and are left out:", bad.len()));
         bad.iter().take(SHOWN).for_each(|error| eprint_line(&format!("  {error}")));
     }
     print(&format!("{} captions\n{}\n", said.len(), args.out.display()))

@@ -14,7 +14,7 @@ use crate::files::write_json;
 
 /// Score captions: BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D, as the COCO tools compute them.
 ///
-/// RESULTS is a JSON list of `image_id` and `caption`, one for each picture. Pictures without a result do not count.
+/// RESULTS is a JSON list of `image_id` and `caption`, one for each image. Images without a result do not count.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni score results.json captions_val2014.json
@@ -22,7 +22,7 @@ use crate::files::write_json;
 pub struct Args {
     /// The captions to score, in COCO's results format.
     results: PathBuf,
-    /// The captions of people: COCO's JSON, or a table of Flickr8k or Flickr30k (pictures are then 1, 2, ... in its order).
+    /// The captions of people: COCO's JSON, or a table of Flickr8k or Flickr30k (images are then 1, 2, ... in its order).
     references: PathBuf,
     /// Of references with splits, the one that is used, or several: test, val+test.
     #[arg(long, value_name = "SPLIT")]
@@ -30,7 +30,7 @@ pub struct Args {
     /// How sentences are cut into words.
     #[arg(long, value_name = "RULES", default_value = "ptb")]
     words: Words,
-    /// Also write all scores, those of each picture too, as JSON.
+    /// Also write all scores, those of each image too, as JSON.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -54,7 +54,7 @@ pub fn execute(args: Args) -> Result<()> {
         Words::Simple => ptb::simple,
     };
     let set = CaptionSet::open(&args.references)?;
-    // Pictures without a result do not count, and so all splits will do.
+    // Images without a result do not count, and so all splits will do.
     let set = match &args.split {
         Some(parts) => set.split(parts, &args.references)?,
         None => set,
@@ -77,7 +77,7 @@ pub fn execute(args: Args) -> Result<()> {
     for score in &scores {
         text += &format!("{:8} {:.4}\n", score.name, score.corpus);
     }
-    text += &format!("{} of {with_references} pictures\n", images.len());
+    text += &format!("{} of {with_references} images\n", images.len());
     if let Some(out) = &args.out {
         let ids: Vec<u64> = results.iter().map(|result| result.image_id).collect();
         write_json(out, &file(&ids, &scores))?;

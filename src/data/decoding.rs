@@ -1,6 +1,6 @@
 //! How sequences of tokens are decoded from a network, and what a decoded one is.
 
-/// The widest beam: each of its sentences takes as many numbers as the vocabulary has words, a picture and step.
+/// The widest beam: each of its sentences takes as many numbers as the vocabulary has words, a image and step.
 pub const WIDEST_BEAM: usize = 1000;
 
 /// How the next word is chosen.
@@ -25,14 +25,14 @@ pub enum Strategy {
         top_p: f64,
         /// The seed of the draws.
         seed: u64,
-        /// The number of the first picture. A picture's draws depend on the seed, its number and the step, so that it gets the
+        /// The number of the first image. A image's draws depend on the seed, its number and the step, so that it gets the
         /// same sentence in whatever batch it comes.
         first: usize,
     },
 }
 
 impl Strategy {
-    /// The same for pictures of which the first has this number.
+    /// The same for images of which the first has this number.
     pub fn from(self, number: usize) -> Strategy {
         match self {
             Strategy::Sample { temperature, top_p, seed, .. } => {

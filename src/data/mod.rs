@@ -8,16 +8,16 @@ mod decoding;
 pub mod digits;
 mod evaluation;
 pub mod hub;
+pub mod image_set;
 pub mod images;
 mod metric;
-pub mod pictures;
 pub mod scenes;
 
 pub use captions::vocabulary::Vocabulary;
 pub use decoding::{Decoded, Limits, Strategy, WIDEST_BEAM};
 pub use evaluation::{Evaluation, Predictor};
+pub use image_set::Images;
 pub use metric::{Direction, Measured, Metric};
-pub use pictures::Pictures;
 
 use candle_core::{Device, Tensor};
 
@@ -36,7 +36,7 @@ pub enum Split {
 
 /// Which batch is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct At {
+pub struct BatchIndex {
     /// The part of the data.
     pub split: Split,
     /// The epoch, counted from 1; 0 for the test at the end.
@@ -55,7 +55,7 @@ pub enum Inputs {
     /// Token ids, and perhaps a feature vector that is the first step.
     Tokens {
         /// `[batch, features]`, f32: the first input, of the embedding's width; or whatever the model's encoder makes that
-        /// of: features of its trunk, or pixels `[batch, 3, height, width]`.
+        /// of: features of its backbone, or pixels `[batch, 3, height, width]`.
         feature: Option<Tensor>,
         /// `[batch, time]` (`[batch, time - 1]` behind a feature), u32.
         ids: Tensor,
@@ -197,7 +197,7 @@ pub struct Showcase {
     pub batch: Batch,
     /// A name for each of them.
     pub labels: Vec<String>,
-    /// A picture of what goes in, to be shown beside the answer: `[patterns, height, width]`, u8, 0 is background.
+    /// A image of what goes in, to be shown beside the answer: `[patterns, height, width]`, u8, 0 is background.
     pub images: Option<Tensor>,
 }
 
@@ -209,8 +209,8 @@ pub trait Dataset {
     /// Number of batches of a split in every epoch; 0 where there is no such split.
     fn batches(&self, split: Split, batch_size: usize) -> usize;
 
-    /// One batch; the same for the same [`At`], whatever was asked before.
-    fn batch(&self, at: At) -> Result<Batch>;
+    /// One batch; the same for the same [`BatchIndex`], whatever was asked before.
+    fn batch(&self, at: BatchIndex) -> Result<Batch>;
 
     /// Whether it can make batches of this size.
     ///

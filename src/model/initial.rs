@@ -18,7 +18,7 @@ pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64)
         Start::Embedding => init::normal(&mut stream, count),
         Start::Zero => vec![0.0; count],
         Start::One => vec![1.0; count],
-        Start::Trunk(kind) => kind.initial(count, &mut stream),
+        Start::Backbone(kind) => kind.initial(count, &mut stream),
         Start::Uniform { bound } => init::uniform(&mut stream, count, bound),
         Start::Recurrent(k, parameter) => {
             let (layer, cell) = (&spec.layers[k], &cells[k]);
@@ -49,17 +49,17 @@ pub fn fibres(group: &SynthesizerGroup, first: &Slot, seed: u64) -> Option<Vec<f
 mod tests {
     use super::super::{Layout, Plugins};
     use super::*;
-    use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
+    use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 
     fn drawn(layer: &str, seed: u64) -> (Layout, Vec<Vec<f32>>) {
         let spec: ModelSpec = serde_json::from_str(&format!(r#"{{"layers": [{layer}]}}"#)).expect("a valid layer");
-        let interface = Interface {
+        let shape = TaskShape {
             input: Input::Dense { features: 3 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
             steps: Some(5),
             validates: true,
         };
-        let layout = Layout::new(&Plugins::built_in(), &spec, &interface).expect("cells of this crate");
+        let layout = Layout::new(&Plugins::built_in(), &spec, &shape).expect("cells of this crate");
         let values = layout.slots.iter().map(|slot| values(slot, &spec, &layout.cells, seed)).collect();
         (layout, values)
     }

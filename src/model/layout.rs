@@ -9,7 +9,7 @@ use crate::dni::{Site, Synthesizer};
 use crate::error::Result;
 use crate::nn::Part;
 use crate::nn::cells::{Cell, CellParameter};
-use crate::spec::interface::{Input, Interface};
+use crate::spec::task_shape::{Input, TaskShape};
 use crate::spec::{Context, DniSpec, ModelSpec};
 
 /// A synthesizer to be.
@@ -42,7 +42,7 @@ pub struct Layout {
     pub synthesizers: Vec<SynthesizerGroup>,
     /// Indices of the readout's weight and bias.
     pub readout: [usize; 2],
-    /// What reads pictures.
+    /// What reads images.
     pub encoder: Option<EncoderLayout>,
 }
 
@@ -51,14 +51,14 @@ impl Layout {
     ///
     /// # Errors
     /// Fails where a part of the model is not registered, or cannot read its keys.
-    pub fn new(plugins: &Plugins, spec: &ModelSpec, interface: &Interface) -> Result<Layout> {
+    pub fn new(plugins: &Plugins, spec: &ModelSpec, shape: &TaskShape) -> Result<Layout> {
         let cells = plugins.cells_of(spec)?;
         let mut slots: Vec<Slot> = Vec::new();
         let mut add = |name: String, role: String, part, dims: Vec<usize>, start| {
             slots.push(Slot { name, role, part, dims, start });
             slots.len() - 1
         };
-        let (mut width, embed) = match (&interface.input, &spec.embed) {
+        let (mut width, embed) = match (&shape.input, &spec.embed) {
             (Input::Dense { features }, _) => (*features, None),
             (Input::Tokens { vocabulary, .. }, embed) => {
                 let size = embed.as_ref().map_or(1, |embed| embed.size);
@@ -66,7 +66,7 @@ impl Layout {
                 (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, Start::Embedding)))
             }
         };
-        let groups = share(plugins, spec, &cells, interface)?;
+        let groups = share(plugins, spec, &cells, shape)?;
         let plain = is_plain(spec, &groups);
         let stack = match (plain, groups.is_empty()) {
             (true, true) => "rnn.",
@@ -114,12 +114,12 @@ impl Layout {
             synthesizers.push(group);
         }
         let start = Start::linear(width);
-        let out = interface.target.width();
+        let out = shape.target.width();
         let readout = [
             add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
             add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], start),
         ];
-        let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, interface, &mut slots));
+        let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, shape, &mut slots));
         Ok(Layout { slots, cells, embed, layers, synthesizers, readout, encoder })
     }
 
@@ -148,7 +148,7 @@ fn share(
     plugins: &Plugins,
     spec: &ModelSpec,
     cells: &[Arc<dyn Cell>],
-    interface: &Interface,
+    shape: &TaskShape,
 ) -> Result<Vec<SynthesizerGroup>> {
     let mut groups: Vec<SynthesizerGroup> = Vec::new();
     for (k, layer) in spec.layers.iter().enumerate() {
@@ -158,7 +158,7 @@ fn share(
             group.layers.push(k);
             continue;
         }
-        let context = (dni.context == Context::Target).then(|| interface.target.width());
+        let context = (dni.context == Context::Target).then(|| shape.target.width());
         let site = Site { state: cells[k].state_width(layer.hidden), context, learns: dni.learn };
         let synthesizer = plugins.synthesizer(dni)?;
         groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), synthesizer, site, params: Vec::new() });
@@ -175,17 +175,17 @@ fn is_plain(spec: &ModelSpec, groups: &[SynthesizerGroup]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::interface::{Target, TargetKind, When};
+    use crate::spec::task_shape::{Target, TargetKind, When};
 
     fn layout(layers: &str) -> Layout {
         let spec: ModelSpec = serde_json::from_str(&format!(r#"{{"layers": [{layers}]}}"#)).expect("layers are valid");
-        let interface = Interface {
+        let shape = TaskShape {
             input: Input::Dense { features: 3 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
             steps: Some(5),
             validates: true,
         };
-        Layout::new(&Plugins::built_in(), &spec, &interface).expect("cells of this crate")
+        Layout::new(&Plugins::built_in(), &spec, &shape).expect("cells of this crate")
     }
 
     fn names(layout: &Layout) -> Vec<&str> {

@@ -19,7 +19,7 @@ use crate::dni::{Site, StoredSynthesizer, Synthesizer};
 use crate::error::{Error, Result};
 use crate::nn::cells::{Cell, CellWeights};
 use crate::nn::{Leaves, Linear, NewParameter, ParamStore};
-use crate::spec::interface::Interface;
+use crate::spec::task_shape::TaskShape;
 use crate::spec::{DniSpec, ModelSpec};
 
 /// A network with its parameters on a device.
@@ -31,7 +31,7 @@ pub struct Model {
     pub layers: Vec<Layer>,
     /// The synthesizers.
     pub synthesizers: Vec<SynthesizerSlot>,
-    /// What reads pictures.
+    /// What reads images.
     pub encoder: Option<Encoder>,
     embed: Option<usize>,
     readout: [usize; 2],
@@ -94,7 +94,7 @@ impl Model {
     pub fn new(
         plugins: &Plugins,
         spec: &ModelSpec,
-        interface: &Interface,
+        interface: &TaskShape,
         seed: u64,
         device: &Device,
     ) -> Result<Model> {

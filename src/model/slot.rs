@@ -1,8 +1,8 @@
 //! One parameter of a model, before it has numbers.
 
 use crate::nn::Part;
+use crate::nn::backbone::TensorKind;
 use crate::nn::cells::CellParameter;
-use crate::nn::trunk::TensorKind;
 
 /// One parameter to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +31,8 @@ pub enum Start {
         /// The bound; `1/√fan_in` for linear layers.
         bound: f64,
     },
-    /// As a trunk's tensors of this kind start.
-    Trunk(TensorKind),
+    /// As a backbone's tensors of this kind start.
+    Backbone(TensorKind),
     /// Zero.
     Zero,
     /// One.

@@ -1,4 +1,4 @@
-//! Batch normalisation as PyTorch has it, over rows of numbers or over pictures.
+//! Batch normalisation as PyTorch has it, over rows of numbers or over images.
 
 use candle_core::Tensor;
 
@@ -63,7 +63,7 @@ pub fn batch_norm(x: &Tensor, norm: BatchNorm<'_>, mode: Mode, momentum: f64) ->
         let more = "batch norm in training needs more than one number a channel: use a larger batch";
         return Err(Error::Training(more.into()));
     }
-    // Means of equally many numbers: first over pixels, then over pictures.
+    // Means of equally many numbers: first over pixels, then over images.
     let mean_of = |x: &Tensor| -> Result<Tensor> { Ok(x.mean(2)?.mean(0)?) };
     let mean = mean_of(&flat)?;
     let centred = flat.broadcast_sub(&mean.reshape(&column)?)?;
@@ -94,17 +94,17 @@ mod tests {
     }
 
     #[test]
-    fn rows_and_pictures_are_normalised_alike() -> Result<()> {
+    fn rows_and_images_are_normalised_alike() -> Result<()> {
         let [scale, shift, mean, variance] =
             [&[2f32, 1.0], &[0.5, -1.0], &[0.0, 1.0], &[1.0, 4.0]].map(|numbers| vector(numbers));
         let norm = norm(&scale, &shift, &mean, &variance);
         let rows = Tensor::new(&[[1f32, 2.0], [3.0, 6.0], [5.0, 1.0], [-1.0, 0.0]], &Device::Cpu)?;
-        // The same numbers: two pictures of two channels of one row of two pixels.
-        let pictures = rows.reshape((2, 2, 2))?.transpose(1, 2)?.contiguous()?.reshape((2, 2, 1, 2))?;
+        // The same numbers: two images of two channels of one row of two pixels.
+        let images = rows.reshape((2, 2, 2))?.transpose(1, 2)?.contiguous()?.reshape((2, 2, 1, 2))?;
         for mode in [Mode::Evaluate, Mode::Train] {
             let (of_rows, a) = batch_norm(&rows, norm, mode, 0.1)?;
-            let (of_pictures, b) = batch_norm(&pictures, norm, mode, 0.1)?;
-            let back = of_pictures.reshape((2, 2, 2))?.transpose(1, 2)?.contiguous()?.reshape((4, 2))?;
+            let (of_images, b) = batch_norm(&images, norm, mode, 0.1)?;
+            let back = of_images.reshape((2, 2, 2))?.transpose(1, 2)?.contiguous()?.reshape((4, 2))?;
             let off = (&of_rows - back)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(off < 1e-6, "{mode:?}: {off}");
             let (Some(a), Some(b)) = (a, b) else {

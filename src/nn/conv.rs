@@ -9,57 +9,57 @@ use super::kernel::window::{Plane, Window};
 use super::{relu, slices};
 use crate::error::Result;
 
-/// The convolution of pictures `[batch, channels, height, width]` with weights `[outputs, channels, size, size]`; `stride`
+/// The convolution of images `[batch, channels, height, width]` with weights `[outputs, channels, size, size]`; `stride`
 /// and `padding` are pixels on both axes.
 ///
 /// # Errors
-/// Fails if shapes do not fit, or if no window fits into the padded picture.
-pub fn conv2d(pictures: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    let convolution = convolution(pictures, weight, stride, padding)?;
-    if !on_slices(pictures) {
-        return Ok(pictures.conv2d(weight, padding, stride, 1, 1)?);
+/// Fails if shapes do not fit, or if no window fits into the padded image.
+pub fn conv2d(images: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    let convolution = convolution(images, weight, stride, padding)?;
+    if !on_slices(images) {
+        return Ok(images.conv2d(weight, padding, stride, 1, 1)?);
     }
-    Ok(pictures.contiguous()?.apply_op2(&weight.contiguous()?, Op { convolution, rectify: false })?)
+    Ok(images.contiguous()?.apply_op2(&weight.contiguous()?, Op { convolution, rectify: false })?)
 }
 
 /// [`conv2d`], and `bias` (`[outputs]`) added, and rectified; the gradient where the sum is 0 is 0.
 ///
 /// # Errors
 /// As [`conv2d`].
-pub fn conv2d_relu(pictures: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    let convolution = convolution(pictures, weight, stride, padding)?;
+pub fn conv2d_relu(images: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    let convolution = convolution(images, weight, stride, padding)?;
     bias.dims1().and_then(|count| match count == convolution.outputs {
         true => Ok(()),
         false => candle_core::bail!("a convolution with {} outputs and {count} biases", convolution.outputs),
     })?;
-    if !on_slices(pictures) {
-        let sum = pictures.conv2d(weight, padding, stride, 1, 1)?;
+    if !on_slices(images) {
+        let sum = images.conv2d(weight, padding, stride, 1, 1)?;
         return relu(&sum.broadcast_add(&bias.reshape((1, convolution.outputs, 1, 1))?)?);
     }
     let op = Op { convolution, rectify: true };
-    Ok(pictures.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+    Ok(images.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
 }
 
 fn on_slices(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == DType::F32
 }
 
-fn convolution(pictures: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Convolution> {
-    let (_, channels, height, width) = pictures.dims4()?;
+fn convolution(images: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Convolution> {
+    let (_, channels, height, width) = images.dims4()?;
     let (outputs, inputs, size, across) = weight.dims4()?;
     let window = Window { size, stride: stride.max(1), padding };
     let convolution = Convolution { plane: Plane { channels, height, width }, window, outputs };
     if inputs != channels || size != across || convolution.after().numbers() == 0 {
-        let (pictures, weight) = (pictures.dims(), weight.dims());
+        let (images, weight) = (images.dims(), weight.dims());
         return Err(candle_core::Error::Msg(format!(
-            "a convolution of {pictures:?} with weights {weight:?}, stride {stride} and padding {padding}"
+            "a convolution of {images:?} with weights {weight:?}, stride {stride} and padding {padding}"
         ))
         .into());
     }
     Ok(convolution)
 }
 
-/// A convolution of f32 pictures on the CPU.
+/// A convolution of f32 images on the CPU.
 #[derive(Debug, Clone, Copy)]
 struct Op {
     convolution: Convolution,
@@ -69,43 +69,39 @@ struct Op {
 impl Op {
     fn forward(
         &self,
-        pictures: (&CpuStorage, &Layout),
+        images: (&CpuStorage, &Layout),
         weight: (&CpuStorage, &Layout),
         shift: Option<(&CpuStorage, &Layout)>,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let shift = shift.map(numbers).transpose()?;
-        let (pictures, weight) = (numbers(pictures)?, numbers(weight)?);
+        let (images, weight) = (numbers(images)?, numbers(weight)?);
         let after = self.convolution.after();
-        let batch = pictures.len() / self.convolution.plane.numbers();
+        let batch = images.len() / self.convolution.plane.numbers();
         let mut out = vec![0.0; batch * after.numbers()];
         let finish = Finish { shift, rectify: self.rectify, ..Finish::default() };
-        self.convolution.forward(Arch::new(), pictures, weight, finish, &mut out);
+        self.convolution.forward(Arch::new(), images, weight, finish, &mut out);
         Ok((CpuStorage::F32(out), (batch, after.channels, after.height, after.width).into()))
     }
 
-    /// Gradients of pictures (where those are part of the graph), weight and shift.
+    /// Gradients of images (where those are part of the graph), weight and shift.
     fn backward(
         &self,
-        pictures: &Tensor,
+        images: &Tensor,
         weight: &Tensor,
         result: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Tensor, Tensor)> {
         let slice = |tensor| slices::read(tensor).map_err(|error| candle_core::Error::Msg(error.to_string()));
-        let wanted = pictures.track_op();
+        let wanted = images.track_op();
         let gradient = gradient.contiguous()?;
-        let (x, w, y) = (slice(pictures)?, slice(weight)?, slice(result)?);
+        let (x, w, y) = (slice(images)?, slice(weight)?, slice(result)?);
         let rectified = self.rectify.then_some(&*y);
-        let Gradients { pictures: of_pictures, weight: of_weight, shift } =
+        let Gradients { images: of_images, weight: of_weight, shift } =
             self.convolution.backward(Arch::new(), (&x, &w), rectified, &slice(&gradient)?, wanted);
-        let device = pictures.device();
-        let of_pictures = wanted.then(|| Tensor::from_vec(of_pictures, pictures.dims(), device)).transpose()?;
+        let device = images.device();
+        let of_images = wanted.then(|| Tensor::from_vec(of_images, images.dims(), device)).transpose()?;
         let outputs = shift.len();
-        Ok((
-            of_pictures,
-            Tensor::from_vec(of_weight, weight.dims(), device)?,
-            Tensor::from_vec(shift, outputs, device)?,
-        ))
+        Ok((of_images, Tensor::from_vec(of_weight, weight.dims(), device)?, Tensor::from_vec(shift, outputs, device)?))
     }
 }
 
@@ -134,13 +130,13 @@ impl CustomOp2 for Op {
 
     fn bwd(
         &self,
-        pictures: &Tensor,
+        images: &Tensor,
         weight: &Tensor,
         result: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let (of_pictures, of_weight, _) = self.backward(pictures, weight, result, gradient)?;
-        Ok((of_pictures, Some(of_weight)))
+        let (of_images, of_weight, _) = self.backward(images, weight, result, gradient)?;
+        Ok((of_images, Some(of_weight)))
     }
 }
 
@@ -163,14 +159,14 @@ impl CustomOp3 for Op {
 
     fn bwd(
         &self,
-        pictures: &Tensor,
+        images: &Tensor,
         weight: &Tensor,
         _: &Tensor,
         result: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (of_pictures, of_weight, of_bias) = self.backward(pictures, weight, result, gradient)?;
-        Ok((of_pictures, Some(of_weight), Some(of_bias)))
+        let (of_images, of_weight, of_bias) = self.backward(images, weight, result, gradient)?;
+        Ok((of_images, Some(of_weight), Some(of_bias)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What stands on a trunk: a linear layer, and a batch normalisation over its outputs.
+//! What stands on a backbone: a linear layer, and a batch normalisation over its outputs.
 
 use candle_core::Tensor;
 

@@ -1,6 +1,7 @@
 //! What candle-nn lacks: recurrent cells as PyTorch defines them, PyTorch's initial distributions, and a parameter
 //! store with an order. Knows nothing of specs beyond the names of cells and initialisers.
 
+pub mod backbone;
 mod batch_norm;
 pub mod cells;
 mod conv;
@@ -13,7 +14,6 @@ mod numbers;
 mod params;
 mod pool;
 pub mod slices;
-pub mod trunk;
 
 pub use batch_norm::{BatchNorm, Mode, Statistics, batch_norm};
 pub use conv::{conv2d, conv2d_relu};

@@ -17,7 +17,7 @@ pub enum Part {
     Network,
     /// The synthesizer of this index.
     Synthesizer(usize),
-    /// What reads pictures, as far as it learns.
+    /// What reads images, as far as it learns.
     Encoder,
     /// What no gradient moves: statistics of batch normalisation, and what is frozen.
     Fixed,

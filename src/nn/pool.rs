@@ -13,22 +13,22 @@ pub(crate) const POOL: Window = Window { size: 3, stride: 2, padding: 1 };
 /// width]` to half of both, rounded up. On other devices than the CPU numbers below 0 count as 0 at the borders.
 ///
 /// # Errors
-/// Fails for other shapes, or pictures without pixels.
-pub fn max_pool(pictures: &Tensor) -> Result<Tensor> {
-    let (_, channels, height, width) = pictures.dims4()?;
+/// Fails for other shapes, or images without pixels.
+pub fn max_pool(images: &Tensor) -> Result<Tensor> {
+    let (_, channels, height, width) = images.dims4()?;
     if height * width * channels == 0 {
-        return Err(candle_core::Error::Msg("a pool of pictures without pixels".into()).into());
+        return Err(candle_core::Error::Msg("a pool of images without pixels".into()).into());
     }
-    if pictures.device().is_cpu() && pictures.dtype() == DType::F32 {
+    if images.device().is_cpu() && images.dtype() == DType::F32 {
         let plane = Plane { channels, height, width };
-        return Ok(pictures.contiguous()?.apply_op1(Op { plane })?);
+        return Ok(images.contiguous()?.apply_op1(Op { plane })?);
     }
-    composed(pictures)
+    composed(images)
 }
 
-/// [`max_pool`] from operations that every device has, for pictures without numbers below 0.
-fn composed(pictures: &Tensor) -> Result<Tensor> {
-    let mut all = pictures.clone();
+/// [`max_pool`] from operations that every device has, for images without numbers below 0.
+fn composed(images: &Tensor) -> Result<Tensor> {
+    let mut all = images.clone();
     for axis in [2, 3] {
         let count = POOL.count(all.dim(axis)?);
         // Pairs from each of three offsets; the first of a pair is the window's pixel.
@@ -60,24 +60,24 @@ impl CustomOp1 for Op {
         let after = self.plane.after(POOL, self.plane.channels);
         let batch = (end - start) / self.plane.numbers();
         let mut out = vec![0.0; batch * after.numbers()];
-        for (picture, out) in
+        for (image, out) in
             numbers[start..end].chunks_exact(self.plane.numbers()).zip(out.chunks_exact_mut(after.numbers()))
         {
-            largest(picture, self.plane, POOL, out);
+            largest(image, self.plane, POOL, out);
         }
         Ok((CpuStorage::F32(out), (batch, after.channels, after.height, after.width).into()))
     }
 
-    fn bwd(&self, pictures: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(&self, images: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let slice = |tensor| slices::read(tensor).map_err(|error| candle_core::Error::Msg(error.to_string()));
         let gradient = gradient.contiguous()?;
-        let (x, g) = (slice(pictures)?, slice(&gradient)?);
+        let (x, g) = (slice(images)?, slice(&gradient)?);
         let mut out = vec![0.0; x.len()];
         let (before, after) = (self.plane.numbers(), self.plane.after(POOL, self.plane.channels).numbers());
         for ((x, g), out) in x.chunks_exact(before).zip(g.chunks_exact(after)).zip(out.chunks_exact_mut(before)) {
             largest_backward(x, self.plane, POOL, g, out);
         }
-        Tensor::from_vec(out, pictures.dims(), pictures.device()).map(Some)
+        Tensor::from_vec(out, images.dims(), images.device()).map(Some)
     }
 }
 

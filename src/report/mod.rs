@@ -11,10 +11,10 @@ mod curves;
 mod drawings;
 mod figure;
 mod grid;
+mod image_grid;
 mod legend;
 pub mod page;
 mod panel;
-mod pictures;
 pub mod statistics;
 mod style;
 mod tables;
@@ -59,8 +59,8 @@ pub fn write_all(dir: &Path) -> Result<()> {
     if let Some(drawings) = drawings::Drawings::new(&units) {
         figure::save(&drawings, &plots, "drawings", &Format::ALL)?;
     }
-    if let Some(pictures) = pictures::Pictures::new(&units) {
-        figure::save(&pictures, &plots, "pictures", &Format::ALL)?;
+    if let Some(images) = image_grid::ImageGrid::new(&units) {
+        figure::save(&images, &plots, "pictures", &Format::ALL)?;
     }
     Ok(())
 }

@@ -42,13 +42,13 @@ pub(super) struct Showcase {
     pub predictions: Vec<f32>,
     pub targets: Vec<f32>,
     pub labels: Vec<String>,
-    /// Pictures of what went in, where the task gives them.
-    pub images: Option<Images>,
+    /// Images of what went in, where the task gives them.
+    pub images: Option<InputImages>,
 }
 
-/// Pictures, `[patterns, height, width]`: 0 is background.
+/// Images, `[patterns, height, width]`: 0 is background.
 #[derive(Debug)]
-pub(super) struct Images {
+pub(super) struct InputImages {
     pub height: usize,
     pub width: usize,
     pub pixels: Vec<u8>,
@@ -188,10 +188,10 @@ fn read_showcase(path: &Path) -> Result<Option<Showcase>> {
     Ok(Some(Showcase { shape, predictions, targets, labels, images }))
 }
 
-fn read_images(path: &Path, images: &Tensor, patterns: usize) -> Result<Images> {
+fn read_images(path: &Path, images: &Tensor, patterns: usize) -> Result<InputImages> {
     match (images.dtype(), images.dims()) {
         (DType::U8, &[count, height, width]) if count == patterns && height > 0 && width > 0 => {
-            Ok(Images { height, width, pixels: images.flatten_all()?.to_vec1()? })
+            Ok(InputImages { height, width, pixels: images.flatten_all()?.to_vec1()? })
         }
         (dtype, dims) => {
             Err(damaged(path, format!("`images` are {dtype:?} {dims:?}, not U8 [{patterns}, height, width]")))

@@ -67,7 +67,7 @@ impl Directory {
         write_atomically(&made.path().join("spec.yaml"), resolved.to_yaml().as_bytes())?;
         files::write_json(&made.path().join("manifest.json"), manifest)?;
         match std::fs::rename(made.path(), &self.path) {
-            Err(_) if self.path.is_dir() => self.mend(resolved, &manifest.data),
+            Err(_) if self.path.is_dir() => self.repair(resolved, &manifest.data),
             Err(error) => Err(Error::io("create the directory", &self.path)(error)),
             Ok(()) => {
                 // Nothing is there any more that could be cleaned up.
@@ -128,7 +128,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn mend(&self, resolved: &Resolved, data: &BTreeMap<String, String>) -> Result<()> {
+    pub fn repair(&self, resolved: &Resolved, data: &BTreeMap<String, String>) -> Result<()> {
         if self.exists() && self.manifest().is_ok() {
             return Ok(());
         }

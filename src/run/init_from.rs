@@ -45,16 +45,16 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
     if let (Some(ours), Some(theirs)) = (&resolved.spec.model.encoder, &theirs.spec.model.encoder)
         && !ours.carries_on(theirs)
     {
-        let message = format!("the encoder of {} stands on another trunk than this model's", source.run.display());
+        let message = format!("the encoder of {} stands on another backbone than this model's", source.run.display());
         let help = match theirs.trainable() {
             Trainable::All => {
-                "use `trainable: all`, or name its trunk: `model.encoder.weights: <run>/encoder.safetensors`"
+                "use `trainable: all`, or name its backbone: `model.encoder.weights: <run>/encoder.safetensors`"
             }
             _ => "use the `kind` and `weights` of that run's encoder",
         };
         return refuse(message, help);
     }
-    let layout = |of: &Resolved| Layout::new(&registry.train.model, &of.spec.model, &of.interface);
+    let layout = |of: &Resolved| Layout::new(&registry.train.model, &of.spec.model, &of.shape);
     layout(resolved)?.fits(&layout(&theirs)?).map_err(|what| {
         let message = format!("the weights of {} do not fit this model: {what}", source.run.display());
         let problem = Problem::new("train.init_from", message);

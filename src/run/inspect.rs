@@ -69,7 +69,7 @@ impl<'a> Inspector<'a> {
                     task.prepare()?;
                     let mut digests = manifest::digests(&task.files())?;
                     let seed = spec.seeds.0.first().copied().unwrap_or(1);
-                    // Features of pictures are computed where they are read, by whoever is first.
+                    // Features of images are computed where they are read, by whoever is first.
                     let encoder = (!self.elsewhere).then_some((&spec.model, &device));
                     // A device is closed again before training begins: a GPU may admit only one program.
                     let data = task.open_with(seed, encoder).inspect_err(|_| device::keep(&device))?;

@@ -5,7 +5,7 @@ use candle_core::Device;
 use super::claim::{self, Claim};
 use super::directory::{Directory, TOKENIZER};
 use super::manifest::VERSION;
-use super::weights::TrunkSource;
+use super::weights::BackboneSource;
 use super::{clock, init_from};
 use crate::data::Vocabulary;
 use crate::device;
@@ -43,7 +43,7 @@ pub fn trainer(
     device: Device,
     checkpoint: Option<&Checkpoint>,
     registry: &Registry,
-) -> Result<(Trainer, TrunkSource)> {
+) -> Result<(Trainer, BackboneSource)> {
     let spec = &resolved.spec;
     let data = registry.task(&spec.task)?.open_with(seed, Some((&spec.model, &device)))?;
     let words = directory.path.join(TOKENIZER);
@@ -53,13 +53,13 @@ pub fn trainer(
         vocabulary.save(&words)?;
     }
     let weights = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights).to_string();
-    let source = TrunkSource { weights, blake3: EncoderInputs::weights(&data.digests).cloned() };
+    let source = BackboneSource { weights, blake3: EncoderInputs::weights(&data.digests).cloned() };
     let mut trainer =
-        Trainer::new(&registry.train, spec, &data.shape(&resolved.interface), data.dataset, seed, device.clone())?;
+        Trainer::new(&registry.train, spec, &data.shape(&resolved.shape), data.dataset, seed, device.clone())?;
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
         (None, from) => {
-            // What the other run lacks, as a trunk that was frozen there, keeps what the spec says.
+            // What the other run lacks, as a backbone that was frozen there, keeps what the spec says.
             trainer.start_encoder(&spec.model, &device)?;
             if let Some(from) = from {
                 let model = from.resolved(registry)?.spec.model;

@@ -152,7 +152,7 @@ impl<'a> Schedule<'a> {
         if !directory.path.is_dir() {
             directory.create(resolved, &manifest::begin(resolved, self.data[run].clone()))?;
         }
-        directory.mend(resolved, &self.data[run])?;
+        directory.repair(resolved, &self.data[run])?;
         aggregate::ask(directory, &resolved.spec.seeds.0, self.data[run].clone())
     }
 

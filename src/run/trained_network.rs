@@ -9,7 +9,7 @@ use super::weights;
 use crate::data::{Showcase, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::{Layout, Model};
-use crate::spec::interface::Input;
+use crate::spec::task_shape::Input;
 use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
 use crate::train::backend;
@@ -25,7 +25,7 @@ pub struct Beside {
     pub spec: Option<PathBuf>,
     /// `tokenizer.json`, of a token task.
     pub vocabulary: Option<PathBuf>,
-    /// `encoder.safetensors`, of a network that reads pictures.
+    /// `encoder.safetensors`, of a network that reads images.
     pub encoder: Option<PathBuf>,
 }
 
@@ -63,7 +63,7 @@ impl TrainedNetwork {
         // The weights are here: where they began, and whether that is still there, does not matter.
         let set = vec!["train.init_from=null".into()];
         let resolved = spec::resolve(&Request { file: file.clone(), set, ..Request::default() }, registry)?;
-        let vocabulary = match resolved.interface.input {
+        let vocabulary = match resolved.shape.input {
             Input::Tokens { vocabulary: 0, .. } => {
                 let words = find(&beside.vocabulary, TOKENIZER);
                 let words = words.ok_or_else(|| missing(TOKENIZER, "--vocabulary FILE"))?;
@@ -73,9 +73,9 @@ impl TrainedNetwork {
             }
             _ => None,
         };
-        let interface = vocabulary.as_ref().map_or_else(
-            || resolved.interface.clone(),
-            |vocabulary| resolved.interface.with_vocabulary(vocabulary.words().len()),
+        let shape = vocabulary.as_ref().map_or_else(
+            || resolved.shape.clone(),
+            |vocabulary| resolved.shape.with_vocabulary(vocabulary.words().len()),
         );
         let encoder = beside.encoder.clone().or_else(|| Some(decoder.with_file_name(weights::ENCODER)));
         let encoder = encoder.filter(|path| beside.encoder.is_some() || path.is_file());
@@ -83,8 +83,8 @@ impl TrainedNetwork {
             return Err(missing(weights::ENCODER, "--encoder FILE"));
         }
         let weights = weights::read(decoder, encoder.as_deref(), device)?;
-        let mut model = Model::new(&registry.train.model, &resolved.spec.model, &interface, 0, device)?;
-        let layout = Layout::new(&registry.train.model, &resolved.spec.model, &interface)?;
+        let mut model = Model::new(&registry.train.model, &resolved.spec.model, &shape, 0, device)?;
+        let layout = Layout::new(&registry.train.model, &resolved.spec.model, &shape)?;
         model.adopt(&layout, &weights).map_err(|error| {
             let words = if vocabulary.is_some() { " and its `tokenizer.json`" } else { "" };
             Error::data(decoder, format!("is not the network of {}{words}: {error}", file.display()))
@@ -118,7 +118,7 @@ impl TrainedNetwork {
         show(&Trained { model: &self.model, backend: backend.as_ref() }, showcase)
     }
 
-    /// Its sentences for what its first step reads, `[pictures, ...]`.
+    /// Its sentences for what its first step reads, `[images, ...]`.
     ///
     /// # Errors
     /// As [`decode`].

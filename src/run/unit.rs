@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 
 use super::claim::Claim;
 use super::directory::TOKENIZER;
-use super::weights::TrunkSource;
+use super::weights::BackboneSource;
 use super::{clock, weights};
 use crate::data::{Evaluation, Vocabulary};
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ impl SeedRun {
         self.directory.join(weights::DECODER)
     }
 
-    /// `encoder.safetensors`: the kept weights of what reads pictures, if the network does.
+    /// `encoder.safetensors`: the kept weights of what reads images, if the network does.
     pub fn encoder_path(&self) -> PathBuf {
         self.directory.join(weights::ENCODER)
     }
@@ -148,12 +148,12 @@ impl SeedRun {
         claim.write(&self.metrics_path(), metrics_csv(self.seed, metrics, history).as_bytes())
     }
 
-    /// Writes `decoder.safetensors` and, where the network reads pictures, `encoder.safetensors`: what of it was trained,
+    /// Writes `decoder.safetensors` and, where the network reads images, `encoder.safetensors`: what of it was trained,
     /// and in the header where the rest is from.
     ///
     /// # Errors
     /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
-    pub fn write_weights(&self, claim: &Claim, weights: &[(String, Tensor)], source: &TrunkSource) -> Result<()> {
+    pub fn write_weights(&self, claim: &Claim, weights: &[(String, Tensor)], source: &BackboneSource) -> Result<()> {
         let [decoder, encoder] = super::weights::divide(weights);
         if !encoder.is_empty() {
             let source = serde_json::to_string(source).unwrap_or_default();

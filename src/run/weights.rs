@@ -1,4 +1,4 @@
-//! A network's weights on disk: `decoder.safetensors` and, where it reads pictures, `encoder.safetensors` beside it.
+//! A network's weights on disk: `decoder.safetensors` and, where it reads images, `encoder.safetensors` beside it.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub const DECODER: &str = "decoder.safetensors";
 /// The file of the encoder's weights, in the same places.
 pub const ENCODER: &str = "encoder.safetensors";
 
-/// The file of the captions for the pictures to validate with, in the same places.
+/// The file of the captions for the images to validate with, in the same places.
 pub const CAPTIONS: &str = "captions.json";
 
 /// Reads the weights of a decoder and of its encoder, if there is one, by the names that a model has for them,
@@ -38,9 +38,9 @@ pub fn read(decoder: &Path, encoder: Option<&Path>, device: &Device) -> Result<V
     Ok(weights)
 }
 
-/// What the header of an encoder's file says of the weights of its frozen trunk.
+/// What the header of an encoder's file says of the weights of its frozen backbone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrunkSource {
+pub struct BackboneSource {
     /// As the spec says it.
     pub weights: String,
     /// BLAKE3 of their file, in hex; none where they were drawn.
@@ -50,12 +50,12 @@ pub struct TrunkSource {
 /// The key of that in the header, as JSON.
 pub const SOURCE: &str = "source";
 
-/// BLAKE3 of the file of the frozen trunk that an encoder was trained behind, if it was one of a file.
+/// BLAKE3 of the file of the frozen backbone that an encoder was trained behind, if it was one of a file.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] if the encoder's file is no safetensors file.
-pub fn trunk_digest(encoder: &Path) -> Result<Option<String>> {
-    let source = header(encoder, SOURCE)?.and_then(|source| serde_json::from_str::<TrunkSource>(&source).ok());
+pub fn backbone_digest(encoder: &Path) -> Result<Option<String>> {
+    let source = header(encoder, SOURCE)?.and_then(|source| serde_json::from_str::<BackboneSource>(&source).ok());
     Ok(source.and_then(|source| source.blake3))
 }
 

@@ -11,7 +11,7 @@ use super::claim::{Attempt, Claim};
 use super::directory::Directory;
 use super::event::{Ended, Event};
 use super::interrupt::{self, Stop};
-use super::weights::TrunkSource;
+use super::weights::BackboneSource;
 use super::{clock, resume};
 use crate::device;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::files;
 use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 use crate::spec::{CheckpointEvery, Resolved, Spec};
 use crate::tasks::Registry;
-use crate::train::{Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress, Watcher};
+use crate::train::{Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress};
 
 /// How often batches are reported.
 const BATCH_EVENTS: Duration = Duration::from_millis(100);
@@ -119,7 +119,7 @@ fn train(
     }
     unit.write_record(&claim, &record)?;
 
-    let mut watcher = Follower {
+    let mut callback = Follower {
         directory,
         unit: &unit,
         claim: &claim,
@@ -135,12 +135,12 @@ fn train(
     if checkpoint.is_some() {
         directory.log(&format!("seed {seed}: goes on from its checkpoint"));
     }
-    emit(Event::Started { epochs_done: watcher.history.len() });
-    let mut source = TrunkSource::default();
+    emit(Event::Started { epochs_done: callback.history.len() });
+    let mut source = BackboneSource::default();
     let outcome = resume::trainer(directory, resolved, seed, device, checkpoint.as_ref(), registry).and_then(|begun| {
         let (mut trainer, encoder) = begun;
         source = encoder;
-        trainer.train(&mut watcher)
+        trainer.train(&mut callback)
     });
     match outcome {
         Ok(Outcome::Finished(finished)) => {
@@ -156,8 +156,8 @@ fn train(
                 record.reason = Some(error.to_string());
                 record.ended = Some(clock::now());
             }
-            if !watcher.metrics.is_empty() {
-                let _ = unit.write_metrics(&claim, &watcher.metrics, &watcher.history);
+            if !callback.metrics.is_empty() {
+                let _ = unit.write_metrics(&claim, &callback.metrics, &callback.history);
             }
             let _ = unit.write_record(&claim, &record);
             Err(error)
@@ -171,7 +171,7 @@ fn finish(
     claim: &Claim,
     record: &mut SeedRecord,
     finished: &Finished,
-    source: &TrunkSource,
+    source: &BackboneSource,
 ) -> Result<()> {
     unit.write_weights(claim, &finished.weights, source)?;
     if let Some(showcase) = &finished.showcase {
@@ -221,7 +221,7 @@ impl Follower<'_> {
     }
 }
 
-impl Watcher for Follower<'_> {
+impl Callback for Follower<'_> {
     fn batch(&mut self, progress: &Progress) -> Result<Next> {
         let Progress { epoch, epochs, batch, batches, .. } = *progress;
         if self.told.is_none() {

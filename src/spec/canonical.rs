@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::interface::Interface;
+use super::task_shape::TaskShape;
 use super::{Bptt, DniSpec, FrozenInNorm, InitFrom, Spec};
 
 /// Part of what is hashed. Raised when a default changes, so that old names keep their meaning.
@@ -17,7 +17,7 @@ const FORMAT: u32 = 1;
 const DIGITS: usize = 12;
 
 /// Makes different ways to say one thing the same.
-pub(super) fn normalise(spec: &mut Spec, interface: &Interface) {
+pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
     let layers = &mut spec.model.layers;
     if let Some(top) = layers.last_mut() {
         top.dropout = 0.0;
@@ -37,7 +37,7 @@ pub(super) fn normalise(spec: &mut Spec, interface: &Interface) {
 
     let train = &mut spec.train;
     train.feedback_every = train.feedback_every.filter(|every| *every != 1);
-    if let Some(steps) = interface.steps {
+    if let Some(steps) = shape.steps {
         // From one sequence length on, only the first step is left.
         train.feedback_every = train.feedback_every.map(|every| every.min(steps)).filter(|every| *every > 1);
         let window = train.window(steps);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::canonical::normal_dni;
-use super::interface::{CellShape, First, Input, Interface, TargetKind, When};
+use super::task_shape::{CellShape, First, Input, TargetKind, TaskShape, When};
 use super::{
     BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec, Trainable,
 };
@@ -13,12 +13,7 @@ use crate::error::Problem;
 ///
 /// `cells` are those of the layers; `interface` is `None` where the task's own keys are wrong. Keys in `broken` hold placeholders: whatever involves one of
 /// them is not judged.
-pub(super) fn check(
-    spec: &Spec,
-    interface: Option<&Interface>,
-    cells: &[CellShape],
-    broken: &[String],
-) -> Vec<Problem> {
+pub(super) fn check(spec: &Spec, shape: Option<&TaskShape>, cells: &[CellShape], broken: &[String]) -> Vec<Problem> {
     let mut check = Check { broken, problems: Vec::new() };
     for (index, layer) in spec.model.layers.iter().enumerate() {
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
@@ -26,12 +21,12 @@ pub(super) fn check(
     check.shared(&spec.model.layers, cells);
     check.backend(spec, cells);
     check.train(spec);
-    if interface.is_some_and(|interface| !interface.validates) {
+    if shape.is_some_and(|shape| !shape.validates) {
         check.without_validation(&spec.train);
     }
     check.record(spec);
-    if let Some(interface) = interface {
-        check.against_task(spec, interface);
+    if let Some(shape) = shape {
+        check.against_task(spec, shape);
     }
     check.problems
 }
@@ -198,14 +193,14 @@ impl Check<'_> {
         }
     }
 
-    fn against_task(&mut self, spec: &Spec, interface: &Interface) {
+    fn against_task(&mut self, spec: &Spec, shape: &TaskShape) {
         let kind = &spec.task.kind;
         let train = &spec.train;
-        if interface.target.when == When::LastStep && train.feedback_every.is_some() {
+        if shape.target.when == When::LastStep && train.feedback_every.is_some() {
             let message = format!("the task `{kind}` has one target, at the last step: there is nothing to thin out");
             self.refuse("train.feedback_every", &[], message, "leave `feedback_every` out");
         }
-        if interface.steps.is_none() {
+        if shape.steps.is_none() {
             if train.bptt.as_ref().and_then(Bptt::percent).is_some() {
                 let message =
                     format!("sequences of the task `{kind}` vary in length: a share of it is no fixed window");
@@ -218,8 +213,8 @@ impl Check<'_> {
                 self.refuse("train.keep_hidden", &[], message, "leave `keep_hidden` out");
             }
         }
-        self.encoder(spec, interface);
-        match (&interface.input, &spec.model.embed) {
+        self.encoder(spec, shape);
+        match (&shape.input, &spec.model.embed) {
             (Input::Tokens { .. }, None) => {
                 let message = format!("is missing: the task `{kind}` reads tokens");
                 self.refuse("model.embed", &[], message, "add an embedding, for example `embed: {size: 256}`");
@@ -231,23 +226,23 @@ impl Check<'_> {
             _ => {}
         }
         let certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
-        if certainty && matches!(interface.target.kind, TargetKind::Values { .. }) {
+        if certainty && matches!(shape.target.kind, TargetKind::Values { .. }) {
             let message = format!("the task `{kind}` answers with numbers: certainty is defined for classes");
             self.refuse("record.certainty", &[], message, "leave `certainty` out");
         }
     }
 
-    fn encoder(&mut self, spec: &Spec, interface: &Interface) {
+    fn encoder(&mut self, spec: &Spec, shape: &TaskShape) {
         let kind = &spec.task.kind;
-        let pictures = matches!(interface.input, Input::Tokens { first: First::Picture { .. }, .. });
+        let images = matches!(shape.input, Input::Tokens { first: First::Image { .. }, .. });
         match &spec.model.encoder {
-            None if pictures => {
-                let message = format!("is missing: the task `{kind}` shows pictures");
+            None if images => {
+                let message = format!("is missing: the task `{kind}` shows images");
                 let help = "add an encoder, for example `encoder: {kind: conv}`";
                 self.refuse("model.encoder", &[], message, help);
             }
-            Some(_) if !pictures => {
-                let message = format!("the task `{kind}` has no pictures to read");
+            Some(_) if !images => {
+                let message = format!("the task `{kind}` has no images to read");
                 self.refuse("model.encoder", &[], message, "leave `encoder` out");
             }
             Some(EncoderSpec::Resnet { depth, .. }) if !EncoderSpec::DEPTHS.contains(depth) => {
@@ -262,8 +257,8 @@ impl Check<'_> {
             _ => {}
         }
         let learns = |encoder: &EncoderSpec| encoder.trainable() != Trainable::None;
-        if pictures && spec.model.encoder.as_ref().is_some_and(learns) && spec.train.batch_size < 2 {
-            let message = "one picture has no variance to be normalised by";
+        if images && spec.model.encoder.as_ref().is_some_and(learns) && spec.train.batch_size < 2 {
+            let message = "one image has no variance to be normalised by";
             self.refuse("train.batch_size", &["model.encoder"], message, "take at least 2, or `trainable: none`");
         }
     }

@@ -4,16 +4,16 @@ mod canonical;
 mod check;
 mod describe;
 mod init_from;
-pub mod interface;
 mod layers;
 mod locate;
 mod merge;
-mod said;
+mod provenance;
 mod schema;
 pub mod sweep;
+pub mod task_shape;
 mod types;
+mod validator;
 mod values;
-mod walk;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -22,16 +22,16 @@ pub use layers::ENV_PREFIX;
 pub(crate) use layers::nearest;
 pub use schema::{file_schema, schema};
 pub use types::*;
-pub(crate) use walk::find_key;
+pub(crate) use validator::find_key;
 pub(crate) use yaml::{line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};
 use crate::plugins::Catalogue;
 pub use crate::plugins::Keys;
-use interface::{CellShape, Interface};
 use layers::Layers;
-use said::Said;
-use walk::Walk;
+use provenance::Provenance;
+use task_shape::{CellShape, TaskShape};
+use validator::Validator;
 
 /// What this room needs to know of the registered plug-ins; `tasks::Registry` implements it.
 pub trait Plugins {
@@ -45,7 +45,7 @@ pub trait Plugins {
     ///
     /// # Errors
     /// Fails where the task cannot read the keys.
-    fn shape(&self, kind: &str, keys: &Keys) -> Result<Interface>;
+    fn shape(&self, kind: &str, keys: &Keys) -> Result<TaskShape>;
 
     /// The cells (`model.layers[].cell`).
     fn cells(&self) -> &dyn Catalogue;
@@ -70,7 +70,7 @@ pub trait Plugins {
     ///
     /// # Errors
     /// Fails where a part of the model is not registered.
-    fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize>;
+    fn parameters(&self, model: &ModelSpec, shape: &TaskShape) -> Result<usize>;
 }
 
 /// What a user asked for: a file and what is laid over it.
@@ -90,7 +90,7 @@ pub struct Resolved {
     /// The spec; `bptt` in steps or `None`.
     pub spec: Spec,
     /// What the task's data look like.
-    pub interface: Interface,
+    pub shape: TaskShape,
     /// Parameters of the model; those whose number only the data say are missing.
     pub parameters: usize,
     /// The canonical JSON that is hashed.
@@ -138,39 +138,39 @@ fn resolve_layers(
     let merged = layers.merge();
     let mut problems = std::mem::take(&mut layers.problems);
 
-    let mut walk = Walk::new(&layers, schema);
-    let mut mended = merged.clone();
-    walk.run(&mut mended);
-    let mut broken = walk.broken;
-    problems.extend(walk.problems);
+    let mut validator = Validator::new(&layers, schema);
+    let mut repaired = merged.clone();
+    validator.run(&mut repaired);
+    let mut broken = validator.broken;
+    problems.extend(validator.problems);
 
-    let said = Said { layers: &layers, schema, merged: &merged, file: &request.file };
-    let Some(mut spec) = said.extract(mended, &mut broken, &mut problems) else {
+    let said = Provenance { layers: &layers, schema, merged: &merged, file: &request.file };
+    let Some(mut spec) = said.extract(repaired, &mut broken, &mut problems) else {
         return Err(Error::Spec(Problems(said.finish(problems))));
     };
 
-    let interface = task_interface(&mut spec, plugins, &broken, &mut problems);
+    let shape = task_interface(&mut spec, plugins, &broken, &mut problems);
     let optimizer = &mut spec.train.optimizer;
     let filled = plugins.optimizers().fill(&optimizer.kind, &optimizer.keys);
     fill("train.optimizer", filled, &mut optimizer.keys, &broken, &mut problems);
     let cells = cells(&mut spec.model, plugins, &broken, &mut problems);
     synthesizers(&mut spec.model, &cells, plugins, &broken, &mut problems);
-    problems.extend(check::check(&spec, interface.as_ref(), &cells, &broken));
+    problems.extend(check::check(&spec, shape.as_ref(), &cells, &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
             init_from::run_hash(from, plugins, depth).map_err(|problem| problems.push(problem)).ok()
         }
         _ => None,
     };
-    let Some(interface) = interface.filter(|_| problems.is_empty()) else {
+    let Some(shape) = shape.filter(|_| problems.is_empty()) else {
         return Err(Error::Spec(Problems(said.finish(problems))));
     };
 
-    canonical::normalise(&mut spec, &interface);
+    canonical::normalise(&mut spec, &shape);
     let canonical = canonical::canonical(&spec, init_run.as_deref());
     let hash = canonical::hash(&canonical);
-    let parameters = plugins.parameters(&spec.model, &interface)?;
-    Ok(Resolved { origins: said.origins(), spec, interface, parameters, canonical, hash })
+    let parameters = plugins.parameters(&spec.model, &shape)?;
+    Ok(Resolved { origins: said.origins(), spec, shape, parameters, canonical, hash })
 }
 
 /// Fills in the defaults of the cells' own keys, and says what each layer's cell looks like.
@@ -246,7 +246,7 @@ fn task_interface(
     plugins: &dyn Plugins,
     broken: &[String],
     problems: &mut Vec<Problem>,
-) -> Option<Interface> {
+) -> Option<TaskShape> {
     let filled = plugins.tasks().fill(&spec.task.kind, &spec.task.keys);
     fill("task", filled, &mut spec.task.keys, broken, problems)?;
     plugins

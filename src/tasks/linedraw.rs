@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::{At, Batch, Dataset, Inputs, Metric, Showcase, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Showcase, Split, Targets};
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
 use crate::rng::Stream;
-use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
+use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 
 /// The input of a cue is the cue times this.
 const CUE_SCALE: f64 = 0.1;
@@ -113,8 +113,8 @@ impl Plugin for LineDraw {
 }
 
 impl Task for LineDraw {
-    fn shape(&self) -> Interface {
-        Interface {
+    fn shape(&self) -> TaskShape {
+        TaskShape {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Values { size: 2 }, when: When::EveryStep },
             steps: Some(self.seq_len),
@@ -171,7 +171,7 @@ impl Dataset for Lines {
         }
     }
 
-    fn batch(&self, at: At) -> Result<Batch> {
+    fn batch(&self, at: BatchIndex) -> Result<Batch> {
         let (purpose, rows, noise) = match at.split {
             // Whole batches only, as in the original: the last one is not cut to what is left of `train_size`.
             Split::Train => ("data.train", at.batch_size, self.spec.train_noise),
@@ -228,7 +228,7 @@ mod tests {
 
     /// Inputs `[rows][steps]` and end points of a batch of 50.
     fn drawn(data: &dyn Dataset, split: Split, epoch: usize, index: usize) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-        let batch = data.batch(At { split, epoch, index, batch_size: 50 }).unwrap().expanded().unwrap();
+        let batch = data.batch(BatchIndex { split, epoch, index, batch_size: 50 }).unwrap().expanded().unwrap();
         let (Inputs::Dense(inputs), Targets::Values(targets)) = (batch.inputs, batch.targets) else {
             panic!("dense inputs and values");
         };
@@ -282,7 +282,7 @@ mod tests {
     fn without_noise_each_cue_is_one_row() {
         let rows = |noise| {
             let data = open(1, |s| s.train_noise = noise);
-            let batch = data.batch(At { split: Split::Train, epoch: 1, index: 0, batch_size: 50 }).unwrap();
+            let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 50 }).unwrap();
             (batch.rows().unwrap(), batch.sequences().unwrap())
         };
         assert_eq!((rows(0.0), rows(0.1)), ((7, 50), (50, 50)));

@@ -4,7 +4,7 @@ use super::{Captioning, LineDraw, SeqMnist, Task};
 use crate::error::{Problem, Result};
 use crate::model::Layout;
 use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
-use crate::spec::interface::{CellShape, Interface};
+use crate::spec::task_shape::{CellShape, TaskShape};
 use crate::spec::{DniSpec, LayerSpec, ModelSpec, Plugins, TaskTable};
 use crate::train;
 
@@ -58,7 +58,7 @@ impl Plugins for Registry {
         &self.train.optimizers
     }
 
-    fn shape(&self, kind: &str, keys: &Keys) -> Result<Interface> {
+    fn shape(&self, kind: &str, keys: &Keys) -> Result<TaskShape> {
         Ok(self.tasks.open(kind, keys)?.shape())
     }
 
@@ -85,8 +85,8 @@ impl Plugins for Registry {
         Ok((keys, problems))
     }
 
-    fn parameters(&self, model: &ModelSpec, interface: &Interface) -> Result<usize> {
-        let layout = Layout::new(&self.train.model, model, interface)?;
+    fn parameters(&self, model: &ModelSpec, shape: &TaskShape) -> Result<usize> {
+        let layout = Layout::new(&self.train.model, model, shape)?;
         Ok(layout.slots.iter().map(|slot| slot.dims.iter().product::<usize>()).sum())
     }
 }

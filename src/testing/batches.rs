@@ -3,13 +3,13 @@
 use candle_core::{DType, Tensor};
 
 use super::{BATCH_SIZE, Draws, Open, broken};
-use crate::data::{At, Batch, Dataset, Inputs, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, Inputs, Split, Targets};
 use crate::error::Result;
-use crate::spec::interface::{First, Input, Interface, TargetKind, When};
+use crate::spec::task_shape::{First, Input, TargetKind, TaskShape, When};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
-pub(super) fn check(kind: &str, interface: &Interface, draws: Draws, open: Open) -> Result<()> {
+pub(super) fn check(kind: &str, shape: &TaskShape, draws: Draws, open: Open) -> Result<()> {
     let data = open(1)?;
     check_metrics(kind, &*data)?;
     if data.batches(Split::Train, BATCH_SIZE) == 0 {
@@ -21,7 +21,7 @@ pub(super) fn check(kind: &str, interface: &Interface, draws: Draws, open: Open)
         let batch = data.batch(at)?;
         let problem =
             |what: String| broken(kind, format!("{:?} batch {} of epoch {}: {what}", at.split, at.index, at.epoch));
-        check_batch(interface, &batch)?.map_or(Ok(()), |what| Err(problem(what)))?;
+        check_batch(shape, &batch)?.map_or(Ok(()), |what| Err(problem(what)))?;
         let sequences = batch.sequences()?;
         if sequences == 0 || at.split == Split::Train && sequences > BATCH_SIZE {
             return Err(problem(format!("has {sequences} sequences, asked for {BATCH_SIZE}")));
@@ -44,11 +44,11 @@ pub(super) fn check(kind: &str, interface: &Interface, draws: Draws, open: Open)
         (Draws::Fixed, true) => Err(broken(kind, "trains two seeds on different batches")),
         _ => Ok(()),
     }?;
-    check_showcase(kind, interface, &*data)
+    check_showcase(kind, shape, &*data)
 }
 
 /// The first and the last batch of every split, and of a second epoch of training.
-fn places(data: &dyn Dataset) -> Vec<At> {
+fn places(data: &dyn Dataset) -> Vec<BatchIndex> {
     let mut places = Vec::new();
     for split in SPLITS {
         let epochs: &[usize] = match split {
@@ -61,7 +61,7 @@ fn places(data: &dyn Dataset) -> Vec<At> {
             let mut indices = vec![0, batches.saturating_sub(1)];
             indices.dedup();
             indices.retain(|&index| index < batches);
-            places.extend(indices.into_iter().map(|index| At { split, epoch, index, batch_size: BATCH_SIZE }));
+            places.extend(indices.into_iter().map(|index| BatchIndex { split, epoch, index, batch_size: BATCH_SIZE }));
         }
     }
     places
@@ -80,11 +80,11 @@ fn check_metrics(kind: &str, data: &dyn Dataset) -> Result<()> {
     Ok(())
 }
 
-fn check_showcase(kind: &str, interface: &Interface, data: &dyn Dataset) -> Result<()> {
+fn check_showcase(kind: &str, shape: &TaskShape, data: &dyn Dataset) -> Result<()> {
     let Some(showcase) = data.showcase()? else { return Ok(()) };
     let (rows, steps) = (showcase.batch.rows()?, showcase.batch.steps()?);
     let problem = |what: String| Err(broken(kind, format!("its showcase: {what}")));
-    if let Some(what) = check_inputs(interface, &showcase.batch.inputs, rows, steps)? {
+    if let Some(what) = check_inputs(shape, &showcase.batch.inputs, rows, steps)? {
         return problem(what);
     }
     if showcase.labels.len() != rows {
@@ -99,14 +99,14 @@ fn check_showcase(kind: &str, interface: &Interface, data: &dyn Dataset) -> Resu
     let Targets::Values(targets) = &showcase.batch.targets else {
         return problem("needs numbers as targets, at every step".into());
     };
-    match check_tensor("targets", targets, &[rows, steps, interface.target.width()], DType::F32, None)? {
+    match check_tensor("targets", targets, &[rows, steps, shape.target.width()], DType::F32, None)? {
         Some(what) => problem(what),
         None => Ok(()),
     }
 }
 
 /// What is wrong with a batch, if anything.
-fn check_batch(interface: &Interface, batch: &Batch) -> Result<Option<String>> {
+fn check_batch(shape: &TaskShape, batch: &Batch) -> Result<Option<String>> {
     let (rows, steps) = (batch.rows()?, batch.steps()?);
     if let Some(repetition) = batch.repetition()
         && let Some(row) = (0..rows).find(|&row| !repetition.contains(&(row as u32)))
@@ -116,17 +116,17 @@ fn check_batch(interface: &Interface, batch: &Batch) -> Result<Option<String>> {
     if let Some(row) = batch.repetition().and_then(|all| all.iter().find(|&&row| row as usize >= rows)) {
         return Ok(Some(format!("a sequence is of row {row}, and it has {rows}")));
     }
-    if interface.steps.is_some_and(|promised| promised != steps) {
-        return Ok(Some(format!("has {steps} steps, the interface promises {:?}", interface.steps)));
+    if shape.steps.is_some_and(|promised| promised != steps) {
+        return Ok(Some(format!("has {steps} steps, the interface promises {:?}", shape.steps)));
     }
-    if let Some(what) = check_inputs(interface, &batch.inputs, rows, steps)? {
+    if let Some(what) = check_inputs(shape, &batch.inputs, rows, steps)? {
         return Ok(Some(what));
     }
-    let (values, classes) = match interface.target.kind {
+    let (values, classes) = match shape.target.kind {
         TargetKind::Values { size } => (size, None),
         TargetKind::Classes { count } => (0, Some(count)),
     };
-    match (interface.target.when, classes, &batch.targets) {
+    match (shape.target.when, classes, &batch.targets) {
         (When::EveryStep, None, Targets::Values(t)) => {
             check_tensor("targets", t, &[rows, steps, values], DType::F32, None)
         }
@@ -137,19 +137,19 @@ fn check_batch(interface: &Interface, batch: &Batch) -> Result<Option<String>> {
             check_tensor("targets", t, &[rows, steps], DType::U32, classes)
         }
         (When::LastStep, Some(_), Targets::FinalClass(t)) => check_tensor("targets", t, &[rows], DType::U32, classes),
-        _ => Ok(Some(format!("its targets are not what the interface promises: {:?}", interface.target))),
+        _ => Ok(Some(format!("its targets are not what the interface promises: {:?}", shape.target))),
     }
 }
 
-fn check_inputs(interface: &Interface, inputs: &Inputs, rows: usize, steps: usize) -> Result<Option<String>> {
-    match (&interface.input, inputs) {
+fn check_inputs(shape: &TaskShape, inputs: &Inputs, rows: usize, steps: usize) -> Result<Option<String>> {
+    match (&shape.input, inputs) {
         (Input::Dense { features }, Inputs::Dense(x)) => {
             check_tensor("inputs", x, &[rows, steps, *features], DType::F32, None)
         }
         (Input::Tokens { vocabulary, first }, Inputs::Tokens { feature, ids })
             if matches!(
                 (first, feature),
-                (First::Token, None) | (First::Feature, Some(_)) | (First::Picture { .. }, Some(_))
+                (First::Token, None) | (First::Feature, Some(_)) | (First::Image { .. }, Some(_))
             ) =>
         {
             if let Some(feature) = feature {
@@ -161,7 +161,7 @@ fn check_inputs(interface: &Interface, inputs: &Inputs, rows: usize, steps: usiz
             let ids_steps = steps - usize::from(*first != First::Token);
             check_tensor("token ids", ids, &[rows, ids_steps], DType::U32, Some(*vocabulary))
         }
-        _ => Ok(Some(format!("its inputs are not what the interface promises: {:?}", interface.input))),
+        _ => Ok(Some(format!("its inputs are not what the interface promises: {:?}", shape.input))),
     }
 }
 

@@ -5,31 +5,31 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 
 use super::{Open, broken};
-use crate::data::{At, Batch, Dataset, Evaluation, Metric, Predictor, Showcase, Split};
+use crate::data::{Batch, BatchIndex, Dataset, Evaluation, Metric, Predictor, Showcase, Split};
 use crate::error::Result;
 use crate::model::{Layout, Model};
 use crate::spec::Spec;
-use crate::spec::interface::Interface;
+use crate::spec::task_shape::TaskShape;
 use crate::train::backend;
 use crate::train::{
-    Checkpoint, DeviceLoader, Finished, Next, Outcome, Plugins, Progress, Trained, Trainer, Watcher, measure, show,
+    Callback, Checkpoint, DeviceLoader, Finished, Next, Outcome, Plugins, Progress, Trained, Trainer, measure, show,
 };
 
 const SEED: u64 = 1;
 
-pub(super) fn check(kind: &str, spec: &Spec, interface: &Interface, open: Open) -> Result<()> {
+pub(super) fn check(kind: &str, spec: &Spec, shape: &TaskShape, open: Open) -> Result<()> {
     let few = || -> Result<Box<Few>> { Ok(Box::new(Few(open(SEED)?))) };
-    let trainer = || Trainer::new(&Plugins::built_in(), spec, interface, few()?, SEED, Device::Cpu);
+    let trainer = || Trainer::new(&Plugins::built_in(), spec, shape, few()?, SEED, Device::Cpu);
 
-    let mut watcher = Stop { after: None, checkpoint: None };
-    let Outcome::Finished(whole) = trainer()?.train(&mut watcher)? else {
+    let mut callback = Stop { after: None, checkpoint: None };
+    let Outcome::Finished(whole) = trainer()?.train(&mut callback)? else {
         return Err(broken(kind, "training stopped although nobody asked"));
     };
-    check_learned(kind, spec, interface, &whole)?;
+    check_learned(kind, spec, shape, &whole)?;
 
-    let mut watcher = Stop { after: Some(1), checkpoint: None };
-    trainer()?.train(&mut watcher)?;
-    let bytes = watcher.checkpoint.ok_or_else(|| broken(kind, "training stopped without a checkpoint"))?;
+    let mut callback = Stop { after: Some(1), checkpoint: None };
+    trainer()?.train(&mut callback)?;
+    let bytes = callback.checkpoint.ok_or_else(|| broken(kind, "training stopped without a checkpoint"))?;
     let checkpoint = Checkpoint::from_bytes(&bytes).map_err(|error| broken(kind, error))?;
     let mut resumed = trainer()?;
     resumed.resume(&checkpoint)?;
@@ -37,12 +37,11 @@ pub(super) fn check(kind: &str, spec: &Spec, interface: &Interface, open: Open) 
         Outcome::Finished(resumed) if values(&resumed.weights)? == values(&whole.weights)? => {}
         _ => return Err(broken(kind, "training that was stopped and resumed ends with other weights")),
     }
-    check_reload(kind, spec, interface, &*few()?, &whole)
+    check_reload(kind, spec, shape, &*few()?, &whole)
 }
 
-fn check_learned(kind: &str, spec: &Spec, interface: &Interface, finished: &Finished) -> Result<()> {
-    let fresh =
-        Model::new(&Plugins::built_in().model, &spec.model, interface, SEED, &Device::Cpu)?.params.snapshot()?;
+fn check_learned(kind: &str, spec: &Spec, shape: &TaskShape, finished: &Finished) -> Result<()> {
+    let fresh = Model::new(&Plugins::built_in().model, &spec.model, shape, SEED, &Device::Cpu)?.params.snapshot()?;
     for (before, after) in values(&fresh)?.iter().zip(values(&finished.weights)?) {
         if *before == after {
             return Err(broken(kind, format!("training on it does not change the parameter `{}`", before.0)));
@@ -56,20 +55,20 @@ fn check_learned(kind: &str, spec: &Spec, interface: &Interface, finished: &Fini
 }
 
 /// Weights that went through a file must measure and draw the same in a network that began with others.
-fn check_reload(kind: &str, spec: &Spec, interface: &Interface, data: &dyn Dataset, finished: &Finished) -> Result<()> {
+fn check_reload(kind: &str, spec: &Spec, shape: &TaskShape, data: &dyn Dataset, finished: &Finished) -> Result<()> {
     let tensors = finished.weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
     let bytes = safetensors::serialize(tensors, None).map_err(|error| broken(kind, error))?;
     let weights: HashMap<String, Tensor> = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-    let mut model = Model::new(&Plugins::built_in().model, &spec.model, interface, SEED + 1, &Device::Cpu)?;
-    let layout = Layout::new(&Plugins::built_in().model, &spec.model, interface)?;
+    let mut model = Model::new(&Plugins::built_in().model, &spec.model, shape, SEED + 1, &Device::Cpu)?;
+    let layout = Layout::new(&Plugins::built_in().model, &spec.model, shape)?;
     model.adopt(&layout, &weights.into_iter().collect::<Vec<_>>())?;
 
-    let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: spec.train.batch_size };
+    let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: spec.train.batch_size };
     // Where nothing validates, nothing is measured in the test either.
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());
     let backend = backend::open(spec.run.backend, 1, &model)?;
-    if measure(&model, backend.as_ref(), interface, (data, &mut DeviceLoader::new(&Device::Cpu)), &metrics, at)?
+    if measure(&model, backend.as_ref(), shape, (data, &mut DeviceLoader::new(&Device::Cpu)), &metrics, at)?
         != finished.test
     {
         return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));
@@ -108,7 +107,7 @@ impl Dataset for Few {
         self.0.batches(split, batch_size).min(2)
     }
 
-    fn batch(&self, at: At) -> Result<Batch> {
+    fn batch(&self, at: BatchIndex) -> Result<Batch> {
         self.0.batch(at)
     }
 
@@ -127,7 +126,7 @@ pub(super) struct Stop {
     pub(super) checkpoint: Option<Vec<u8>>,
 }
 
-impl Watcher for Stop {
+impl Callback for Stop {
     fn batch(&mut self, progress: &Progress) -> Result<Next> {
         Ok(if self.after == Some(progress.batch) { Next::Stop } else { Next::Continue })
     }

@@ -20,12 +20,12 @@ pub use optimizer::check_optimizer;
 use serde_json::{Value, json};
 pub use synthesizer::check_synthesizer;
 
-use crate::data::{At, Dataset, Inputs, Split};
+use crate::data::{BatchIndex, Dataset, Inputs, Split};
 use crate::error::{Error, Result};
 use crate::nn::cells::Cell;
 use crate::plugins::Plugin;
 use crate::spec::Spec;
-use crate::spec::interface::{First, Input, Interface};
+use crate::spec::task_shape::{First, Input, TaskShape};
 use crate::tasks::Task;
 
 /// Computes on the CPU and moves numbers as a run on a GPU does: those that are only reported are read when an epoch ends, and an
@@ -67,14 +67,14 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
     let task = read::<T>(filled.clone())?;
     task.prepare()?;
     let opened = task.open_with(1, None)?;
-    let interface = opened.shape(&task.shape());
-    if interface.validates != (opened.dataset.batches(Split::Validation, BATCH_SIZE) > 0) {
+    let shape = opened.shape(&task.shape());
+    if shape.validates != (opened.dataset.batches(Split::Validation, BATCH_SIZE) > 0) {
         return Err(broken(T::KIND, "`validates` in its shape is not whether there are batches to validate with"));
     }
-    let spec = spec(T::KIND, filled, &interface, &*opened.dataset)?;
+    let spec = spec(T::KIND, filled, &shape, &*opened.dataset)?;
     let open = |seed| Ok(task.open_with(seed, Some((&spec.model, &Device::Cpu)))?.dataset);
-    batches::check(T::KIND, &interface, draws, &open)?;
-    learning::check(T::KIND, &spec, &interface, &open)
+    batches::check(T::KIND, &shape, draws, &open)?;
+    learning::check(T::KIND, &spec, &shape, &open)
 }
 
 /// Checks that a recurrent cell keeps what the rest of the crate relies on.
@@ -146,22 +146,22 @@ fn check_keys<T: Plugin>(keys: Value) -> Result<Value> {
 }
 
 /// A small network with a synthesizer, which needs a window's end before the sequence's.
-fn spec(kind: &str, keys: Value, interface: &Interface, data: &dyn Dataset) -> Result<Spec> {
+fn spec(kind: &str, keys: Value, shape: &TaskShape, data: &dyn Dataset) -> Result<Spec> {
     let mut task = keys;
     task["kind"] = json!(kind);
     let mut layer = json!({ "cell": "lstm", "hidden": 6 });
-    if interface.steps != Some(1) {
+    if shape.steps != Some(1) {
         layer["dni"] = json!({ "hidden": [7] });
     }
     let mut model = json!({ "layers": [layer] });
-    if let Input::Tokens { first, .. } = interface.input {
+    if let Input::Tokens { first, .. } = shape.input {
         model["embed"] = json!({ "size": if first == First::Feature { feature(data)? } else { 4 } });
-        if let First::Picture { .. } = first {
+        if let First::Image { .. } = first {
             // A net that learns, so that every part of it can be checked.
             model["encoder"] = json!({ "kind": "conv", "channels": [2, 3] });
         }
     }
-    let window = interface.steps.map_or(2, |steps| (steps / 2).max(1));
+    let window = shape.steps.map_or(2, |steps| (steps / 2).max(1));
     let train =
         json!({ "epochs": 2, "batch_size": BATCH_SIZE, "bptt": window, "optimizer": { "kind": "adam", "lr": 0.01 } });
     serde_json::from_value(json!({ "task": task, "model": model, "train": train }))
@@ -170,7 +170,7 @@ fn spec(kind: &str, keys: Value, interface: &Interface, data: &dyn Dataset) -> R
 
 /// The width of the feature vectors that are the first step.
 fn feature(data: &dyn Dataset) -> Result<usize> {
-    let first = data.batch(At { split: Split::Train, epoch: 1, index: 0, batch_size: BATCH_SIZE })?;
+    let first = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: BATCH_SIZE })?;
     match &first.inputs {
         Inputs::Tokens { feature: Some(feature), .. } => Ok(feature.dim(1)?),
         _ => Ok(4),

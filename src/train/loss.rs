@@ -13,7 +13,7 @@ use crate::data::Targets;
 use crate::error::{Error, Result};
 use crate::nn::kernel::softmax;
 use crate::nn::{Numbers, constant, slices};
-use crate::spec::interface::{Interface, TargetKind, When};
+use crate::spec::task_shape::{TargetKind, TaskShape, When};
 
 /// What a batch is trained to answer, and when.
 #[derive(Debug, Clone)]
@@ -69,13 +69,13 @@ impl Feedback {
     /// Fails if the targets are not what the task's interface promises.
     pub fn new(
         targets: &Targets,
-        interface: &Interface,
+        shape: &TaskShape,
         steps: usize,
         every: usize,
         rows: &Rows,
         device: &Device,
     ) -> Result<Self> {
-        let (kind, when) = (interface.target.kind, interface.target.when);
+        let (kind, when) = (shape.target.kind, shape.target.when);
         let target = match (targets, kind, when) {
             (Targets::Values(values), TargetKind::Values { .. }, When::EveryStep) => values.transpose(0, 1)?,
             (Targets::FinalValues(values), TargetKind::Values { .. }, When::LastStep) => values.unsqueeze(0)?,
@@ -265,23 +265,23 @@ pub(super) fn check_classes(classes: &Tensor, count: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::interface::{Input, Target};
+    use crate::spec::task_shape::{Input, Target};
 
     /// One row a sequence.
     fn rows(count: usize) -> Rows {
         Rows { count, sequences: count, multiplicity: None, repetition: None }
     }
 
-    fn interface(kind: TargetKind, when: When) -> Interface {
+    fn shape(kind: TargetKind, when: When) -> TaskShape {
         let input = Input::Dense { features: 1 };
-        Interface { input, target: Target { kind, when }, steps: None, validates: true }
+        TaskShape { input, target: Target { kind, when }, steps: None, validates: true }
     }
 
     #[test]
     fn a_window_without_targets_has_no_loss_and_no_gradient() -> Result<()> {
         let targets = Targets::Values(Tensor::zeros((1, 4, 2), DType::F32, &Device::Cpu)?);
-        let interface = interface(TargetKind::Values { size: 2 }, When::EveryStep);
-        let feedback = Feedback::new(&targets, &interface, 4, 2, &rows(1), &Device::Cpu)?;
+        let shape = shape(TargetKind::Values { size: 2 }, When::EveryStep);
+        let feedback = Feedback::new(&targets, &shape, 4, 2, &rows(1), &Device::Cpu)?;
         let windows = [0..1, 1..2, 2..4];
         let steps = feedback.steps(&(0..4));
         assert_eq!(steps, [0, 2]);
@@ -299,8 +299,8 @@ mod tests {
     #[test]
     fn the_gradient_is_that_of_the_loss() -> Result<()> {
         let targets = Targets::Classes(Tensor::new(&[[0u32, 2], [1, 1]], &Device::Cpu)?);
-        let interface = interface(TargetKind::Classes { count: 3 }, When::EveryStep);
-        let feedback = Feedback::new(&targets, &interface, 2, 1, &rows(2), &Device::Cpu)?;
+        let shape = shape(TargetKind::Classes { count: 3 }, When::EveryStep);
+        let feedback = Feedback::new(&targets, &shape, 2, 1, &rows(2), &Device::Cpu)?;
         let values = [0.1f32, -0.4, 0.3, 1.2, 0.0, -0.7, 0.5, 0.5, 0.2, -1.0, 0.4, 0.9];
         let sum = |values: &[f32]| -> Result<(f64, Vec<f32>)> {
             let outputs = Tensor::from_slice(values, (2, 2, 3), &Device::Cpu)?;
@@ -336,8 +336,8 @@ mod tests {
     #[test]
     fn a_context_is_the_target_of_the_step_before() -> Result<()> {
         let targets = Targets::Values(Tensor::new(&[[[1f32], [2.], [3.]]], &Device::Cpu)?);
-        let interface = interface(TargetKind::Values { size: 1 }, When::EveryStep);
-        let feedback = Feedback::new(&targets, &interface, 3, 1, &rows(1), &Device::Cpu)?;
+        let shape = shape(TargetKind::Values { size: 1 }, When::EveryStep);
+        let feedback = Feedback::new(&targets, &shape, 3, 1, &rows(1), &Device::Cpu)?;
         let at = |step| -> Result<f32> { Ok(feedback.context(step)?.to_vec2::<f32>()?[0][0]) };
         assert_eq!([at(0)?, at(1)?, at(2)?, at(3)?], [1.0, 1.0, 2.0, 3.0]);
         Ok(())

@@ -5,13 +5,13 @@ use candle_core::Device;
 use super::ShowcaseResult;
 use super::backend::Backend;
 use super::device::DeviceLoader;
+use super::device_batch::DeviceBatch;
 use super::engine;
-use super::sequence::Sequence;
-use crate::data::{At, Dataset, Metric, Predictor, Showcase, Targets};
+use crate::data::{BatchIndex, Dataset, Metric, Predictor, Showcase, Targets};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Numbers;
-use crate::spec::interface::Interface;
+use crate::spec::task_shape::TaskShape;
 
 /// The metrics of a model on the split that `at` names; empty where there are no batches or no metrics. `loader` brings the data to
 /// the model's device.
@@ -21,10 +21,10 @@ use crate::spec::interface::Interface;
 pub fn measure(
     model: &Model,
     backend: &dyn Backend,
-    interface: &Interface,
+    shape: &TaskShape,
     (data, loader): (&dyn Dataset, &mut DeviceLoader),
     metrics: &[Metric],
-    at: At,
+    at: BatchIndex,
 ) -> Result<Vec<f64>> {
     let batches = data.batches(at.split, at.batch_size);
     if batches == 0 || metrics.is_empty() {
@@ -32,9 +32,9 @@ pub fn measure(
     }
     let mut all = Vec::with_capacity(batches * metrics.len());
     for index in 0..batches {
-        let batch = loader.batch(data, model, interface, At { index, ..at })?;
-        let sequence = Sequence::new(model, &batch, None)?;
-        let (predicted, _) = engine::evaluate(model, backend, &sequence, interface.target.when)?;
+        let batch = loader.batch(data, model, shape, BatchIndex { index, ..at })?;
+        let sequence = DeviceBatch::new(model, &batch, None)?;
+        let (predicted, _) = engine::evaluate(model, backend, &sequence, shape.target.when)?;
         let (predicted, batch) = (sequence.rows().expand(&predicted, 0)?, batch.expanded()?);
         for metric in metrics {
             all.push(metric.on(&predicted, &batch.targets)?);

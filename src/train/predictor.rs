@@ -4,12 +4,12 @@ use candle_core::Tensor;
 
 use super::backend::Backend;
 use super::decode::decode;
+use super::device_batch::DeviceBatch;
 use super::engine;
-use super::sequence::Sequence;
 use crate::data::{Batch, Decoded, Limits, Predictor, Strategy};
 use crate::error::Result;
 use crate::model::Model;
-use crate::spec::interface::When;
+use crate::spec::task_shape::When;
 
 /// A model, and the backend that computes it.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ pub struct Trained<'a> {
 
 impl Predictor for Trained<'_> {
     fn predict(&self, batch: &Batch) -> Result<Tensor> {
-        let sequence = Sequence::new(self.model, &batch.expanded()?, None)?;
+        let sequence = DeviceBatch::new(self.model, &batch.expanded()?, None)?;
         Ok(engine::evaluate(self.model, self.backend, &sequence, When::EveryStep)?.0)
     }
 

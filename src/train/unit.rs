@@ -135,7 +135,7 @@ pub struct ShowcaseResult {
     pub targets: Tensor,
     /// A name for each pattern.
     pub labels: Vec<String>,
-    /// Pictures of what went in, `[patterns, height, width]`, u8, where the task gives them.
+    /// Images of what went in, `[patterns, height, width]`, u8, where the task gives them.
     pub images: Option<Tensor>,
 }
 
@@ -144,12 +144,12 @@ pub struct ShowcaseResult {
 pub enum Outcome {
     /// All epochs, or early stopping.
     Finished(Box<Finished>),
-    /// The watcher said stop; a checkpoint was handed out.
+    /// The callback said stop; a checkpoint was handed out.
     Stopped,
 }
 
 /// Follows a unit while it trains; the runner implements it. As it is, it lets everything pass.
-pub trait Watcher {
+pub trait Callback {
     /// After every batch.
     fn batch(&mut self, _progress: &Progress) -> Result<Next> {
         Ok(Next::Continue)

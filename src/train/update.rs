@@ -175,9 +175,9 @@ mod tests {
 
     #[test]
     fn one_norm_over_all_or_one_for_each_part() -> Result<()> {
-        use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
+        use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 3, "dni": {"hidden": [4]}}]}"#);
-        let interface = Interface {
+        let shape = TaskShape {
             input: Input::Dense { features: 2 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: None,
@@ -187,7 +187,7 @@ mod tests {
             let model = Model::new(
                 &crate::model::Plugins::built_in(),
                 spec.as_ref().expect("a model"),
-                &interface,
+                &shape,
                 1,
                 &candle_core::Device::Cpu,
             )?;

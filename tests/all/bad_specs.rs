@@ -222,11 +222,11 @@ fn a_spec_that_cannot_be_read_is_refused() {
     let folder = folder();
     std::fs::create_dir(folder.path().join("run")).unwrap();
     std::fs::write(folder.path().join("run/spec.yaml"), GOOD).unwrap();
-    std::fs::write(folder.path().join("picture.yaml"), [0xff, 0xd8, 0xff, 0xe0]).unwrap();
+    std::fs::write(folder.path().join("image.yaml"), [0xff, 0xd8, 0xff, 0xe0]).unwrap();
     for command in COMMANDS {
         refused(command, folder.path(), "god.yaml", &set(&[], &["no such file", "did you mean `good.yaml`?"]));
         refused(command, folder.path(), "run", &set(&[], &["directory", "did you mean `run/spec.yaml`?"]));
-        let said = refused(command, folder.path(), "picture.yaml", &set(&[], &["not a text file"]));
+        let said = refused(command, folder.path(), "image.yaml", &set(&[], &["not a text file"]));
         assert!(!said.contains("did you mean"), "{said}");
     }
 }

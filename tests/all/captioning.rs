@@ -1,4 +1,4 @@
-//! Captioning, from drawn pictures to sentences and their scores, with the real program.
+//! Captioning, from drawn images to sentences and their scores, with the real program.
 
 use std::path::{Path, PathBuf};
 
@@ -74,20 +74,20 @@ fn a_network_is_trained_scored_and_asked() {
     let row: Vec<&str> = results.lines().nth(1).unwrap().split(',').collect();
     assert!((scored - row.last().unwrap().parse::<f64>().unwrap()).abs() < 1e-12, "{said}");
 
-    // By path, directory and hash; a picture alone, several, a folder, and one from standard input.
+    // By path, directory and hash; a image alone, several, a folder, and one from standard input.
     let hash = run.rsplit('/').next().unwrap();
-    let picture = "scenes/validation/000061.png";
-    let one = lab.ccdni(&["sample", "--decoder", &decoder, "--image", picture]).exits(0);
+    let image = "scenes/validation/000061.png";
+    let one = lab.ccdni(&["sample", "--decoder", &decoder, "--image", image]).exits(0);
     assert_eq!(one.lines().count(), 1, "{one}");
     for named in [run.as_str(), &hash[..6], &format!("{run}/seeds/1/decoder.safetensors")] {
-        assert_eq!(lab.ccdni(&["sample", "--decoder", named, "--image", picture]).exits(0), one, "{named}");
+        assert_eq!(lab.ccdni(&["sample", "--decoder", named, "--image", image]).exits(0), one, "{named}");
     }
-    let folder = lab.ccdni(&["sample", "--decoder", hash, "--image", "scenes/validation", picture]).exits(0);
+    let folder = lab.ccdni(&["sample", "--decoder", hash, "--image", "scenes/validation", image]).exits(0);
     let lines: Vec<&str> = folder.lines().collect();
     assert_eq!(lines.len(), 13);
-    assert_eq!(lines[0], format!("{picture}\t{}", one.trim_end()));
+    assert_eq!(lines[0], format!("{image}\t{}", one.trim_end()));
     let mut piped = lab.command(&["sample", "--decoder", hash, "--image", "-"]);
-    piped.stdin(std::fs::File::open(lab.path(picture)).unwrap());
+    piped.stdin(std::fs::File::open(lab.path(image)).unwrap());
     assert_eq!(String::from_utf8(piped.output().unwrap().stdout).unwrap(), one);
 }
 
@@ -124,7 +124,7 @@ fn sentences_are_chosen_as_asked() {
 }
 
 #[test]
-fn bad_pictures_and_lost_files_are_named() {
+fn bad_images_and_lost_files_are_named() {
     let (lab, run) = trained(&["--set", "train.epochs=1", "--set", "task.scores=false"]);
     let decoder = format!("{run}/decoder.safetensors");
     let ask = |more: &[&str]| {
@@ -133,13 +133,13 @@ fn bad_pictures_and_lost_files_are_named() {
         lab.ccdni(&arguments)
     };
     assert!(ask(&[]).exits(2).contains("--image FILE"));
-    lab.write("broken.png", "no picture");
+    lab.write("broken.png", "no image");
     let both = ask(&["--image", "broken.png", "scenes/validation/000061.png"]);
     assert!(both.stdout.contains("000061.png\t") && both.stderr.contains("broken.png"), "{both:?}");
     both.exits(2);
     assert!(ask(&["--image", "nowhere.png"]).exits(2).contains("nowhere.png"));
     std::fs::create_dir(lab.path("empty")).unwrap();
-    assert!(ask(&["--image", "empty"]).exits(2).contains("without pictures"));
+    assert!(ask(&["--image", "empty"]).exits(2).contains("without images"));
 
     // A decoder alone says one by one what it misses, and goes with flags.
     std::fs::create_dir_all(lab.path("far/from/home")).unwrap();
@@ -199,11 +199,11 @@ fn an_interrupted_run_ends_with_the_same_bits() {
 }
 
 #[test]
-fn a_frozen_trunk_is_read_from_the_cache() {
+fn a_frozen_backbone_is_read_from_the_cache() {
     let lab = lab();
     let frozen = ["run", "spec.yaml", "--set", "model.encoder.trainable=projection", "--set", "task.scores=false"];
     let first = lab.ccdni(&frozen).exits(0);
-    assert!(first.contains("features of pictures"), "{first}");
+    assert!(first.contains("features of images"), "{first}");
     let stores = || -> Vec<PathBuf> {
         let mut all: Vec<PathBuf> = std::fs::read_dir(lab.path("datasets/cache"))
             .unwrap()
@@ -218,15 +218,15 @@ fn a_frozen_trunk_is_read_from_the_cache() {
     // Another seed, and another network on the same features.
     for more in [&["--seeds", "2"][..], &["--set", "train.bptt=3"]] {
         let said = lab.ccdni(&[&frozen[..], more].concat()).exits(0);
-        assert!(!said.contains("features of pictures"), "{said}");
+        assert!(!said.contains("features of images"), "{said}");
     }
     assert_eq!(stores(), before);
     // Other views are other features; by hand, ahead of a run.
     let set = ["--set", "model.encoder.trainable=projection", "--set", "task.crop=28", "--set", "task.variants=2"];
     let said = lab.ccdni(&[&["data", "features", "spec.yaml"][..], &set].concat()).exits(0);
-    assert!(said.contains("72 pictures are ready"), "{said}");
+    assert!(said.contains("72 images are ready"), "{said}");
     assert_eq!(stores().len(), 4);
-    // The trunk alone is not in the file: what was trained is.
+    // The backbone alone is not in the file: what was trained is.
     let hash = lab.ccdni(&[&["hash"], &frozen[1..]].concat()).exits(0);
     let encoder = std::fs::read(lab.path(&format!("outputs/{}/encoder.safetensors", hash.trim()))).unwrap();
     let names = safetensors::SafeTensors::deserialize(&encoder).unwrap();
@@ -236,14 +236,14 @@ fn a_frozen_trunk_is_read_from_the_cache() {
 }
 
 #[test]
-fn pictures_that_cannot_be_read_are_left_out_and_missing_ones_are_an_error() {
+fn images_that_cannot_be_read_are_left_out_and_missing_ones_are_an_error() {
     let lab = lab();
     lab.ccdni(&["data", "scenes", "--out", "scenes", "--train", "60", "--validation", "12", "--size", "32"]).exits(0);
     let source = "task.source={kind: files, train: {captions: scenes/captions_train.json, images: scenes/train}, \
                   validation: {captions: scenes/captions_validation.json, images: scenes/validation}}";
-    lab.write("scenes/train/000003.png", "no picture");
+    lab.write("scenes/train/000003.png", "no image");
     let said = lab.ccdni(&["run", "spec.yaml", "--set", source, "--set", "train.epochs=1"]).exits(0);
-    assert!(said.contains("1 of 60 pictures cannot be read") && said.contains("000003.png"), "{said}");
+    assert!(said.contains("1 of 60 images cannot be read") && said.contains("000003.png"), "{said}");
 
     std::fs::remove_file(lab.path("scenes/train/000003.png")).unwrap();
     let said = lab.ccdni(&["run", "spec.yaml", "--set", source, "--outputs", "second"]).exits(2);
@@ -263,11 +263,11 @@ fn a_run_begins_from_another_with_the_same_words_alone() {
 }
 
 #[test]
-fn a_trained_trunk_goes_on_frozen_and_is_known_again() {
+fn a_trained_backbone_goes_on_frozen_and_is_known_again() {
     let (lab, run) = trained(&["--seeds", "1,2", "--set", "train.epochs=1", "--set", "task.scores=false"]);
-    std::fs::copy(lab.path(&format!("{run}/seeds/1/encoder.safetensors")), lab.path("trunk.safetensors")).unwrap();
+    std::fs::copy(lab.path(&format!("{run}/seeds/1/encoder.safetensors")), lab.path("backbone.safetensors")).unwrap();
     let frozen =
-        ["--set", "model.encoder={kind: conv, channels: [4, 6], weights: trunk.safetensors, trainable: projection}"];
+        ["--set", "model.encoder={kind: conv, channels: [4, 6], weights: backbone.safetensors, trainable: projection}"];
     let more = ["--set", "train.epochs=1", "--set", "task.scores=false", "--outputs", "second"];
     lab.ccdni(&[&["run", "spec.yaml"][..], &frozen, &more].concat()).exits(0);
     let decoder = lab.only_run("second").join("decoder.safetensors").display().to_string();
@@ -277,14 +277,14 @@ fn a_trained_trunk_goes_on_frozen_and_is_known_again() {
     let before = ask(&[]).exits(0);
 
     // Other weights of the same shapes under the same name.
-    std::fs::rename(lab.path("trunk.safetensors"), lab.path("elsewhere.safetensors")).unwrap();
-    assert!(ask(&[]).exits(2).contains("--trunk FILE"));
-    std::fs::copy(lab.path(&format!("{run}/seeds/2/encoder.safetensors")), lab.path("trunk.safetensors")).unwrap();
+    std::fs::rename(lab.path("backbone.safetensors"), lab.path("elsewhere.safetensors")).unwrap();
+    assert!(ask(&[]).exits(2).contains("--backbone FILE"));
+    std::fs::copy(lab.path(&format!("{run}/seeds/2/encoder.safetensors")), lab.path("backbone.safetensors")).unwrap();
     let said = ask(&[]).exits(2);
-    assert!(said.contains("trunk.safetensors") && said.contains("other weights"), "{said}");
-    assert_eq!(ask(&["--trunk", "elsewhere.safetensors"]).exits(0), before);
+    assert!(said.contains("backbone.safetensors") && said.contains("other weights"), "{said}");
+    assert_eq!(ask(&["--backbone", "elsewhere.safetensors"]).exits(0), before);
 
-    // What was trained behind one trunk means nothing behind another.
+    // What was trained behind one backbone means nothing behind another.
     let from = format!("train.init_from={run}");
     let go = |encoder: &str| {
         let set = format!("model.encoder={{kind: conv, channels: [4, 6], {encoder}}}");
@@ -293,7 +293,7 @@ fn a_trained_trunk_goes_on_frozen_and_is_known_again() {
         )
     };
     let said = go("trainable: projection").exits(2);
-    assert!(said.contains("train.init_from") && said.contains("another trunk"), "{said}");
+    assert!(said.contains("train.init_from") && said.contains("another backbone"), "{said}");
     assert!(!lab.path("third").exists());
     go("trainable: all").exits(0);
 }

@@ -17,7 +17,7 @@ const CAPTIONS: &str = r#"{"images": [{"id": 7, "file_name": "a.png"}, {"id": 3,
   "annotations": [{"id": 1, "image_id": 7, "caption": "A dog runs."}, {"id": 2, "image_id": 7, "caption": "The dog can't run."},
   {"id": 3, "image_id": 3, "caption": "A red ball."}, {"id": 4, "image_id": 3, "caption": ""}]}"#;
 
-fn picture(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+fn image(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
     let image = RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 3) as u8, (y * 5) as u8, 90]));
     images::encode(&image, format, 95).unwrap()
 }
@@ -35,9 +35,7 @@ fn a_vocabulary_is_made_of_captions() {
     lab.write("captions.json", CAPTIONS);
     let vocab = ["data", "vocab", "captions.json", "--threshold", "2"];
     let said = lab.ccdni(&[&vocab[..], &["--lengths", "lengths.csv"]].concat()).exits(0);
-    for part in
-        ["4 captions of 3 pictures", "1 captions without words", "1 pictures without captions", "tokenizer.json"]
-    {
+    for part in ["4 captions of 3 images", "1 captions without words", "1 images without captions", "tokenizer.json"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let vocabulary = Vocabulary::load(&lab.path("tokenizer.json")).unwrap();
@@ -87,19 +85,19 @@ fn a_caption_of_ten_thousand_words_is_a_caption() {
 }
 
 #[test]
-fn pictures_are_resized_once_and_bad_ones_are_listed() {
+fn images_are_resized_once_and_bad_ones_are_listed() {
     let lab = Lab::new();
     fs::create_dir(lab.path("in")).unwrap();
-    let jpeg = picture(70, 40, ImageFormat::Jpeg);
+    let jpeg = image(70, 40, ImageFormat::Jpeg);
     fs::write(lab.path("in/good.jpg"), &jpeg).unwrap();
-    fs::write(lab.path("in/good.png"), picture(20, 90, ImageFormat::Png)).unwrap();
+    fs::write(lab.path("in/good.png"), image(20, 90, ImageFormat::Png)).unwrap();
     fs::write(lab.path("in/cut.jpg"), &jpeg[..jpeg.len() / 2]).unwrap();
     fs::write(lab.path("in/empty.png"), "").unwrap();
     fs::write(lab.path("in/moving.gif"), b"GIF89a\x04\0\x04\0 and so on").unwrap();
     let resize = ["data", "resize", "in", "--out", "out", "--size", "32"];
     let said = lab.ccdni(&resize).exits(0);
     for part in
-        ["2 pictures resized", "3 bad files", "cut.jpg: is cut short", "empty.png: is empty", "moving.gif: is damaged"]
+        ["2 images resized", "3 bad files", "cut.jpg: is cut short", "empty.png: is empty", "moving.gif: is damaged"]
     {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -108,7 +106,7 @@ fn pictures_are_resized_once_and_bad_ones_are_listed() {
     for name in ["good.jpg", "good.png"] {
         assert_eq!(images::read(&lab.path("out").join(name)).unwrap().dimensions(), (32, 32));
     }
-    assert!(lab.ccdni(&resize).exits(0).contains("0 pictures resized"));
+    assert!(lab.ccdni(&resize).exits(0).contains("0 images resized"));
     assert_eq!(files(&lab.path("out")), made);
 
     let said = lab.ccdni(&[&resize[..], &["--strict"]].concat()).exits(2);
@@ -123,7 +121,7 @@ fn pictures_are_resized_once_and_bad_ones_are_listed() {
 fn an_interrupted_resize_goes_on_and_comes_to_the_same() {
     let lab = Lab::new();
     fs::create_dir(lab.path("in")).unwrap();
-    let bytes = picture(640, 480, ImageFormat::Png);
+    let bytes = image(640, 480, ImageFormat::Png);
     for index in 0..60 {
         fs::write(lab.path(&format!("in/{index}.png")), &bytes).unwrap();
     }
@@ -150,7 +148,7 @@ fn scenes_are_captions_that_the_other_steps_read() {
     let lab = Lab::new();
     let scenes = ["data", "scenes", "--train", "20", "--validation", "5", "--size", "32"];
     let said = lab.ccdni(&scenes).exits(0);
-    assert!(said.contains("25 pictures drawn, 125 captions"), "{said}");
+    assert!(said.contains("25 images drawn, 125 captions"), "{said}");
     assert!(lab.ccdni(&scenes).exits(0).contains("there already"));
     let said = lab.ccdni(&[&scenes[..], &["--seed", "2"]].concat()).exits(2);
     assert!(said.contains("holds other scenes"), "{said}");
@@ -173,7 +171,7 @@ fn captions_are_scored_against_references() {
 
     write(&[result(3, "a red ball"), result(7, "the dog can't run")]);
     let said = lab.ccdni(&[&score[..], &["--out", "scores.json"]].concat()).exits(0);
-    assert!(said.contains("Bleu_4") && said.contains("2 of 2 pictures"), "{said}");
+    assert!(said.contains("Bleu_4") && said.contains("2 of 2 images"), "{said}");
     let scores: serde_json::Value = serde_json::from_slice(&fs::read(lab.path("scores.json")).unwrap()).unwrap();
     assert!((scores["corpus"]["ROUGE_L"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{scores}");
     assert_eq!(scores["images"][1]["image_id"], 7);
@@ -182,7 +180,7 @@ fn captions_are_scored_against_references() {
     assert_ne!(simple, said);
 
     write(&[result(3, "a red ball")]);
-    assert!(lab.ccdni(&score).exits(0).contains("1 of 2 pictures"));
+    assert!(lab.ccdni(&score).exits(0).contains("1 of 2 images"));
     write(&[result(5, "x")]);
     assert!(lab.ccdni(&score).exits(2).contains("the image 5 has no caption"));
     write(&[]);

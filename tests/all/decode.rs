@@ -7,10 +7,10 @@ use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::model::{Model, Plugins};
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
-use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::train::backend::{Backend, Composed, Fused, Plan, Unrolled};
 use ccdni::train::decode::{Decoded, Limits, Strategy, decode};
-use ccdni::train::sequence::Sequence;
+use ccdni::train::device_batch::DeviceBatch;
 use serde_json::json;
 
 const WIDTH: usize = 5;
@@ -30,15 +30,15 @@ fn model(vocabulary: usize, seed: u64) -> Model {
         "input_dropout": 0.5,
     }))
     .expect("a valid model");
-    let model = Model::new(&Plugins::built_in(), &spec, &interface(vocabulary), seed, &Device::Cpu).expect("a model");
+    let model = Model::new(&Plugins::built_in(), &spec, &shape(vocabulary), seed, &Device::Cpu).expect("a model");
     let [weight, _] = model.readout_indices();
     let louder = (model.params.get(weight).value() * 12.0).expect("a product");
     model.params.set(weight, &louder).expect("the same shape");
     model
 }
 
-fn interface(vocabulary: usize) -> Interface {
-    Interface {
+fn shape(vocabulary: usize) -> TaskShape {
+    TaskShape {
         input: Input::Tokens { vocabulary, first: First::Feature },
         target: Target { kind: TargetKind::Classes { count: vocabulary }, when: When::EveryStep },
         steps: None,
@@ -46,10 +46,10 @@ fn interface(vocabulary: usize) -> Interface {
     }
 }
 
-fn features(pictures: usize, width: usize, seed: u64) -> Tensor {
+fn features(images: usize, width: usize, seed: u64) -> Tensor {
     let mut stream = Stream::new(seed, "features", 0, 0);
-    let values: Vec<f32> = (0..pictures * width).map(|_| stream.normal()).collect();
-    Tensor::from_vec(values, (pictures, width), &Device::Cpu).expect("a tensor")
+    let values: Vec<f32> = (0..images * width).map(|_| stream.normal()).collect();
+    Tensor::from_vec(values, (images, width), &Device::Cpu).expect("a tensor")
 }
 
 fn limits(never: &[u32], steps: usize) -> Limits {
@@ -79,7 +79,7 @@ fn whole(model: &Model, feature: &Tensor, ids: &[u32]) -> Result<Vec<Vec<f64>>> 
     let inputs =
         Inputs::Tokens { feature: Some(feature.clone()), ids: Tensor::from_vec(fed, (1, steps - 1), &Device::Cpu)? };
     let batch = Batch::new(inputs, Targets::Classes(Tensor::zeros((1, steps), DType::U32, &Device::Cpu)?));
-    let sequence = Sequence::new(model, &batch, None)?;
+    let sequence = DeviceBatch::new(model, &batch, None)?;
     let outputs: Vec<usize> = (1..steps).collect();
     let span = 0..steps;
     let plan = Plan { windows: std::slice::from_ref(&span), needs_backward: &[false], outputs: &outputs };
@@ -117,11 +117,11 @@ fn greedy_takes_what_is_likeliest_over_the_whole_sentence() -> Result<()> {
     for seed in 0..12 {
         let (model, features) = (model(9, seed), features(4, WIDTH, seed));
         for backend in backends() {
-            for (picture, sentence) in greedy(&model, &*backend, &features, &limits)?.iter().enumerate() {
+            for (image, sentence) in greedy(&model, &*backend, &features, &limits)?.iter().enumerate() {
                 let tokens = chosen(sentence);
                 assert_eq!(tokens.len(), sentence.log_probabilities.len());
                 assert!(sentence.ended || tokens.len() == limits.steps);
-                let all = whole(&model, &features.narrow(0, picture, 1)?, &sentence.ids)?;
+                let all = whole(&model, &features.narrow(0, image, 1)?, &sentence.ids)?;
                 for ((&id, &told), step) in tokens.iter().zip(&sentence.log_probabilities).zip(&all) {
                     assert!((step[id as usize] - told).abs() < 1e-5, "{told} where it is {}", step[id as usize]);
                     assert!((2..9).all(|other| step[other] <= step[id as usize] + 1e-5), "{id} of {step:?}");
@@ -165,7 +165,7 @@ fn a_beam_as_wide_as_everything_finds_everything() -> Result<()> {
     let limits = limits(&[START, 1], 4);
     for seed in 0..6 {
         let (model, features) = (model(6, seed), features(2, WIDTH, seed));
-        let expected = [0, 1].map(|picture| every_sentence(&model, &features.narrow(0, picture, 1)?, &[3, 4, 5], 4));
+        let expected = [0, 1].map(|image| every_sentence(&model, &features.narrow(0, image, 1)?, &[3, 4, 5], 4));
         for backend in backends() {
             for (sentences, expected) in beam(&model, &*backend, &features, 200, &limits).iter().zip(&expected) {
                 let expected = expected.as_ref().expect("sentences");
@@ -224,12 +224,12 @@ fn what_must_never_be_said_is_not() -> Result<()> {
 
 /// As many words and units as real networks have, so that products take the ways they take there.
 #[test]
-fn pictures_do_not_influence_each_other() -> Result<()> {
+fn images_do_not_influence_each_other() -> Result<()> {
     let spec: ModelSpec = serde_json::from_value(json!({
         "layers": [{ "cell": "lstm", "hidden": 256, "init_scale": 3.0 }], "embed": { "size": 256 },
     }))
     .expect("a valid model");
-    let model = Model::new(&Plugins::built_in(), &spec, &interface(1003), 1, &Device::Cpu)?;
+    let model = Model::new(&Plugins::built_in(), &spec, &shape(1003), 1, &Device::Cpu)?;
     let limits = limits(&[START, 1], 12);
     let features = features(33, 256, 5);
     for backend in backends() {
@@ -256,7 +256,7 @@ fn pictures_do_not_influence_each_other() -> Result<()> {
 }
 
 #[test]
-fn draws_depend_on_the_seed_and_the_number_of_the_picture() -> Result<()> {
+fn draws_depend_on_the_seed_and_the_number_of_the_image() -> Result<()> {
     let (model, limits) = (model(12, 2), limits(&[START, 1], 10));
     let feature = features(1, WIDTH, 2);
     let same = Tensor::cat(&[&feature, &feature, &feature, &feature], 0)?;
@@ -268,7 +268,7 @@ fn draws_depend_on_the_seed_and_the_number_of_the_picture() -> Result<()> {
     assert_eq!(drawn, sample(1, 0)?);
     assert_ne!(drawn, sample(2, 0)?);
     assert_eq!(drawn[2..], sample(1, 2)?[..2]);
-    assert!(drawn.iter().any(|sentence| *sentence != drawn[0]), "one picture twice is drawn for twice");
+    assert!(drawn.iter().any(|sentence| *sentence != drawn[0]), "one image twice is drawn for twice");
     Ok(())
 }
 

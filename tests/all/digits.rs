@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ccdni::data::digits::{Digits, Glyphs, Source, Use};
-use ccdni::data::{At, Inputs, Split, Targets};
+use ccdni::data::{BatchIndex, Inputs, Split, Targets};
 use ccdni::tasks::Task;
 use ccdni::tasks::seqmnist::{SeqMnist, SplitBy};
 
@@ -188,7 +188,7 @@ fn the_real_images_are_read_and_divided_as_the_original_does() {
     let spec = SeqMnist { source, split: SplitBy::Ordered, ..SeqMnist::default() };
     let data = spec.open(1).unwrap();
     assert_eq!([Split::Train, Split::Validation, Split::Test].map(|split| data.batches(split, 50)), [160, 4, 0]);
-    let batch = data.batch(At { split: Split::Validation, epoch: 1, index: 0, batch_size: 50 }).unwrap();
+    let batch = data.batch(BatchIndex { split: Split::Validation, epoch: 1, index: 0, batch_size: 50 }).unwrap();
     let (Inputs::Dense(inputs), Targets::FinalClass(classes)) = (batch.inputs, batch.targets) else {
         panic!("dense inputs and a class");
     };

@@ -2,10 +2,10 @@
 //! every sequence gives, on both backends, also where equal sequences do not stay equal.
 
 use candle_core::{Device, Tensor};
-use ccdni::data::{At, Batch, Dataset, Metric, Showcase, Split};
+use ccdni::data::{Batch, BatchIndex, Dataset, Metric, Showcase, Split};
 use ccdni::spec::Spec;
 use ccdni::tasks::{LineDraw, Task};
-use ccdni::train::{Outcome, Plugins, Trainer, Watcher};
+use ccdni::train::{Callback, Outcome, Plugins, Trainer};
 use serde_json::json;
 
 /// A row for every sequence.
@@ -20,7 +20,7 @@ impl Dataset for Expanded {
         self.0.batches(split, batch_size)
     }
 
-    fn batch(&self, at: At) -> ccdni::Result<Batch> {
+    fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
         self.0.batch(at)?.expanded()
     }
 
@@ -33,7 +33,7 @@ impl Dataset for Expanded {
 #[derive(Default)]
 struct Keeper(Vec<(String, Tensor)>);
 
-impl Watcher for Keeper {
+impl Callback for Keeper {
     fn recording(&mut self, epoch: usize, tensors: &[(String, Tensor)]) -> ccdni::Result<()> {
         self.0.extend(tensors.iter().map(|(name, tensor)| (format!("{epoch}.{name}"), tensor.clone())));
         Ok(())
@@ -60,11 +60,11 @@ fn trained(backend: &str, keep_hidden: bool, dropout: f64, expand: bool) -> Vec<
     }))
     .expect("a valid spec");
     let task: LineDraw = serde_json::from_value(json!({ "train_size": 50, "test_size": 30 })).expect("valid keys");
-    let interface = task.shape();
+    let shape = task.shape();
     let data = task.open(1).expect("data");
     let data: Box<dyn Dataset> = if expand { Box::new(Expanded(data)) } else { data };
     let mut keeper = Keeper::default();
-    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &interface, data, 1, Device::Cpu).expect("a trainer");
+    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &shape, data, 1, Device::Cpu).expect("a trainer");
     let Outcome::Finished(finished) = trainer.train(&mut keeper).expect("it trains") else { panic!("it stopped") };
     let tensors = finished.weights.into_iter().chain(keeper.0);
     let flat = |t: Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("numbers");

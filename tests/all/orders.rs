@@ -8,11 +8,11 @@ use ccdni::model::{Model, Plugins};
 use ccdni::nn::Gradients;
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
-use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::train::backend::{Backend, Composed, Fused, Plan, Unrolled};
+use ccdni::train::device_batch::{DeviceBatch, Dropout};
 use ccdni::train::engine::{self, Order, Role, Trace};
 use ccdni::train::loss::{Feedback, WindowLoss};
-use ccdni::train::sequence::{Dropout, Sequence};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ use crate::on_device;
 struct Experiment {
     model: Value,
     tokens: bool,
-    pictures: bool,
+    images: bool,
     classes: bool,
     last: bool,
     steps: usize,
@@ -68,7 +68,7 @@ fn stack() -> impl Strategy<Value = Value> {
 
 prop_compose! {
     fn experiment()(
-        layers in stack(), tokens in any::<bool>(), pictures in any::<bool>(), classes in any::<bool>(), last in any::<bool>(),
+        layers in stack(), tokens in any::<bool>(), images in any::<bool>(), classes in any::<bool>(), last in any::<bool>(),
         steps in 1..9usize, rows in 1..4usize, window in 1..10usize, every in 1..4usize,
         activity in prop::sample::select(vec![0.0, 0.5]), input_dropout in prop::sample::select(vec![0.0, 0.2]),
         role in prop::sample::select(vec![Role::Learning, Role::Fixed, Role::Accumulating, Role::Lesioned]),
@@ -79,25 +79,25 @@ prop_compose! {
             model["embed"] = json!({ "size": 3 });
         }
         // Batch normalisation needs more than one row.
-        let (pictures, rows) = (tokens && pictures, if tokens && pictures { rows + 1 } else { rows });
-        if pictures {
+        let (images, rows) = (tokens && images, if tokens && images { rows + 1 } else { rows });
+        if images {
             model["encoder"] = json!({ "kind": "conv", "channels": [2, 3] });
         }
         let every = if last { 1 } else { every };
-        Experiment { model, tokens, pictures, classes, last, steps, rows, window, every, activity, role, from_zero, seed }
+        Experiment { model, tokens, images, classes, last, steps, rows, window, every, activity, role, from_zero, seed }
     }
 }
 
 const VOCABULARY: usize = 6;
-/// Pixels along an edge of a picture.
+/// Pixels along an edge of a image.
 const SIDE: usize = 8;
 const OUTPUTS: usize = 3;
 
 impl Experiment {
-    fn interface(&self) -> Interface {
+    fn shape(&self) -> TaskShape {
         let input = match self.tokens {
             true => {
-                let first = if self.pictures { First::Picture { side: SIDE } } else { First::Feature };
+                let first = if self.images { First::Image { side: SIDE } } else { First::Feature };
                 Input::Tokens { vocabulary: VOCABULARY, first }
             }
             false => Input::Dense { features: 2 },
@@ -107,7 +107,7 @@ impl Experiment {
             false => TargetKind::Values { size: OUTPUTS },
         };
         let when = if self.last { When::LastStep } else { When::EveryStep };
-        Interface { input, target: Target { kind, when }, steps: Some(self.steps), validates: true }
+        TaskShape { input, target: Target { kind, when }, steps: Some(self.steps), validates: true }
     }
 
     fn batch(&self) -> ccdni::Result<Batch> {
@@ -117,7 +117,7 @@ impl Experiment {
             let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal()).collect();
             Tensor::from_vec(values, dims, &Device::Cpu)
         };
-        let seen = if self.pictures { vec![rows, 3, SIDE, SIDE] } else { vec![rows, 3] };
+        let seen = if self.images { vec![rows, 3, SIDE, SIDE] } else { vec![rows, 3] };
         let (dense, feature) = (normal(&[rows, steps, 2])?, normal(&seen)?);
         let (values, last_value) = (normal(&[rows, steps, OUTPUTS])?, normal(&[rows, OUTPUTS])?);
         let mut whole = |dims: &[usize], below: usize| {
@@ -149,12 +149,12 @@ impl Experiment {
         from_zero: bool,
     ) -> ccdni::Result<Ran> {
         let spec: ModelSpec = serde_json::from_value(self.model.clone()).expect("a valid model");
-        let interface = self.interface();
-        let model = Model::new(&Plugins::built_in(), &spec, &interface, self.seed, device)?;
+        let shape = self.shape();
+        let model = Model::new(&Plugins::built_in(), &spec, &shape, self.seed, device)?;
         let dropout = Dropout { input: spec.input_dropout, seed: self.seed, epoch: 1, batch: 2 };
-        let sequence = Sequence::new(&model, batch, Some(dropout))?;
+        let sequence = DeviceBatch::new(&model, batch, Some(dropout))?;
         let rows = sequence.rows();
-        let feedback = Feedback::new(&batch.targets, &interface, self.steps, self.every, rows, model.device())?;
+        let feedback = Feedback::new(&batch.targets, &shape, self.steps, self.every, rows, model.device())?;
         let roles = vec![self.role; model.synthesizers.len()];
         let asked = engine::Batch {
             sequence: &sequence,
@@ -301,7 +301,7 @@ proptest! {
         mut experiment in experiment(), more in prop::collection::vec(any::<u32>(), 0..5),
     ) {
         // Batch normalisation counts every sequence.
-        prop_assume!(!experiment.pictures);
+        prop_assume!(!experiment.images);
         experiment.model["input_dropout"] = json!(0.0);
         for layer in experiment.model["layers"].as_array_mut().expect("a list") {
             layer["dropout"] = json!(0.0);
@@ -326,7 +326,7 @@ fn activity_counts_where_nothing_else_does() {
     let layers = json!([{ "cell": "tanh", "hidden": 3 }, { "cell": "lstm", "hidden": 2 }]);
     let spec: ModelSpec = serde_json::from_value(json!({ "layers": layers })).expect("a valid model");
     let experiment = Experiment {
-        pictures: false,
+        images: false,
         model: Value::Null,
         tokens: false,
         classes: false,
@@ -340,10 +340,10 @@ fn activity_counts_where_nothing_else_does() {
         from_zero: true,
         seed: 5,
     };
-    let (interface, batch) = (experiment.interface(), experiment.batch().expect("a batch"));
-    let model = Model::new(&Plugins::built_in(), &spec, &interface, 5, &Device::Cpu).expect("a model");
-    let sequence = Sequence::new(&model, &batch, None).expect("a sequence");
-    let feedback = Feedback::new(&batch.targets, &interface, 4, 1, sequence.rows(), model.device()).expect("targets");
+    let (shape, batch) = (experiment.shape(), experiment.batch().expect("a batch"));
+    let model = Model::new(&Plugins::built_in(), &spec, &shape, 5, &Device::Cpu).expect("a model");
+    let sequence = DeviceBatch::new(&model, &batch, None).expect("a sequence");
+    let feedback = Feedback::new(&batch.targets, &shape, 4, 1, sequence.rows(), model.device()).expect("targets");
     let start = model.zero_state(2).expect("a state");
     let asked = engine::Batch {
         sequence: &sequence,

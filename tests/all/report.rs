@@ -134,7 +134,7 @@ fn plots_show_the_curves_and_the_lines() {
     }
 }
 
-/// Adds pictures, one black pixel in each, to what a unit shows.
+/// Adds images, one black pixel in each, to what a unit shows.
 fn add_images(unit: &Path, shape: &[usize]) {
     let path = unit.join("showcase.safetensors");
     let mut tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
@@ -146,25 +146,25 @@ fn add_images(unit: &Path, shape: &[usize]) {
 }
 
 #[test]
-fn what_was_drawn_is_shown_beside_the_picture_that_was_read() {
+fn what_was_drawn_is_shown_beside_the_image_that_was_read() {
     let run = run();
     report::write_all(run.path()).unwrap();
     let figure = run.path().join("plots/pictures.svg");
-    assert!(!figure.exists(), "without pictures there is no such figure");
+    assert!(!figure.exists(), "without images there is no such figure");
     ["seeds/7", "seeds/12"].iter().for_each(|unit| add_images(&run.path().join(unit), &[2, 2, 3]));
     report::write_all(run.path()).unwrap();
     let svg = fs::read_to_string(&figure).unwrap();
     for text in ["Seed 7, the best of 2", "target", "drawn", "right", "up"] {
         assert!(svg.contains(text), "pictures.svg lacks {text:?}");
     }
-    assert_eq!(svg.matches("fill=\"#000000\"").count(), 2, "one black pixel a picture");
+    assert_eq!(svg.matches("fill=\"#000000\"").count(), 2, "one black pixel a image");
     let png = image::load_from_memory(&fs::read(figure.with_extension("png")).unwrap()).unwrap().to_luma8();
     assert!(png.pixels().any(|pixel| pixel.0 == [0]), "and they are in the PNG");
     assert_eq!(Tensor::read_npy(run.path().join("predictions.npy")).unwrap().dims(), [2, 2, 3, 2]);
 }
 
 #[test]
-fn pictures_that_do_not_fit_are_named() {
+fn images_that_do_not_fit_are_named() {
     let run = run();
     add_images(&run.path().join("seeds/7"), &[3, 2, 3]);
     let message = report::write_all(run.path()).unwrap_err().to_string();

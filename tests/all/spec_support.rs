@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ccdni::data::Dataset;
 use ccdni::error::Problem;
 use ccdni::plugins::Plugin;
-use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{Request, Resolved, resolve};
 use ccdni::tasks::{Registry, Task};
 use ccdni::{Error, Result};
@@ -35,8 +35,8 @@ impl Plugin for Digits {
 }
 
 impl Task for Digits {
-    fn shape(&self) -> Interface {
-        Interface {
+    fn shape(&self) -> TaskShape {
+        TaskShape {
             input: Input::Dense { features: 28 },
             target: Target { kind: TargetKind::Classes { count: 10 }, when: When::LastStep },
             steps: Some(self.steps.unwrap_or(28)),
@@ -60,8 +60,8 @@ impl Plugin for Words {
 }
 
 impl Task for Words {
-    fn shape(&self) -> Interface {
-        Interface {
+    fn shape(&self) -> TaskShape {
+        TaskShape {
             input: Input::Tokens { vocabulary: 100, first: First::Feature },
             target: Target { kind: TargetKind::Classes { count: 100 }, when: When::EveryStep },
             steps: None,

@@ -1,9 +1,9 @@
 //! Every task keeps what the conformance kit asks for, and the kit finds those that do not.
 
 use candle_core::{Device, Tensor};
-use ccdni::data::{At, Batch, Dataset, Inputs, Metric, Split, Targets};
+use ccdni::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::plugins::Plugin;
-use ccdni::spec::interface::{Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{self, Plugins, Request};
 use ccdni::tasks::{Captioning, LineDraw, Registry, SeqMnist, Task};
 use ccdni::testing::{Draws, check_cell, check_task};
@@ -82,7 +82,7 @@ fn the_example_has_a_spec_that_its_program_understands() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/delayed_addition.yaml");
     let request = Request { file, ..Request::default() };
     let resolved = spec::resolve(&request, &registry).unwrap();
-    assert_eq!(resolved.interface.steps, Some(20));
+    assert_eq!(resolved.shape.steps, Some(20));
     let error = spec::resolve(&request, &Registry::built_in()).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("delayed_addition"), "{error}");
@@ -149,8 +149,8 @@ impl<const FAULT: usize> Plugin for Faulty<FAULT> {
 }
 
 impl<const FAULT: usize> Task for Faulty<FAULT> {
-    fn shape(&self) -> Interface {
-        Interface {
+    fn shape(&self) -> TaskShape {
+        TaskShape {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: Some(4),
@@ -172,7 +172,7 @@ impl Dataset for FaultyData {
         if self.fault == NO_VALIDATION && split == Split::Validation { 0 } else { 2 }
     }
 
-    fn batch(&self, at: At) -> ccdni::Result<Batch> {
+    fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
         self.asked.set(self.asked.get() + 1);
         let seed = if self.fault == IGNORES_SEED { 0 } else { self.seed };
         let mut stream = ccdni::rng::Stream::new(seed, "data", at.epoch, at.index);

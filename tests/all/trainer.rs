@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use ccdni::data::{At, Batch, Dataset, Evaluation, Inputs, Metric, Predictor, Split, Targets};
+use ccdni::data::{Batch, BatchIndex, Dataset, Evaluation, Inputs, Metric, Predictor, Split, Targets};
 use ccdni::rng::Stream;
 use ccdni::spec::Spec;
-use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::testing::as_on_a_gpu;
-use ccdni::train::{Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, Progress, Trainer, Watcher};
+use ccdni::train::{Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, Progress, Trainer};
 use serde_json::{Value, json};
 
 /// Noise in, its running mean out.
@@ -26,7 +26,7 @@ impl Dataset for Noise {
         if split == Split::Train { 3 } else { 1 }
     }
 
-    fn batch(&self, at: At) -> ccdni::Result<Batch> {
+    fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
         let purpose = format!("data.{:?}", at.split);
         let mut stream = Stream::new(self.seed, &purpose, at.epoch, at.index);
         let (rows, steps) = (at.batch_size, 5);
@@ -47,8 +47,8 @@ impl Dataset for Noise {
     }
 }
 
-fn interface() -> Interface {
-    Interface {
+fn shape() -> TaskShape {
+    TaskShape {
         input: Input::Dense { features: 1 },
         target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
         steps: Some(5),
@@ -97,7 +97,7 @@ fn values(tensors: &[(String, Tensor)]) -> Vec<(String, Vec<f32>)> {
     all
 }
 
-impl Watcher for Keeper {
+impl Callback for Keeper {
     fn batch(&mut self, _progress: &Progress) -> ccdni::Result<Next> {
         self.batches += 1;
         Ok(if self.stop_after == Some(self.batches) { Next::Stop } else { Next::Continue })
@@ -119,8 +119,7 @@ impl Watcher for Keeper {
 }
 
 fn trainer(spec: &Spec) -> Trainer {
-    Trainer::new(&Plugins::built_in(), spec, &interface(), Box::new(Noise { seed: 7 }), 7, Device::Cpu)
-        .expect("a trainer")
+    Trainer::new(&Plugins::built_in(), spec, &shape(), Box::new(Noise { seed: 7 }), 7, Device::Cpu).expect("a trainer")
 }
 
 fn finish(trainer: &mut Trainer, keeper: &mut Keeper) -> Finished {
@@ -330,11 +329,11 @@ fn a_dataset_evaluates_the_network_that_is_kept() {
         fn batches(&self, split: Split, batch_size: usize) -> usize {
             self.0.batches(split, batch_size)
         }
-        fn batch(&self, at: At) -> ccdni::Result<Batch> {
+        fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
             self.0.batch(at)
         }
         fn evaluate(&self, predictor: &dyn Predictor) -> ccdni::Result<Option<Evaluation>> {
-            let batch = self.batch(At { split: Split::Validation, epoch: 4, index: 0, batch_size: 2 })?;
+            let batch = self.batch(BatchIndex { split: Split::Validation, epoch: 4, index: 0, batch_size: 2 })?;
             let measured = Metric::squared_distance().on(&predictor.predict(&batch)?, &batch.targets)?;
             let scores = vec![("distance".to_string(), measured.sum()? / measured.weight)];
             Ok(Some(Evaluation { scores, files: Vec::new() }))
@@ -342,7 +341,7 @@ fn a_dataset_evaluates_the_network_that_is_kept() {
     }
     let spec = spec(&[("/train/keep", json!("last")), ("/train/early_stopping", Value::Null)]);
     let data = Box::new(Evaluated(Noise { seed: 7 }));
-    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &interface(), data, 7, Device::Cpu).expect("a trainer");
+    let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &shape(), data, 7, Device::Cpu).expect("a trainer");
     let finished = finish(&mut trainer, &mut Keeper::default());
     let scores = finished.evaluation.expect("an evaluation").scores;
     assert_eq!(scores, [("distance".to_string(), finished.history[3].validation[0])]);
@@ -359,8 +358,8 @@ fn every_batch_drops_other_units() {
         fn batches(&self, split: Split, batch_size: usize) -> usize {
             self.0.batches(split, batch_size)
         }
-        fn batch(&self, at: At) -> ccdni::Result<Batch> {
-            self.0.batch(At { epoch: 1, index: 0, ..at })
+        fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
+            self.0.batch(BatchIndex { epoch: 1, index: 0, ..at })
         }
     }
     let hidden = |dropout: f64| {
@@ -373,7 +372,7 @@ fn every_batch_drops_other_units() {
         ]);
         let mut keeper = Keeper::default();
         let mut trainer =
-            Trainer::new(&Plugins::built_in(), &spec, &interface(), Box::new(Same(Noise { seed: 7 })), 7, Device::Cpu)
+            Trainer::new(&Plugins::built_in(), &spec, &shape(), Box::new(Same(Noise { seed: 7 })), 7, Device::Cpu)
                 .expect("a trainer");
         finish(&mut trainer, &mut keeper);
         let of = |epoch: usize, batch: &str| {
@@ -401,7 +400,7 @@ fn fibres_are_kept_with_the_weights_of_another_run_and_across_a_stop() {
     };
     let start = |spec: &Spec, from: &Spec, weights: &Finished| {
         let mut trainer =
-            Trainer::new(&Plugins::built_in(), spec, &interface(), Box::new(Noise { seed: 8 }), 8, Device::Cpu)
+            Trainer::new(&Plugins::built_in(), spec, &shape(), Box::new(Noise { seed: 8 }), 8, Device::Cpu)
                 .expect("a trainer");
         trainer.start_from(&Plugins::built_in(), &from.model, &weights.weights).expect("fitting weights");
         trainer
@@ -415,9 +414,8 @@ fn fibres_are_kept_with_the_weights_of_another_run_and_across_a_stop() {
     let mut keeper = Keeper { stop_after: Some(4), ..Keeper::default() };
     assert!(matches!(start(&sparse, &sparse, &from_sparse).train(&mut keeper), Ok(Outcome::Stopped)));
     let checkpoint = Checkpoint::from_bytes(&keeper.checkpoint.expect("a checkpoint")).expect("readable");
-    let mut again =
-        Trainer::new(&Plugins::built_in(), &sparse, &interface(), Box::new(Noise { seed: 8 }), 8, Device::Cpu)
-            .expect("a trainer");
+    let mut again = Trainer::new(&Plugins::built_in(), &sparse, &shape(), Box::new(Noise { seed: 8 }), 8, Device::Cpu)
+        .expect("a trainer");
     again.resume(&checkpoint).expect("a fitting checkpoint");
     assert_eq!(result(&finish(&mut again, &mut Keeper::default())), result(&whole));
 
@@ -455,7 +453,7 @@ fn a_parameter_that_nothing_reaches_is_named() {
         fn batches(&self, split: Split, batch_size: usize) -> usize {
             self.0.batches(split, batch_size)
         }
-        fn batch(&self, at: At) -> ccdni::Result<Batch> {
+        fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
             // One token sequence whose only step is the feature: the embedding is never looked up.
             Ok(Batch::new(
                 Inputs::Tokens {
@@ -468,9 +466,9 @@ fn a_parameter_that_nothing_reaches_is_named() {
     }
     let mut spec = spec(&[("/model/layers", json!([{ "cell": "lstm", "hidden": 4 }])), ("/record", Value::Null)]);
     spec.model.embed = Some(ccdni::spec::EmbedSpec { size: 3 });
-    let interface = Interface { input: Input::Tokens { vocabulary: 4, first: First::Feature }, ..interface() };
+    let shape = TaskShape { input: Input::Tokens { vocabulary: 4, first: First::Feature }, ..shape() };
     let mut trainer =
-        Trainer::new(&Plugins::built_in(), &spec, &interface, Box::new(Deaf(Noise { seed: 7 })), 7, Device::Cpu)
+        Trainer::new(&Plugins::built_in(), &spec, &shape, Box::new(Deaf(Noise { seed: 7 })), 7, Device::Cpu)
             .expect("a trainer");
     let error = trainer.train(&mut Keeper::default()).expect_err("the embedding cannot learn").to_string();
     assert!(error.contains("embed.weight"), "{error}");

@@ -1,4 +1,4 @@
-//! `ccdni data coco`: the pictures and captions of COCO 2014.
+//! `ccdni data coco`: the images and captions of COCO 2014.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::data::coco::{self, Archive, Event, Job, Part};
 use crate::error::{Error, Result};
 use crate::run::interrupt::Stop;
 
-/// Download and unpack COCO 2014: pictures and captions to train and validate with.
+/// Download and unpack COCO 2014: images and captions to train and validate with.
 ///
 /// 20 GB come over the network, and 42 GB are needed on the disk; that is looked at first. Archives are held against the sizes and
 /// SHA-256 that were published. What is there already is left alone, and a download goes on where it was cut off: the same command
@@ -41,11 +41,11 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Wanted {
-    /// Captions, and everything else that is known of the pictures: 0.25 GB.
+    /// Captions, and everything else that is known of the images: 0.25 GB.
     Annotations,
-    /// 82,783 pictures to train with: 13.5 GB.
+    /// 82,783 images to train with: 13.5 GB.
     Train,
-    /// 40,504 pictures to validate with: 6.6 GB.
+    /// 40,504 images to validate with: 6.6 GB.
     Validation,
 }
 

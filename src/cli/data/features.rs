@@ -1,4 +1,4 @@
-//! `ccdni data features`: what a spec's encoder makes of its pictures.
+//! `ccdni data features`: what a spec's encoder makes of its images.
 
 use crate::cli::print;
 use crate::cli::spec_args::SpecArgs;
@@ -8,10 +8,10 @@ use crate::model::encoder::CACHE;
 use crate::spec;
 use crate::tasks::Registry;
 
-/// Read the pictures of a spec ahead of its training: the features of a frozen trunk, or squares of pixels for one that learns.
+/// Read the images of a spec ahead of its training: the features of a frozen backbone, or squares of pixels for one that learns.
 ///
 /// `ccdni run` does the same where it is not done yet. What is made lies in datasets/cache, named after all that it depends
-/// on: the content of the pictures, the transform, the encoder and its weights. After an interruption the same command goes on.
+/// on: the content of the images, the transform, the encoder and its weights. After an interruption the same command goes on.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data features experiments/paper/captioning.yaml
@@ -27,11 +27,11 @@ pub fn execute(args: &Args, registry: &Registry) -> Result<()> {
     let spec = &resolved.spec;
     let task = registry.task(&spec.task)?;
     if task.view().is_none() {
-        return Err(Error::Usage(format!("the task `{}` has no pictures", spec.task.kind)));
+        return Err(Error::Usage(format!("the task `{}` has no images", spec.task.kind)));
     }
     task.prepare()?;
     let seed = spec.seeds.0.first().copied().unwrap_or(1);
     let device = device::open(&spec.run.device, spec.run.tf32)?;
     let data = task.open_with(seed, Some((&spec.model, &device)))?;
-    print(&format!("{} pictures are ready in {CACHE}\n", data.pictures))
+    print(&format!("{} images are ready in {CACHE}\n", data.images))
 }

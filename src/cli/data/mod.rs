@@ -12,7 +12,7 @@ use clap::Subcommand;
 use crate::error::{Error, Result};
 use crate::tasks::Registry;
 
-/// Prepare data: vocabularies, pictures, features, downloads.
+/// Prepare data: vocabularies, images, features, downloads.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data scenes

@@ -1,4 +1,4 @@
-//! `ccdni data resize`: pictures to squares of one size.
+//! `ccdni data resize`: images to squares of one size.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,16 +12,16 @@ use crate::run::interrupt::Stop;
 /// How many bad files are shown; the list has them all.
 const SHOWN: usize = 10;
 
-/// Resize a folder of pictures to squares, under the same names in another folder.
+/// Resize a folder of images to squares, under the same names in another folder.
 ///
 /// PNG and JPEG, told by their content; sub-folders too. RGB, turned as their EXIF orientation says, Lanczos; the aspect
 /// ratio is not kept. What is resized already is left alone, so the same command goes on after an interruption.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data resize train2014 --out resized2014
-  ccdni data resize pictures --out small --size 64 --strict")]
+  ccdni data resize images --out small --size 64 --strict")]
 pub struct Args {
-    /// The folder of pictures.
+    /// The folder of images.
     source: PathBuf,
     /// The folder to write to: a new one, or one that this command made.
     #[arg(long, value_name = "DIR")]
@@ -61,7 +61,7 @@ pub fn execute(args: Args) -> Result<()> {
         other => other?,
     };
     let seconds = begun.elapsed().as_secs_f64();
-    let mut text = format!("{} pictures resized in {seconds:.1} s", report.written);
+    let mut text = format!("{} images resized in {seconds:.1} s", report.written);
     if report.kept > 0 {
         text += &format!(", {} were there already", report.kept);
     }

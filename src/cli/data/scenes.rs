@@ -1,4 +1,4 @@
-//! `ccdni data scenes`: pictures with captions that the program makes itself.
+//! `ccdni data scenes`: images with captions that the program makes itself.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::data::scenes::{Made, Scenes};
 use crate::error::{Error, Result};
 use crate::run::interrupt::Stop;
 
-/// Draw pictures of coloured shapes, with five captions each, in COCO's format.
+/// Draw images of coloured shapes, with five captions each, in COCO's format.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data scenes
@@ -17,13 +17,13 @@ pub struct Args {
     /// The folder to make.
     #[arg(long, value_name = "DIR", default_value = "datasets/scenes")]
     out: PathBuf,
-    /// Pictures to train with.
+    /// Images to train with.
     #[arg(long, value_name = "N", default_value_t = Scenes::default().train)]
     train: usize,
-    /// Pictures to validate with.
+    /// Images to validate with.
     #[arg(long, value_name = "N", default_value_t = Scenes::default().validation)]
     validation: usize,
-    /// Width and height of a picture.
+    /// Width and height of a image.
     #[arg(long, value_name = "PIXELS", default_value_t = Scenes::default().size, value_parser = clap::value_parser!(u32).range(16..=1024))]
     size: u32,
     /// Another seed is another set.
@@ -52,7 +52,7 @@ pub fn execute(args: Args) -> Result<()> {
     };
     let what = match made {
         Made::Now => {
-            format!("{} pictures drawn, {} captions", args.train + args.validation, 5 * (args.train + args.validation))
+            format!("{} images drawn, {} captions", args.train + args.validation, 5 * (args.train + args.validation))
         }
         Made::Before => "these scenes are there already".into(),
     };

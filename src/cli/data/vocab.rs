@@ -24,7 +24,7 @@ pub struct Args {
     /// Of a file with splits, the one that is used, or several: train, train+restval.
     #[arg(long, value_name = "SPLIT")]
     split: Option<String>,
-    /// Only the pictures of this list, one file name per line.
+    /// Only the images of this list, one file name per line.
     #[arg(long, value_name = "FILE")]
     images: Option<PathBuf>,
     /// Words seen less often are unknown.
@@ -88,7 +88,7 @@ fn lengths(set: &CaptionSet, counts: &WordCounts) -> String {
 fn summary(set: &CaptionSet, counts: &WordCounts, vocabulary: &Vocabulary, threshold: u64) -> String {
     let known: u64 = counts.words.iter().map(|(_, count)| *count).filter(|count| *count >= threshold).sum();
     let mut text = format!(
-        "{} captions of {} pictures; {} words, {} different ones\n\
+        "{} captions of {} images; {} words, {} different ones\n\
          {} words in the vocabulary (seen at least {threshold} times, and 4 special ones): {:.2} % of all words\n",
         set.captions.len(),
         set.images.len(),
@@ -98,8 +98,7 @@ fn summary(set: &CaptionSet, counts: &WordCounts, vocabulary: &Vocabulary, thres
         100.0 * known as f64 / counts.total().max(1) as f64,
     );
     let empty = counts.lengths.iter().filter(|length| **length == 2).count();
-    for (count, what) in
-        [(empty, "captions without words"), (set.images_without_captions(), "pictures without captions")]
+    for (count, what) in [(empty, "captions without words"), (set.images_without_captions(), "images without captions")]
     {
         if count > 0 {
             let _ = writeln!(text, "note: {count} {what}");

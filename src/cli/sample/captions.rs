@@ -1,4 +1,4 @@
-//! Captions for pictures.
+//! Captions for images.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use crate::run::trained_network::{Beside, TrainedNetwork};
 use crate::tasks::Registry;
 use crate::train::decode::{Decoded, Limits};
 
-/// Pictures that are described together.
+/// Images that are described together.
 const TOGETHER: usize = 16;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Pictures to describe: files, folders, or - for one from standard input.
+    /// Images to describe: files, folders, or - for one from standard input.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub image: Vec<PathBuf>,
     #[command(flatten)]
@@ -41,10 +41,10 @@ impl Args {
         !self.image.is_empty()
     }
 
-    pub fn execute(self, beside: &Beside, trunk: Option<&str>, device: &Device, registry: &Registry) -> Result<()> {
+    pub fn execute(self, beside: &Beside, backbone: Option<&str>, device: &Device, registry: &Registry) -> Result<()> {
         let strategy = self.strategy.strategy()?;
-        let captioner = Captioner::load(beside, trunk, device, registry)?;
-        let named = pictures(&self.image)?;
+        let captioner = Captioner::load(beside, backbone, device, registry)?;
+        let named = images(&self.image)?;
         let mut bad: Vec<Error> = Vec::new();
         let mut rows = Vec::new();
         for (chunk, names) in named.chunks(TOGETHER).enumerate() {
@@ -69,25 +69,25 @@ impl Args {
     }
 }
 
-/// Refuses to go on without a picture where the network describes pictures.
+/// Refuses to go on without a image where the network describes images.
 pub fn check_task(network: &TrainedNetwork, registry: &Registry) -> Result<()> {
     match registry.task(&network.resolved.spec.task)?.view() {
-        Some(_) => Err(Error::Usage("this network describes pictures: name one with `--image FILE`".into())),
+        Some(_) => Err(Error::Usage("this network describes images: name one with `--image FILE`".into())),
         None => Ok(()),
     }
 }
 
-/// The pictures that are meant: files as they are named, and the picture files of folders, sorted by name.
-fn pictures(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// The images that are meant: files as they are named, and the image files of folders, sorted by name.
+fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for path in named {
         if !path.is_dir() {
             all.push(path.clone());
             continue;
         }
-        let inside = images::pictures_in(path)?;
+        let inside = images::images_in(path)?;
         if inside.is_empty() {
-            return Err(Error::data(path, "is a folder without pictures (.png, .jpg and the like)"));
+            return Err(Error::data(path, "is a folder without images (.png, .jpg and the like)"));
         }
         all.extend(inside.iter().map(|name| path.join(name)));
     }
@@ -106,12 +106,12 @@ fn read(path: &Path) -> Result<RgbImage> {
     let mut input = std::io::stdin().lock().take(MAX_FILE + 1);
     input.read_to_end(&mut bytes).map_err(Error::io("read", name))?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(Error::data(name, "has too many bytes for a picture"));
+        return Err(Error::data(name, "has too many bytes for a image"));
     }
     images::decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(name, what))
 }
 
-/// The best sentence; behind the picture's name where there are several.
+/// The best sentence; behind the image's name where there are several.
 fn line(name: &Path, said: &[Decoded], vocabulary: &Vocabulary, several: bool) -> String {
     let caption = said.first().map_or_else(String::new, |said| vocabulary.decode(&said.ids));
     if several { format!("{}\t{caption}\n", name.display()) } else { format!("{caption}\n") }

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::run::trained_network::TrainedNetwork;
 use crate::tasks::Registry;
 
-/// Ask a trained network: captions for pictures, or its answers to the patterns of its task.
+/// Ask a trained network: captions for images, or its answers to the patterns of its task.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni sample --decoder outputs/3f9a1c04d2be/decoder.safetensors --image cat.jpg
@@ -39,7 +39,7 @@ pub struct Args {
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let (beside, device) = (args.network.beside()?, device::open(&args.network.device, false)?);
     if args.captions.asked() {
-        return args.captions.execute(&beside, args.network.trunk.as_deref(), &device, registry);
+        return args.captions.execute(&beside, args.network.backbone.as_deref(), &device, registry);
     }
     drawn::check_out(args.out.as_deref())?;
     let network = TrainedNetwork::load(&beside, &device, registry)?;

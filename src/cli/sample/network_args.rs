@@ -28,9 +28,9 @@ pub struct NetworkArgs {
     /// The encoder that was trained (encoder.safetensors), where it is not beside the weights.
     #[arg(long, value_name = "FILE")]
     encoder: Option<PathBuf>,
-    /// The weights of a frozen trunk, where they are not where the spec says: .safetensors, .pth or hub:...
+    /// The weights of a frozen backbone, where they are not where the spec says: .safetensors, .pth or hub:...
     #[arg(long, value_name = "FILE")]
-    pub trunk: Option<String>,
+    pub backbone: Option<String>,
 }
 
 impl NetworkArgs {

@@ -22,7 +22,7 @@ pub struct StrategyArgs {
 }
 
 impl StrategyArgs {
-    /// The strategy for the first picture.
+    /// The strategy for the first image.
     pub fn strategy(&self) -> Result<Strategy> {
         let within = |name: &str, value: Option<f64>, high: f64| match value {
             Some(value) if !(value > 0.0 && value <= high && value.is_finite()) => {

@@ -30,7 +30,7 @@ struct Annotation {
     caption: Option<String>,
 }
 
-/// What tells a split file from a file of COCO: its pictures have their sentences.
+/// What tells a split file from a file of COCO: its images have their sentences.
 #[derive(Deserialize)]
 struct Split {
     images: Vec<karpathy::FileImage>,

@@ -8,7 +8,7 @@ use super::records::{Records, fields};
 use super::{Caption, CaptionSet, Image, not_utf8};
 use crate::error::{Error, Result};
 
-/// What the column of the pictures' names is called, and that of the captions; case and spaces do not count.
+/// What the column of the images' names is called, and that of the captions; case and spaces do not count.
 const PICTURES: [&str; 8] = ["image", "image_name", "filename", "file_name", "file", "image_path", "filepath", "img"];
 const CAPTIONS: [&str; 6] = ["caption", "captions", "comment", "sentence", "text", "description"];
 
@@ -16,7 +16,7 @@ const CAPTIONS: [&str; 6] = ["caption", "captions", "comment", "sentence", "text
 struct Columns {
     delimiter: char,
     count: usize,
-    picture: usize,
+    image: usize,
     caption: usize,
 }
 
@@ -26,11 +26,11 @@ impl Columns {
             let names: Vec<String> =
                 fields(header, delimiter).iter().map(|name| name.trim().to_lowercase().replace(' ', "_")).collect();
             let find = |wanted: &[&str]| names.iter().position(|name| wanted.contains(&name.as_str()));
-            Some(Columns { delimiter, count: names.len(), picture: find(&PICTURES)?, caption: find(&CAPTIONS)? })
+            Some(Columns { delimiter, count: names.len(), image: find(&PICTURES)?, caption: find(&CAPTIONS)? })
         })
     }
 
-    /// Picture and caption of a row.
+    /// Image and caption of a row.
     fn read(&self, row: &[String]) -> Option<(String, String)> {
         // A delimiter in a caption that nobody quoted is still the caption's.
         let Some(more) = row.len().checked_sub(self.count) else {
@@ -40,9 +40,9 @@ impl Columns {
             let lost = self.delimiter == '|' && number.parse::<u32>().is_ok();
             return lost.then(|| (name.clone(), caption.to_owned()));
         };
-        let picture = self.picture + if self.picture > self.caption { more } else { 0 };
+        let image = self.image + if self.image > self.caption { more } else { 0 };
         let caption = row[self.caption..=self.caption + more].join(&self.delimiter.to_string());
-        Some((row[picture].clone(), caption))
+        Some((row[image].clone(), caption))
     }
 }
 
@@ -85,7 +85,7 @@ fn no_header(path: &Path, line: usize, header: &str) -> Error {
     const SHOWN: usize = 80;
     let shown: String = header.trim().chars().take(SHOWN).collect();
     let what = format!(
-        "line {line}: `{shown}` is neither a caption (`name.jpg#0<TAB>caption`) nor a header that names a column of pictures \
+        "line {line}: `{shown}` is neither a caption (`name.jpg#0<TAB>caption`) nor a header that names a column of images \
          ({}) and one of captions ({}); COCO's JSON is read, too",
         PICTURES.join(", "),
         CAPTIONS.join(", ")
@@ -93,7 +93,7 @@ fn no_header(path: &Path, line: usize, header: &str) -> Error {
     Error::data(path, what)
 }
 
-/// A set to which captions are added by the names of their pictures.
+/// A set to which captions are added by the names of their images.
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) set: CaptionSet,

@@ -1,4 +1,4 @@
-//! Pictures and the sentences that people wrote about them: files of captions, words, vocabularies, batches, scores.
+//! Images and the sentences that people wrote about them: files of captions, words, vocabularies, batches, scores.
 //!
 //! [`CaptionSet::open`] reads what others publish; [`words`] and [`vocabulary`] turn sentences into ids; [`sampler`] puts
 //! captions of one length into batches and [`windows`] cuts a caption into what a network sees at a time; [`ptb`] and
@@ -24,23 +24,23 @@ pub use coco::write as write_coco;
 use crate::error::{Error, Result};
 use crate::files::without_mark;
 
-/// A picture, by the id and the file name that the caption file gives it.
+/// A image, by the id and the file name that the caption file gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// The id; of a format without ids, 1, 2, ... in order of first appearance.
     pub id: u64,
-    /// The file's name, relative to the folder of the pictures.
+    /// The file's name, relative to the folder of the images.
     pub file_name: String,
     /// The part of the data set that the file puts it into (`train`), where it names parts.
     pub split: Option<String>,
 }
 
-/// A sentence about a picture.
+/// A sentence about a image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caption {
     /// The id; of a format without ids, 1, 2, ... in order of appearance.
     pub id: u64,
-    /// The position of its picture in [`CaptionSet::images`].
+    /// The position of its image in [`CaptionSet::images`].
     pub image: usize,
     /// The sentence as it was written.
     pub text: String,
@@ -49,7 +49,7 @@ pub struct Caption {
 /// A file of captions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaptionSet {
-    /// Every picture once. One without captions is allowed.
+    /// Every image once. One without captions is allowed.
     pub images: Vec<Image>,
     /// The sentences in the order of the file.
     pub captions: Vec<Caption>,
@@ -61,7 +61,7 @@ impl CaptionSet {
     /// # Errors
     /// [`Error::Data`].
     pub fn find(path: &Path) -> Result<()> {
-        let what = "is not there; `ccdni data coco` gets the captions and pictures of COCO 2014";
+        let what = "is not there; `ccdni data coco` gets the captions and images of COCO 2014";
         if is_of_coco(path) && !path.exists() { Err(Error::data(path, what)) } else { Ok(()) }
     }
 
@@ -70,7 +70,7 @@ impl CaptionSet {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the place if it is none of them, is not UTF-8, misses ids,
-    /// has an id twice, has captions of pictures that it does not list, or is one of COCO's and not there.
+    /// has an id twice, has captions of images that it does not list, or is one of COCO's and not there.
     pub fn open(path: &Path) -> Result<Self> {
         Self::find(path)?;
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
@@ -83,10 +83,10 @@ impl CaptionSet {
         }
     }
 
-    /// Only the pictures that a list names (one file name per line, as the splits of Flickr8k have it), and their captions.
+    /// Only the images that a list names (one file name per line, as the splits of Flickr8k have it), and their captions.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] if the list is empty or names a picture that is not there.
+    /// [`Error::Io`]; [`Error::Data`] if the list is empty or names a image that is not there.
     pub fn only(self, list: &Path) -> Result<Self> {
         let bytes = std::fs::read(list).map_err(Error::io("read", list))?;
         let bytes = without_mark(&bytes);
@@ -102,18 +102,18 @@ impl CaptionSet {
                 None => {
                     let hint =
                         self.nearly_called(name).map_or_else(String::new, |other| format!("; did you mean `{other}`?"));
-                    let what = format!("line {}: there is no picture `{name}` in the captions{hint}", number + 1);
+                    let what = format!("line {}: there is no image `{name}` in the captions{hint}", number + 1);
                     return Err(Error::data(list, what));
                 }
             }
         }
         if !wanted.contains(&true) {
-            return Err(Error::data(list, "names no picture; expected one file name per line"));
+            return Err(Error::data(list, "names no image; expected one file name per line"));
         }
         Ok(self.keep(&wanted))
     }
 
-    /// Only the pictures of some parts of the data set, and their captions: `train`, or several joined by a plus sign,
+    /// Only the images of some parts of the data set, and their captions: `train`, or several joined by a plus sign,
     /// `train+restval`.
     ///
     /// # Errors
@@ -147,14 +147,14 @@ impl CaptionSet {
         }
     }
 
-    /// The parts that the file puts pictures into, sorted.
+    /// The parts that the file puts images into, sorted.
     fn splits(&self) -> Vec<&str> {
         let names: std::collections::BTreeSet<&str> =
             self.images.iter().filter_map(|image| image.split.as_deref()).collect();
         names.into_iter().collect()
     }
 
-    /// The picture that is probably meant: with another folder or another ending.
+    /// The image that is probably meant: with another folder or another ending.
     fn nearly_called(&self, name: &str) -> Option<&str> {
         let file = |name: &str| Path::new(name).file_name().map(|name| name.to_ascii_lowercase());
         let stem = |name: &str| Path::new(name).file_stem().map(|name| name.to_ascii_lowercase());
@@ -164,7 +164,7 @@ impl CaptionSet {
         like(&|other| file(other) == file(name)).or_else(|| like(&|other| stem(other) == stem(name)))
     }
 
-    /// The pictures that are wanted, by their places, and their captions.
+    /// The images that are wanted, by their places, and their captions.
     fn keep(mut self, wanted: &[bool]) -> Self {
         let mut places = vec![0; self.images.len()];
         let mut kept = Vec::new();
@@ -180,7 +180,7 @@ impl CaptionSet {
         self
     }
 
-    /// How many pictures have no caption.
+    /// How many images have no caption.
     pub fn images_without_captions(&self) -> usize {
         let mut with = vec![false; self.images.len()];
         self.captions.iter().for_each(|caption| with[caption.image] = true);
@@ -297,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_selects_pictures() {
+    fn a_list_selects_images() {
         let directory = tempfile::tempdir().unwrap();
         let list = directory.path().join("list.txt");
         fs::write(&list, "c.jpg\na.jpg\r\n\n").unwrap();
         let set = open(COCO.as_bytes()).unwrap().only(&list).unwrap();
         assert_eq!(set.images.iter().map(|image| image.id).collect::<Vec<_>>(), [4, 5]);
         assert_eq!(set.captions.iter().map(|c| (c.id, c.image)).collect::<Vec<_>>(), [(70, 0), (71, 0)]);
-        for (content, says) in [("d.jpg\n", "line 1: there is no picture `d.jpg`"), ("\n", "names no picture")] {
+        for (content, says) in [("d.jpg\n", "line 1: there is no image `d.jpg`"), ("\n", "names no image")] {
             fs::write(&list, content).unwrap();
             let error = open(COCO.as_bytes()).unwrap().only(&list).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_calls_pictures_otherwise_is_answered_with_their_names() {
+    fn a_list_that_calls_images_otherwise_is_answered_with_their_names() {
         let set = CaptionSet::open(&case("tokens.token")).unwrap();
         assert_eq!(set.clone().only(&case("split-bom.txt")).unwrap().images.len(), 2);
         for name in ["split-paths.txt", "split-ids.txt"] {

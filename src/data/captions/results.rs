@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::{without_mark, write_atomically};
 
-/// One picture's caption.
+/// One image's caption.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CaptionResult {
-    /// The id that the caption file gives the picture.
+    /// The id that the caption file gives the image.
     pub image_id: u64,
     /// The sentence.
     pub caption: String,
@@ -26,7 +26,7 @@ struct Row {
 /// Reads a results file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] with the place if it is none, or has a picture twice.
+/// [`Error::Io`]; [`Error::Data`] with the place if it is none, or has a image twice.
 pub fn read(path: &Path) -> Result<Vec<CaptionResult>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let rows: Vec<Row> = serde_json::from_slice(without_mark(&bytes)).map_err(|error| {

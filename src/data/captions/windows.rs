@@ -5,7 +5,7 @@ use std::ops::Range;
 /// A step's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepInput {
-    /// The picture's feature: the first step.
+    /// The image's feature: the first step.
     Image,
     /// The word at this position of the caption.
     Word(usize),
@@ -22,7 +22,7 @@ pub struct CaptionWindow {
 
 /// The windows of a caption of `length` ids, start and end included, with `bptt` steps each (0: one window).
 ///
-/// The picture stands before the ids, the last id is never read, and every id, the start too, is predicted once.
+/// The image stands before the ids, the last id is never read, and every id, the start too, is predicted once.
 pub fn windows(length: usize, bptt: usize) -> Vec<CaptionWindow> {
     let step = if bptt == 0 { length.max(1) } else { bptt };
     let input = |position: usize| position.checked_sub(1).map_or(StepInput::Image, StepInput::Word);

@@ -1,4 +1,4 @@
-//! The pictures and captions of COCO 2014: downloaded, checked, unpacked.
+//! The images and captions of COCO 2014: downloaded, checked, unpacked.
 //!
 //! Everything goes on where it was cut off: a download in its `.part` file, an unpacked archive file by file. What is whole has
 //! its final name. The download alone needs the cargo feature `hub`; archives that are there already are checked and
@@ -45,9 +45,9 @@ pub struct Archive {
 /// Which of COCO 2014's archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// 82,783 pictures to train with: train2014.zip, 13.5 GB.
+    /// 82,783 images to train with: train2014.zip, 13.5 GB.
     Train,
-    /// 40,504 pictures to validate with: val2014.zip, 6.6 GB.
+    /// 40,504 images to validate with: val2014.zip, 6.6 GB.
     Validation,
     /// Captions, and everything else that is known of both: annotations_trainval2014.zip, 0.25 GB.
     Annotations,
@@ -169,9 +169,9 @@ impl Job<'_> {
     fn lock(&self) -> Result<FileLock> {
         let path = self.folder.join(".coco.lock");
         let file = File::create(&path).map_err(Error::io("write", &path))?;
-        FileLock::attempt(file).map_err(Error::io("lock", &path))?.ok_or_else(|| {
-            Error::Usage(format!("{}: another process is getting COCO there", self.folder.display()))
-        })
+        FileLock::attempt(file)
+            .map_err(Error::io("lock", &path))?
+            .ok_or_else(|| Error::Usage(format!("{}: another process is getting COCO there", self.folder.display())))
     }
 
     /// Refuses to begin what the disk has no room for: at the worst moment an archive lies beside all that is in it.

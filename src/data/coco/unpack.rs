@@ -13,7 +13,7 @@ use crate::files::{TEMPORARY, sync_everything, temporary_in};
 
 /// A packed byte cannot become more.
 const MOST_PER_BYTE: u64 = 1032;
-/// What all of an archive may become, in times its size: pictures and text are far below.
+/// What all of an archive may become, in times its size: images and text are far below.
 const MOST_IN_ALL: u64 = 100;
 /// Disks give room in blocks.
 const BLOCK: u64 = 4096;

@@ -1,4 +1,4 @@
-//! A folder of pictures resized into another: again and again without doing anything twice.
+//! A folder of images resized into another: again and again without doing anything twice.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,14 +15,14 @@ use super::{decode, dimensions, encode, read_bytes, resize_square};
 use crate::error::{Error, Result};
 use crate::files::{TEMPORARY, put_whole, write_atomically};
 
-/// In the target folder: how its pictures were made.
+/// In the target folder: how its images were made.
 pub const SETTINGS: &str = "resized.json";
 /// In the target folder: what could not be resized, one `file<TAB>reason` a line; absent where all could.
 pub const BAD_FILES: &str = "bad-files.tsv";
 
-/// Names with these endings are taken for pictures, also where the content turns out to be something else.
+/// Names with these endings are taken for images, also where the content turns out to be something else.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff"];
-/// Pictures with more pixels are decoded one at a time, so that memory does not grow with the number of cores.
+/// Images with more pixels are decoded one at a time, so that memory does not grow with the number of cores.
 const LARGE: u64 = 1 << 24;
 /// Enough of a file for its width and height, if we wrote it.
 const HEADER: u64 = 4096;
@@ -30,7 +30,7 @@ const HEADER: u64 = 4096;
 /// What to resize, into what.
 #[derive(Debug, Clone)]
 pub struct ResizeFolder {
-    /// The pictures, in sub-folders too.
+    /// The images, in sub-folders too.
     pub source: PathBuf,
     /// Where they go, under the same names: JPEG as JPEG, everything else as PNG.
     pub target: PathBuf,
@@ -45,15 +45,15 @@ pub struct ResizeFolder {
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FolderReport {
-    /// Pictures that were resized.
+    /// Images that were resized.
     pub written: usize,
-    /// Pictures that were there already.
+    /// Images that were there already.
     pub kept: usize,
-    /// Pictures that could not be resized, with the reason, sorted by name.
+    /// Images that could not be resized, with the reason, sorted by name.
     pub bad: Vec<(PathBuf, String)>,
 }
 
-/// How the pictures of a folder were made.
+/// How the images of a folder were made.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Settings {
     size: u32,
@@ -71,11 +71,11 @@ impl ResizeFolder {
     /// Resizes what is not resized yet, on all threads of the current pool. `progress` hears how many of how many are done,
     /// from any thread; once `stop` says so, nothing new is begun.
     ///
-    /// A picture counts as resized if its file in the target is not older than the source and has the right size.
+    /// A image counts as resized if its file in the target is not older than the source and has the right size.
     /// Files appear whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the folders do not fit: there are no pictures, the target has other files or pictures of other
+    /// [`Error::Usage`] if the folders do not fit: there are no images, the target has other files or images of other
     /// settings, or another process is at it. With `strict`, [`Error::Data`] of a bad file. [`Error::Io`] if
     /// something cannot be written. [`Error::Interrupted`] after `stop`; the same call goes on from there.
     pub fn run(
@@ -84,11 +84,11 @@ impl ResizeFolder {
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<FolderReport> {
         if self.size == 0 || !(1..=100).contains(&self.quality) {
-            return Err(Error::Usage("a picture has at least one pixel, and a quality of 1 to 100".into()));
+            return Err(Error::Usage("a image has at least one pixel, and a quality of 1 to 100".into()));
         }
-        let names = pictures_in(&self.source)?;
+        let names = images_in(&self.source)?;
         if names.is_empty() {
-            return Err(Error::Usage(format!("there are no pictures in {}", self.source.display())));
+            return Err(Error::Usage(format!("there are no images in {}", self.source.display())));
         }
         let _lock = self.claim()?;
         let folders: BTreeSet<PathBuf> =
@@ -142,7 +142,7 @@ impl ResizeFolder {
                 .map_err(|error| Error::data(&path, format!("is damaged ({error}); remove the folder")))?;
             if made != wanted {
                 return Err(Error::Usage(format!(
-                    "{} holds pictures of {} x {} pixels and quality {}; name another folder, or remove this one",
+                    "{} holds images of {} x {} pixels and quality {}; name another folder, or remove this one",
                     target.display(),
                     made.size,
                     made.size,
@@ -166,7 +166,7 @@ impl ResizeFolder {
         Ok(lock)
     }
 
-    /// Resizes one picture. What is wrong with it is no error; what is wrong with the target is.
+    /// Resizes one image. What is wrong with it is no error; what is wrong with the target is.
     fn one(&self, name: &Path, large: &Mutex<()>) -> Result<Done> {
         let (from, to) = (self.source.join(name), self.target.join(name));
         if self.is_done(&from, &to) {
@@ -228,12 +228,12 @@ fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// The names of all pictures below a folder, relative to it and sorted, without hidden ones (`._a.png`). Links to folders are
+/// The names of all images below a folder, relative to it and sorted, without hidden ones (`._a.png`). Links to folders are
 /// not followed, so that there are no circles.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn images_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     collect(folder, Path::new(""), &mut names)?;
     names.sort();
@@ -245,7 +245,7 @@ fn collect(root: &Path, below: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
         let entry = entry.map_err(Error::io("read", &folder))?;
         let name = below.join(entry.file_name());
-        let is_picture = || {
+        let is_image = || {
             let ending = name.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
             ENDINGS.contains(&ending.as_str())
         };
@@ -254,7 +254,7 @@ fn collect(root: &Path, below: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
         }
         if entry.file_type().map_err(Error::io("read", &folder))?.is_dir() {
             collect(root, &name, names)?;
-        } else if is_picture() {
+        } else if is_image() {
             names.push(name);
         }
     }
@@ -276,7 +276,7 @@ mod tests {
             fs::write(source.join(name), encode(&image, format, 90).unwrap()).unwrap();
         }
         for name in ["notes.txt", "._a.jpg", ".hidden.png", "Thumbs.db"] {
-            fs::write(source.join(name), "not a picture").unwrap();
+            fs::write(source.join(name), "not a image").unwrap();
         }
         (directory, ResizeFolder { source, target, size: 8, quality: 95, strict: false })
     }
@@ -303,14 +303,11 @@ mod tests {
     fn bad_files_are_listed_or_fatal() {
         let (_directory, job) = lab();
         fs::write(job.source.join("empty.png"), "").unwrap();
-        fs::write(job.source.join("text.jpg"), "not a picture at all").unwrap();
+        fs::write(job.source.join("text.jpg"), "not a image at all").unwrap();
         let report = run(&job).unwrap();
         assert_eq!((report.written, report.bad.len()), (2, 2));
         let list = fs::read_to_string(job.target.join(BAD_FILES)).unwrap();
-        assert_eq!(
-            list,
-            "empty.png\tis empty\ntext.jpg\tis no picture: neither PNG nor JPEG, WebP, GIF, TIFF or BMP\n"
-        );
+        assert_eq!(list, "empty.png\tis empty\ntext.jpg\tis no image: neither PNG nor JPEG, WebP, GIF, TIFF or BMP\n");
 
         let error = run(&ResizeFolder { strict: true, ..job.clone() }).unwrap_err();
         assert_eq!(error.exit_code(), 2);
@@ -344,11 +341,11 @@ mod tests {
         assert!(into(other.clone()).contains("not made here"));
         assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
         let error = run(&ResizeFolder { size: 9, ..job.clone() }).unwrap_err().to_string();
-        assert!(error.contains("holds pictures of 8 x 8"), "{error}");
+        assert!(error.contains("holds images of 8 x 8"), "{error}");
         let lock = File::open(job.target.join(SETTINGS)).unwrap();
         lock.try_lock().unwrap();
         assert!(matches!(run(&job), Err(Error::Held(_))));
         let error = run(&ResizeFolder { source: other, ..job.clone() }).unwrap_err().to_string();
-        assert!(error.contains("there are no pictures"), "{error}");
+        assert!(error.contains("there are no images"), "{error}");
     }
 }

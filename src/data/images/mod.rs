@@ -1,4 +1,4 @@
-//! Picture files: reading what the world has, resizing, writing.
+//! Image files: reading what the world has, resizing, writing.
 
 mod folder;
 mod jpeg;
@@ -16,13 +16,13 @@ use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
 };
 
-pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS, pictures_in};
+pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS, images_in};
 pub use resize::resize_square;
 pub use transform::{Crop, DEVIATION, MEAN, Transform, View};
 
 use crate::error::{Error, Result};
 
-/// No picture may have more pixels: what claims more is damaged or an attack.
+/// No image may have more pixels: what claims more is damaged or an attack.
 pub const MAX_PIXELS: u64 = 1 << 26;
 /// No file may be longer.
 pub const MAX_FILE: u64 = 128 << 20;
@@ -36,7 +36,7 @@ const FORMATS: [ImageFormat; 6] =
 /// Reads a file of PNG, JPEG, WebP, GIF, TIFF or BMP as RGB, turned as its EXIF orientation says.
 ///
 /// Grey values are copied to the three channels, palettes are looked up, transparency is dropped without blending, CMYK
-/// is converted, and of an animation the first picture is taken. The content says what it is, not the name.
+/// is converted, and of an animation the first image is taken. The content says what it is, not the name.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is no such file, is damaged or cut short, or has more than
@@ -46,19 +46,19 @@ pub fn read(path: &Path) -> Result<RgbImage> {
     decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(path, what))
 }
 
-/// The bytes of a file of a size that a picture may have.
+/// The bytes of a file of a size that a image may have.
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let about = fs::metadata(path).map_err(Error::io("read", path))?;
     if !about.is_file() {
         return Err(Error::data(path, "is no file"));
     }
     if about.len() > MAX_FILE {
-        return Err(Error::data(path, format!("has {} bytes: too many for a picture", about.len())));
+        return Err(Error::data(path, format!("has {} bytes: too many for a image", about.len())));
     }
     fs::read(path).map_err(Error::io("read", path))
 }
 
-/// Width, height and format as the first bytes of a picture say.
+/// Width, height and format as the first bytes of a image say.
 ///
 /// # Errors
 /// What is wrong, for a message that names the file.
@@ -70,7 +70,7 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32, ImageFormat), String> {
     let format = match reader.format() {
         Some(format) if FORMATS.contains(&format) => format,
         Some(other) => return Err(format!("is {other:?}; PNG, JPEG, WebP, GIF, TIFF and BMP are read: convert it")),
-        None => return Err("is no picture: neither PNG nor JPEG, WebP, GIF, TIFF or BMP".into()),
+        None => return Err("is no image: neither PNG nor JPEG, WebP, GIF, TIFF or BMP".into()),
     };
     let (width, height) = reader.into_dimensions().map_err(|error| match error {
         ImageError::Limits(_) => format!("claims more than {MAX_PIXELS} pixels"),
@@ -79,7 +79,7 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32, ImageFormat), String> {
     Ok((width, height, format))
 }
 
-/// Decodes the bytes of a picture's file as [`read`] does.
+/// Decodes the bytes of a image's file as [`read`] does.
 ///
 /// # Errors
 /// What is wrong, for a message that names the file.
@@ -108,14 +108,14 @@ fn decode_checked(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, String>
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
-    // Where this cannot be made out, the picture stands as it is stored.
+    // Where this cannot be made out, the image stands as it is stored.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
 }
 
-/// Encodes a picture: JPEG of a quality from 1 to 100, or, for every other format, PNG without loss.
+/// Encodes a image: JPEG of a quality from 1 to 100, or, for every other format, PNG without loss.
 ///
 /// # Errors
 /// [`Error::Usage`] if the encoder refuses.
@@ -136,7 +136,7 @@ pub fn encode(image: &RgbImage, format: ImageFormat, quality: u8) -> Result<Vec<
             ExtendedColorType::Rgb8,
         ),
     };
-    written.map_err(|error| Error::Usage(format!("cannot encode a picture: {error}")))?;
+    written.map_err(|error| Error::Usage(format!("cannot encode a image: {error}")))?;
     Ok(bytes)
 }
 
@@ -144,15 +144,15 @@ pub fn encode(image: &RgbImage, format: ImageFormat, quality: u8) -> Result<Vec<
 mod tests {
     use super::*;
 
-    fn picture(width: u32, height: u32) -> RgbImage {
+    fn image(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8 * 9, y as u8 * 7, (x + y) as u8]))
     }
 
     #[test]
     fn hostile_files_are_refused_with_a_reason() {
-        let jpeg = encode(&picture(200, 150), ImageFormat::Jpeg, 90).unwrap();
-        let png = encode(&picture(40, 30), ImageFormat::Png, 90).unwrap();
-        // A header that claims 2^31 - 1 pixels a side, with the right check sum, over the data of a small picture.
+        let jpeg = encode(&image(200, 150), ImageFormat::Jpeg, 90).unwrap();
+        let png = encode(&image(40, 30), ImageFormat::Png, 90).unwrap();
+        // A header that claims 2^31 - 1 pixels a side, with the right check sum, over the data of a small image.
         let mut bomb = png.clone();
         bomb[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
         let sum = crc(&bomb[12..29]);
@@ -165,7 +165,7 @@ mod tests {
             (Vec::new(), "is empty"),
             (wide, "claims 65500 x 65500 pixels"),
             (b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0".to_vec(), "is damaged"),
-            (b"hello, I am a text".to_vec(), "is no picture"),
+            (b"hello, I am a text".to_vec(), "is no image"),
             (b"GIF89a\x01\x00\x01\x00\x00\x00\x00".to_vec(), "is damaged"),
             (b"qoif\0\0\0\x01\0\0\0\x01\x03\0".to_vec(), "is Qoi"),
             (jpeg[..jpeg.len() - 2].to_vec(), "is cut short"),
@@ -188,22 +188,22 @@ mod tests {
     }
 
     #[test]
-    fn the_first_picture_of_an_animation_is_taken() {
-        let png = encode(&picture(40, 30), ImageFormat::Png, 90).unwrap();
+    fn the_first_image_of_an_animation_is_taken() {
+        let png = encode(&image(40, 30), ImageFormat::Png, 90).unwrap();
         let chunk = |kind: &[u8], data: &[u8]| {
             let body = [kind, data].concat();
             [&(data.len() as u32).to_be_bytes()[..], &body, &crc(&body).to_be_bytes()].concat()
         };
-        // Two pictures, of which the first is the PNG's own and the second is missing.
+        // Two images, of which the first is the PNG's own and the second is missing.
         let control = chunk(b"acTL", &[0, 0, 0, 2, 0, 0, 0, 0]);
         let first = chunk(b"fcTL", &[0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 9, 0, 0]);
         let animation = [&png[..33], &control, &first, &png[33..]].concat();
-        assert_eq!(decode(&animation).unwrap().0, picture(40, 30));
+        assert_eq!(decode(&animation).unwrap().0, image(40, 30));
     }
 
     #[test]
     fn other_formats_are_read() {
-        let seen = picture(40, 30);
+        let seen = image(40, 30);
         for format in [ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Tiff, ImageFormat::Bmp] {
             let mut bytes = Cursor::new(Vec::new());
             seen.write_to(&mut bytes, format).unwrap();
@@ -219,7 +219,7 @@ mod tests {
         let mut stream = crate::rng::Stream::new(1, "test", 0, 0);
         for format in FORMATS {
             let mut good = Cursor::new(Vec::new());
-            picture(24, 16).write_to(&mut good, format).unwrap();
+            image(24, 16).write_to(&mut good, format).unwrap();
             let good = good.into_inner();
             for _ in 0..300 {
                 let mut bytes = good.clone();

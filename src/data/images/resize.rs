@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Resizes to `size` x `size` pixels with a Lanczos window of 3; the aspect ratio is not kept.
 ///
-/// Pictures differ by at most 3 of 255 from what Pillow makes of them, by 0.2 on average; only patterns of single pixels
+/// Images differ by at most 3 of 255 from what Pillow makes of them, by 0.2 on average; only patterns of single pixels
 /// differ more.
 ///
 /// # Errors
@@ -18,7 +18,7 @@ pub fn resize_square(image: &RgbImage, size: u32) -> Result<RgbImage> {
     if image.dimensions() == (size, size) {
         return Ok(image.clone());
     }
-    let refused = |why: String| Error::Usage(format!("cannot resize a picture to {size} x {size}: {why}"));
+    let refused = |why: String| Error::Usage(format!("cannot resize a image to {size} x {size}: {why}"));
     let (width, height) = image.dimensions();
     if size == 0 || width == 0 || height == 0 {
         return Err(refused(format!("it has {width} x {height} pixels")));
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_of_the_size_is_left_as_it_is_and_others_get_it() {
+    fn a_image_of_the_size_is_left_as_it_is_and_others_get_it() {
         let image = RgbImage::from_fn(9, 5, |x, y| image::Rgb([x as u8, y as u8, 200]));
         let square = resize_square(&image, 7).unwrap();
         assert_eq!(square.dimensions(), (7, 7));

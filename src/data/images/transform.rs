@@ -1,11 +1,11 @@
-//! From a picture of bytes to the numbers that a trunk reads: a square part, perhaps mirrored, normalised.
+//! From a image of bytes to the numbers that a backbone reads: a square part, perhaps mirrored, normalised.
 
 use image::RgbImage;
 
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// Mean of each channel over the pictures of ImageNet, of 0..1.
+/// Mean of each channel over the images of ImageNet, of 0..1.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Their standard deviation.
 pub const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
@@ -25,7 +25,7 @@ const NORMALISED: [[f32; 256]; 3] = {
     table
 };
 
-/// How a picture is made an input.
+/// How a image is made an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transform {
     /// Which part of it.
@@ -34,7 +34,7 @@ pub struct Transform {
     pub flip: bool,
 }
 
-/// Which part of a picture is taken; sides are in pixels.
+/// Which part of a image is taken; sides are in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crop {
     /// All of it.
@@ -45,7 +45,7 @@ pub enum Crop {
     Random(usize),
 }
 
-/// A square part of a picture, as it was drawn.
+/// A square part of a image, as it was drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
     /// Pixels left of it.
@@ -59,10 +59,10 @@ pub struct View {
 }
 
 impl Transform {
-    /// A picture as it is.
+    /// A image as it is.
     pub const PLAIN: Transform = Transform { crop: Crop::None, flip: false };
 
-    /// Pixels along an edge of what becomes of a picture of `side` x `side` pixels.
+    /// Pixels along an edge of what becomes of a image of `side` x `side` pixels.
     pub fn size(self, side: usize) -> usize {
         match self.crop {
             Crop::None => side,
@@ -70,15 +70,15 @@ impl Transform {
         }
     }
 
-    /// The part of a picture of `side` x `side` pixels. Draws from `stream` what is left to chance, and nothing else.
+    /// The part of a image of `side` x `side` pixels. Draws from `stream` what is left to chance, and nothing else.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the part is larger than the picture.
+    /// [`Error::Usage`] if the part is larger than the image.
     pub fn view(self, side: usize, stream: &mut Stream) -> Result<View> {
         let size = self.size(side);
         let Some(room) = side.checked_sub(size) else {
             return Err(Error::Usage(format!(
-                "cannot take {size} x {size} pixels from a picture of {side} x {side}: resize pictures to at least that"
+                "cannot take {size} x {size} pixels from a image of {side} x {side}: resize images to at least that"
             )));
         };
         let (left, top) = match self.crop {
@@ -102,17 +102,17 @@ impl View {
         3 * self.size * self.size
     }
 
-    /// Writes the part of `picture` as normalised numbers, `[3, size, size]`.
+    /// Writes the part of `image` as normalised numbers, `[3, size, size]`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it reaches beyond the picture, or `out` has not [`View::numbers`] numbers.
-    pub fn write(&self, picture: &RgbImage, out: &mut [f32]) -> Result<()> {
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
+    /// [`Error::Usage`] if it reaches beyond the image, or `out` has not [`View::numbers`] numbers.
+    pub fn write(&self, image: &RgbImage, out: &mut [f32]) -> Result<()> {
+        let (width, height) = (image.width() as usize, image.height() as usize);
         let inside = |from: usize, extent: usize| from.checked_add(self.size).is_some_and(|end| end <= extent);
         if !inside(self.left, width) || !inside(self.top, height) || out.len() != self.numbers() {
             let View { left, top, size, .. } = self;
             return Err(Error::Usage(format!(
-                "cannot take {size} x {size} pixels at ({left}, {top}) from a picture of {width} x {height}"
+                "cannot take {size} x {size} pixels at ({left}, {top}) from a image of {width} x {height}"
             )));
         }
         if self.size == 0 {
@@ -121,7 +121,7 @@ impl View {
         let pixels = self.size * self.size;
         let (red, rest) = out.split_at_mut(pixels);
         let (green, blue) = rest.split_at_mut(pixels);
-        let rows = picture.as_raw().chunks_exact(3 * width).skip(self.top);
+        let rows = image.as_raw().chunks_exact(3 * width).skip(self.top);
         let [red, green, blue] = [red, green, blue].map(|channel| channel.chunks_exact_mut(self.size));
         for (((row, red), green), blue) in rows.zip(red).zip(green).zip(blue) {
             let row = row[3 * self.left..][..3 * self.size].chunks_exact(3);
@@ -145,7 +145,7 @@ impl View {
 mod tests {
     use super::*;
 
-    fn picture() -> RgbImage {
+    fn image() -> RgbImage {
         RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8, y as u8, (16 * x + y) as u8]))
     }
 
@@ -158,11 +158,11 @@ mod tests {
         for mirrored in [false, true] {
             let view = View { left: 2, top: 1, size: 5, mirrored };
             let mut out = vec![0.0; view.numbers()];
-            view.write(&picture(), &mut out).unwrap();
+            view.write(&image(), &mut out).unwrap();
             for (index, number) in out.into_iter().enumerate() {
                 let (channel, y, x) = (index / 25, index / 5 % 5, index % 5);
                 let x = if mirrored { 4 - x } else { x };
-                let byte = picture().get_pixel(2 + x as u32, 1 + y as u32)[channel];
+                let byte = image().get_pixel(2 + x as u32, 1 + y as u32)[channel];
                 let expected = (f64::from(byte) / 255.0 - f64::from(MEAN[channel])) / f64::from(DEVIATION[channel]);
                 assert!((f64::from(number) - expected).abs() < 1e-6, "{index}: {number} {expected}");
             }
@@ -186,12 +186,12 @@ mod tests {
     #[test]
     fn parts_that_do_not_fit_are_refused() {
         let too_large = Transform { crop: Crop::Random(11), flip: false }.view(10, &mut stream());
-        assert!(too_large.unwrap_err().to_string().contains("11 x 11 pixels from a picture of 10 x 10"));
+        assert!(too_large.unwrap_err().to_string().contains("11 x 11 pixels from a image of 10 x 10"));
         for (left, size) in [(5, 5), (usize::MAX, 2), (0, 8)] {
             let view = View { left, top: 0, size, mirrored: false };
-            assert!(view.write(&picture(), &mut vec![0.0; 3 * size * size]).is_err());
+            assert!(view.write(&image(), &mut vec![0.0; 3 * size * size]).is_err());
         }
         let view = View { left: 0, top: 0, size: 5, mirrored: false };
-        assert!(view.write(&picture(), &mut [0.0; 74]).is_err());
+        assert!(view.write(&image(), &mut [0.0; 74]).is_err());
     }
 }

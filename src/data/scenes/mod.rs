@@ -1,4 +1,4 @@
-//! `scenes`: pictures of coloured shapes, with captions from a small grammar, so that captioning can be learned and shown
+//! `scenes`: images of coloured shapes, with captions from a small grammar, so that captioning can be learned and shown
 //! without anybody's photographs.
 //!
 //! `scene.rs` draws what is in a scene, `paint.rs` paints it, and `tell.rs` tells it five times. All of it depends on the seed alone.
@@ -22,21 +22,21 @@ use crate::files::{TEMPORARY, put_whole, sync_directory, sync_everything, write_
 use crate::rng::Stream;
 use scene::Scene;
 
-/// Captions of a picture.
+/// Captions of a image.
 pub const CAPTIONS: usize = 5;
 /// In the folder: how the scenes were made.
 pub const SETTINGS: &str = "scenes.json";
-/// More pictures would not fit into the numbers of their names.
+/// More images would not fit into the numbers of their names.
 const MAX_PICTURES: usize = 999_999;
 
 /// A set of scenes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scenes {
-    /// Pictures to train with, in `train/`, with `captions_train.json`.
+    /// Images to train with, in `train/`, with `captions_train.json`.
     pub train: usize,
-    /// Pictures to validate with, in `validation/`, with `captions_validation.json`.
+    /// Images to validate with, in `validation/`, with `captions_validation.json`.
     pub validation: usize,
-    /// Width and height of a picture.
+    /// Width and height of a image.
     pub size: u32,
     /// Another seed is another set.
     pub seed: u64,
@@ -59,10 +59,10 @@ pub enum Made {
 
 impl Scenes {
     /// Makes the folder `out`, whole or not at all, on all threads of the current pool; does nothing where it is there.
-    /// `progress` hears how many of how many pictures are done, from any thread; `stop` is asked before each.
+    /// `progress` hears how many of how many images are done, from any thread; `stop` is asked before each.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the folder holds something else, or if there are too many pictures or none in a part;
+    /// [`Error::Usage`] if the folder holds something else, or if there are too many images or none in a part;
     /// [`Error::Io`]; [`Error::Interrupted`] after `stop`.
     pub fn make(
         &self,
@@ -70,9 +70,9 @@ impl Scenes {
         stop: &(dyn Fn() -> bool + Sync),
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Made> {
-        let pictures = self.train.saturating_add(self.validation);
-        if self.train == 0 || self.validation == 0 || pictures > MAX_PICTURES || self.size == 0 {
-            return Err(Error::Usage(format!("scenes need 1 to {MAX_PICTURES} pictures, in both parts, of some size")));
+        let images = self.train.saturating_add(self.validation);
+        if self.train == 0 || self.validation == 0 || images > MAX_PICTURES || self.size == 0 {
+            return Err(Error::Usage(format!("scenes need 1 to {MAX_PICTURES} images, in both parts, of some size")));
         }
         if self.is_there(out)? {
             return Ok(Made::Before);
@@ -93,7 +93,7 @@ impl Scenes {
 
         let done = AtomicUsize::new(0);
         let step = || -> Result<()> {
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, pictures);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, images);
             if stop() { Err(Error::Interrupted) } else { Ok(()) }
         };
         self.part(folder.path(), "train", 0, self.train, &step)?;
@@ -128,7 +128,7 @@ impl Scenes {
             .map_err(|error| Error::data(&path, format!("is damaged ({error}); remove the folder")))?;
         if made != *self {
             return Err(Error::Usage(format!(
-                "{} holds other scenes ({} and {} pictures of {} pixels, seed {}); name another folder, or remove it",
+                "{} holds other scenes ({} and {} images of {} pixels, seed {}); name another folder, or remove it",
                 out.display(),
                 made.train,
                 made.validation,
@@ -139,7 +139,7 @@ impl Scenes {
         Ok(true)
     }
 
-    /// One part: its pictures and its captions. Picture `first` is the first one.
+    /// One part: its images and its captions. Image `first` is the first one.
     fn part(
         &self,
         root: &Path,
@@ -155,8 +155,8 @@ impl Scenes {
             step()?;
             let mut stream = Stream::new(self.seed, &format!("scenes.{name}"), 0, index);
             let scene = Scene::draw(&mut stream);
-            let picture = paint::paint(&scene, self.size, &mut stream);
-            put_whole(&folder.join(file_name(index)), &encode(&picture, ImageFormat::Png, 100)?)?;
+            let image = paint::paint(&scene, self.size, &mut stream);
+            put_whole(&folder.join(file_name(index)), &encode(&image, ImageFormat::Png, 100)?)?;
             Ok(tell::tell(&scene, CAPTIONS, &mut stream))
         };
         let told: Vec<Vec<String>> = (0..count).into_par_iter().map(one).collect::<Result<_>>()?;
@@ -212,7 +212,7 @@ mod tests {
             assert_eq!(fs::read(one.join(file)).unwrap(), fs::read(two.join(file)).unwrap(), "{file}");
         }
         let error = make(&Scenes { seed: 2, ..scenes.clone() }, &one).unwrap_err().to_string();
-        assert!(error.contains("holds other scenes (60 and 20 pictures of 32 pixels, seed 1)"), "{error}");
+        assert!(error.contains("holds other scenes (60 and 20 images of 32 pixels, seed 1)"), "{error}");
         assert!(make(&scenes, directory.path()).unwrap_err().to_string().contains("holds no scenes"));
         assert!(make(&Scenes { train: 0, ..scenes.clone() }, &two).is_err());
         // Of a maker that was killed; one that is at work holds its lock.

@@ -7,7 +7,7 @@ use crate::rng::Stream;
 
 /// Points a side at which a pixel is looked at: smooth edges.
 const SAMPLES: usize = 4;
-/// Half the width of a small and of a large shape, of a picture of width 1.
+/// Half the width of a small and of a large shape, of a image of width 1.
 const SMALL: f32 = 0.085;
 const LARGE: f32 = 0.15;
 /// How far from the middle of its place a shape may be.
@@ -29,7 +29,7 @@ const STAR: [(f32, f32); 10] = [
 /// Corners of a triangle.
 const TRIANGLE: [(f32, f32); 3] = [(0.0, -0.9), (0.95, 0.8), (-0.95, 0.8)];
 
-/// A shape at its place, with the small differences that no two pictures share.
+/// A shape at its place, with the small differences that no two images share.
 struct Placed {
     shape: Shape,
     colour: [f32; 3],
@@ -106,10 +106,10 @@ mod tests {
             for (column, row) in [(0, 0), (2, 1), (1, 2)] {
                 let thing = Thing { shape, colour: 0, large: true, column, row };
                 let scene = Scene { ground: 2, things: vec![thing] };
-                let picture = paint(&scene, 48, &mut Stream::new(1, "test", 0, 0));
+                let image = paint(&scene, 48, &mut Stream::new(1, "test", 0, 0));
                 let red = |c: u32, r: u32| {
                     let cell = (c * 16..c * 16 + 16).flat_map(|x| (r * 16..r * 16 + 16).map(move |y| (x, y)));
-                    cell.filter(|&(x, y)| picture.get_pixel(x, y)[0] > 120).count()
+                    cell.filter(|&(x, y)| image.get_pixel(x, y)[0] > 120).count()
                 };
                 for (c, r) in (0..3).flat_map(|c| (0..3).map(move |r| (c, r))) {
                     let here = (c as usize, r as usize) == (column, row);

@@ -31,7 +31,7 @@ pub(super) enum Shape {
 pub(super) const SHAPES: [Shape; 6] =
     [Shape::Circle, Shape::Square, Shape::Triangle, Shape::Star, Shape::Cross, Shape::Ring];
 
-/// A shape in a picture that is thought of as three columns and three rows.
+/// A shape in a image that is thought of as three columns and three rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Thing {
     pub shape: Shape,
@@ -44,7 +44,7 @@ pub(super) struct Thing {
     pub row: usize,
 }
 
-/// A picture before it is painted.
+/// A image before it is painted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scene {
     /// Position in [`GROUNDS`].

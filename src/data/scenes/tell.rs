@@ -58,16 +58,16 @@ impl Teller<'_> {
 
     fn about_one(&mut self, thing: Thing) -> String {
         let (what, place, ground) = (self.thing(thing, true), self.place(thing), self.ground());
-        let picture = self.one_of(&["picture", "image", "drawing"]);
+        let image = self.one_of(&["picture", "image", "drawing"]);
         let is = self.one_of(&["is", "sits", "appears"]);
         match self.stream.below(8) {
             0 => format!("{what} {place} {ground}"),
             1 => format!("there is {what} {place}"),
             2 => format!("there is {what} {place} {ground}"),
-            3 => format!("the {picture} shows {what} {place}"),
-            4 => format!("{what} {is} {place} of the {picture}"),
-            5 => format!("{} of {what} {place} {ground}", with_article(picture)),
-            6 => format!("{place} of the {picture} there is {what}"),
+            3 => format!("the {image} shows {what} {place}"),
+            4 => format!("{what} {is} {place} of the {image}"),
+            5 => format!("{} of {what} {place} {ground}", with_article(image)),
+            6 => format!("{place} of the {image} there is {what}"),
             _ => format!("{ground} there is {what} {place}"),
         }
     }
@@ -75,14 +75,14 @@ impl Teller<'_> {
     fn about_two(&mut self, one: Thing, other: Thing) -> String {
         let (first, second) = (self.thing(one, true), self.thing(other, true));
         let (relation, ground) = (self.relation(one, other), self.ground());
-        let picture = self.one_of(&["picture", "image", "drawing"]);
+        let image = self.one_of(&["picture", "image", "drawing"]);
         match self.stream.below(8) {
             0 => format!("{first} is {relation} {second}"),
             1 => format!("there is {first} {relation} {second}"),
             2 => format!("{first} {relation} {second} {ground}"),
-            3 => format!("{} of {first} and {second}", with_article(picture)),
+            3 => format!("{} of {first} and {second}", with_article(image)),
             4 => format!("{first} and {second} {ground}"),
-            5 => format!("the {picture} shows {first} {relation} {second}"),
+            5 => format!("the {image} shows {first} {relation} {second}"),
             6 => {
                 let (here, there) = (self.place(one), self.place(other));
                 format!("{first} {here} and {second} {there}")
@@ -121,7 +121,7 @@ impl Teller<'_> {
         format!("{on} a {colour} {}", self.one_of(&["background", "ground"]))
     }
 
-    /// Where a thing is, such that ` of the picture` may follow.
+    /// Where a thing is, such that ` of the image` may follow.
     fn place(&mut self, thing: Thing) -> String {
         let side = ["left", "", "right"][thing.column];
         let (top, upper) = [("top", "upper"), ("", ""), ("bottom", "lower")][thing.row];

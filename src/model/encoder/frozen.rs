@@ -1,19 +1,19 @@
-//! A trunk that does not learn: pictures in, features out.
+//! A backbone that does not learn: images in, features out.
 
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 
 use super::weights::{self, Loaded, WeightSource};
-use super::{RANDOM, trunk};
+use super::{RANDOM, backbone};
 use crate::error::{Error, Result};
 use crate::nn::Mode;
-use crate::nn::trunk::Trunk;
+use crate::nn::backbone::Backbone;
 use crate::spec::ModelSpec;
 
-/// A trunk with its weights, which never change.
-pub struct FrozenTrunk {
-    trunk: Trunk,
+/// A backbone with its weights, which never change.
+pub struct FrozenBackbone {
+    backbone: Backbone,
     tensors: Vec<Tensor>,
     /// What the weights are: BLAKE3 of their file in hex, or [`RANDOM`].
     pub digest: String,
@@ -21,36 +21,36 @@ pub struct FrozenTrunk {
     pub file: Option<PathBuf>,
 }
 
-impl FrozenTrunk {
-    /// The trunk of a model's encoder, for squares of `side` pixels, with the weights that the spec names. Random weights are the
-    /// same for every seed: what a frozen trunk makes of pictures is computed once for all.
+impl FrozenBackbone {
+    /// The backbone of a model's encoder, for squares of `side` pixels, with the weights that the spec names. Random weights are the
+    /// same for every seed: what a frozen backbone makes of images is computed once for all.
     ///
     /// # Errors
     /// [`Error::Usage`] where the model has no encoder; whatever is wrong with the weights.
-    pub fn load(model: &ModelSpec, side: usize, device: &Device) -> Result<FrozenTrunk> {
+    pub fn load(model: &ModelSpec, side: usize, device: &Device) -> Result<FrozenBackbone> {
         let spec = model.encoder.as_ref().ok_or_else(|| Error::Usage("the model has no encoder".into()))?;
         let source: WeightSource =
             spec.weights().parse().map_err(|what| Error::Usage(format!("`model.encoder.weights`: {what}")))?;
-        let trunk = trunk(spec, side);
-        let Loaded { tensors, digest, file } = weights::load(&trunk, &source, 0, device)?;
-        Ok(FrozenTrunk { trunk, tensors, digest: digest.unwrap_or_else(|| RANDOM.into()), file })
+        let backbone = backbone(spec, side);
+        let Loaded { tensors, digest, file } = weights::load(&backbone, &source, 0, device)?;
+        Ok(FrozenBackbone { backbone, tensors, digest: digest.unwrap_or_else(|| RANDOM.into()), file })
     }
 
-    /// The weights, in the order of [`Trunk::tensors`].
+    /// The weights, in the order of [`Backbone::tensors`].
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
 
     /// Numbers that make a feature vector.
     pub fn width(&self) -> usize {
-        self.trunk.features()
+        self.backbone.features()
     }
 
     /// Pixels `[batch, 3, height, width]` to features `[batch, features]`.
     ///
     /// # Errors
-    /// Fails if the pictures have another size than the trunk can read.
+    /// Fails if the images have another size than the backbone can read.
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
-        Ok(self.trunk.forward(&self.tensors, pixels, Mode::Evaluate)?.features)
+        Ok(self.backbone.forward(&self.tensors, pixels, Mode::Evaluate)?.features)
     }
 }

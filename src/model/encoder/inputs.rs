@@ -1,7 +1,7 @@
-//! What an encoder reads of a task's pictures: pixels where its trunk learns, stored features where that is frozen.
+//! What an encoder reads of a task's images: pixels where its backbone learns, stored features where that is frozen.
 //!
 //! What is the same for every seed and epoch (decoded squares, features) is made once and kept in [`CACHE`], under a name
-//! made of all that it depends on: the content of the pictures, the transform, the trunk and its weights.
+//! made of all that it depends on: the content of the images, the transform, the backbone and its weights.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,51 +9,51 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use super::maker::{Maker, write};
-use super::{FrozenTrunk, RANDOM};
-use crate::data::pictures::{Item, Pictures, Store, Viewing};
-use crate::data::{At, Split};
+use super::{FrozenBackbone, RANDOM};
+use crate::data::image_set::{Images, Item, Store, Viewing};
+use crate::data::{BatchIndex, Split};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
 
-/// Where decoded pictures and features are kept, relative to the working directory.
+/// Where decoded images and features are kept, relative to the working directory.
 pub const CACHE: &str = "datasets/cache";
 
 /// The name of the digest of the encoder's weights.
 const WEIGHTS: &str = "encoder";
 
-/// What the model reads of a picture.
+/// What the model reads of a image.
 enum Reads {
-    /// Squares of bytes, `[pictures, side, side, 3]`: looks are taken and normalised batch by batch.
+    /// Squares of bytes, `[images, side, side, 3]`: looks are taken and normalised batch by batch.
     Pixels,
-    /// Features of a frozen trunk, `[pictures · variants, features]`.
+    /// Features of a frozen backbone, `[images · variants, features]`.
     Features(usize),
 }
 
-/// What a model's encoder reads of the pictures of a task.
+/// What a model's encoder reads of the images of a task.
 pub struct EncoderInputs {
     view: Viewing,
     seed: u64,
     reads: Reads,
     /// Those of training, and those of validation.
     stores: [Store; 2],
-    /// Number of pictures to train with.
+    /// Number of images to train with.
     trained: usize,
-    /// Views of a picture in the store of training.
+    /// Views of a image in the store of training.
     variants: usize,
     good: Vec<bool>,
     digests: BTreeMap<String, String>,
 }
 
 impl EncoderInputs {
-    /// Opens what is stored of the pictures, and makes it where it is not there. `device` computes features.
+    /// Opens what is stored of the images, and makes it where it is not there. `device` computes features.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the model's encoder cannot read such pictures; [`Error::Data`] if pictures or weights are
-    /// missing, or no picture can be read.
-    pub fn open(pictures: &Pictures, model: &ModelSpec, seed: u64, device: &Device) -> Result<EncoderInputs> {
+    /// [`Error::Usage`] where the model's encoder cannot read such images; [`Error::Data`] if images or weights are
+    /// missing, or no image can be read.
+    pub fn open(images: &Images, model: &ModelSpec, seed: u64, device: &Device) -> Result<EncoderInputs> {
         let encoder = model.encoder.as_ref().ok_or_else(|| Error::Usage("the model has no encoder".into()))?;
-        let view = pictures.view.clone();
+        let view = images.view.clone();
         if let EncoderSpec::Conv { .. } = encoder
             && view.measured_side() != view.trained_side()
         {
@@ -64,41 +64,41 @@ impl EncoderInputs {
                 view.measured_side()
             )));
         }
-        // Also where the trunk learns from these weights on: what is wrong with them is found before anything is written.
+        // Also where the backbone learns from these weights on: what is wrong with them is found before anything is written.
         let learns = encoder.trainable() == Trainable::All;
         let loaded = match learns && encoder.weights() == RANDOM {
             true => None,
-            false => Some(FrozenTrunk::load(model, view.trained_side() as usize, device)?),
+            false => Some(FrozenBackbone::load(model, view.trained_side() as usize, device)?),
         };
         let from_file = loaded.as_ref().filter(|loaded| loaded.file.is_some());
         let weights = from_file.map(|loaded| loaded.digest.clone());
-        let trunk = loaded.filter(|_| !learns);
-        if trunk.is_none() && view.variants > 0 {
-            let why = "a trunk that learns (`model.encoder.trainable: all`) sees other views in every epoch";
+        let backbone = loaded.filter(|_| !learns);
+        if backbone.is_none() && view.variants > 0 {
+            let why = "a backbone that learns (`model.encoder.trainable: all`) sees other views in every epoch";
             return Err(Error::Usage(format!("`task.variants`: {why}; leave it out")));
         }
-        let variants = if trunk.is_some() { view.variants.max(1) } else { 1 };
+        let variants = if backbone.is_some() { view.variants.max(1) } else { 1 };
         let mut digests = BTreeMap::new();
         let mut stores = Vec::new();
-        for (name, files, variants) in [("train", &pictures.train, variants), ("validation", &pictures.validation, 1)] {
-            let maker = Maker { files, view: &view, train: name == "train", trunk: trunk.as_ref(), device };
+        for (name, files, variants) in [("train", &images.train, variants), ("validation", &images.validation, 1)] {
+            let maker = Maker { files, view: &view, train: name == "train", backbone: backbone.as_ref(), device };
             let (store, digest) = maker.store(encoder, variants)?;
             digests.insert(format!("pictures/{name}"), digest);
             stores.push(store);
         }
         digests.extend(weights.map(|digest| (WEIGHTS.to_string(), digest)));
         let stores: [Store; 2] =
-            stores.try_into().map_err(|_| Error::Training("pictures to train and to validate with".into()))?;
+            stores.try_into().map_err(|_| Error::Training("images to train and to validate with".into()))?;
         let good = [stores[0].good()?, stores[1].good()?].concat();
-        if !good[..pictures.train.len()].contains(&true) {
-            let folder = pictures.train.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
-            return Err(Error::data(folder, "holds no picture that can be read"));
+        if !good[..images.train.len()].contains(&true) {
+            let folder = images.train.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
+            return Err(Error::data(folder, "holds no image that can be read"));
         }
         Ok(EncoderInputs {
             seed,
-            reads: trunk.as_ref().map_or(Reads::Pixels, |trunk| Reads::Features(trunk.width())),
+            reads: backbone.as_ref().map_or(Reads::Pixels, |backbone| Reads::Features(backbone.width())),
             stores,
-            trained: pictures.train.len(),
+            trained: images.train.len(),
             variants,
             view,
             good,
@@ -106,12 +106,12 @@ impl EncoderInputs {
         })
     }
 
-    /// For each picture, in the order of their numbers, whether it can be read.
+    /// For each image, in the order of their numbers, whether it can be read.
     pub fn good(&self) -> &[bool] {
         &self.good
     }
 
-    /// BLAKE3 digests, in hex, of the pictures and of the encoder's weights, by name.
+    /// BLAKE3 digests, in hex, of the images and of the encoder's weights, by name.
     pub fn digests(&self) -> &BTreeMap<String, String> {
         &self.digests
     }
@@ -121,44 +121,44 @@ impl EncoderInputs {
         digests.get(WEIGHTS)
     }
 
-    /// The store of a picture, and its place there.
-    fn place(&self, picture: u32) -> (&Store, usize) {
-        match (picture as usize).checked_sub(self.trained) {
-            Some(picture) => (&self.stores[1], picture),
-            None => (&self.stores[0], picture as usize),
+    /// The store of a image, and its place there.
+    fn place(&self, image: u32) -> (&Store, usize) {
+        match (image as usize).checked_sub(self.trained) {
+            Some(image) => (&self.stores[1], image),
+            None => (&self.stores[0], image as usize),
         }
     }
 
-    /// What the first step reads of the pictures of a batch, by number: `[pictures, features]`, or pixels `[pictures, 3,
-    /// height, width]`. Training sees a view that is drawn for each picture, validation always the same.
+    /// What the first step reads of the images of a batch, by number: `[images, features]`, or pixels `[images, 3,
+    /// height, width]`. Training sees a view that is drawn for each image, validation always the same.
     ///
     /// # Errors
     /// Fails if the store cannot be read.
-    pub fn look(&self, pictures: &[u32], at: At) -> Result<Tensor> {
+    pub fn look(&self, images: &[u32], at: BatchIndex) -> Result<Tensor> {
         let mut stream = Stream::new(self.seed, "data.look", at.epoch, at.index);
         let training = at.split == Split::Train;
         match self.reads {
             Reads::Features(width) => {
-                let mut numbers = Vec::with_capacity(pictures.len() * width);
-                for &picture in pictures {
-                    let (store, picture) = self.place(picture);
+                let mut numbers = Vec::with_capacity(images.len() * width);
+                for &image in images {
+                    let (store, image) = self.place(image);
                     let variant = if training { stream.below(self.variants) } else { 0 };
-                    store.row(Item { picture, variant }, |row| {
+                    store.row(Item { image, variant }, |row| {
                         numbers.extend(row.chunks_exact(4).map(|n| f32::from_le_bytes([n[0], n[1], n[2], n[3]])));
                     })?;
                 }
-                Ok(Tensor::from_vec(numbers, (pictures.len(), width), &Device::Cpu)?)
+                Ok(Tensor::from_vec(numbers, (images.len(), width), &Device::Cpu)?)
             }
             Reads::Pixels => {
                 let side = if training { self.view.trained_side() } else { self.view.measured_side() } as usize;
-                let mut numbers = vec![0.0; pictures.len() * 3 * side * side];
-                for (&picture, out) in pictures.iter().zip(numbers.chunks_mut(3 * side * side)) {
-                    let (store, picture) = self.place(picture);
+                let mut numbers = vec![0.0; images.len() * 3 * side * side];
+                for (&image, out) in images.iter().zip(numbers.chunks_mut(3 * side * side)) {
+                    let (store, image) = self.place(image);
                     let view = if training { self.view.trained(&mut stream) } else { self.view.measured() }?;
                     let square = self.view.resize;
-                    store.row(Item { picture, variant: 0 }, |row| write(view, row, square, out))??;
+                    store.row(Item { image, variant: 0 }, |row| write(view, row, square, out))??;
                 }
-                Ok(Tensor::from_vec(numbers, (pictures.len(), 3, side, side), &Device::Cpu)?)
+                Ok(Tensor::from_vec(numbers, (images.len(), 3, side, side), &Device::Cpu)?)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Makes the stores of a task's pictures: decoded squares, or features of a frozen trunk.
+//! Makes the stores of a task's images: decoded squares, or features of a frozen backbone.
 
 use std::path::{Path, PathBuf};
 
@@ -7,58 +7,59 @@ use image::RgbImage;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::FrozenTrunk;
+use super::FrozenBackbone;
 use super::inputs::CACHE;
 use crate::counter::{Counter, eprint_line};
+use crate::data::image_set::{self, Item, Store, Viewing, Work};
 use crate::data::images::{self, View};
-use crate::data::pictures::{self, Item, Store, Viewing, Work};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::spec::EncoderSpec;
 
-/// Raised when decoding, resizing or a trunk changes what it makes of a picture.
+/// Raised when decoding, resizing or a backbone changes what it makes of a image.
 const VERSION: u32 = 1;
 
-/// Pictures that go through a frozen trunk together, on a device that has many arithmetic units.
+/// Images that go through a frozen backbone together, on a device that has many arithmetic units.
 const TOGETHER: usize = 32;
 
-/// Makes a store of pictures.
+/// Makes a store of images.
 pub(super) struct Maker<'a> {
     pub files: &'a [PathBuf],
     pub view: &'a Viewing,
-    /// Whether these are pictures to train with.
+    /// Whether these are images to train with.
     pub train: bool,
-    pub trunk: Option<&'a FrozenTrunk>,
+    pub backbone: Option<&'a FrozenBackbone>,
     pub device: &'a Device,
 }
 
 impl Maker<'_> {
-    /// The store, made where it is not there, and the digest of its pictures.
+    /// The store, made where it is not there, and the digest of its images.
     pub fn store(&self, encoder: &EncoderSpec, variants: usize) -> Result<(Store, String)> {
         let cache = Path::new(CACHE);
         std::fs::create_dir_all(cache).map_err(Error::io("create the directory", cache))?;
-        let digest = pictures::digest(self.files, cache)?;
-        // What is seen of the first picture says what is seen of all.
-        let first = |variant| Ok(numbers(self.view_of(Item { picture: 0, variant })?));
-        let seen = if self.trunk.is_some() { variants } else { 0 };
+        let digest = image_set::digest(self.files, cache)?;
+        // What is seen of the first image says what is seen of all.
+        let first = |variant| Ok(numbers(self.view_of(Item { image: 0, variant })?));
+        let seen = if self.backbone.is_some() { variants } else { 0 };
         let views = (0..seen).map(first).collect::<Result<Vec<_>>>()?;
         let made_of = json!({
             "version": VERSION, "pictures": digest, "resize": self.view.resize, "views": views,
             "flip": self.view.flip, "train": self.train && self.view.variants > 0,
-            "trunk": self.trunk.map(|trunk| {
-                json!({ "encoder": shape(encoder), "weights": trunk.digest, "computed_by": arithmetic(self.device) })
+            // The key is part of the names of existing stores, which may have taken hours to compute.
+            (concat!("tr", "unk")): self.backbone.map(|backbone| {
+                json!({ "encoder": shape(encoder), "weights": backbone.digest, "computed_by": arithmetic(self.device) })
             }),
         });
         let name = &blake3::hash(made_of.to_string().as_bytes()).to_hex()[..16];
         let side = self.view.resize as usize;
         let work = Work {
             path: cache.join(format!("{name}.safetensors")),
-            pictures: self.files.len(),
+            images: self.files.len(),
             variants,
-            shape: self.trunk.map_or(vec![side, side, 3], |trunk| vec![trunk.width()]),
-            dtype: if self.trunk.is_some() { "F32" } else { "U8" },
+            shape: self.backbone.map_or(vec![side, side, 3], |backbone| vec![backbone.width()]),
+            dtype: if self.backbone.is_some() { "F32" } else { "U8" },
         };
-        let counter = Counter::new(if self.trunk.is_some() { "features of pictures" } else { "pictures read" });
+        let counter = Counter::new(if self.backbone.is_some() { "features of images" } else { "images read" });
         let made = work.make(&mut |items| self.make(items), &|| false, &|done, of| counter.show(done, of));
         counter.end();
         made?;
@@ -69,15 +70,15 @@ impl Maker<'_> {
 
     fn view_of(&self, item: Item) -> Result<View> {
         match self.train && self.view.variants > 0 {
-            true => self.view.variant(item.picture, item.variant),
+            true => self.view.variant(item.image, item.variant),
             false => self.view.measured(),
         }
     }
 
-    /// The rows of some pictures.
+    /// The rows of some images.
     fn make(&self, items: &[Item]) -> Result<Vec<Result<Vec<u8>, String>>> {
-        let square = |item: &Item| self.square(&self.files[item.picture]);
-        let Some(trunk) = self.trunk else { return items.par_iter().map(square).collect() };
+        let square = |item: &Item| self.square(&self.files[item.image]);
+        let Some(backbone) = self.backbone else { return items.par_iter().map(square).collect() };
         let pixels = |item: &Item| -> Result<Result<Vec<f32>, String>> {
             let bytes = square(item)?;
             let view = self.view_of(*item)?;
@@ -89,14 +90,14 @@ impl Maker<'_> {
         };
         let pixels: Vec<Result<Vec<f32>, String>> = items.par_iter().map(pixels).collect::<Result<_>>()?;
         let good: Vec<&Vec<f32>> = pixels.iter().filter_map(|pixels| pixels.as_ref().ok()).collect();
-        // On the CPU every core has a picture of its own.
+        // On the CPU every core has a image of its own.
         let size = if self.device.is_cpu() { 1 } else { TOGETHER };
         let features = |pixels: &[&Vec<f32>]| -> Result<Vec<Vec<f32>>> {
             let side = ((pixels.first().map_or(0, |one| one.len()) / 3) as f64).sqrt() as usize;
             let numbers: Vec<f32> = pixels.iter().flat_map(|one| one.iter().copied()).collect();
             let pixels = Tensor::from_vec(numbers, (pixels.len(), 3, side, side), self.device)?;
             // A store is shared with runs that do not want TF32.
-            Ok(device::exactly(|| trunk.features(&pixels))?.to_vec2()?)
+            Ok(device::exactly(|| backbone.features(&pixels))?.to_vec2()?)
         };
         let features: Vec<Vec<Vec<f32>>> = match self.device.is_cpu() {
             true => good.par_chunks(size).map(features).collect::<Result<_>>()?,
@@ -112,7 +113,7 @@ impl Maker<'_> {
         Ok(pixels.iter().map(row).collect())
     }
 
-    /// A picture as the bytes of a square, or why it cannot be read.
+    /// A image as the bytes of a square, or why it cannot be read.
     fn square(&self, path: &Path) -> Result<Result<Vec<u8>, String>> {
         match images::read(path).and_then(|image| images::resize_square(&image, self.view.resize)) {
             Ok(image) => Ok(Ok(image.into_raw())),
@@ -121,7 +122,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Says which pictures were left out.
+    /// Says which images were left out.
     fn tell_bad(&self, store: &Store) -> Result<()> {
         let good = store.good()?;
         let bad: Vec<&PathBuf> =
@@ -130,7 +131,7 @@ impl Maker<'_> {
             let why = images::read(first).err().map_or_else(String::new, |error| format!(" ({error})"));
             let count = bad.len();
             eprint_line(&format!(
-                "{count} of {} pictures cannot be read, and their captions are left out: {}{}{why}; `ccdni data resize \
+                "{count} of {} images cannot be read, and their captions are left out: {}{}{why}; `ccdni data resize \
                  --strict` finds them one by one",
                 self.files.len(),
                 first.display(),
@@ -148,7 +149,7 @@ fn numbers(view: View) -> [usize; 4] {
 /// Writes what is seen of a square of bytes as normalised numbers.
 pub(super) fn write(view: View, square: &[u8], side: u32, out: &mut [f32]) -> Result<()> {
     let image = RgbImage::from_raw(side, side, square.to_vec());
-    view.write(&image.ok_or_else(|| Error::Training("a stored picture of another size".into()))?, out)
+    view.write(&image.ok_or_else(|| Error::Training("a stored image of another size".into()))?, out)
 }
 
 /// What decides the last bits of features: the processor's instructions, or the kind of another device.
@@ -159,7 +160,7 @@ fn arithmetic(device: &Device) -> String {
     }
 }
 
-/// What of an encoder's spec decides which network its trunk is.
+/// What of an encoder's spec decides which network its backbone is.
 fn shape(encoder: &EncoderSpec) -> serde_json::Value {
     match encoder {
         EncoderSpec::Resnet { depth, .. } => json!({ "resnet": depth }),

@@ -1,14 +1,14 @@
-//! What reads pictures: a convolutional trunk, a linear layer of the embedding's width, and batch normalisation.
+//! What reads images: a convolutional backbone, a linear layer of the embedding's width, and batch normalisation.
 //!
-//! A trunk that learns is part of the model and sees pixels. One that is frozen is not: its features are computed once, by
-//! [`FrozenTrunk`], and the model begins with the linear layer.
+//! A backbone that learns is part of the model and sees pixels. One that is frozen is not: its features are computed once, by
+//! [`FrozenBackbone`], and the model begins with the linear layer.
 
 mod frozen;
 mod inputs;
 mod maker;
 mod weights;
 
-pub use frozen::FrozenTrunk;
+pub use frozen::FrozenBackbone;
 pub use inputs::{CACHE, EncoderInputs};
 pub use weights::{Loaded, WeightSource, load};
 
@@ -16,12 +16,12 @@ use candle_core::Tensor;
 
 use super::slot::{Slot, Start};
 use crate::error::{Error, Result};
-use crate::nn::trunk::{Block, ConvNet, Resnet, Trunk, to_encoder_name};
+use crate::nn::backbone::{Backbone, Block, ConvNet, Resnet, to_encoder_name};
 use crate::nn::{Gradients, Head, Leaves, Linear, Mode, ParamStore, Part, Statistics};
-use crate::spec::interface::{First, Input, Interface};
+use crate::spec::task_shape::{First, Input, TaskShape};
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
 
-/// What `weights` says of a trunk that begins with random numbers.
+/// What `weights` says of a backbone that begins with random numbers.
 pub const RANDOM: &str = "random";
 
 /// In a model's parameters, names of the encoder begin so; in `encoder.safetensors` they do not.
@@ -30,29 +30,29 @@ pub const PREFIX: &str = "encoder.";
 /// An encoder's parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderLayout {
-    /// Indices of the trunk's tensors, where it is part of the model.
-    trunk: Vec<usize>,
+    /// Indices of the backbone's tensors, where it is part of the model.
+    backbone: Vec<usize>,
     /// Indices of weight and bias of the linear layer.
     linear: [usize; 2],
     /// Indices of weight, bias, running mean and running variance of the batch normalisation.
     norm: [usize; 4],
 }
 
-/// The trunk of a spec, for squares of `side` pixels.
-pub fn trunk(spec: &EncoderSpec, side: usize) -> Trunk {
+/// The backbone of a spec, for squares of `side` pixels.
+pub fn backbone(spec: &EncoderSpec, side: usize) -> Backbone {
     match spec {
         EncoderSpec::Resnet { depth, .. } => {
             // Other depths have been refused.
             let smallest = || Resnet::new(Block::Basic, [2; 4], 64, [64, 128, 256, 512], 64);
-            Trunk::Resnet(Resnet::standard(*depth).unwrap_or_else(smallest))
+            Backbone::Resnet(Resnet::standard(*depth).unwrap_or_else(smallest))
         }
-        EncoderSpec::Conv { channels, .. } => Trunk::Conv(ConvNet::new(side, channels)),
+        EncoderSpec::Conv { channels, .. } => Backbone::Conv(ConvNet::new(side, channels)),
     }
 }
 
-fn side(interface: &Interface) -> usize {
-    match interface.input {
-        Input::Tokens { first: First::Picture { side }, .. } => side,
+fn side(shape: &TaskShape) -> usize {
+    match shape.input {
+        Input::Tokens { first: First::Image { side }, .. } => side,
         _ => 1,
     }
 }
@@ -62,28 +62,28 @@ impl EncoderLayout {
     pub(super) fn new(
         encoder: &EncoderSpec,
         model: &ModelSpec,
-        interface: &Interface,
+        shape: &TaskShape,
         slots: &mut Vec<Slot>,
     ) -> EncoderLayout {
-        let trunk = trunk(encoder, side(interface));
+        let backbone = backbone(encoder, side(shape));
         let mut add = |name: String, part, dims, start| {
             let name = format!("{PREFIX}{name}");
             slots.push(Slot { role: name.clone(), name, part, dims, start });
             slots.len() - 1
         };
         let trained = encoder.trainable() == Trainable::All;
-        let tensors = if trained { trunk.tensors() } else { Vec::new() };
+        let tensors = if trained { backbone.tensors() } else { Vec::new() };
         let indices = tensors.into_iter().map(|tensor| {
             let part = if tensor.kind.is_learned() { Part::Encoder } else { Part::Fixed };
             let name = to_encoder_name(&tensor.name).unwrap_or(tensor.name);
-            add(name, part, tensor.dims, Start::Trunk(tensor.kind))
+            add(name, part, tensor.dims, Start::Backbone(tensor.kind))
         });
         let indices = indices.collect();
         let part = if encoder.trainable() == Trainable::None { Part::Fixed } else { Part::Encoder };
-        let (inputs, width) = (trunk.features(), model.embed.as_ref().map_or(1, |embed| embed.size));
+        let (inputs, width) = (backbone.features(), model.embed.as_ref().map_or(1, |embed| embed.size));
         let linear = Start::linear(inputs);
         EncoderLayout {
-            trunk: indices,
+            backbone: indices,
             linear: [
                 add("linear.weight".into(), part, vec![width, inputs], linear),
                 add("linear.bias".into(), part, vec![width], linear),
@@ -101,13 +101,13 @@ impl EncoderLayout {
 /// An encoder as part of a model.
 #[derive(Debug)]
 pub struct Encoder {
-    /// The trunk, where it is part of the model: pixels are read then, and features otherwise.
-    trunk: Option<Trunk>,
+    /// The backbone, where it is part of the model: pixels are read then, and features otherwise.
+    backbone: Option<Backbone>,
     learns: bool,
     layout: EncoderLayout,
 }
 
-/// What an encoder made of pictures.
+/// What an encoder made of images.
 #[derive(Debug)]
 pub struct Encoded {
     /// `[batch, width]`, the first input of the network; a constant.
@@ -119,28 +119,28 @@ pub struct Encoded {
 }
 
 impl Encoder {
-    pub(super) fn new(spec: &EncoderSpec, interface: &Interface, layout: EncoderLayout) -> Encoder {
+    pub(super) fn new(spec: &EncoderSpec, shape: &TaskShape, layout: EncoderLayout) -> Encoder {
         Encoder {
-            trunk: (spec.trainable() == Trainable::All).then(|| trunk(spec, side(interface))),
+            backbone: (spec.trainable() == Trainable::All).then(|| backbone(spec, side(shape))),
             learns: spec.trainable() != Trainable::None,
             layout,
         }
     }
 
-    /// Takes over the weights of a trained trunk, in the order of [`Trunk::tensors`].
+    /// Takes over the weights of a trained backbone, in the order of [`Backbone::tensors`].
     ///
     /// # Errors
-    /// Fails if they are of another trunk.
-    pub fn adopt_trunk(&self, params: &ParamStore, tensors: &[Tensor]) -> Result<()> {
-        self.layout.trunk.iter().zip(tensors).try_for_each(|(&index, tensor)| params.set(index, tensor))
+    /// Fails if they are of another backbone.
+    pub fn adopt_backbone(&self, params: &ParamStore, tensors: &[Tensor]) -> Result<()> {
+        self.layout.backbone.iter().zip(tensors).try_for_each(|(&index, tensor)| params.set(index, tensor))
     }
 
-    /// Reads pictures: pixels `[batch, 3, height, width]` where the trunk is part of the model, and its features
+    /// Reads images: pixels `[batch, 3, height, width]` where the backbone is part of the model, and its features
     /// `[batch, features]` otherwise. In training, batches are normalised by their own statistics and the encoder can learn.
     ///
     /// # Errors
-    /// Fails if the pictures are of another shape.
-    pub fn encode(&self, params: &ParamStore, pictures: &Tensor, training: bool) -> Result<Encoded> {
+    /// Fails if the images are of another shape.
+    pub fn encode(&self, params: &ParamStore, images: &Tensor, training: bool) -> Result<Encoded> {
         let leaves = (training && self.learns).then(|| params.leaves(Part::Encoder)).transpose()?;
         let value = |index: usize| -> Tensor {
             let leaf = leaves.as_ref().and_then(|leaves| leaves.get(index));
@@ -148,15 +148,15 @@ impl Encoder {
         };
         let mode = if leaves.is_some() { Mode::Train } else { Mode::Evaluate };
         let mut statistics = Vec::new();
-        let (mut features, axes) = (pictures.clone(), if self.trunk.is_some() { 4 } else { 2 });
-        if pictures.dims().len() != axes {
-            let dims = pictures.dims();
+        let (mut features, axes) = (images.clone(), if self.backbone.is_some() { 4 } else { 2 });
+        if images.dims().len() != axes {
+            let dims = images.dims();
             return Err(Error::Training(format!("the encoder was given {dims:?}, which is not what it reads")));
         }
-        if let Some(trunk) = &self.trunk {
-            let tensors: Vec<Tensor> = self.layout.trunk.iter().map(|&index| value(index)).collect();
-            let read = trunk.forward(&tensors, pictures, mode)?;
-            statistics.extend(read.statistics.into_iter().map(|(at, tensor)| (self.layout.trunk[at], tensor)));
+        if let Some(backbone) = &self.backbone {
+            let tensors: Vec<Tensor> = self.layout.backbone.iter().map(|&index| value(index)).collect();
+            let read = backbone.forward(&tensors, images, mode)?;
+            statistics.extend(read.statistics.into_iter().map(|(at, tensor)| (self.layout.backbone[at], tensor)));
             features = read.features;
         }
         let [weight, bias] = self.layout.linear.map(value);
@@ -171,7 +171,7 @@ impl Encoder {
 }
 
 impl Encoded {
-    /// Whether the encoder learns from these pictures.
+    /// Whether the encoder learns from these images.
     pub fn learns(&self) -> bool {
         self.learned.is_some()
     }
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::model::{Model, Plugins};
     use crate::rng::Stream;
-    use crate::spec::interface::{Target, TargetKind, When};
+    use crate::spec::task_shape::{Target, TargetKind, When};
 
     const SIDE: usize = 12;
 
@@ -209,13 +209,13 @@ mod tests {
             r#"{{"encoder": {{"kind": "conv", "channels": [3, 4], "trainable": "{trainable}"}}, "embed": {{"size": 5}},
                  "layers": [{{"cell": "tanh", "hidden": 2}}]}}"#
         );
-        let interface = Interface {
-            input: Input::Tokens { vocabulary: 7, first: First::Picture { side: SIDE } },
+        let shape = TaskShape {
+            input: Input::Tokens { vocabulary: 7, first: First::Image { side: SIDE } },
             target: Target { kind: TargetKind::Classes { count: 7 }, when: When::EveryStep },
             steps: None,
             validates: true,
         };
-        Model::new(&Plugins::built_in(), &serde_json::from_str(&text).unwrap(), &interface, 3, &Device::Cpu).unwrap()
+        Model::new(&Plugins::built_in(), &serde_json::from_str(&text).unwrap(), &shape, 3, &Device::Cpu).unwrap()
     }
 
     fn normal(dims: &[usize], purpose: &str) -> Tensor {
@@ -228,13 +228,13 @@ mod tests {
     fn gradients_reach_all_that_learns() -> Result<()> {
         let model = model("all");
         let encoder = model.encoder.as_ref().unwrap();
-        let (pictures, cotangent) = (normal(&[4, 3, SIDE, SIDE], "pictures"), normal(&[4, 5], "cotangent"));
+        let (images, cotangent) = (normal(&[4, 3, SIDE, SIDE], "pictures"), normal(&[4, 5], "cotangent"));
         let value = || -> Result<f64> {
-            let features = encoder.encode(&model.params, &pictures, true)?.features;
+            let features = encoder.encode(&model.params, &images, true)?.features;
             Ok(f64::from((features * &cotangent)?.sum_all()?.to_scalar::<f32>()?))
         };
         let mut gradients = Gradients::none(&model.params)?;
-        encoder.encode(&model.params, &pictures, true)?.learn(&cotangent, &mut gradients)?;
+        encoder.encode(&model.params, &images, true)?.learn(&cotangent, &mut gradients)?;
         for (index, parameter) in model.params.iter().enumerate() {
             assert_eq!(gradients.present()[index], parameter.part == Part::Encoder, "{}", parameter.name);
             let Some(gradient) = gradients.get(index)? else { continue };
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_of_another_shape_are_refused() {
+    fn images_of_another_shape_are_refused() {
         let model = model("all");
         let encoder = model.encoder.as_ref().unwrap();
         assert!(encoder.encode(&model.params, &normal(&[4, 36], "features"), true).is_err());

@@ -1,6 +1,6 @@
-//! Convolutions of pictures, `[pictures, channels, height, width]`, as products of weights and windows.
+//! Convolutions of images, `[images, channels, height, width]`, as products of weights and windows.
 //!
-//! Windows are gathered for as many pictures, or rows of one, as fit into the caches; these *tiles* depend on the shapes
+//! Windows are gathered for as many images, or rows of one, as fit into the caches; these *tiles* depend on the shapes
 //! alone and not on the number of threads, nor does any bit.
 
 use std::ops::Range;
@@ -17,11 +17,11 @@ const TILE: usize = 1 << 17;
 /// A convolution, whatever its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Convolution {
-    /// The pictures it reads.
+    /// The images it reads.
     pub plane: Plane,
     /// Its windows.
     pub window: Window,
-    /// Channels of the pictures it makes.
+    /// Channels of the images it makes.
     pub outputs: usize,
 }
 
@@ -32,7 +32,7 @@ pub struct Finish<'a> {
     pub scale: Option<&'a [f32]>,
     /// `[outputs]`; 0 where absent.
     pub shift: Option<&'a [f32]>,
-    /// Pictures of the result's shape; 0 where absent.
+    /// Images of the result's shape; 0 where absent.
     pub add: Option<&'a [f32]>,
     /// Whether what is below 0 becomes 0.
     pub rectify: bool,
@@ -48,8 +48,8 @@ pub struct Scratch {
 /// The gradients of a convolution.
 #[derive(Debug, Default, PartialEq)]
 pub struct Gradients {
-    /// Those of the pictures, where they were wanted.
-    pub pictures: Vec<f32>,
+    /// Those of the images, where they were wanted.
+    pub images: Vec<f32>,
     /// `[outputs, channels · size²]`
     pub weight: Vec<f32>,
     /// `[outputs]`
@@ -57,7 +57,7 @@ pub struct Gradients {
 }
 
 impl Convolution {
-    /// The pictures it makes.
+    /// The images it makes.
     pub fn after(&self) -> Plane {
         self.plane.after(self.window, self.outputs)
     }
@@ -67,34 +67,34 @@ impl Convolution {
         self.plane.channels * self.window.size * self.window.size
     }
 
-    /// Pictures of a tile.
+    /// Images of a tile.
     fn group(&self) -> usize {
         (TILE / (self.depth() * self.after().pixels()).max(1)).max(1)
     }
 
-    /// Convolves pictures on all threads of the current pool.
+    /// Convolves images on all threads of the current pool.
     ///
     /// # Panics
     /// If there are not as many numbers as the shapes say.
-    pub fn forward(&self, arch: Arch, pictures: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
+    pub fn forward(&self, arch: Arch, images: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
         let group = self.group();
         let after = self.after().numbers() * group;
         if after == 0 {
             return;
         }
-        let tiles = out.par_chunks_mut(after).zip(pictures.par_chunks(self.plane.numbers() * group)).enumerate();
-        tiles.for_each_init(Scratch::default, |scratch, (tile, (out, pictures))| {
+        let tiles = out.par_chunks_mut(after).zip(images.par_chunks(self.plane.numbers() * group)).enumerate();
+        tiles.for_each_init(Scratch::default, |scratch, (tile, (out, images))| {
             let finish = Finish { add: finish.add.map(|add| &add[tile * after..][..out.len()]), ..finish };
-            self.tile(arch, pictures, weight, finish, out, scratch, Threads(1));
+            self.tile(arch, images, weight, finish, out, scratch, Threads(1));
         });
     }
 
-    /// Convolves one tile: one picture, in parts where it is large, or several, side by side.
+    /// Convolves one tile: one image, in parts where it is large, or several, side by side.
     #[expect(clippy::too_many_arguments, reason = "the operands of one product")]
     pub fn tile(
         &self,
         arch: Arch,
-        pictures: &[f32],
+        images: &[f32],
         weight: &[f32],
         finish: Finish<'_>,
         out: &mut [f32],
@@ -104,15 +104,15 @@ impl Convolution {
         let (depth, after) = (self.depth(), self.after());
         let weight = Matrix::new(weight, self.outputs, depth);
         let pixels = after.pixels();
-        let count = pictures.len() / self.plane.numbers();
+        let count = images.len() / self.plane.numbers();
         if count != 1 {
-            let width = self.gather_all(pictures, scratch);
+            let width = self.gather_all(images, scratch);
             let product_ = grown(&mut scratch.product, self.outputs * width);
             let windows = Matrix::new(&scratch.windows, depth, width);
             product(MatrixMut::new(product_, self.outputs, width), weight, windows, false, threads);
             for (index, out) in out.chunks_exact_mut(pixels).enumerate() {
-                let (picture, channel) = (index / self.outputs, index % self.outputs);
-                out.copy_from_slice(&product_[channel * width + picture * pixels..][..pixels]);
+                let (image, channel) = (index / self.outputs, index % self.outputs);
+                out.copy_from_slice(&product_[channel * width + image * pixels..][..pixels]);
                 finish.run(arch, channel, index * pixels, out);
             }
             return;
@@ -120,10 +120,10 @@ impl Convolution {
         for rows in self.row_tiles() {
             let columns = rows.start * after.width..rows.end * after.width;
             let windows = if self.window.is_point() {
-                Matrix::strided(&pictures[columns.start..], depth, columns.len(), pixels)
+                Matrix::strided(&images[columns.start..], depth, columns.len(), pixels)
             } else {
                 let windows = grown(&mut scratch.windows, depth * columns.len());
-                gather(pictures, self.plane, self.window, rows, windows, (columns.len(), 0));
+                gather(images, self.plane, self.window, rows, windows, (columns.len(), 0));
                 Matrix::new(windows, depth, columns.len())
             };
             let target = MatrixMut::strided(&mut out[columns.start..], self.outputs, columns.len(), pixels);
@@ -143,14 +143,14 @@ impl Convolution {
         (0..after.height).step_by(rows).map(move |first| first..(first + rows).min(after.height))
     }
 
-    /// The windows of pictures side by side, `[depth, pictures · pixels]`; gives the length of a row.
-    fn gather_all(&self, pictures: &[f32], scratch: &mut Scratch) -> usize {
+    /// The windows of images side by side, `[depth, images · pixels]`; gives the length of a row.
+    fn gather_all(&self, images: &[f32], scratch: &mut Scratch) -> usize {
         let (after, numbers) = (self.after(), self.plane.numbers());
-        let width = pictures.len() / numbers * after.pixels();
+        let width = images.len() / numbers * after.pixels();
         let windows = grown(&mut scratch.windows, self.depth() * width);
-        for (index, picture) in pictures.chunks_exact(numbers).enumerate() {
+        for (index, image) in images.chunks_exact(numbers).enumerate() {
             let place = (width, index * after.pixels());
-            gather(picture, self.plane, self.window, 0..after.height, windows, place);
+            gather(image, self.plane, self.window, 0..after.height, windows, place);
         }
         width
     }
@@ -163,23 +163,23 @@ impl Convolution {
     pub fn backward(
         &self,
         arch: Arch,
-        (pictures, weight): (&[f32], &[f32]),
+        (images, weight): (&[f32], &[f32]),
         rectified: Option<&[f32]>,
         gradient: &[f32],
-        of_pictures: bool,
+        of_images: bool,
     ) -> Gradients {
         let group = self.group();
         let (before, after) = (self.plane.numbers() * group, self.after().numbers() * group);
-        let mut out = vec![0.0; if of_pictures { pictures.len() } else { 0 }];
+        let mut out = vec![0.0; if of_images { images.len() } else { 0 }];
         let mut places: Vec<&mut [f32]> = out.chunks_mut(before.max(1)).collect();
-        places.resize_with(pictures.len().div_ceil(before.max(1)), Default::default);
+        places.resize_with(images.len().div_ceil(before.max(1)), Default::default);
         let tiles = places.into_par_iter().enumerate();
         let parts: Vec<(Vec<f32>, Vec<f32>)> = tiles
             .map_init(Scratch::default, |scratch, (tile, out)| {
-                let pictures = &pictures[tile * before..pictures.len().min((tile + 1) * before)];
+                let images = &images[tile * before..images.len().min((tile + 1) * before)];
                 let part = tile * after..gradient.len().min((tile + 1) * after);
                 let rectified = rectified.map(|numbers| &numbers[part.clone()]);
-                self.tile_backward(arch, (pictures, weight), rectified, &gradient[part], out, scratch)
+                self.tile_backward(arch, (images, weight), rectified, &gradient[part], out, scratch)
             })
             .collect();
         let mut weight = vec![0.0; self.outputs * self.depth()];
@@ -189,26 +189,26 @@ impl Convolution {
             weight.iter_mut().zip(of_weight).for_each(|(sum, part)| *sum += part);
             shift.iter_mut().zip(of_shift).for_each(|(sum, part)| *sum += part);
         }
-        Gradients { pictures: out, weight, shift }
+        Gradients { images: out, weight, shift }
     }
 
-    /// A tile's part of the gradients of weight and shift, and all of that of its pictures.
+    /// A tile's part of the gradients of weight and shift, and all of that of its images.
     fn tile_backward(
         &self,
         arch: Arch,
-        (pictures, weight): (&[f32], &[f32]),
+        (images, weight): (&[f32], &[f32]),
         rectified: Option<&[f32]>,
         gradient: &[f32],
         out: &mut [f32],
         scratch: &mut Scratch,
     ) -> (Vec<f32>, Vec<f32>) {
         let (depth, pixels) = (self.depth(), self.after().pixels());
-        let width = self.gather_all(pictures, scratch);
+        let width = self.gather_all(images, scratch);
         let behind = grown(&mut scratch.product, self.outputs * width);
         let mut of_shift = vec![0.0; self.outputs];
         for (index, gradient) in gradient.chunks_exact(pixels).enumerate() {
-            let (picture, channel) = (index / self.outputs, index % self.outputs);
-            let place = &mut behind[channel * width + picture * pixels..][..pixels];
+            let (image, channel) = (index / self.outputs, index % self.outputs);
+            let place = &mut behind[channel * width + image * pixels..][..pixels];
             place.copy_from_slice(gradient);
             if let Some(rectified) = rectified {
                 super::passes::relu_backward(arch, place, &rectified[index * pixels..][..pixels]);

@@ -1,19 +1,19 @@
-//! What a convolution or a pooling sees of a picture: windows of pixels, gathered into a matrix and added back.
+//! What a convolution or a pooling sees of a image: windows of pixels, gathered into a matrix and added back.
 //!
-//! A picture is `[channels, height, width]`. Its windows are a matrix with a row for each (channel, row, column) of a
+//! A image is `[channels, height, width]`. Its windows are a matrix with a row for each (channel, row, column) of a
 //! window, in the order of PyTorch's weights, and a column for each place where a window lies, so that a convolution is one
 //! product, weights times windows.
 
 use std::ops::Range;
 
-/// Windows of a square shape, `stride` pixels apart, over a picture with `padding` pixels around it.
+/// Windows of a square shape, `stride` pixels apart, over a image with `padding` pixels around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Pixels along an edge.
     pub size: usize,
     /// Pixels from one to the next.
     pub stride: usize,
-    /// Pixels of nothing on each side of the picture.
+    /// Pixels of nothing on each side of the image.
     pub padding: usize,
 }
 
@@ -26,7 +26,7 @@ impl Window {
         }
     }
 
-    /// Whether the windows of a picture are the picture itself.
+    /// Whether the windows of a image are the image itself.
     pub fn is_point(self) -> bool {
         self == Window { size: 1, stride: 1, padding: 0 }
     }
@@ -39,7 +39,7 @@ impl Window {
     }
 }
 
-/// The shape of a picture.
+/// The shape of a image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plane {
     /// Channels.
@@ -51,7 +51,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Numbers of a picture.
+    /// Numbers of a image.
     pub fn numbers(self) -> usize {
         self.channels * self.height * self.width
     }
@@ -61,7 +61,7 @@ impl Plane {
         self.height * self.width
     }
 
-    /// The picture that windows make of this one.
+    /// The image that windows make of this one.
     pub fn after(self, window: Window, channels: usize) -> Plane {
         Plane { channels, height: window.count(self.height), width: window.count(self.width) }
     }
@@ -73,7 +73,7 @@ impl Plane {
 /// # Panics
 /// If there are not as many numbers as the shapes say.
 pub fn gather(
-    picture: &[f32],
+    image: &[f32],
     plane: Plane,
     window: Window,
     rows: Range<usize>,
@@ -85,7 +85,7 @@ pub fn gather(
         return;
     }
     let mut out = out.chunks_mut(stride);
-    for channel in picture.chunks_exact(plane.pixels()).take(plane.channels) {
+    for channel in image.chunks_exact(plane.pixels()).take(plane.channels) {
         for down in 0..window.size {
             for right in 0..window.size {
                 let Some(out) = out.next() else { return };
@@ -130,11 +130,11 @@ fn pick(out: &mut [f32], line: &[f32], stride: usize) {
 ///
 /// # Panics
 /// If there are not as many numbers as the shapes say.
-pub fn add_back(windows: &[f32], (stride, at): (usize, usize), plane: Plane, window: Window, picture: &mut [f32]) {
+pub fn add_back(windows: &[f32], (stride, at): (usize, usize), plane: Plane, window: Window, image: &mut [f32]) {
     let count = window.count(plane.width);
     let rows = window.count(plane.height);
     let mut windows = windows.chunks(stride);
-    for channel in picture.chunks_exact_mut(plane.pixels()).take(plane.channels) {
+    for channel in image.chunks_exact_mut(plane.pixels()).take(plane.channels) {
         for down in 0..window.size {
             let across = window.inside(down, plane.height, rows);
             for right in 0..window.size {
@@ -171,12 +171,12 @@ fn put(line: &mut [f32], numbers: &[f32], stride: usize) {
 }
 
 /// The largest number of each window, channel by channel; where padding is all there is, −∞.
-pub fn largest(picture: &[f32], plane: Plane, window: Window, out: &mut [f32]) {
+pub fn largest(image: &[f32], plane: Plane, window: Window, out: &mut [f32]) {
     let (rows, count) = (window.count(plane.height), window.count(plane.width));
     if rows * count == 0 {
         return;
     }
-    for (channel, out) in picture.chunks_exact(plane.pixels()).zip(out.chunks_exact_mut(rows * count)) {
+    for (channel, out) in image.chunks_exact(plane.pixels()).zip(out.chunks_exact_mut(rows * count)) {
         for (row, out) in out.chunks_exact_mut(count).enumerate() {
             out.fill(f32::NEG_INFINITY);
             for down in 0..window.size {
@@ -202,13 +202,13 @@ pub fn largest(picture: &[f32], plane: Plane, window: Window, out: &mut [f32]) {
 
 /// The gradient at the pixels from the one at the [`largest`] numbers: it belongs to the first pixel of a window that has
 /// the largest number, as in PyTorch.
-pub fn largest_backward(picture: &[f32], plane: Plane, window: Window, gradient: &[f32], out: &mut [f32]) {
+pub fn largest_backward(image: &[f32], plane: Plane, window: Window, gradient: &[f32], out: &mut [f32]) {
     let (rows, count) = (window.count(plane.height), window.count(plane.width));
     let pixels = plane.pixels();
     if rows * count == 0 {
         return;
     }
-    let channels = picture.chunks_exact(pixels).zip(out.chunks_exact_mut(pixels));
+    let channels = image.chunks_exact(pixels).zip(out.chunks_exact_mut(pixels));
     for ((channel, out), gradient) in channels.zip(gradient.chunks_exact(rows * count)) {
         for (at, gradient) in gradient.iter().enumerate() {
             let (top, left) = ((at / count) * window.stride, (at % count) * window.stride);
@@ -240,11 +240,11 @@ mod tests {
     }
 
     /// The pixel of a window, as the definition has it.
-    fn pixel(picture: &[f32], plane: Plane, window: Window, c: usize, y: usize, x: usize) -> f32 {
+    fn pixel(image: &[f32], plane: Plane, window: Window, c: usize, y: usize, x: usize) -> f32 {
         let (y, x) = (y.checked_sub(window.padding), x.checked_sub(window.padding));
         match (y, x) {
             (Some(y), Some(x)) if y < plane.height && x < plane.width => {
-                picture[(c * plane.height + y) * plane.width + x]
+                image[(c * plane.height + y) * plane.width + x]
             }
             _ => 0.0,
         }
@@ -260,12 +260,12 @@ mod tests {
             let window = Window { size, stride, padding };
             let after = plane.after(window, channels);
             let (places, kinds) = (after.pixels(), channels * size * size);
-            let picture = numbers(plane.numbers(), 0.7);
+            let image = numbers(plane.numbers(), 0.7);
             let mut gathered = vec![9.0; kinds * (places + more)];
             let row = (places + more).max(1);
             // Row by row, as tiles are.
             for y in 0..after.height {
-                gather(&picture, plane, window, y..y + 1, &mut gathered, (row, more + y * after.width));
+                gather(&image, plane, window, y..y + 1, &mut gathered, (row, more + y * after.width));
             }
             let mut back = vec![0.0; plane.numbers()];
             add_back(&gathered, (row, more), plane, window, &mut back);
@@ -274,7 +274,7 @@ mod tests {
                 let (c, down, right) = (kind / (size * size), kind / size % size, kind % size);
                 for place in 0..places {
                     let (y, x) = (place / after.width * stride + down, place % after.width * stride + right);
-                    let one = pixel(&picture, plane, window, c, y, x);
+                    let one = pixel(&image, plane, window, c, y, x);
                     prop_assert_eq!(gathered[kind * row + more + place], one);
                     if y >= padding && x >= padding && y - padding < height && x - padding < width {
                         expected[(c * height + y - padding) * width + x - padding] += one;
@@ -290,15 +290,15 @@ mod tests {
     #[test]
     fn the_largest_pixel_is_found_and_alone_gets_the_gradient() {
         let plane = Plane { channels: 2, height: 5, width: 4 };
-        let picture: Vec<f32> = numbers(plane.numbers(), 1.3).iter().map(|x| (x * 4.0).round() - 9.0).collect();
+        let image: Vec<f32> = numbers(plane.numbers(), 1.3).iter().map(|x| (x * 4.0).round() - 9.0).collect();
         let after = plane.after(POOL, 2);
         assert_eq!((after.height, after.width), (3, 2));
         let mut out = vec![0.0; after.numbers()];
-        largest(&picture, plane, POOL, &mut out);
+        largest(&image, plane, POOL, &mut out);
         let gradient = numbers(out.len(), 0.4);
-        let mut back = vec![0.0; picture.len()];
-        largest_backward(&picture, plane, POOL, &gradient, &mut back);
-        let mut expected = vec![0.0; picture.len()];
+        let mut back = vec![0.0; image.len()];
+        largest_backward(&image, plane, POOL, &gradient, &mut back);
+        let mut expected = vec![0.0; image.len()];
         for (at, largest) in out.iter().enumerate() {
             let (c, y, x) = (at / after.pixels(), at / after.width % after.height, at % after.width);
             let pixels = (0..9).filter_map(|k| {
@@ -306,11 +306,11 @@ mod tests {
                 (y < 5 && x < 4).then_some((c * 5 + y) * 4 + x)
             });
             let first = pixels.fold(None, |best: Option<usize>, pixel| match best {
-                Some(best) if picture[pixel] <= picture[best] => Some(best),
+                Some(best) if image[pixel] <= image[best] => Some(best),
                 _ => Some(pixel),
             });
             let first = first.unwrap();
-            assert_eq!(picture[first], *largest);
+            assert_eq!(image[first], *largest);
             expected[first] += gradient[at];
         }
         assert_eq!(back, expected);

@@ -33,11 +33,11 @@ impl Loaded {
         }
         // A task of another program is drawn as well; its sequences are just not known here.
         let known = plugins.tasks().kinds().contains(&spec.task.kind.as_str());
-        let interface = known.then(|| plugins.shape(&spec.task.kind, &spec.task.keys)).transpose();
+        let shape = known.then(|| plugins.shape(&spec.task.kind, &spec.task.keys)).transpose();
         Ok(Loaded {
             hash: run.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             tree: keys::tree(&spec),
-            steps: interface.ok().flatten().and_then(|interface| interface.steps),
+            steps: shape.ok().flatten().and_then(|shape| shape.steps),
             spec,
             units,
         })

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use figment::value::Value;
 
 use super::layers::{self, Layers};
-use super::said::Said;
-use super::walk::{UNKNOWN_KEY, Walk};
+use super::provenance::Provenance;
+use super::validator::{UNKNOWN_KEY, Validator};
 use super::{Blocks, Claim, FigureBlock, LauncherBlock, Plugins, Request, Resolved, resolve_layers, schema};
 use crate::error::{Error, Problem, Problems, Result};
 use points::Point;
@@ -135,15 +135,15 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn
 fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(Blocks, Vec<Point>)> {
     let schema = schema::blocks();
     let said: Value = layers.blocks().into();
-    let mut walk = Walk::new(layers, &schema);
-    let mut mended = said.clone();
-    walk.run(&mut mended);
-    let mut problems = walk.problems;
+    let mut validator = Validator::new(layers, &schema);
+    let mut repaired = said.clone();
+    validator.run(&mut repaired);
+    let mut problems = validator.problems;
     let points = match problems.is_empty() {
         true => points::read(said.find_ref("sweep"), grid, layers, &mut problems),
         false => Vec::new(),
     };
-    let blocks: Result<Blocks, String> = mended.deserialize().map_err(|error| error.to_string());
+    let blocks: Result<Blocks, String> = repaired.deserialize().map_err(|error| error.to_string());
     if let Ok(Blocks { launcher: Some(launcher), .. }) = &blocks {
         problems.extend(check_launcher(launcher));
     }
@@ -153,7 +153,7 @@ fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(B
         Err(what) if problems.is_empty() => problems.push(Problem::new("", what)),
         Err(_) => {}
     }
-    let said = Said { layers, schema: &schema, merged: &said, file: &request.file };
+    let said = Provenance { layers, schema: &schema, merged: &said, file: &request.file };
     Err(Error::Spec(Problems(said.finish(problems))))
 }
 

@@ -16,13 +16,13 @@ const NOT_SWEPT: [&str; 3] = ["run", "notes", "extends"];
 
 /// A value at a path, and where it was said.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Said {
+pub(super) struct Assignment {
     pub path: String,
     pub value: Value,
     pub origin: String,
 }
 
-impl Said {
+impl Assignment {
     /// The value as YAML on one line.
     pub fn shown(&self) -> String {
         line(&self.value)
@@ -33,7 +33,7 @@ impl Said {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Point {
     pub item: Option<String>,
-    pub values: Vec<Said>,
+    pub values: Vec<Assignment>,
 }
 
 impl Point {
@@ -56,7 +56,7 @@ impl Point {
 /// A list of values of one path.
 struct Column {
     path: String,
-    values: Vec<Said>,
+    values: Vec<Assignment>,
 }
 
 /// Every combination of the `sweep` block and of `--grid` flags; without either there is one, which says nothing.
@@ -114,7 +114,7 @@ fn read_flags(flags: &[String], problems: &mut Vec<Problem>) -> Vec<Column> {
                 } else if let Some(message) = unfit(&path) {
                     refuse(&path, &message);
                 } else {
-                    let said = |value| Said { path: path.clone(), value, origin: origin.clone() };
+                    let said = |value| Assignment { path: path.clone(), value, origin: origin.clone() };
                     columns.push(Column { path: path.clone(), values: values.into_iter().map(said).collect() });
                 }
             }
@@ -272,9 +272,9 @@ impl Reader<'_> {
         points
     }
 
-    fn said(&self, place: &str, path: &str, value: &Value) -> Said {
+    fn said(&self, place: &str, path: &str, value: &Value) -> Assignment {
         let origin = self.layers.place(value.tag(), place).unwrap_or_else(|| "sweep".into());
-        Said { path: path.to_owned(), value: said_anew(value.clone()), origin }
+        Assignment { path: path.to_owned(), value: said_anew(value.clone()), origin }
     }
 
     fn refuse(&mut self, path: &str, tag: Tag, message: &str, help: &str) {

@@ -1,9 +1,9 @@
-//! What reads pictures: a convolutional trunk, and the projection that makes the first input of it.
+//! What reads images: a convolutional backbone, and the projection that makes the first input of it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What reads pictures. Behind its trunk come a linear layer of the embedding's width and batch normalisation.
+/// What reads images. Behind its backbone come a linear layer of the embedding's width and batch normalisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EncoderSpec {
@@ -19,7 +19,7 @@ pub enum EncoderSpec {
         #[serde(default)]
         trainable: Trainable,
     },
-    /// A small network of 3 x 3 convolutions that halve the picture, for drawn scenes.
+    /// A small network of 3 x 3 convolutions that halve the image, for drawn scenes.
     Conv {
         /// Channels of each convolution.
         #[serde(default = "channels")]
@@ -41,10 +41,10 @@ pub enum EncoderSpec {
 pub enum Trainable {
     /// Nothing, and no statistics of batch normalisation move.
     None,
-    /// The linear layer and the batch normalisation behind the trunk.
+    /// The linear layer and the batch normalisation behind the backbone.
     #[default]
     Projection,
-    /// The trunk too: pictures are read anew in every batch.
+    /// The backbone too: images are read anew in every batch.
     All,
 }
 
@@ -59,7 +59,7 @@ impl EncoderSpec {
         }
     }
 
-    /// Whether weights that were trained behind `other` mean the same here: behind the same trunk, or with one that was
+    /// Whether weights that were trained behind `other` mean the same here: behind the same backbone, or with one that was
     /// trained with them and learns on.
     pub fn carries_on(&self, other: &EncoderSpec) -> bool {
         let kind = |encoder: &EncoderSpec| match encoder {
@@ -74,14 +74,14 @@ impl EncoderSpec {
             }
     }
 
-    /// Says that the trunk's weights come from somewhere else.
+    /// Says that the backbone's weights come from somewhere else.
     pub fn set_weights(&mut self, from: &str) {
         match self {
             EncoderSpec::Resnet { weights, .. } | EncoderSpec::Conv { weights, .. } => *weights = from.into(),
         }
     }
 
-    /// Where the trunk's weights come from.
+    /// Where the backbone's weights come from.
     pub fn weights(&self) -> &str {
         match self {
             EncoderSpec::Resnet { weights, .. } | EncoderSpec::Conv { weights, .. } => weights,

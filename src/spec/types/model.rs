@@ -16,7 +16,7 @@ pub struct ModelSpec {
     /// What reads the top layer.
     #[serde(default)]
     pub readout: Readout,
-    /// What reads pictures; required by tasks with pictures, refused elsewhere.
+    /// What reads images; required by tasks with images, refused elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<EncoderSpec>,
     /// The embedding of token inputs; required by tasks that read tokens, refused elsewhere.

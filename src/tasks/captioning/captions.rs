@@ -12,7 +12,7 @@ use crate::data::captions::CaptionSet;
 use crate::data::captions::sampler::Sampling;
 use crate::data::captions::vocabulary::{Vocabulary, WordCounts};
 use crate::data::captions::words::WordTokenizer;
-use crate::data::{At, Batch, Dataset, Evaluation, Inputs, Metric, Pictures, Predictor, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, Evaluation, Images, Inputs, Metric, Predictor, Split, Targets};
 use crate::error::{Error, Result};
 use crate::model::encoder::EncoderInputs;
 use crate::spec::ModelSpec;
@@ -22,13 +22,13 @@ pub(super) struct Captions {
     spec: Captioning,
     seed: u64,
     vocabulary: Vocabulary,
-    /// What the model reads of the pictures; nothing where the data were opened without a model.
+    /// What the model reads of the images; nothing where the data were opened without a model.
     inputs: Option<EncoderInputs>,
-    /// Number of pictures.
-    pictures: usize,
+    /// Number of images.
+    images: usize,
     train: Part,
     validation: Part,
-    /// The pictures that are described at the end.
+    /// The images that are described at the end.
     described: Vec<Described>,
     /// The batches of the epoch of training that was last asked for.
     order: RefCell<Option<Epoch>>,
@@ -51,20 +51,20 @@ struct Part {
     starts: Vec<usize>,
     /// Ids of each, start and end included; 0 for one that is left out.
     lengths: Vec<usize>,
-    /// The number of the picture of each.
-    pictures: Vec<u32>,
+    /// The number of the image of each.
+    images: Vec<u32>,
 }
 
 impl Part {
     fn new(set: &CaptionSet, vocabulary: &Vocabulary, first: usize) -> Part {
         let mut tokenizer = WordTokenizer::new();
-        let mut part = Part { ids: Vec::new(), starts: vec![0], lengths: Vec::new(), pictures: Vec::new() };
+        let mut part = Part { ids: Vec::new(), starts: vec![0], lengths: Vec::new(), images: Vec::new() };
         for caption in &set.captions {
             let ids = vocabulary.encode(&mut tokenizer, &caption.text);
             part.lengths.push(ids.len());
             part.ids.extend(ids);
             part.starts.push(part.ids.len());
-            part.pictures.push((first + caption.image) as u32);
+            part.images.push((first + caption.image) as u32);
         }
         part
     }
@@ -116,20 +116,20 @@ impl Captions {
         let paths = |set: &CaptionSet, files: &FilesSpec| -> Vec<PathBuf> {
             set.images.iter().map(|image| files.images.join(&image.file_name)).collect()
         };
-        let pictures = Pictures {
+        let images = Images {
             train: paths(&train, &train_files),
             validation: paths(&validation, &validation_files),
             view: spec.view(),
         };
-        let read_by = |(model, device)| EncoderInputs::open(&pictures, model, seed, device);
+        let read_by = |(model, device)| EncoderInputs::open(&images, model, seed, device);
         let inputs = encoder.map(read_by).transpose()?;
         let mut captions = Captions {
             seed,
             train: Part::new(&train, &vocabulary, 0),
-            validation: Part::new(&validation, &vocabulary, pictures.train.len()),
-            described: if spec.scores { described(&validation, pictures.train.len()) } else { Vec::new() },
+            validation: Part::new(&validation, &vocabulary, images.train.len()),
+            described: if spec.scores { described(&validation, images.train.len()) } else { Vec::new() },
             vocabulary,
-            pictures: pictures.train.len() + pictures.validation.len(),
+            images: images.train.len() + images.validation.len(),
             inputs: None,
             order: RefCell::new(None),
             measured: OnceCell::new(),
@@ -146,32 +146,32 @@ impl Captions {
         &self.vocabulary
     }
 
-    /// Number of pictures.
-    pub fn pictures(&self) -> usize {
-        self.pictures
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        self.images
     }
 
-    /// Digests of what the model reads of the pictures.
+    /// Digests of what the model reads of the images.
     pub fn digests(&self) -> BTreeMap<String, String> {
         self.inputs.as_ref().map_or_else(BTreeMap::new, |inputs| inputs.digests().clone())
     }
 
-    /// Leaves out the pictures that cannot be read: `good` has one word for each, in the order of their numbers.
+    /// Leaves out the images that cannot be read: `good` has one word for each, in the order of their numbers.
     fn leave_out(&mut self, good: &[bool]) {
         for part in [&mut self.train, &mut self.validation] {
-            for (length, &picture) in part.lengths.iter_mut().zip(&part.pictures) {
-                if !good[picture as usize] {
+            for (length, &image) in part.lengths.iter_mut().zip(&part.images) {
+                if !good[image as usize] {
                     *length = 0;
                 }
             }
         }
-        self.described.retain(|described| good[described.picture as usize]);
+        self.described.retain(|described| good[described.image as usize]);
     }
 
-    /// What the model reads of pictures.
-    fn look(&self, pictures: &[u32], at: At) -> Result<Tensor> {
-        let unread = || Error::Training("the pictures were not opened for a model that reads them".into());
-        self.inputs.as_ref().ok_or_else(unread)?.look(pictures, at)
+    /// What the model reads of images.
+    fn look(&self, images: &[u32], at: BatchIndex) -> Result<Tensor> {
+        let unread = || Error::Training("the images were not opened for a model that reads them".into());
+        self.inputs.as_ref().ok_or_else(unread)?.look(images, at)
     }
 
     fn training(&self, batch_size: usize) -> Sampling {
@@ -233,12 +233,12 @@ impl Dataset for Captions {
         self.validation_batches().map(|_| ())
     }
 
-    fn batch(&self, at: At) -> Result<Batch> {
+    fn batch(&self, at: BatchIndex) -> Result<Batch> {
         let missing = || Error::Training(format!("there is no batch {} of {:?}", at.index, at.split));
         let batch = |part: &Part, batches: &[Vec<usize>]| {
             let captions = batches.get(at.index).ok_or_else(missing)?;
-            let pictures: Vec<u32> = captions.iter().map(|&caption| part.pictures[caption]).collect();
-            part.batch(captions, self.look(&pictures, at)?)
+            let images: Vec<u32> = captions.iter().map(|&caption| part.images[caption]).collect();
+            part.batch(captions, self.look(&images, at)?)
         };
         if at.split != Split::Train {
             return batch(&self.validation, self.validation_batches()?);
@@ -259,8 +259,8 @@ impl Dataset for Captions {
         if !self.spec.scores {
             return Ok(None);
         }
-        let look = |pictures: &[u32]| {
-            self.look(pictures, At { split: Split::Validation, epoch: 0, index: 0, batch_size: pictures.len() })
+        let look = |images: &[u32]| {
+            self.look(images, BatchIndex { split: Split::Validation, epoch: 0, index: 0, batch_size: images.len() })
         };
         evaluate(&self.described, &self.vocabulary, &look, predictor).map(Some)
     }
@@ -274,7 +274,7 @@ mod tests {
     use crate::tasks::captioning::{ScenesSpec, Source};
 
     #[test]
-    fn pictures_that_are_left_out_are_in_no_batch_and_are_not_described() {
+    fn images_that_are_left_out_are_in_no_batch_and_are_not_described() {
         let directory = tempfile::tempdir().unwrap();
         let scenes = ScenesSpec { dir: directory.path().join("s"), train: 30, validation: 8, size: 16, draw: 1 };
         scenes.scenes().make(&scenes.dir, &|| false, &|_, _| {}).unwrap();
@@ -291,18 +291,18 @@ mod tests {
         let seen = |captions: &Captions| {
             let training = captions.training_batches(1, 1).unwrap();
             let of = |part: &Part, batches: &[Vec<usize>]| -> Vec<u32> {
-                batches.iter().flatten().map(|&caption| part.pictures[caption]).collect()
+                batches.iter().flatten().map(|&caption| part.images[caption]).collect()
             };
             let mut seen: BTreeSet<u32> = of(&captions.train, &training).into_iter().collect();
             seen.extend(of(&captions.validation, captions.validation_batches().unwrap()));
             seen
         };
         assert_eq!(seen(&captions), (0..38).collect());
-        let good: Vec<bool> = (0..38).map(|picture| picture != 3 && picture != 33).collect();
+        let good: Vec<bool> = (0..38).map(|image| image != 3 && image != 33).collect();
         captions.measured.take();
         captions.leave_out(&good);
-        assert_eq!(seen(&captions), (0..38).filter(|picture| good[*picture as usize]).collect());
+        assert_eq!(seen(&captions), (0..38).filter(|image| good[*image as usize]).collect());
         assert_eq!(captions.described.len(), 7);
-        assert!(captions.described.iter().all(|described| described.picture != 33));
+        assert!(captions.described.iter().all(|described| described.image != 33));
     }
 }

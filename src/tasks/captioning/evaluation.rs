@@ -1,4 +1,4 @@
-//! The evaluation: a caption for every picture to validate with, scored against those that people wrote.
+//! The evaluation: a caption for every image to validate with, scored against those that people wrote.
 
 use candle_core::Tensor;
 
@@ -9,24 +9,24 @@ use crate::data::captions::{CaptionSet, ptb};
 use crate::data::{Evaluation, Limits, Predictor, Strategy, Vocabulary};
 use crate::error::{Error, Result};
 
-/// Pictures that are described together: enough for large products, few enough for little memory.
+/// Images that are described together: enough for large products, few enough for little memory.
 const TOGETHER: usize = 64;
 
 /// The file of the captions, in COCO's results format.
 const CAPTIONS: &str = "captions.json";
 
-/// A picture, and what people wrote about it.
+/// A image, and what people wrote about it.
 pub(super) struct Described {
-    /// Its number among the pictures of the task.
-    pub picture: u32,
+    /// Its number among the images of the task.
+    pub image: u32,
     /// The id that the caption file gives it.
     pub id: u64,
     pub captions: Vec<String>,
 }
 
-/// The pictures of a set that people wrote about, of which the first has the number `first`.
+/// The images of a set that people wrote about, of which the first has the number `first`.
 pub(super) fn described(set: &CaptionSet, first: usize) -> Vec<Described> {
-    let new = |(picture, id)| Described { picture, id, captions: Vec::new() };
+    let new = |(image, id)| Described { image, id, captions: Vec::new() };
     let mut all: Vec<Described> = (first as u32..).zip(set.images.iter().map(|image| image.id)).map(new).collect();
     set.captions.iter().for_each(|caption| all[caption.image].captions.push(caption.text.clone()));
     all.retain(|described| !described.captions.is_empty());
@@ -38,8 +38,8 @@ pub fn limits(steps: usize) -> Limits {
     Limits { start: START, end: END, never: vec![PAD, START, UNKNOWN], steps }
 }
 
-/// Describes pictures, each with the likeliest word at every step, and scores the captions. `look` gives what the model's
-/// encoder reads of pictures, `[pictures, ...]`.
+/// Describes images, each with the likeliest word at every step, and scores the captions. `look` gives what the model's
+/// encoder reads of images, `[images, ...]`.
 pub(super) fn evaluate(
     all: &[Described],
     vocabulary: &Vocabulary,
@@ -49,8 +49,8 @@ pub(super) fn evaluate(
     let mut captions = Vec::with_capacity(all.len());
     let mut scored = Vec::with_capacity(all.len());
     for some in all.chunks(TOGETHER) {
-        let pictures: Vec<u32> = some.iter().map(|described| described.picture).collect();
-        let decoded = predictor.decode(&look(&pictures)?, &Strategy::Greedy, &limits(Limits::STEPS))?;
+        let images: Vec<u32> = some.iter().map(|described| described.image).collect();
+        let decoded = predictor.decode(&look(&images)?, &Strategy::Greedy, &limits(Limits::STEPS))?;
         for (best, described) in decoded.iter().zip(some) {
             let caption = best.first().map_or_else(String::new, |best| vocabulary.decode(&best.ids));
             let references = described.captions.iter().map(|text| ptb::tokenize(text)).collect();

@@ -1,7 +1,7 @@
-//! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 4): a picture is seen, and words are said about it, one
+//! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 4): a image is seen, and words are said about it, one
 //! a step, each given those before.
 //!
-//! The captions of a batch have one length. What the pictures become before the network sees them is the encoder's business
+//! The captions of a batch have one length. What the images become before the network sees them is the encoder's business
 //! ([`EncoderInputs`](crate::model::encoder::EncoderInputs)).
 
 mod captions;
@@ -19,16 +19,16 @@ use super::{Task, TaskData};
 use crate::counter::Counter;
 use crate::data::Dataset;
 use crate::data::captions::CaptionSet;
-use crate::data::pictures::Viewing;
+use crate::data::image_set::Viewing;
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
 use crate::spec::ModelSpec;
-use crate::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use crate::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use captions::Captions;
 
 impl Plugin for Captioning {
     const KIND: &'static str = "captioning";
-    const ABOUT: &'static str = "see a picture, and say about it what people said";
+    const ABOUT: &'static str = "see a image, and say about it what people said";
 
     fn check(&self) -> Vec<Problem> {
         self.problems()
@@ -36,12 +36,12 @@ impl Plugin for Captioning {
 }
 
 impl Task for Captioning {
-    fn shape(&self) -> Interface {
-        Interface {
+    fn shape(&self) -> TaskShape {
+        TaskShape {
             // Which words there are is known once the captions are.
-            input: Input::Tokens { vocabulary: 0, first: First::Picture { side: self.view().trained_side() as usize } },
+            input: Input::Tokens { vocabulary: 0, first: First::Image { side: self.view().trained_side() as usize } },
             target: Target { kind: TargetKind::Classes { count: 0 }, when: When::EveryStep },
-            // Where only one length takes part, that is the number of steps: the picture, and all ids but the last.
+            // Where only one length takes part, that is the number of steps: the image, and all ids but the last.
             steps: Some(self.lengths[0]).filter(|_| self.lengths[0] == self.lengths[1]),
             validates: true,
         }
@@ -50,7 +50,7 @@ impl Task for Captioning {
     fn prepare(&self) -> Result<()> {
         match &self.source {
             Source::Scenes(scenes) => {
-                let counter = Counter::new("pictures drawn");
+                let counter = Counter::new("images drawn");
                 let made = scenes.scenes().make(&scenes.folder(), &|| false, &|done, of| counter.show(done, of));
                 counter.end();
                 made.map(|_| ())
@@ -77,7 +77,7 @@ impl Task for Captioning {
         let captions = Captions::open(self.clone(), seed, encoder)?;
         Ok(TaskData {
             vocabulary: Some(captions.vocabulary().clone()),
-            pictures: captions.pictures(),
+            images: captions.images(),
             digests: captions.digests(),
             dataset: Box::new(captions),
         })

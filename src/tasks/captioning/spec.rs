@@ -6,16 +6,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::captions::sampler::VALIDATION_BATCHES;
-use crate::data::pictures::Viewing;
+use crate::data::image_set::Viewing;
 use crate::data::scenes::Scenes;
 use crate::error::Problem;
 use crate::files::at_home;
 
-/// Describes a picture as people described it.
+/// Describes a image as people described it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Captioning {
-    /// Where pictures and captions come from.
+    /// Where images and captions come from.
     pub source: Source,
     /// A tokenizer.json with the words, as another run has it or `ccdni data vocab` makes it; made of the captions to train
     /// with where absent.
@@ -30,18 +30,18 @@ pub struct Captioning {
     pub lengths: [usize; 2],
     /// Every length gives as many batches as the rarest one.
     pub balance: bool,
-    /// Side of the square to which pictures are resized, in pixels.
+    /// Side of the square to which images are resized, in pixels.
     #[schemars(range(min = 8, max = 4096))]
     pub resize: u32,
     /// Side of the square that is cut out of it: at random in training, the middle elsewhere; all of it where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 8, max = 4096))]
     pub crop: Option<u32>,
-    /// Mirror every other picture in training; not where captions say left and right.
+    /// Mirror every other image in training; not where captions say left and right.
     pub flip: bool,
-    /// What validation, scores and `ccdni sample` see of a picture.
+    /// What validation, scores and `ccdni sample` see of a image.
     pub eval_transform: EvalTransform,
-    /// With a frozen trunk: stored views of each training picture, cut out and mirrored at random; 0 for the one view
+    /// With a frozen backbone: stored views of each training image, cut out and mirrored at random; 0 for the one view
     /// that validation has.
     #[schemars(range(max = 1000))]
     pub variants: usize,
@@ -52,17 +52,17 @@ pub struct Captioning {
     pub validation_batches: usize,
     /// Adds a column for each position of a caption: the negative log-likelihood there.
     pub by_position: bool,
-    /// Captions every validation picture once training is over, and adds BLEU, ROUGE-L and CIDEr to the results.
+    /// Captions every validation image once training is over, and adds BLEU, ROUGE-L and CIDEr to the results.
     pub scores: bool,
 }
 
-/// Where pictures and captions come from.
+/// Where images and captions come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
     /// Scenes of coloured shapes that the program draws itself, once, into a folder.
     Scenes(ScenesSpec),
-    /// Files of captions and folders of pictures: COCO, Flickr8k, Flickr30k, or your own in their formats.
+    /// Files of captions and folders of images: COCO, Flickr8k, Flickr30k, or your own in their formats.
     Files {
         /// What is trained with.
         train: FilesSpec,
@@ -78,30 +78,30 @@ pub struct ScenesSpec {
     /// The folder; made where it is not there.
     #[schemars(length(min = 1))]
     pub dir: PathBuf,
-    /// Pictures to train with.
+    /// Images to train with.
     #[schemars(range(min = 1, max = 900_000))]
     pub train: usize,
-    /// Pictures to validate with.
+    /// Images to validate with.
     #[schemars(range(min = 1, max = 90_000))]
     pub validation: usize,
-    /// Width and height of a picture, in pixels.
+    /// Width and height of a image, in pixels.
     #[schemars(range(min = 16, max = 1024))]
     pub size: u32,
     /// Other scenes for another number here: the same for every seed of a run.
     pub draw: u64,
 }
 
-/// A file of captions and the folder of its pictures.
+/// A file of captions and the folder of its images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilesSpec {
     /// The captions: COCO's JSON, that of Karpathy's splits, or a table as those of Flickr8k and Flickr30k are.
     #[schemars(length(min = 1))]
     pub captions: PathBuf,
-    /// The folder that the pictures' file names are relative to.
+    /// The folder that the images' file names are relative to.
     #[schemars(length(min = 1))]
     pub images: PathBuf,
-    /// Only the pictures that this file names, one a line, as the splits of Flickr8k have them.
+    /// Only the images that this file names, one a line, as the splits of Flickr8k have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub only: Option<PathBuf>,
@@ -111,7 +111,7 @@ pub struct FilesSpec {
     pub split: Option<String>,
 }
 
-/// What is seen of a picture outside of training.
+/// What is seen of a image outside of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EvalTransform {
@@ -141,7 +141,7 @@ impl ScenesSpec {
 }
 
 impl Source {
-    /// Captions and pictures to train and to validate with.
+    /// Captions and images to train and to validate with.
     pub fn files(&self) -> [FilesSpec; 2] {
         match self {
             Source::Scenes(scenes) => ["train", "validation"].map(|part| FilesSpec {
@@ -187,7 +187,7 @@ impl Captioning {
         self.vocabulary.as_ref().map(at_home)
     }
 
-    /// How pictures are looked at.
+    /// How images are looked at.
     pub fn view(&self) -> Viewing {
         Viewing {
             resize: self.resize,
@@ -213,13 +213,13 @@ impl Captioning {
             refuse("crop", message, "lower it, or raise `resize`");
         }
         if self.variants > 0 && !self.view().augments() {
-            let message = "all views of a picture are the same: nothing is cut out or mirrored".into();
+            let message = "all views of a image are the same: nothing is cut out or mirrored".into();
             refuse("variants", message, "leave it out, or set `crop` below `resize`, or `flip: true`");
         }
         if let Source::Scenes(_) = &self.source
             && self.flip
         {
-            let message = "the captions of scenes say left and right, which a mirrored picture has the other way round";
+            let message = "the captions of scenes say left and right, which a mirrored image has the other way round";
             refuse("flip", message.into(), "leave it out");
         }
         if let Some(vocabulary) = &self.vocabulary

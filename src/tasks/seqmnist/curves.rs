@@ -1,4 +1,4 @@
-//! What is drawn for each class: a straight line to its point, or its picture in one stroke
+//! What is drawn for each class: a straight line to its point, or its image in one stroke
 //! (`tests/golden/README.md`, section 12).
 
 use std::f64::consts::TAU;
@@ -12,7 +12,7 @@ pub type Point = [f64; 2];
 /// Nodes along an edge of the grid.
 const GRID: usize = 4;
 
-/// The picture of each digit as the keys of a telephone that it runs over, 1 to 9 with 7 at the upper left; `/` is half way
+/// The image of each digit as the keys of a telephone that it runs over, 1 to 9 with 7 at the upper left; `/` is half way
 /// from 4 to 8. The keys stand on the unit square.
 const PICTURES: [&str; 10] = [
     "741236987",
@@ -38,9 +38,9 @@ fn key(key: u8) -> Point {
     }
 }
 
-/// Corners of a digit's picture, both ends included.
+/// Corners of a digit's image, both ends included.
 pub(super) fn corners(number: u8) -> usize {
-    PICTURES.get(usize::from(number)).map_or(0, |picture| picture.len())
+    PICTURES.get(usize::from(number)).map_or(0, |image| image.len())
 }
 
 /// The curve of every class, in order: `steps` positions each.
@@ -49,7 +49,7 @@ pub(super) fn of(spec: &SeqMnist, seed: u64) -> Vec<Vec<Point>> {
     match spec.mode {
         Mode::Recognise => Vec::new(),
         Mode::Lines => ends(spec.ends, spec.radius, count, seed).iter().map(|&end| line(end, steps)).collect(),
-        Mode::Digits => spec.numbers.iter().map(|&number| picture(number, steps)).collect(),
+        Mode::Digits => spec.numbers.iter().map(|&number| image(number, steps)).collect(),
     }
 }
 
@@ -80,9 +80,9 @@ fn line(end: Point, steps: usize) -> Vec<Point> {
     (0..steps).map(|step| step as f64 / (steps - 1) as f64).map(|way| [way * end[0], way * end[1]]).collect()
 }
 
-/// The picture of a digit. Its sides take the same number of steps as nearly as the original has it: of `r` steps left
+/// The image of a digit. Its sides take the same number of steps as nearly as the original has it: of `r` steps left
 /// over, the first `r - 1` sides get one each, and the corner at the end takes the last.
-fn picture(number: u8, steps: usize) -> Vec<Point> {
+fn image(number: u8, steps: usize) -> Vec<Point> {
     let corners: Vec<Point> = PICTURES[usize::from(number)].bytes().map(key).collect();
     let sides = corners.len() - 1;
     let (each, left) = (steps / sides, steps % sides);
@@ -106,10 +106,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_picture_takes_the_steps_it_is_given() {
+    fn every_image_takes_the_steps_it_is_given() {
         for number in 0..10 {
             for steps in corners(number)..60 {
-                let points = picture(number, steps);
+                let points = image(number, steps);
                 assert_eq!(points.len(), steps, "{number}");
                 let (first, last) = PICTURES[usize::from(number)].split_at(1);
                 assert_eq!(points[0], key(first.as_bytes()[0]));

@@ -17,7 +17,7 @@ use crate::data::Dataset;
 use crate::data::digits::{Digits, Source};
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
-use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
+use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 use sequences::Sequences;
 
 impl Plugin for SeqMnist {
@@ -30,12 +30,12 @@ impl Plugin for SeqMnist {
 }
 
 impl Task for SeqMnist {
-    fn shape(&self) -> Interface {
+    fn shape(&self) -> TaskShape {
         let (kind, when) = match self.mode {
             Mode::Recognise => (TargetKind::Classes { count: self.numbers.len() }, When::LastStep),
             Mode::Lines | Mode::Digits => (TargetKind::Values { size: 2 }, When::EveryStep),
         };
-        Interface {
+        TaskShape {
             input: Input::Dense { features: self.row },
             target: Target { kind, when },
             steps: Some(self.steps()),

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::{Mode, SeqMnist, SplitBy, curves, named};
 use crate::data::digits::{Digits, PIXELS, SIDE};
-use crate::data::{At, Batch, Dataset, Inputs, Metric, Showcase, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Showcase, Split, Targets};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
@@ -86,7 +86,7 @@ impl Sequences {
     }
 
     /// A batch of training in the order of its epoch, which is drawn when the epoch is first asked for.
-    fn training_batch(&self, at: At) -> Result<Batch> {
+    fn training_batch(&self, at: BatchIndex) -> Result<Batch> {
         if !self.spec.shuffle {
             return self.gather(slice(&self.train, at.index, at.batch_size));
         }
@@ -125,7 +125,7 @@ impl Dataset for Sequences {
         }
     }
 
-    fn batch(&self, at: At) -> Result<Batch> {
+    fn batch(&self, at: BatchIndex) -> Result<Batch> {
         match at.split {
             Split::Train => self.training_batch(at),
             Split::Validation => self.gather(slice(&self.validation, at.index, MEASURED)),
@@ -169,19 +169,19 @@ mod tests {
         Sequences::new(spec, digits, seed).unwrap()
     }
 
-    fn at(split: Split, epoch: usize, index: usize) -> At {
-        At { split, epoch, index, batch_size: 25 }
+    fn at(split: Split, epoch: usize, index: usize) -> BatchIndex {
+        BatchIndex { split, epoch, index, batch_size: 25 }
     }
 
     /// `[rows][784]`
-    fn inputs(data: &Sequences, at: At) -> Vec<Vec<f32>> {
+    fn inputs(data: &Sequences, at: BatchIndex) -> Vec<Vec<f32>> {
         match data.batch(at).unwrap().inputs {
             Inputs::Dense(x) => x.flatten_from(1).unwrap().to_vec2().unwrap(),
             _ => panic!("dense inputs"),
         }
     }
 
-    fn classes(data: &Sequences, at: At) -> Vec<u32> {
+    fn classes(data: &Sequences, at: BatchIndex) -> Vec<u32> {
         match data.batch(at).unwrap().targets {
             Targets::FinalClass(classes) => classes.to_vec1().unwrap(),
             _ => panic!("a class"),

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
 use crate::nn::cells::State;
 use crate::nn::{Gradients, Leaves, Part};
-use crate::train::sequence::{Sequence, stack_rows};
+use crate::train::device_batch::{DeviceBatch, stack_rows};
 
 /// Plain tensor operations and automatic differentiation.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,7 +31,7 @@ struct Run {
 /// what is read before the tokens, where gradients flow into it.
 fn run(
     model: &Model,
-    sequence: &Sequence,
+    sequence: &DeviceBatch,
     windows: &[Range<usize>],
     start: &[Tensor],
     weights: Weights<'_>,
@@ -82,7 +82,7 @@ impl Backend for Composed {
     fn forward<'a>(
         &'a self,
         model: &'a Model,
-        sequence: &'a Sequence,
+        sequence: &'a DeviceBatch,
         plan: Plan<'a>,
         start: &[Tensor],
     ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
@@ -120,7 +120,7 @@ impl Backend for Composed {
 /// A forward pass, of which the states at the boundaries of its windows are left.
 struct Pass<'a> {
     model: &'a Model,
-    sequence: &'a Sequence,
+    sequence: &'a DeviceBatch,
     plan: Plan<'a>,
     /// For each layer `[windows + 1, batch, width]`.
     boundaries: Vec<Tensor>,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use super::sequence::Sequence;
+use super::device_batch::DeviceBatch;
 use crate::dni::Prediction;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -87,7 +87,7 @@ pub struct InputGradients {
     /// not wanted.
     pub starts: Vec<Tensor>,
     /// At the feature before the tokens, `[batch, width]`, where an encoder learns from it
-    /// ([`Sequence::learned_feature`]), its window needs a backward pass, and gradients are wanted.
+    /// ([`DeviceBatch::learned_feature`]), its window needs a backward pass, and gradients are wanted.
     pub feature: Option<Tensor>,
 }
 
@@ -111,7 +111,7 @@ pub trait Backend {
     fn forward<'a>(
         &'a self,
         model: &'a Model,
-        sequence: &'a Sequence,
+        sequence: &'a DeviceBatch,
         plan: Plan<'a>,
         start: &[Tensor],
     ) -> Result<(Outputs, Box<dyn Pullback + 'a>)>;

@@ -1,4 +1,4 @@
-//! Beam search: the sentences of one picture, a step at a time.
+//! Beam search: the sentences of one image, a step at a time.
 
 use std::cmp::Ordering;
 

@@ -1,9 +1,9 @@
 //! From a trained network to sentences: greedy, beam and sampling.
 //!
-//! The network was trained with a feature vector (a picture's) as its first input, from which it predicts the start token,
+//! The network was trained with a feature vector (a image's) as its first input, from which it predicts the start token,
 //! from that the first word, and so on to the end token. So it is fed here: the feature, the start token (whatever was predicted
-//! from the feature), then every word that is chosen, until the end token or a limit. All sentences of all pictures go
-//! through the network as one batch, a step at a time. Pictures do not influence each other, but for the last bits of products,
+//! from the feature), then every word that is chosen, until the end token or a limit. All sentences of all images go
+//! through the network as one batch, a step at a time. Images do not influence each other, but for the last bits of products,
 //! which depend on the size of a batch.
 
 mod beam;
@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
 use crate::rng::Stream;
 
-/// Sentences for what the first step reads, `[pictures, ...]` (features, or what the model's encoder makes features of): for
-/// each picture one, or for a beam up to `width` different ones, the best first.
+/// Sentences for what the first step reads, `[images, ...]` (features, or what the model's encoder makes features of): for
+/// each image one, or for a beam up to `width` different ones, the best first.
 ///
 /// # Errors
 /// [`Error::Usage`] for a strategy or limits that cannot be, [`Error::Training`] where the model reads no tokens, does not
@@ -35,16 +35,16 @@ pub fn decode(
 ) -> Result<Vec<Vec<Decoded>>> {
     check_strategy(strategy)?;
     let allowed = Allowed::new(vocabulary(model)?, limits)?;
-    let pictures = features.dim(0)?;
-    if pictures == 0 {
+    let images = features.dim(0)?;
+    if images == 0 {
         return Ok(Vec::new());
     }
-    let mut searches: Vec<Search> = (0..pictures as u32).map(Search::new).collect();
+    let mut searches: Vec<Search> = (0..images as u32).map(Search::new).collect();
     let mut network = Network::begin(model, backend, features, limits.start)?;
     for step in 0..limits.steps {
         let logits = network.logits();
-        for (picture, search) in searches.iter_mut().enumerate() {
-            search.advance(logits, &allowed, strategy, Draw { picture, step })?;
+        for (image, search) in searches.iter_mut().enumerate() {
+            search.advance(logits, &allowed, strategy, Draw { image, step })?;
         }
         let mut live: Vec<&mut Path> = searches.iter_mut().flat_map(|search| &mut search.live).collect();
         if live.is_empty() || step + 1 == limits.steps {
@@ -91,11 +91,11 @@ fn check_strategy(strategy: &Strategy) -> Result<()> {
 /// Which draw it is.
 #[derive(Clone, Copy)]
 struct Draw {
-    picture: usize,
+    image: usize,
     step: usize,
 }
 
-/// The sentences of one picture.
+/// The sentences of one image.
 struct Search {
     /// Those that go on, the likeliest first.
     live: Vec<Path>,
@@ -149,7 +149,7 @@ impl Search {
         let row = Row::new(logits, path.row, allowed)?;
         let id = match *strategy {
             Strategy::Sample { temperature, top_p, seed, first } => {
-                let mut stream = Stream::new(seed, "sample", first + draw.picture, draw.step);
+                let mut stream = Stream::new(seed, "sample", first + draw.image, draw.step);
                 row.drawn(temperature, top_p, stream.unit_f64())?
             }
             _ => row.likeliest(1).first().copied().unwrap_or(allowed.end),

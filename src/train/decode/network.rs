@@ -10,7 +10,7 @@ use crate::nn::cells::State;
 use crate::nn::kernel::few_rows;
 use crate::nn::slices;
 use crate::train::backend::{Backend, Composed, Plan};
-use crate::train::sequence::Sequence;
+use crate::train::device_batch::DeviceBatch;
 
 /// So many rows are few: weights are then read where they lie. A backend that trains brings them into another order at every
 /// call, which costs more than all else in a step of one sentence.
@@ -27,7 +27,7 @@ pub(super) struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// Feeds features `[pictures, width]`, then the start token: a row for every picture.
+    /// Feeds features `[images, width]`, then the start token: a row for every image.
     pub(super) fn begin(model: &'a Model, backend: &'a dyn Backend, features: &Tensor, start: u32) -> Result<Self> {
         let rows = features.dim(0)?;
         let states = model.zero_state(rows)?;
@@ -58,7 +58,7 @@ impl<'a> Network<'a> {
         let model = self.model;
         // Nothing is learned, so that targets do not matter.
         let targets = Targets::FinalClass(Tensor::zeros(self.rows, DType::U32, &Device::Cpu)?);
-        let sequence = Sequence::new(model, &Batch::new(inputs, targets), None)?;
+        let sequence = DeviceBatch::new(model, &Batch::new(inputs, targets), None)?;
         let (span, last) = (0..sequence.steps(), [sequence.steps() - 1]);
         let few = self.rows <= FEW && model.device().is_cpu();
         let (backend, outputs): (&dyn Backend, &[usize]) = if few { (&Composed, &[]) } else { (self.backend, &last) };

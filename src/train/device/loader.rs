@@ -5,13 +5,13 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::data::{At, Batch, Dataset, Inputs, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, Inputs, Split, Targets};
 use crate::error::Result;
 use crate::model::Model;
 use crate::nn::reads_are_deferred;
-use crate::spec::interface::{Interface, TargetKind};
+use crate::spec::task_shape::{TargetKind, TaskShape};
+use crate::train::device_batch::check_tokens;
 use crate::train::loss::check_classes;
-use crate::train::sequence::check_tokens;
 
 /// An epoch's batches of a split are kept on a device up to this many bytes.
 const ROOM: usize = 512 << 20;
@@ -47,17 +47,17 @@ impl DeviceLoader {
     ///
     /// # Errors
     /// Fails if the data do, where the task does not keep what its interface promises, or where the device has no room.
-    pub fn batch(&mut self, data: &dyn Dataset, model: &Model, interface: &Interface, at: At) -> Result<Batch> {
+    pub fn batch(&mut self, data: &dyn Dataset, model: &Model, shape: &TaskShape, at: BatchIndex) -> Result<Batch> {
         if !reads_are_deferred(&self.device) {
             return data.batch(at);
         }
-        self.staged(data, model, interface, at)
+        self.staged(data, model, shape, at)
     }
 
-    fn staged(&mut self, data: &dyn Dataset, model: &Model, interface: &Interface, at: At) -> Result<Batch> {
+    fn staged(&mut self, data: &dyn Dataset, model: &Model, shape: &TaskShape, at: BatchIndex) -> Result<Batch> {
         let get = |index| {
-            let batch = data.batch(At { index, ..at })?.expanded()?;
-            check(&batch, model, interface)?;
+            let batch = data.batch(BatchIndex { index, ..at })?.expanded()?;
+            check(&batch, model, shape)?;
             Ok::<_, crate::Error>(batch)
         };
         let loaded = match at.split {
@@ -143,9 +143,9 @@ fn dims(batch: &Batch) -> Vec<&[usize]> {
 }
 
 /// Makes sure that a batch on the CPU holds no class and no token that there is not.
-fn check(batch: &Batch, model: &Model, interface: &Interface) -> Result<()> {
+fn check(batch: &Batch, model: &Model, shape: &TaskShape) -> Result<()> {
     if let (Targets::Classes(classes) | Targets::FinalClass(classes), TargetKind::Classes { count }) =
-        (&batch.targets, interface.target.kind)
+        (&batch.targets, shape.target.kind)
     {
         check_classes(classes, count)?;
     }
@@ -159,7 +159,7 @@ fn check(batch: &Batch, model: &Model, interface: &Interface) -> Result<()> {
 mod tests {
     use super::*;
     use crate::data::Metric;
-    use crate::spec::interface::{Input, Target, When};
+    use crate::spec::task_shape::{Input, Target, When};
     use std::cell::Cell;
 
     use crate::model::Plugins;
@@ -179,7 +179,7 @@ mod tests {
             3
         }
 
-        fn batch(&self, at: At) -> Result<Batch> {
+        fn batch(&self, at: BatchIndex) -> Result<Batch> {
             self.asked.set(self.asked.get() + 1);
             let base = (at.index * 100 + at.epoch / 3) as f32;
             let x: Vec<f32> = (0..8).map(|i| base + i as f32).collect();
@@ -189,15 +189,15 @@ mod tests {
         }
     }
 
-    fn model() -> (Model, Interface) {
-        let interface = Interface {
+    fn model() -> (Model, TaskShape) {
+        let shape = TaskShape {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Classes { count: 3 }, when: When::LastStep },
             steps: None,
             validates: true,
         };
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 3}]}"#).expect("a model");
-        (Model::new(&Plugins::built_in(), &spec, &interface, 1, &Device::Cpu).expect("a model"), interface)
+        (Model::new(&Plugins::built_in(), &spec, &shape, 1, &Device::Cpu).expect("a model"), shape)
     }
 
     fn numbers(batch: &Batch) -> (Vec<f32>, Vec<u32>) {
@@ -210,15 +210,15 @@ mod tests {
 
     #[test]
     fn an_epoch_goes_up_at_once_and_stays_while_it_is_the_same() -> Result<()> {
-        let (model, interface) = model();
-        let at = |epoch, index| At { split: Split::Train, epoch, index, batch_size: 3 };
+        let (model, shape) = model();
+        let at = |epoch, index| BatchIndex { split: Split::Train, epoch, index, batch_size: 3 };
         for room in [ROOM, 0] {
             let data = Data { asked: Cell::new(0), class: 2 };
             let mut loader = DeviceLoader { device: Device::Cpu, room, epochs: Default::default() };
             let mut there = Vec::new();
             for epoch in 1..4 {
                 for index in 0..3 {
-                    let batch = loader.staged(&data, &model, &interface, at(epoch, index))?;
+                    let batch = loader.staged(&data, &model, &shape, at(epoch, index))?;
                     assert_eq!(numbers(&batch), numbers(&data.batch(at(epoch, index))?.expanded()?));
                 }
                 there.push(loader.epochs[0].batches.first().map(|batch| tensors(batch)[0].id()));
@@ -232,7 +232,7 @@ mod tests {
                 _ => {
                     assert!(there[0].is_some() && there[0] == there[1] && there[1] != there[2], "{there:?}");
                     let before = data.asked.get();
-                    loader.staged(&data, &model, &interface, At { batch_size: 2, ..at(3, 0) })?;
+                    loader.staged(&data, &model, &shape, BatchIndex { batch_size: 2, ..at(3, 0) })?;
                     assert_eq!(data.asked.get(), before + 3, "other batches");
                 }
             }
@@ -242,11 +242,11 @@ mod tests {
 
     #[test]
     fn what_was_not_promised_is_found_before_it_goes_up() {
-        let (model, interface) = model();
+        let (model, shape) = model();
         let data = Data { asked: Cell::new(0), class: 3 };
         let mut loader = DeviceLoader { device: Device::Cpu, room: ROOM, epochs: Default::default() };
-        let at = At { split: Split::Test, epoch: 0, index: 0, batch_size: 3 };
-        let error = loader.staged(&data, &model, &interface, at).expect_err("there are three classes").to_string();
+        let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: 3 };
+        let error = loader.staged(&data, &model, &shape, at).expect_err("there are three classes").to_string();
         assert!(error.contains("class 3, but promised 3"), "{error}");
         assert_eq!(data.asked.get(), 1);
     }

@@ -108,7 +108,7 @@ mod tests {
     use crate::data::Targets;
     use crate::model::Model;
     use crate::nn::{Gradients, pretending};
-    use crate::spec::interface::{Input, Interface, Target, TargetKind, When};
+    use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
     use crate::train::Plugins;
     use crate::train::engine::Role;
     use crate::train::loss::Feedback;
@@ -118,19 +118,19 @@ mod tests {
 
     #[test]
     fn deferred_statistics_are_those_that_are_read_at_once() -> Result<()> {
-        let interface = Interface {
+        let shape = TaskShape {
             input: Input::Dense { features: 1 },
             target: Target { kind: TargetKind::Values { size: 1 }, when: When::EveryStep },
             steps: None,
             validates: true,
         };
         let spec = serde_json::from_str(r#"{"layers": [{"cell": "tanh", "hidden": 2}]}"#).expect("a model");
-        let model = Model::new(&Plugins::built_in().model, &spec, &interface, 1, &Device::Cpu)?;
+        let model = Model::new(&Plugins::built_in().model, &spec, &shape, 1, &Device::Cpu)?;
         let train = r#"{"epochs": 1, "batch_size": 2, "optimizer": {"kind": "adam", "lr": 0.1}}"#;
         let train: crate::spec::TrainSpec = serde_json::from_str(train).expect("a spec");
         let rows = Rows { count: 2, sequences: 2, multiplicity: None, repetition: None };
         let targets = Targets::Values(Tensor::zeros((2, 3, 1), candle_core::DType::F32, &Device::Cpu)?);
-        let feedback = Feedback::new(&targets, &interface, 3, 1, &rows, &Device::Cpu)?;
+        let feedback = Feedback::new(&targets, &shape, 3, 1, &rows, &Device::Cpu)?;
         let statistics = || -> Result<Vec<BatchStatistics>> {
             let mut pending = PendingStatistics::default();
             let mut updater = Updater::new(&train, &Plugins::built_in().optimizers, &model.params)?;

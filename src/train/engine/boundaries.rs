@@ -15,8 +15,8 @@ use crate::model::Model;
 use crate::nn::{Gradients, constant};
 use crate::spec::TargetScale;
 use crate::train::backend::Backend;
+use crate::train::device_batch::stack_rows;
 use crate::train::rows::Rows;
-use crate::train::sequence::stack_rows;
 
 /// The predictions at the boundaries of a group's windows: one per synthesizer; none where it is lesioned.
 pub(super) struct WindowBoundaries<'a>(Vec<Option<BoundaryPrediction<'a>>>);

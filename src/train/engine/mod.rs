@@ -23,12 +23,12 @@ use candle_core::Tensor;
 
 use self::boundaries::WindowBoundaries;
 use super::backend::{Backend, Cotangents, InputGradients, Plan};
+use super::device_batch::DeviceBatch;
 use super::loss::{Feedback, Losses};
-use super::sequence::Sequence;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::Gradients;
-use crate::spec::interface::When;
+use crate::spec::task_shape::When;
 
 /// How the windows of a batch are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum Role {
 /// What is asked of the engine for a batch.
 pub struct Batch<'a> {
     /// The inputs.
-    pub sequence: &'a Sequence,
+    pub sequence: &'a DeviceBatch,
     /// The targets.
     pub feedback: &'a Feedback,
     /// Window length in steps.
@@ -178,7 +178,7 @@ fn run_group(
 pub fn evaluate(
     model: &Model,
     backend: &dyn Backend,
-    sequence: &Sequence,
+    sequence: &DeviceBatch,
     when: When,
 ) -> Result<(Tensor, Vec<Tensor>)> {
     let start = model.zero_state(sequence.rows().count)?;

@@ -5,15 +5,15 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::{Cursor, Trainer};
-use crate::data::{At, Split};
+use crate::data::{BatchIndex, Split};
 use crate::error::{Error, Result};
 use crate::nn::Part;
 use crate::spec::StepEvery;
 use crate::train::device::PendingBatch;
+use crate::train::device_batch::{DeviceBatch, Dropout};
 use crate::train::engine::{self, Role};
 use crate::train::loss::Feedback;
 use crate::train::record::Recorder;
-use crate::train::sequence::{Dropout, Sequence};
 use crate::train::update::role;
 
 impl Trainer {
@@ -32,25 +32,24 @@ impl Trainer {
     }
 
     /// The batch at the cursor: inputs with their dropout masks, and targets.
-    fn load_batch(&mut self) -> Result<(Sequence, Feedback)> {
+    fn load_batch(&mut self) -> Result<(DeviceBatch, Feedback)> {
         let Cursor { epoch, batch: index, .. } = self.cursor;
         let train = &self.spec.train;
-        let at = At { split: Split::Train, epoch, index, batch_size: train.batch_size };
-        let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.interface, at)?;
+        let at = BatchIndex { split: Split::Train, epoch, index, batch_size: train.batch_size };
+        let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.shape, at)?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
         if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() {
             // Equal sequences do not stay equal, and batch normalisation counts each of them.
             batch = batch.expanded()?;
         }
-        let sequence = Sequence::new(&self.model, &batch, Some(dropout))?;
+        let sequence = DeviceBatch::new(&self.model, &batch, Some(dropout))?;
         let (steps, every) = (sequence.steps(), train.feedback_every.unwrap_or(1));
-        let feedback =
-            Feedback::new(&batch.targets, &self.interface, steps, every, sequence.rows(), self.model.device())?;
+        let feedback = Feedback::new(&batch.targets, &self.shape, steps, every, sequence.rows(), self.model.device())?;
         Ok((sequence, feedback))
     }
 
     /// Runs the windows of a batch, updates the parameters, and records what is wanted.
-    fn learn(&mut self, sequence: &Sequence, feedback: &Feedback) -> Result<PendingBatch> {
+    fn learn(&mut self, sequence: &DeviceBatch, feedback: &Feedback) -> Result<PendingBatch> {
         let Cursor { epoch, batch: index, .. } = self.cursor;
         let train = &self.spec.train;
         let roles: Vec<Role> = self.model.synthesizers.iter().map(|slot| role(&slot.spec, epoch)).collect();

@@ -15,20 +15,20 @@ use super::predictor::Trained;
 use super::record::Recorder;
 use super::update::Updater;
 use super::{
-    EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, Progress, ReduceOnPlateau, Watcher,
+    Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, Progress, ReduceOnPlateau,
 };
-use crate::data::{At, Dataset, Metric, Split};
+use crate::data::{BatchIndex, Dataset, Metric, Split};
 use crate::error::{Error, Result};
-use crate::model::encoder::{FrozenTrunk, RANDOM};
+use crate::model::encoder::{FrozenBackbone, RANDOM};
 use crate::model::{Layout, Model};
 use crate::nn::Gradients;
-use crate::spec::interface::{First, Input, Interface};
+use crate::spec::task_shape::{First, Input, TaskShape};
 use crate::spec::{Keep, ModelSpec, Spec, StepEvery, Trainable};
 
 /// Trains one unit: one spec, one seed.
 pub struct Trainer {
     spec: Spec,
-    interface: Interface,
+    shape: TaskShape,
     data: Box<dyn Dataset>,
     loader: DeviceLoader,
     metrics: Vec<Metric>,
@@ -71,18 +71,18 @@ impl Trainer {
     pub fn new(
         plugins: &Plugins,
         spec: &Spec,
-        interface: &Interface,
+        shape: &TaskShape,
         data: Box<dyn Dataset>,
         seed: u64,
         device: Device,
     ) -> Result<Self> {
         check_data(spec, data.as_ref())?;
-        let mut metrics = if interface.validates { data.metrics() } else { Vec::new() };
+        let mut metrics = if shape.validates { data.metrics() } else { Vec::new() };
         let wants_certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
-        if wants_certainty && interface.validates && !metrics.iter().any(|metric| metric.name == "certainty") {
+        if wants_certainty && shape.validates && !metrics.iter().any(|metric| metric.name == "certainty") {
             metrics.push(Metric::certainty());
         }
-        let model = Model::new(&plugins.model, &spec.model, interface, seed, &device)?;
+        let model = Model::new(&plugins.model, &spec.model, shape, seed, &device)?;
         let direction = metrics.first().map(|metric| metric.direction);
         Ok(Trainer {
             order: match spec.train.step_every {
@@ -104,7 +104,7 @@ impl Trainer {
             pending: PendingStatistics::default(),
             loader: DeviceLoader::new(&device),
             spec: spec.clone(),
-            interface: interface.clone(),
+            shape: shape.clone(),
             data,
             metrics,
             seed,
@@ -117,30 +117,30 @@ impl Trainer {
     /// # Errors
     /// Names the first parameter that does not fit.
     pub fn start_from(&mut self, plugins: &Plugins, model: &ModelSpec, weights: &[(String, Tensor)]) -> Result<()> {
-        self.model.adopt(&Layout::new(&plugins.model, model, &self.interface)?, weights)
+        self.model.adopt(&Layout::new(&plugins.model, model, &self.shape)?, weights)
     }
 
-    /// Starts from the trunk's weights that the spec names, where the trunk learns.
+    /// Starts from the backbone's weights that the spec names, where the backbone learns.
     ///
     /// # Errors
     /// Whatever is wrong with these weights.
     pub fn start_encoder(&mut self, spec: &ModelSpec, device: &Device) -> Result<()> {
         let trained = spec.encoder.as_ref().filter(|encoder| encoder.trainable() == Trainable::All);
-        if let (Some(encoder), Input::Tokens { first: First::Picture { side }, .. }) = (trained, &self.interface.input)
+        if let (Some(encoder), Input::Tokens { first: First::Image { side }, .. }) = (trained, &self.shape.input)
             && encoder.weights() != RANDOM
             && let Some(part) = &self.model.encoder
         {
-            part.adopt_trunk(&self.model.params, FrozenTrunk::load(spec, *side, device)?.tensors())?;
+            part.adopt_backbone(&self.model.params, FrozenBackbone::load(spec, *side, device)?.tensors())?;
         }
         Ok(())
     }
 
-    /// Trains until the end, or until the watcher asks to stop.
+    /// Trains until the end, or until the callback asks to stop.
     ///
     /// # Errors
     /// Fails where a loss, gradient or parameter is not finite, where a parameter that may learn receives no gradient,
-    /// and where the watcher fails.
-    pub fn train(&mut self, watcher: &mut dyn Watcher) -> Result<Outcome> {
+    /// and where the callback fails.
+    pub fn train(&mut self, callback: &mut dyn Callback) -> Result<Outcome> {
         let epochs = self.spec.train.epochs;
         let batches = self.data.batches(Split::Train, self.spec.train.batch_size);
         let metrics: Vec<MetricInfo> = self.metrics.iter().map(MetricInfo::of).collect();
@@ -148,29 +148,29 @@ impl Trainer {
             while self.cursor.batch < batches {
                 let loss = self.train_batch()?;
                 let (epoch, batch) = (self.cursor.epoch, self.cursor.batch);
-                let next = watcher.batch(&Progress { epoch, epochs, batch, batches, loss })?;
-                if self.pause(next, watcher)? {
+                let next = callback.batch(&Progress { epoch, epochs, batch, batches, loss })?;
+                if self.pause(next, callback)? {
                     return Ok(Outcome::Stopped);
                 }
             }
             let (row, recordings) = self.end_epoch()?;
             if !recordings.is_empty() {
-                watcher.recording(row.epoch, &recordings)?;
+                callback.recording(row.epoch, &recordings)?;
             }
-            let next = watcher.epoch(&row, &metrics)?;
-            if self.pause(next, watcher)? {
+            let next = callback.epoch(&row, &metrics)?;
+            if self.pause(next, callback)? {
                 return Ok(Outcome::Stopped);
             }
         }
-        watcher.checkpoint(&self.checkpoint()?)?;
+        callback.checkpoint(&self.checkpoint()?)?;
         Ok(Outcome::Finished(Box::new(self.finish(metrics)?)))
     }
 
-    /// Hands out a checkpoint if the watcher asks for one; true where training has to stop.
-    fn pause(&mut self, next: Next, watcher: &mut dyn Watcher) -> Result<bool> {
+    /// Hands out a checkpoint if the callback asks for one; true where training has to stop.
+    fn pause(&mut self, next: Next, callback: &mut dyn Callback) -> Result<bool> {
         if next != Next::Continue {
             self.flush_statistics()?;
-            watcher.checkpoint(&self.checkpoint()?)?;
+            callback.checkpoint(&self.checkpoint()?)?;
         }
         Ok(next == Next::Stop)
     }
@@ -205,8 +205,8 @@ impl Trainer {
 
     /// The metrics on a split; empty where it has no batches.
     fn measure(&mut self, split: Split, epoch: usize) -> Result<Vec<f64>> {
-        let at = At { split, epoch, index: 0, batch_size: self.spec.train.batch_size };
+        let at = BatchIndex { split, epoch, index: 0, batch_size: self.spec.train.batch_size };
         let from = (self.data.as_ref(), &mut self.loader);
-        measure(&self.model, self.backend.as_ref(), &self.interface, from, &self.metrics, at)
+        measure(&self.model, self.backend.as_ref(), &self.shape, from, &self.metrics, at)
     }
 }

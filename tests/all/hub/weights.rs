@@ -1,4 +1,4 @@
-//! Weights of a trunk from the hub, end to end: a server that behaves like the hub, and processes of their own that load from
+//! Weights of a backbone from the hub, end to end: a server that behaves like the hub, and processes of their own that load from
 //! it, since the cache and the hub's address belong to a process.
 
 use std::error::Error;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use candle_core::{Device, Tensor};
 use ccdni::model::encoder::{WeightSource, load};
-use ccdni::nn::trunk::{Block, Resnet, Trunk};
+use ccdni::nn::backbone::{Backbone, Block, Resnet};
 
 use super::server::{Faults, Hub};
 
@@ -18,8 +18,8 @@ const FILE: &str = "someone/tiny.in1k/model.safetensors";
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-fn trunk(stem: usize) -> Trunk {
-    Trunk::Resnet(Resnet::new(Block::Basic, [1, 1, 1, 1], stem, [4, 4, 8, 8], 64))
+fn backbone(stem: usize) -> Backbone {
+    Backbone::Resnet(Resnet::new(Block::Basic, [1, 1, 1, 1], stem, [4, 4, 8, 8], 64))
 }
 
 /// Loads weights as a command would, and prints which they are.
@@ -28,7 +28,7 @@ fn trunk(stem: usize) -> Trunk {
 fn loads() {
     let Ok(source) = std::env::var(LOAD) else { return };
     let loaded = source.parse::<WeightSource>().map_err(|error| (2, error)).and_then(|source| {
-        load(&trunk(4), &source, 0, &Device::Cpu).map_err(|error| (error.exit_code(), error.to_string()))
+        load(&backbone(4), &source, 0, &Device::Cpu).map_err(|error| (error.exit_code(), error.to_string()))
     });
     let code = match loaded {
         Ok(loaded) => {
@@ -61,12 +61,12 @@ fn run(folder: &Path, endpoint: &str, offline: bool, source: &str) -> Result<(i3
 
 /// The file as the hub has it, and what is said of it when it is loaded.
 fn weights(stem: usize) -> Result<(Vec<u8>, String)> {
-    let trunk = trunk(stem);
-    let tensors = load(&trunk, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
+    let backbone = backbone(stem);
+    let tensors = load(&backbone, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
     let sizes: usize = tensors.iter().map(Tensor::elem_count).sum();
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("x");
-    candle_core::safetensors::save(&trunk.tensors().into_iter().map(|t| t.name).zip(tensors).collect(), &path)?;
+    candle_core::safetensors::save(&backbone.tensors().into_iter().map(|t| t.name).zip(tensors).collect(), &path)?;
     let bytes = std::fs::read(path)?;
     let says = format!("{sizes} numbers of {}", blake3::hash(&bytes).to_hex());
     Ok((bytes, says))

@@ -10,7 +10,7 @@ use super::{Outcome, list, number, same, text, texts};
 
 const TOLERANCE: f64 = 1e-9;
 
-/// Both tokenised forms of every sentence, exactly; every score of the set and of each picture.
+/// Both tokenised forms of every sentence, exactly; every score of the set and of each image.
 pub fn scores(_: &Path, case: &Value) -> Outcome {
     for set in list(case, "/sets")? {
         let name = text(set, "/name")?;

@@ -1,4 +1,4 @@
-//! Pictures decoded and resized.
+//! Images decoded and resized.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::{Outcome, failing, list, not_covered, read_json, text};
 const RESIZE: (u8, f64) = (3, 0.25);
 const DECODE: (u8, f64) = (4, 0.25);
 
-/// One test a picture.
+/// One test a image.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let cases = read_json(&dir.join("resize.json"));
     let images = match cases
@@ -40,7 +40,7 @@ pub fn trials(dir: &Path) -> Vec<Trial> {
 fn check(dir: &Path, case: &Value) -> Outcome {
     let file = |pointer: &str| -> Result<PathBuf, Failed> { Ok(dir.join(text(case, pointer)?)) };
     let original = file("/file")?;
-    // What resizing does is measured from Pillow's decoded picture; what the decoder does, by itself.
+    // What resizing does is measured from Pillow's decoded image; what the decoder does, by itself.
     let source = match case.get("decoded") {
         Some(_) => {
             let decoded = read(&file("/decoded")?)?;

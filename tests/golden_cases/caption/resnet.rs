@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use ccdni::data::images::View;
-use ccdni::nn::trunk::{Block, Mode, Resnet, Trunk, TrunkTensor, from_encoder_name, to_encoder_name};
+use ccdni::nn::backbone::{Backbone, BackboneTensor, Block, Mode, Resnet, from_encoder_name, to_encoder_name};
 use ccdni::nn::{Head, Linear};
 use image::RgbImage;
 use libtest_mimic::{Failed, Trial};
@@ -69,7 +69,7 @@ fn near(what: &str, actual: &Tensor, expected: &Tensor, tolerance: f64) -> Outco
 /// Names, order and shapes of a state dict; and names with the encoder's prefix.
 fn names(path: &Path, depth: usize) -> Outcome {
     let case = read_json(path)?;
-    let net = Trunk::Resnet(Resnet::standard(depth).ok_or("no such depth")?);
+    let net = Backbone::Resnet(Resnet::standard(depth).ok_or("no such depth")?);
     let own: Vec<(String, Vec<usize>)> = net.tensors().into_iter().map(|tensor| (tensor.name, tensor.dims)).collect();
     let mut expected = Vec::new();
     for tensor in list(&case, "/tensors")? {
@@ -89,7 +89,7 @@ fn names(path: &Path, depth: usize) -> Outcome {
     Ok(())
 }
 
-fn network(case: &Value, stem: usize, planes: [usize; 4]) -> Result<Trunk, Failed> {
+fn network(case: &Value, stem: usize, planes: [usize; 4]) -> Result<Backbone, Failed> {
     let block = match text(case, "/block")? {
         "BasicBlock" => Block::Basic,
         "Bottleneck" => Block::Bottleneck,
@@ -97,7 +97,7 @@ fn network(case: &Value, stem: usize, planes: [usize; 4]) -> Result<Trunk, Faile
     };
     let layers = wholes(case, "/layers")?.try_into().map_err(|_| "not four stages")?;
     let width = number(case, "/width_per_group")? as usize;
-    Ok(Trunk::Resnet(Resnet::new(block, layers, stem, planes, width)))
+    Ok(Backbone::Resnet(Resnet::new(block, layers, stem, planes, width)))
 }
 
 fn small(case: &Value, weights: &Path, io: &Path) -> Outcome {
@@ -131,14 +131,14 @@ fn small(case: &Value, weights: &Path, io: &Path) -> Outcome {
     same("statistics", &trained.statistics.len(), &(names.len() / 5 * 2))
 }
 
-/// Pictures `[batch, height, width, 3]` as the trunk reads them.
-fn normalised(pictures: Tensor) -> Result<Tensor, Failed> {
-    let (batch, height, width, _) = pictures.dims4()?;
+/// Images `[batch, height, width, 3]` as the backbone reads them.
+fn normalised(images: Tensor) -> Result<Tensor, Failed> {
+    let (batch, height, width, _) = images.dims4()?;
     let mut pixels = vec![0.0; batch * 3 * height * width];
     for (index, out) in pixels.chunks_exact_mut(3 * height * width).enumerate() {
-        let bytes = pictures.get(index)?.flatten_all()?.to_vec1::<u8>()?;
-        let picture = RgbImage::from_raw(width as u32, height as u32, bytes).ok_or("not a picture")?;
-        View { left: 0, top: 0, size: width, mirrored: false }.write(&picture, out)?;
+        let bytes = images.get(index)?.flatten_all()?.to_vec1::<u8>()?;
+        let image = RgbImage::from_raw(width as u32, height as u32, bytes).ok_or("not a image")?;
+        View { left: 0, top: 0, size: width, mirrored: false }.write(&image, out)?;
     }
     Ok(Tensor::from_vec(pixels, (batch, 3, height, width), &Device::Cpu)?)
 }
@@ -184,7 +184,7 @@ fn formula(case: &Value, path: &Path) -> Outcome {
 }
 
 /// Holds the formula itself against the numbers that the case has of some tensors.
-fn check_formula(case: &Value, tensors: &[TrunkTensor], last: &str) -> Outcome {
+fn check_formula(case: &Value, tensors: &[BackboneTensor], last: &str) -> Outcome {
     let checks = case["tensor_checks"].as_object().ok_or("no tensors to check")?;
     for (name, check) in checks {
         let dims = wholes(check, "/shape")?;

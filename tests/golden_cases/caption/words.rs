@@ -56,7 +56,7 @@ pub fn vocabulary(path: &Path, case: &Value) -> Outcome {
     for encoded in list(case, "/encoded")? {
         let caption = &set.captions[number(encoded, "/annotation_index")? as usize];
         same("the caption's id", &(caption.id as f64), &number(encoded, "/annotation_id")?)?;
-        same("the picture's id", &(set.images[caption.image].id as f64), &number(encoded, "/image_id")?)?;
+        same("the image's id", &(set.images[caption.image].id as f64), &number(encoded, "/image_id")?)?;
         let ids: Vec<usize> = vocabulary.encode(&mut tokenizer, &caption.text).iter().map(|&id| id as usize).collect();
         same(&caption.text, &ids, &wholes(encoded, "/ids")?)?;
     }

@@ -4,12 +4,12 @@ use candle_core::{D, DType, Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::model::Model;
 use ccdni::nn::Gradients;
-use ccdni::spec::interface::When;
+use ccdni::spec::task_shape::When;
 use ccdni::train::backend::Backend;
+use ccdni::train::device_batch::DeviceBatch;
 use ccdni::train::engine::{self, Order, Trace};
 use ccdni::train::loss::Feedback;
 use ccdni::train::optimizer;
-use ccdni::train::sequence::Sequence;
 use ccdni::train::update::Updater;
 use libtest_mimic::Failed;
 
@@ -24,15 +24,15 @@ pub fn check(case: &Case) -> Outcome {
 }
 
 fn train(case: &Case, backend: &dyn Backend) -> Outcome {
-    let (interface, train) = (case.interface()?, case.train_spec()?);
+    let (shape, train) = (case.shape()?, case.train_spec()?);
     let model = case.model()?;
     let names = model.params.names();
     let mut updater = Updater::new(&train, &optimizer::built_in(), &model.params)?;
     let roles = vec![case.role(); model.synthesizers.len()];
     for k in 0..case.whole("batches")? {
         let batch = batch(case.tensor(&format!("batch{k}.features"))?, case.tensor(&format!("batch{k}.captions"))?)?;
-        let sequence = Sequence::new(&model, &batch, None)?;
-        let feedback = Feedback::new(&batch.targets, &interface, sequence.steps(), 1, sequence.rows(), model.device())?;
+        let sequence = DeviceBatch::new(&model, &batch, None)?;
+        let feedback = Feedback::new(&batch.targets, &shape, sequence.steps(), 1, sequence.rows(), model.device())?;
         let asked = engine::Batch {
             sequence: &sequence,
             feedback: &feedback,
@@ -111,7 +111,7 @@ fn check_trace(case: &Case, prefix: &str, traces: &[Trace]) -> Outcome {
 
 fn check_evaluation(case: &Case, model: &Model, backend: &dyn Backend) -> Outcome {
     let batch = batch(case.tensor("eval.features")?, case.tensor("eval.captions")?)?.to_device(model.device())?;
-    let sequence = Sequence::new(model, &batch, None)?;
+    let sequence = DeviceBatch::new(model, &batch, None)?;
     let (logits, end) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
     case.close_tensor(&logits, "eval.prediction", "eval_abs")?;
     case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")?;
@@ -129,7 +129,7 @@ fn check_sample(case: &Case, model: &Model, backend: &dyn Backend) -> Outcome {
             Inputs::Tokens { feature: Some(features.clone()), ids: ids.clone() },
             Targets::Classes(ids.clone()),
         );
-        let sequence = Sequence::new(model, &batch, None)?;
+        let sequence = DeviceBatch::new(model, &batch, None)?;
         let (logits, _) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
         let next = logits.narrow(1, ids.dim(1)?, 1)?.argmax(D::Minus1)?;
         ids = match ids.dim(1)? {

@@ -3,14 +3,14 @@
 use candle_core::{DType, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::nn::Gradients;
-use ccdni::spec::interface::TargetKind;
+use ccdni::spec::task_shape::TargetKind;
 use ccdni::train::backend::Backend;
+use ccdni::train::device_batch::DeviceBatch;
 use ccdni::train::engine::{self, Order, Role, Trace};
 use ccdni::train::loss::{Feedback, WindowLoss};
 use ccdni::train::optimizer;
 use ccdni::train::record::Recorder;
 use ccdni::train::rows::Rows;
-use ccdni::train::sequence::Sequence;
 use ccdni::train::update::Updater;
 use libtest_mimic::Failed;
 use serde_json::json;
@@ -31,7 +31,7 @@ pub fn check(case: &Case) -> Outcome {
 /// A batch of the case.
 fn batch(case: &Case, prefix: &str) -> Result<Batch, Failed> {
     let target = case.tensor(&format!("{prefix}.target"))?;
-    let targets = match case.interface()?.target.kind {
+    let targets = match case.shape()?.target.kind {
         TargetKind::Values { .. } => Targets::Values(target.clone()),
         TargetKind::Classes { .. } => Targets::FinalClass(target.to_dtype(DType::U32)?),
     };
@@ -39,7 +39,7 @@ fn batch(case: &Case, prefix: &str) -> Result<Batch, Failed> {
 }
 
 fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
-    let (interface, train) = (case.interface()?, case.train_spec()?);
+    let (shape, train) = (case.shape()?, case.train_spec()?);
     let model = case.model()?;
     let names = model.params.names();
     let mut updater = Updater::new(&train, &optimizer::built_in(), &model.params)?;
@@ -50,9 +50,8 @@ fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
 
     for k in 0..case.whole("steps")? {
         let batch = batch(case, &format!("batch{k}"))?;
-        let sequence = Sequence::new(&model, &batch, None)?;
-        let feedback =
-            Feedback::new(&batch.targets, &interface, sequence.steps(), every, sequence.rows(), model.device())?;
+        let sequence = DeviceBatch::new(&model, &batch, None)?;
+        let feedback = Feedback::new(&batch.targets, &shape, sequence.steps(), every, sequence.rows(), model.device())?;
         let window = train.window(sequence.steps());
         let asked = engine::Batch {
             sequence: &sequence,
@@ -97,8 +96,8 @@ fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
     }
 
     let input = Batch::new(Inputs::Dense(case.tensor("eval.input")?.clone()), batch(case, "batch0")?.targets);
-    let sequence = Sequence::new(&model, &input, None)?;
-    let (prediction, end) = engine::evaluate(&model, backend, &sequence, interface.target.when)?;
+    let sequence = DeviceBatch::new(&model, &input, None)?;
+    let (prediction, end) = engine::evaluate(&model, backend, &sequence, shape.target.when)?;
     case.close_tensor(&prediction, "eval.prediction", "eval_abs")?;
     case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Tensor};
 use ccdni::model::{Model, Plugins};
-use ccdni::spec::interface::{First, Input, Interface, Target, TargetKind, When};
+use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{ModelSpec, TrainSpec};
 use ccdni::train::backend::{Backend, Composed, Fused, Unrolled};
 use ccdni::train::engine::Role;
@@ -68,7 +68,7 @@ impl Case {
         }
     }
 
-    pub fn interface(&self) -> Result<Interface, Failed> {
+    pub fn shape(&self) -> Result<TaskShape, Failed> {
         let input = match self.json.get("vocab_size") {
             Some(_) => Input::Tokens { vocabulary: self.whole("vocab_size")?, first: First::Feature },
             None => Input::Dense { features: self.whole("input_size")? },
@@ -79,7 +79,7 @@ impl Case {
             Some(other) => return Err(format!("unknown loss `{other}`").into()),
         };
         let when = if self.flag("/predict_last") { When::LastStep } else { When::EveryStep };
-        Ok(Interface { input, target: Target { kind, when }, steps: Some(self.whole("seq_len")?), validates: true })
+        Ok(TaskShape { input, target: Target { kind, when }, steps: Some(self.whole("seq_len")?), validates: true })
     }
 
     pub fn model_spec(&self) -> Result<ModelSpec, Failed> {
@@ -128,7 +128,7 @@ impl Case {
         let mut model = Model::new(
             &Plugins::built_in(),
             &self.model_spec()?,
-            &self.interface()?,
+            &self.shape()?,
             1,
             &on_device::device().ok_or("there is no device")?,
         )?;

@@ -22,7 +22,7 @@ impl<'a> Sentence<'a> {
     }
 }
 
-/// In how many pictures' references an n-gram occurs.
+/// In how many images' references an n-gram occurs.
 type Frequencies<'a> = BTreeMap<Vec<&'a str>, usize>;
 
 pub(super) fn score(images: &[Scored]) -> Score {
@@ -35,10 +35,10 @@ pub(super) fn score(images: &[Scored]) -> Score {
             *frequencies.entry(gram.clone()).or_insert(0) += 1;
         }
     }
-    let pictures = (images.len() as f64).ln();
+    let log_count = (images.len() as f64).ln();
     let weight = |gram: &Vec<&str>, count: usize| {
         let frequency = frequencies.get(gram).copied().unwrap_or(0).max(1) as f64;
-        count as f64 * (pictures - frequency.ln())
+        count as f64 * (log_count - frequency.ln())
     };
     let of = |(image, references): (&Scored, &Vec<Sentence>)| {
         let candidate = Sentence::of(&image.candidate);

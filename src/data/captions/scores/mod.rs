@@ -9,7 +9,7 @@ mod rouge;
 
 use std::collections::BTreeMap;
 
-/// A picture's caption, and those of people.
+/// A image's caption, and those of people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scored {
     /// The caption in question.
@@ -18,18 +18,18 @@ pub struct Scored {
     pub references: Vec<String>,
 }
 
-/// One metric over a set of pictures.
+/// One metric over a set of images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// `Bleu_1` .. `Bleu_4`, `ROUGE_L`, `CIDEr`: the names of the COCO tools.
     pub name: &'static str,
     /// The score of the whole set.
     pub corpus: f64,
-    /// The scores of the pictures, in their order.
+    /// The scores of the images, in their order.
     pub per_image: Vec<f64>,
 }
 
-/// All metrics of a set of pictures. CIDEr takes document frequencies from the set itself, so it is 0 for one picture.
+/// All metrics of a set of images. CIDEr takes document frequencies from the set itself, so it is 0 for one image.
 pub fn all(images: &[Scored]) -> Vec<Score> {
     let mut scores = bleu::scores(images);
     scores.push(rouge::score(images));

@@ -1,4 +1,4 @@
-//! Weights of a trunk: drawn, from a local file, or from the Hugging Face hub.
+//! Weights of a backbone: drawn, from a local file, or from the Hugging Face hub.
 //!
 //! Files are safetensors (`safetensors.rs`) or what PyTorch's `save` writes (`torch.rs`, `pickle.rs`), of which nothing is
 //! executed. Both are opened by their description alone; numbers are read for the tensors that are wanted, one at a time.
@@ -22,14 +22,14 @@ pub use source::WeightSource;
 use stored::Stored;
 
 use crate::error::{Error, Result};
-use crate::nn::trunk::{Resnet, Trunk, TrunkTensor, to_encoder_name};
+use crate::nn::backbone::{Backbone, BackboneTensor, Resnet, to_encoder_name};
 use crate::rng::Stream;
 use crate::spec::EncoderSpec;
 
-/// Tensors of a trunk, and where they are from.
+/// Tensors of a backbone, and where they are from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// In the order of [`Trunk::tensors`], f32.
+    /// In the order of [`Backbone::tensors`], f32.
     pub tensors: Vec<Tensor>,
     /// The file's BLAKE3 in hexadecimal digits; nothing where weights were drawn.
     pub digest: Option<String>,
@@ -37,7 +37,7 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
 }
 
-/// Draws the tensors of a trunk for `seed`, or reads them from a file, which is got from the hub if it has to be.
+/// Draws the tensors of a backbone for `seed`, or reads them from a file, which is got from the hub if it has to be.
 ///
 /// Names in a file may be torchvision's, or those of an encoder that keeps a ResNet's children in a sequence (`resnet.4.0..`), and
 /// either after a common prefix such as `module.` or `state_dict.model.`. Under that prefix nothing else may be but a head
@@ -46,10 +46,10 @@ pub struct Loaded {
 /// # Errors
 /// [`Error::Data`] naming a file that is missing, damaged, no file of weights, without tensors that are wanted, or with
 /// tensors of a larger network, and those; what [`WeightSource::fetch`] fails with.
-pub fn load(trunk: &Trunk, source: &WeightSource, seed: u64, device: &Device) -> Result<Loaded> {
-    let wanted = trunk.tensors();
+pub fn load(backbone: &Backbone, source: &WeightSource, seed: u64, device: &Device) -> Result<Loaded> {
+    let wanted = backbone.tensors();
     let Some(path) = source.fetch()? else {
-        let draw = |tensor: &TrunkTensor| {
+        let draw = |tensor: &BackboneTensor| {
             let mut stream = Stream::new(seed, &format!("init.encoder.{}", tensor.name), 0, 0);
             let values = tensor.kind.initial(tensor.dims.iter().product(), &mut stream);
             Ok(Tensor::from_vec(values, tensor.dims.as_slice(), device)?)
@@ -63,7 +63,7 @@ pub fn load(trunk: &Trunk, source: &WeightSource, seed: u64, device: &Device) ->
 }
 
 /// The wanted tensors of a file, and its digest.
-fn read(path: &Path, wanted: &[TrunkTensor]) -> Result<(Vec<Tensor>, String), String> {
+fn read(path: &Path, wanted: &[BackboneTensor]) -> Result<(Vec<Tensor>, String), String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     // Before it is opened: that of a pipe would wait for a writer.
     let about = std::fs::metadata(path).map_err(|error| match error.kind() {
@@ -103,7 +103,7 @@ fn read(path: &Path, wanted: &[TrunkTensor]) -> Result<(Vec<Tensor>, String), St
 }
 
 /// How the wanted tensors are called in a file that holds them, and nothing more of a network.
-fn names<'a>(stored: &'a BTreeMap<String, Stored>, wanted: &[TrunkTensor]) -> Result<Vec<&'a str>, String> {
+fn names<'a>(stored: &'a BTreeMap<String, Stored>, wanted: &[BackboneTensor]) -> Result<Vec<&'a str>, String> {
     let plain = wanted.iter().map(|tensor| tensor.name.clone()).collect();
     let encoder: Option<Vec<String>> = wanted.iter().map(|tensor| to_encoder_name(&tensor.name)).collect();
     let mut best: Option<Vec<String>> = None;
@@ -158,7 +158,7 @@ fn left_over(stored: &BTreeMap<String, Stored>, prefix: &str, network: &[String]
 /// The depth of the standard ResNet that has the tensors of a file, by their names.
 fn standard_depth(stored: &BTreeMap<String, Stored>) -> Option<usize> {
     EncoderSpec::DEPTHS.into_iter().find(|&depth| {
-        let wanted = Resnet::standard(depth).map(|resnet| Trunk::Resnet(resnet).tensors()).unwrap_or_default();
+        let wanted = Resnet::standard(depth).map(|resnet| Backbone::Resnet(resnet).tensors()).unwrap_or_default();
         names(stored, &wanted).is_ok()
     })
 }

@@ -4,16 +4,16 @@ use candle_core::DType;
 use zip::write::SimpleFileOptions;
 
 use super::*;
-use crate::nn::trunk::{Block, ConvNet, Resnet};
+use crate::nn::backbone::{Block, ConvNet, Resnet};
 
-fn trunk() -> Trunk {
-    Trunk::Resnet(Resnet::new(Block::Basic, [1, 1, 1, 1], 2, [2, 2, 4, 4], 64))
+fn backbone() -> Backbone {
+    Backbone::Resnet(Resnet::new(Block::Basic, [1, 1, 1, 1], 2, [2, 2, 4, 4], 64))
 }
 
-fn drawn(trunk: &Trunk) -> Vec<(String, Tensor)> {
-    let loaded = load(trunk, &WeightSource::Random, 7, &Device::Cpu).unwrap();
+fn drawn(backbone: &Backbone) -> Vec<(String, Tensor)> {
+    let loaded = load(backbone, &WeightSource::Random, 7, &Device::Cpu).unwrap();
     assert!(loaded.digest.is_none() && loaded.file.is_none());
-    trunk.tensors().into_iter().map(|tensor| tensor.name).zip(loaded.tensors).collect()
+    backbone.tensors().into_iter().map(|tensor| tensor.name).zip(loaded.tensors).collect()
 }
 
 /// A folder, and a file in it.
@@ -26,12 +26,12 @@ fn written(name: &str, bytes: &[u8]) -> (tempfile::TempDir, WeightSource) {
 
 fn loaded(name: &str, bytes: &[u8]) -> Result<Loaded> {
     let (_folder, source) = written(name, bytes);
-    load(&trunk(), &source, 0, &Device::Cpu)
+    load(&backbone(), &source, 0, &Device::Cpu)
 }
 
 #[track_caller]
 fn is_drawn(loaded: &Loaded, off: f32) {
-    for (tensor, (name, expected)) in loaded.tensors.iter().zip(drawn(&trunk())) {
+    for (tensor, (name, expected)) in loaded.tensors.iter().zip(drawn(&backbone())) {
         assert_eq!((tensor.dims(), tensor.dtype()), (expected.dims(), DType::F32), "{name}");
         let largest = (tensor - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(largest <= off, "{name}: {largest}");
@@ -141,7 +141,7 @@ fn old_pth(tensors: &[(String, Tensor)]) -> Vec<u8> {
 
 #[test]
 fn every_format_and_every_way_of_naming_is_read() {
-    let plain = drawn(&trunk());
+    let plain = drawn(&backbone());
     let encoder: Vec<(String, Tensor)> =
         plain.iter().map(|(name, tensor)| (to_encoder_name(name).unwrap(), tensor.clone())).collect();
     let more = || Tensor::zeros((3, 5), DType::F32, &Device::Cpu).unwrap();
@@ -166,7 +166,7 @@ fn every_format_and_every_way_of_naming_is_read() {
 
 #[test]
 fn a_dictionary_within_another_is_found() {
-    let plain = drawn(&trunk());
+    let plain = drawn(&backbone());
     let storages: Vec<Vec<u8>> = plain.iter().map(|(_, tensor)| bytes(tensor)).collect();
     let pickle = Pickle::new().raw(b"}").text("state_dict").dict(&plain).raw(b"s.");
     is_drawn(&loaded("m.pth", &zipped(&pickle.0, &storages)).unwrap(), 0.0);
@@ -176,17 +176,17 @@ fn a_dictionary_within_another_is_found() {
 fn other_kinds_of_numbers_become_f32() {
     for (dtype, off) in [(DType::F16, 1e-3), (DType::BF16, 1e-2), (DType::F64, 0.0)] {
         let tensors: Vec<(String, Tensor)> =
-            drawn(&trunk()).into_iter().map(|(name, tensor)| (name, tensor.to_dtype(dtype).unwrap())).collect();
+            drawn(&backbone()).into_iter().map(|(name, tensor)| (name, tensor.to_dtype(dtype).unwrap())).collect();
         is_drawn(&loaded("m.safetensors", &safetensors(&tensors)).unwrap(), off);
     }
-    let mut tensors = drawn(&trunk());
+    let mut tensors = drawn(&backbone());
     tensors[1].1 = tensors[1].1.to_dtype(DType::I64).unwrap();
     fails("m.safetensors", &safetensors(&tensors), "`bn1.weight` has numbers of a kind that are no weights");
 }
 
 #[test]
 fn views_of_a_storage_are_read_by_their_strides() {
-    let net = Trunk::Conv(ConvNet::new(8, &[2]));
+    let net = Backbone::Conv(ConvNet::new(8, &[2]));
     // Weights [2, 3, 3, 3] with the channels last, and a bias that is every third number from the second on.
     let numbers: Vec<f32> = (0..54).map(|i| i as f32).collect();
     let storage: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
@@ -210,7 +210,7 @@ fn views_of_a_storage_are_read_by_their_strides() {
 
 #[test]
 fn what_is_missing_or_has_another_shape_is_named() {
-    let mut tensors = drawn(&trunk());
+    let mut tensors = drawn(&backbone());
     let (_, weight) = tensors.remove(5);
     let one = "lacks 1 of 60 tensors of the network: `layer1.0.conv1.weight` (it holds 59";
     fails("m.safetensors", &safetensors(&tensors), one);
@@ -222,7 +222,7 @@ fn what_is_missing_or_has_another_shape_is_named() {
     fails("m.pth", &pth(&tensors), shape);
     fails(
         "m.safetensors",
-        &safetensors(&drawn(&Trunk::Conv(ConvNet::new(8, &[2])))),
+        &safetensors(&drawn(&Backbone::Conv(ConvNet::new(8, &[2])))),
         "the first of which is `conv.0.bias`",
     );
     fails("m.safetensors", b"\x02\0\0\0\0\0\0\0{}", "it holds no tensors");
@@ -231,11 +231,11 @@ fn what_is_missing_or_has_another_shape_is_named() {
 #[test]
 fn a_larger_network_is_refused_and_its_depth_is_named() {
     // As many blocks as the standard networks have, and few channels.
-    let resnet = |block, layers| Trunk::Resnet(Resnet::new(block, layers, 2, [2, 2, 4, 4], 64));
+    let resnet = |block, layers| Backbone::Resnet(Resnet::new(block, layers, 2, [2, 2, 4, 4], 64));
     let [shallow, deep] = [[2, 2, 2, 2], [3, 4, 6, 3]].map(|layers| resnet(Block::Basic, layers));
-    let read = |trunk: &Trunk, name: &str, bytes: &[u8]| {
+    let read = |backbone: &Backbone, name: &str, bytes: &[u8]| {
         let (_folder, source) = written(name, bytes);
-        load(trunk, &source, 0, &Device::Cpu)
+        load(backbone, &source, 0, &Device::Cpu)
     };
     let deeper = drawn(&deep);
     let as_encoder: Vec<_> =
@@ -251,15 +251,15 @@ fn a_larger_network_is_refused_and_its_depth_is_named() {
     }
     let error = read(&resnet(Block::Bottleneck, [3, 4, 6, 3]), "m.pth", &pth(&deeper)).unwrap_err().to_string();
     assert!(error.contains("lacks") && error.contains("`depth: 34`"), "{error}");
-    // Whatever else stands among the tensors of the trunk changes what it computes.
-    let mut tensors = drawn(&trunk());
+    // Whatever else stands among the tensors of the backbone changes what it computes.
+    let mut tensors = drawn(&backbone());
     tensors.push(("layer1.0.se.fc1.weight".into(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap()));
     fails("m.safetensors", &safetensors(&tensors), "larger network: `layer1.0.se.fc1.weight` would be left over");
 }
 
 #[test]
 fn any_ending_will_do_and_what_is_no_file_of_weights_is_named() {
-    let tensors = drawn(&trunk());
+    let tensors = drawn(&backbone());
     for name in ["checkpoint.pth.tar", "last.ckpt", "pytorch_model.bin", "weights"] {
         is_drawn(&loaded(name, &pth(&tensors)).unwrap(), 0.0);
         is_drawn(&loaded(name, &old_pth(&tensors)).unwrap(), 0.0);
@@ -287,14 +287,14 @@ fn files_that_cannot_be_read_are_named() {
     for (path, says) in [("none.pth", "cannot be read"), ("folder.pt", "is no file")] {
         std::fs::create_dir_all(folder.path().join("folder.pt")).unwrap();
         let source = WeightSource::File(folder.path().join(path));
-        let error = load(&trunk(), &source, 0, &Device::Cpu).unwrap_err().to_string();
+        let error = load(&backbone(), &source, 0, &Device::Cpu).unwrap_err().to_string();
         assert!(error.contains(path) && error.contains(says), "{error}");
     }
 }
 
 #[test]
 fn hostile_safetensors_are_refused() {
-    let good = safetensors(&drawn(&trunk()));
+    let good = safetensors(&drawn(&backbone()));
     for (bytes, says) in [
         (Vec::new(), "within its first 8 bytes"),
         (b"hello, I am a text".to_vec(), "it claims a description of"),
@@ -335,7 +335,10 @@ fn hostile_pickles_are_refused() {
         (in_zip(Pickle::new()), "to its end"),
         (in_zip(Pickle::new().raw(&b")".repeat((1 << 20) + 1))), "more than 1048576 objects"),
         (in_zip(Pickle::new().raw(b")").raw(&b"q\x01".repeat(8 << 20))), "longer than 16777216 bytes"),
-        (zipped(&Pickle::new().dict(&drawn(&trunk())).raw(b".").0, &[]), "the numbers of `conv1.weight` are not there"),
+        (
+            zipped(&Pickle::new().dict(&drawn(&backbone())).raw(b".").0, &[]),
+            "the numbers of `conv1.weight` are not there",
+        ),
         (Pickle::new().raw(b"K\x01.").0, "does not begin as one"),
     ] {
         fails("m.pth", &bytes, says);
@@ -345,7 +348,7 @@ fn hostile_pickles_are_refused() {
 #[test]
 fn damaged_files_never_panic() {
     let mut stream = Stream::new(1, "test", 0, 0);
-    let tensors = drawn(&trunk());
+    let tensors = drawn(&backbone());
     for (name, good) in
         [("m.safetensors", safetensors(&tensors)), ("m.pth", pth(&tensors)), ("m.pth", old_pth(&tensors))]
     {

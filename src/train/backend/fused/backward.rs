@@ -11,8 +11,8 @@ use crate::nn::kernel::cells::{Kept, StepBack};
 use crate::nn::kernel::passes::{copy_rows, multiply, scale_rows, sum_rows};
 use crate::nn::kernel::{Matrix, MatrixMut, product};
 use crate::nn::{Gradients, slices};
+use crate::train::device_batch::{DeviceBatch, OnCpu};
 use crate::train::rows::Rows;
-use crate::train::sequence::{OnCpu, Sequence};
 
 /// Buffers of a backward pass.
 #[derive(Default)]
@@ -104,7 +104,7 @@ pub(super) fn run(
 /// What reached the feature before the tokens, where an encoder learns from it and its window needed a backward pass.
 fn at_feature(
     model: &Model,
-    sequence: &Sequence,
+    sequence: &DeviceBatch,
     inputs: &OnCpu<'_>,
     layout: &Layout,
     scratch: &Scratch,
@@ -295,7 +295,7 @@ impl Pass<'_> {
 /// Adds to the embedding what reached the inputs of all steps that looked something up.
 fn embed(
     model: &Model,
-    sequence: &Sequence,
+    sequence: &DeviceBatch,
     inputs: &OnCpu<'_>,
     layout: &Layout,
     scratch: &mut Scratch,

@@ -11,7 +11,7 @@ use crate::nn::kernel::cells::StepMut;
 use crate::nn::kernel::passes::{add_bias, copy_rows, multiply};
 use crate::nn::kernel::{Matrix, MatrixMut, product};
 use crate::nn::slices;
-use crate::train::sequence::{OnCpu, Sequence};
+use crate::train::device_batch::{DeviceBatch, OnCpu};
 
 /// Buffers of a forward pass.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub(super) struct Scratch {
 pub(super) fn run(
     fused: &Fused,
     model: &Model,
-    sequence: &Sequence,
+    sequence: &DeviceBatch,
     plan: Plan<'_>,
     start: &[Tensor],
     saved: &mut Saved,

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::nn::Gradients;
 use crate::nn::kernel::{Lent, Pool, Threads, room};
-use crate::train::sequence::Sequence;
+use crate::train::device_batch::DeviceBatch;
 
 /// Slices and fused kernels, on the CPU.
 pub struct Fused {
@@ -84,7 +84,7 @@ impl Backend for Fused {
     fn forward<'a>(
         &'a self,
         model: &'a Model,
-        sequence: &'a Sequence,
+        sequence: &'a DeviceBatch,
         plan: Plan<'a>,
         start: &[Tensor],
     ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
@@ -110,7 +110,7 @@ impl Backend for Fused {
 struct Pass<'a> {
     fused: &'a Fused,
     model: &'a Model,
-    sequence: &'a Sequence,
+    sequence: &'a DeviceBatch,
     plan: Plan<'a>,
     saved: Lent<Saved>,
 }

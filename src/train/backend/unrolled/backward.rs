@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::Weights;
 use crate::nn::Gradients;
 use crate::train::backend::{Cotangents, InputGradients};
-use crate::train::sequence::stack_rows;
+use crate::train::device_batch::stack_rows;
 
 /// The vector-Jacobian product of the windows that need it.
 pub(super) fn run(

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::model::{Model, Weights};
 use crate::nn::Gradients;
 use crate::nn::cells::State;
-use crate::train::sequence::Sequence;
+use crate::train::device_batch::DeviceBatch;
 
 /// Tensor operations, and a backward pass in closed form.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,7 +27,7 @@ pub struct Unrolled;
 /// A forward pass, with what its backward pass needs.
 struct Pass<'a> {
     model: &'a Model,
-    sequence: &'a Sequence,
+    sequence: &'a DeviceBatch,
     plan: Plan<'a>,
     /// One per layer.
     traces: Vec<Trace>,
@@ -39,7 +39,7 @@ impl Backend for Unrolled {
     fn forward<'a>(
         &'a self,
         model: &'a Model,
-        sequence: &'a Sequence,
+        sequence: &'a DeviceBatch,
         plan: Plan<'a>,
         start: &[Tensor],
     ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {

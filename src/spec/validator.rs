@@ -16,7 +16,7 @@ use crate::error::Problem;
 pub(super) const UNKNOWN_KEY: &str = "there is no such key";
 
 /// A walk over one merged value.
-pub(super) struct Walk<'a> {
+pub(super) struct Validator<'a> {
     layers: &'a Layers,
     schema: &'a Json,
     /// Everything that is wrong.
@@ -25,12 +25,12 @@ pub(super) struct Walk<'a> {
     pub broken: Vec<String>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Validator<'a> {
     pub fn new(layers: &'a Layers, schema: &'a Json) -> Self {
-        Walk { layers, schema, problems: Vec::new(), broken: Vec::new() }
+        Validator { layers, schema, problems: Vec::new(), broken: Vec::new() }
     }
 
-    /// Checks the whole value, and mends it.
+    /// Checks the whole value, and repairs it.
     pub fn run(&mut self, value: &mut Value) {
         let schema = self.schema;
         self.value("", value, schema);

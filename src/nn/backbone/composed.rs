@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::resnet::{Residual, Resnet, Unit};
+use super::resnet::{ConvNorm, Residual, Resnet};
 use super::{Activations, Mode, Stages};
 use crate::error::Result;
 use crate::nn::{BatchNorm, batch_norm, conv2d, max_pool, relu};
@@ -51,7 +51,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn unit(&mut self, unit: &Unit, x: &Tensor) -> Result<Tensor> {
+    fn unit(&mut self, unit: &ConvNorm, x: &Tensor) -> Result<Tensor> {
         let at = unit.first;
         let y = conv2d(x, &self.tensors[at], unit.window.stride, unit.window.padding)?;
         let norm = BatchNorm {

@@ -1,6 +1,6 @@
-//! Trunks: networks from pixels to a feature vector, without weights of their own.
+//! Backbones: networks from pixels to a feature vector, without weights of their own.
 //!
-//! A trunk says which tensors it needs ([`Trunk::tensors`]) and computes with whatever it is handed ([`Trunk::forward`]):
+//! A backbone says which tensors it needs ([`Backbone::tensors`]) and computes with whatever it is handed ([`Backbone::forward`]):
 //! parameters that are trained, or constants from a file. On the CPU, evaluation is plain slices (`evaluate.rs`); everything
 //! else is tensor operations (`composed.rs`), which are the definition.
 
@@ -23,16 +23,16 @@ use crate::rng::Stream;
 
 /// A network from pixels to features.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trunk {
+pub enum Backbone {
     /// A residual network, as torchvision has them.
     Resnet(Resnet),
     /// A small net that is trained from scratch.
     Conv(ConvNet),
 }
 
-/// A tensor that a trunk computes with.
+/// A tensor that a backbone computes with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrunkTensor {
+pub struct BackboneTensor {
     /// Its name: torchvision's (`layer2.0.downsample.0.weight`), or `conv.0.weight`.
     pub name: String,
     /// Its shape.
@@ -76,39 +76,39 @@ impl TensorKind {
     }
 }
 
-/// What a trunk makes of pictures.
+/// What a backbone makes of images.
 #[derive(Debug, Clone)]
 pub struct Activations {
     /// `[batch, features]`
     pub features: Tensor,
-    /// In training: the new running means and variances, by index into the trunk's tensors.
+    /// In training: the new running means and variances, by index into the backbone's tensors.
     pub statistics: Vec<(usize, Tensor)>,
 }
 
 /// Activations on the way, by name: `maxpool`, `layer1` .. `layer4`, or `conv.0` ..: `[batch, channels, height, width]`.
 pub type Stages = Vec<(String, Tensor)>;
 
-impl Trunk {
+impl Backbone {
     /// The tensors in torchvision's order, without the last layer and `num_batches_tracked`.
-    pub fn tensors(&self) -> Vec<TrunkTensor> {
+    pub fn tensors(&self) -> Vec<BackboneTensor> {
         match self {
-            Trunk::Resnet(net) => net.tensors(),
-            Trunk::Conv(net) => net.tensors(),
+            Backbone::Resnet(net) => net.tensors(),
+            Backbone::Conv(net) => net.tensors(),
         }
     }
 
     /// Width of the feature vector.
     pub fn features(&self) -> usize {
         match self {
-            Trunk::Resnet(net) => net.features(),
-            Trunk::Conv(net) => net.features(),
+            Backbone::Resnet(net) => net.features(),
+            Backbone::Conv(net) => net.features(),
         }
     }
 
-    /// Features of `pixels`, `[batch, 3, height, width]`, f32, normalised. `tensors` are those of [`Trunk::tensors`], in that
+    /// Features of `pixels`, `[batch, 3, height, width]`, f32, normalised. `tensors` are those of [`Backbone::tensors`], in that
     /// order, on the same device.
     ///
-    /// In evaluation a picture's features do not depend on the others beside it: a ResNet's on the CPU not by a bit, others but for
+    /// In evaluation a image's features do not depend on the others beside it: a ResNet's on the CPU not by a bit, others but for
     /// rounding. On the CPU no bit depends on the number of threads, which is that of the current pool.
     ///
     /// # Errors
@@ -117,10 +117,10 @@ impl Trunk {
         self.run(tensors, pixels, mode, None)
     }
 
-    /// [`Trunk::forward`], and activations on the way.
+    /// [`Backbone::forward`], and activations on the way.
     ///
     /// # Errors
-    /// As [`Trunk::forward`].
+    /// As [`Backbone::forward`].
     pub fn forward_with_stages(
         &self,
         tensors: &[Tensor],
@@ -135,11 +135,11 @@ impl Trunk {
     fn run(&self, tensors: &[Tensor], pixels: &Tensor, mode: Mode, stages: Option<&mut Stages>) -> Result<Activations> {
         self.check(tensors, pixels)?;
         match self {
-            Trunk::Conv(net) => net.forward(tensors, pixels, mode, stages),
-            Trunk::Resnet(net) if mode == Mode::Evaluate && evaluate::is_for(pixels) => {
+            Backbone::Conv(net) => net.forward(tensors, pixels, mode, stages),
+            Backbone::Resnet(net) if mode == Mode::Evaluate && evaluate::is_for(pixels) => {
                 evaluate::forward(net, tensors, pixels, stages)
             }
-            Trunk::Resnet(net) => composed::forward(net, tensors, pixels, mode, stages),
+            Backbone::Resnet(net) => composed::forward(net, tensors, pixels, mode, stages),
         }
     }
 
@@ -147,13 +147,13 @@ impl Trunk {
         let wanted = self.tensors();
         let fits = tensors.len() == wanted.len() && tensors.iter().zip(&wanted).all(|(t, w)| t.dims() == w.dims);
         let sides = match self {
-            Trunk::Conv(net) => Some(net.size()),
-            Trunk::Resnet(_) => None,
+            Backbone::Conv(net) => Some(net.size()),
+            Backbone::Resnet(_) => None,
         };
         match *pixels.dims() {
-            _ if !fits => Err(unfit("tensors are not those of the trunk".into())),
+            _ if !fits => Err(unfit("tensors are not those of the backbone".into())),
             [_, 3, height, width] if sides.is_none_or(|side| (height, width) == (side, side)) => match height * width {
-                0 => Err(unfit("pictures without pixels".into())),
+                0 => Err(unfit("images without pixels".into())),
                 _ => Ok(()),
             },
             ref dims => Err(unfit(format!("pixels of shape {dims:?}, expected [batch, 3, height, width] of its size"))),
@@ -162,7 +162,7 @@ impl Trunk {
 }
 
 fn unfit(what: String) -> crate::Error {
-    candle_core::Error::Msg(format!("a trunk: {what}")).into()
+    candle_core::Error::Msg(format!("a backbone: {what}")).into()
 }
 
 #[cfg(test)]
@@ -177,8 +177,8 @@ mod tests {
         ]
     }
 
-    fn random(trunk: &Trunk) -> Vec<Tensor> {
-        let tensor = |tensor: TrunkTensor| {
+    fn random(backbone: &Backbone) -> Vec<Tensor> {
+        let tensor = |tensor: BackboneTensor| {
             let mut stream = Stream::new(3, &tensor.name, 0, 0);
             let count = tensor.dims.iter().product();
             let values = match tensor.kind {
@@ -188,10 +188,10 @@ mod tests {
             };
             Tensor::from_vec(values, tensor.dims, &Device::Cpu).unwrap()
         };
-        trunk.tensors().into_iter().map(tensor).collect()
+        backbone.tensors().into_iter().map(tensor).collect()
     }
 
-    fn pictures(batch: usize, height: usize, width: usize) -> Tensor {
+    fn images(batch: usize, height: usize, width: usize) -> Tensor {
         let mut stream = Stream::new(5, "pictures", 0, 0);
         let numbers = (0..batch * 3 * height * width).map(|_| stream.uniform(-2.0, 2.0)).collect();
         Tensor::from_vec(numbers, (batch, 3, height, width), &Device::Cpu).unwrap()
@@ -207,9 +207,9 @@ mod tests {
         for (net, batch, height, width) in
             resnets().into_iter().flat_map(|net| [(net.clone(), 3, 33, 40), (net.clone(), 1, 64, 64), (net, 2, 1, 5)])
         {
-            let trunk = Trunk::Resnet(net.clone());
-            let (tensors, pixels) = (random(&trunk), pictures(batch, height, width));
-            let (slices, stages) = trunk.forward_with_stages(&tensors, &pixels, Mode::Evaluate).unwrap();
+            let backbone = Backbone::Resnet(net.clone());
+            let (tensors, pixels) = (random(&backbone), images(batch, height, width));
+            let (slices, stages) = backbone.forward_with_stages(&tensors, &pixels, Mode::Evaluate).unwrap();
             let mut expected = Stages::new();
             let composed = composed::forward(&net, &tensors, &pixels, Mode::Evaluate, Some(&mut expected)).unwrap();
             assert!(off(&slices.features, &composed.features) < 1e-5);
@@ -222,19 +222,19 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_evaluated_by_itself_on_any_number_of_threads() {
-        let nets = resnets().into_iter().map(Trunk::Resnet).chain([Trunk::Conv(ConvNet::new(64, &[16, 32, 64]))]);
-        for trunk in nets {
-            let (tensors, pixels) = (random(&trunk), pictures(5, 64, 64));
+    fn a_image_is_evaluated_by_itself_on_any_number_of_threads() {
+        let nets = resnets().into_iter().map(Backbone::Resnet).chain([Backbone::Conv(ConvNet::new(64, &[16, 32, 64]))]);
+        for backbone in nets {
+            let (tensors, pixels) = (random(&backbone), images(5, 64, 64));
             let bits = |threads: usize, pixels: &Tensor| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let features = || trunk.forward(&tensors, pixels, Mode::Evaluate).unwrap().features;
+                let features = || backbone.forward(&tensors, pixels, Mode::Evaluate).unwrap().features;
                 pool.install(features).to_vec2::<f32>().unwrap()
             };
             let all = bits(1, &pixels);
-            assert_eq!(all, bits(4, &pixels), "more pictures than threads");
-            assert_eq!(all, bits(8, &pixels), "more threads than pictures");
-            if let Trunk::Resnet(_) = trunk {
+            assert_eq!(all, bits(4, &pixels), "more images than threads");
+            assert_eq!(all, bits(8, &pixels), "more threads than images");
+            if let Backbone::Resnet(_) = backbone {
                 assert_eq!(all[2..3], bits(1, &pixels.narrow(0, 2, 1).unwrap()));
             }
         }
@@ -242,9 +242,9 @@ mod tests {
 
     #[test]
     fn training_has_gradients_of_what_is_learned_and_evaluation_has_none() {
-        let nets = resnets().into_iter().map(Trunk::Resnet).chain([Trunk::Conv(ConvNet::new(33, &[4, 8]))]);
-        for trunk in nets {
-            let (names, values) = (trunk.tensors(), random(&trunk));
+        let nets = resnets().into_iter().map(Backbone::Resnet).chain([Backbone::Conv(ConvNet::new(33, &[4, 8]))]);
+        for backbone in nets {
+            let (names, values) = (backbone.tensors(), random(&backbone));
             let vars: Vec<Option<Var>> = names
                 .iter()
                 .zip(&values)
@@ -254,9 +254,9 @@ mod tests {
                 var.as_ref().map_or_else(|| value.clone(), |var| var.as_tensor().clone())
             };
             let tensors: Vec<Tensor> = vars.iter().zip(&values).map(tensor).collect();
-            let pixels = pictures(4, 33, 33);
-            let out = trunk.forward(&tensors, &pixels, Mode::Train).unwrap();
-            assert_eq!(out.features.dims(), [4, trunk.features()]);
+            let pixels = images(4, 33, 33);
+            let out = backbone.forward(&tensors, &pixels, Mode::Train).unwrap();
+            assert_eq!(out.features.dims(), [4, backbone.features()]);
             let weights: Vec<f32> = (0..out.features.elem_count()).map(|i| (i as f32).sin()).collect();
             let weights = Tensor::from_vec(weights, out.features.dims(), &Device::Cpu).unwrap();
             let gradients = (out.features * weights).unwrap().sum_all().unwrap().backward().unwrap();
@@ -271,25 +271,25 @@ mod tests {
             for (index, value) in out.statistics {
                 assert!(!names[index].kind.is_learned() && value.dims() == names[index].dims && !value.track_op());
             }
-            let evaluated = trunk.forward(&tensors, &pixels, Mode::Evaluate).unwrap();
+            let evaluated = backbone.forward(&tensors, &pixels, Mode::Evaluate).unwrap();
             assert!(!evaluated.features.track_op() && evaluated.statistics.is_empty());
         }
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let trunk = Trunk::Conv(ConvNet::new(32, &[4]));
-        let tensors = random(&trunk);
-        assert!(trunk.forward(&tensors, &pictures(1, 32, 32), Mode::Evaluate).is_ok());
+        let backbone = Backbone::Conv(ConvNet::new(32, &[4]));
+        let tensors = random(&backbone);
+        assert!(backbone.forward(&tensors, &images(1, 32, 32), Mode::Evaluate).is_ok());
         for (tensors, pixels) in [
-            (&tensors[..1], pictures(1, 32, 32)),
-            (&tensors[..], pictures(1, 32, 31)),
-            (&tensors[..], pictures(1, 32, 32).narrow(1, 0, 2).unwrap()),
-            (&tensors[..], pictures(1, 32, 32).get(0).unwrap()),
+            (&tensors[..1], images(1, 32, 32)),
+            (&tensors[..], images(1, 32, 31)),
+            (&tensors[..], images(1, 32, 32).narrow(1, 0, 2).unwrap()),
+            (&tensors[..], images(1, 32, 32).get(0).unwrap()),
         ] {
-            assert!(trunk.forward(tensors, &pixels, Mode::Evaluate).is_err());
+            assert!(backbone.forward(tensors, &pixels, Mode::Evaluate).is_err());
         }
-        let resnet = Trunk::Resnet(resnets().remove(0));
-        assert!(resnet.forward(&random(&resnet), &pictures(1, 0, 5), Mode::Evaluate).is_err());
+        let resnet = Backbone::Resnet(resnets().remove(0));
+        assert!(resnet.forward(&random(&resnet), &images(1, 0, 5), Mode::Evaluate).is_err());
     }
 }

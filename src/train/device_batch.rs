@@ -17,7 +17,7 @@ use crate::rng::Stream;
 
 /// The inputs of a batch.
 #[derive(Debug, Clone)]
-pub struct Sequence {
+pub struct DeviceBatch {
     input: Input,
     /// `[time, batch, width]`, already divided by what is kept.
     input_mask: Option<Tensor>,
@@ -26,7 +26,7 @@ pub struct Sequence {
     steps: usize,
     width: usize,
     rows: Rows,
-    /// What the model's encoder made of the pictures, where it reads some.
+    /// What the model's encoder made of the images, where it reads some.
     encoded: Option<Rc<Encoded>>,
 }
 
@@ -58,14 +58,14 @@ impl Dropout {
     }
 }
 
-impl Sequence {
+impl DeviceBatch {
     /// Prepares a batch. With `dropout` it is one to train on: a model's encoder, if it has one, can then learn too.
     /// Without, nothing is dropped (evaluation).
     ///
     /// # Errors
     /// Fails if the batch is empty or of a kind that the model does not read, or if something is dropped in a batch whose
     /// rows stand for several sequences.
-    pub fn new(model: &Model, batch: &Batch, dropout: Option<Dropout>) -> Result<Sequence> {
+    pub fn new(model: &Model, batch: &Batch, dropout: Option<Dropout>) -> Result<DeviceBatch> {
         let (rows, steps) = (Rows::of(batch)?, batch.steps()?);
         if rows.count == 0 || steps == 0 {
             return Err(Error::Training(format!("the task gave a batch of {} sequences of {steps} steps", rows.count)));
@@ -87,9 +87,9 @@ impl Sequence {
                     check_tokens(model, ids)?;
                 }
                 encoded = match (&model.encoder, feature) {
-                    (Some(encoder), Some(pictures)) => {
-                        let pictures = pictures.to_device(device)?;
-                        Some(Rc::new(encoder.encode(&model.params, &pictures, dropout.is_some())?))
+                    (Some(encoder), Some(images)) => {
+                        let images = images.to_device(device)?;
+                        Some(Rc::new(encoder.encode(&model.params, &images, dropout.is_some())?))
                     }
                     _ => None,
                 };
@@ -125,7 +125,7 @@ impl Sequence {
         let layer_masks = (model.layers.iter().enumerate())
             .map(|(k, layer)| mask(&format!("dropout.layer{k}"), layer.dropout, layer.hidden))
             .collect::<Result<_>>()?;
-        Ok(Sequence { input, input_mask, layer_masks, steps, width, rows, encoded })
+        Ok(DeviceBatch { input, input_mask, layer_masks, steps, width, rows, encoded })
     }
 
     /// Number of steps.

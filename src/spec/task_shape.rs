@@ -2,7 +2,7 @@
 
 /// What goes into the network and what is wanted from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
+pub struct TaskShape {
     /// What the network reads.
     pub input: Input,
     /// What it is trained to answer.
@@ -23,7 +23,7 @@ pub enum Input {
     },
     /// Token ids, embedded by the model (`model.embed`).
     Tokens {
-        /// Number of distinct tokens; 0 where only the data themselves say it ([`Interface::with_vocabulary`]).
+        /// Number of distinct tokens; 0 where only the data themselves say it ([`TaskShape::with_vocabulary`]).
         vocabulary: usize,
         /// What the first step reads.
         first: First,
@@ -37,8 +37,8 @@ pub enum First {
     Token,
     /// A feature vector of the embedding's width.
     Feature,
-    /// A picture, which the model's encoder (`model.encoder`) turns into such a vector.
-    Picture {
+    /// A image, which the model's encoder (`model.encoder`) turns into such a vector.
+    Image {
         /// Side of the squares that training shows, in pixels.
         side: usize,
     },
@@ -88,17 +88,17 @@ pub struct CellShape {
     pub closed_form: bool,
 }
 
-impl Interface {
+impl TaskShape {
     /// The same with `words` distinct tokens to read and, where it was not known how many classes there are, to answer with.
-    pub fn with_vocabulary(&self, words: usize) -> Interface {
-        let mut interface = self.clone();
-        if let Input::Tokens { vocabulary, .. } = &mut interface.input {
+    pub fn with_vocabulary(&self, words: usize) -> TaskShape {
+        let mut shape = self.clone();
+        if let Input::Tokens { vocabulary, .. } = &mut shape.input {
             *vocabulary = words;
         }
-        if let TargetKind::Classes { count: count @ 0 } = &mut interface.target.kind {
+        if let TargetKind::Classes { count: count @ 0 } = &mut shape.target.kind {
             *count = words;
         }
-        interface
+        shape
     }
 }
 

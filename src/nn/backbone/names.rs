@@ -10,7 +10,7 @@ const CHILDREN: [(&str, &str); 6] = [
     ("layer4", "resnet.7"),
 ];
 
-/// `layer1.0.conv1.weight` as `resnet.4.0.conv1.weight`; nothing for a name that a trunk does not have.
+/// `layer1.0.conv1.weight` as `resnet.4.0.conv1.weight`; nothing for a name that a backbone does not have.
 pub fn to_encoder_name(name: &str) -> Option<String> {
     renamed(name, CHILDREN)
 }

@@ -1,6 +1,6 @@
-//! A file with one row for each picture: pixels or features, memory-mapped when it is read.
+//! A file with one row for each image: pixels or features, memory-mapped when it is read.
 //!
-//! It is a safetensors file with `rows` (`[pictures, ...]`) and `state` (`[pictures]`, u8). While it is made it has another
+//! It is a safetensors file with `rows` (`[images, ...]`) and `state` (`[images]`, u8). While it is made it has another
 //! name, and `state` says which rows are done, so that whoever was interrupted goes on from there.
 
 use std::fs::{File, OpenOptions};
@@ -17,14 +17,14 @@ const CHUNK: usize = 64;
 
 /// A row that could be made.
 const GOOD: u8 = 1;
-/// A row whose picture cannot be read.
+/// A row whose image cannot be read.
 const BAD: u8 = 2;
 
 /// What a row is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Item {
-    /// Position of the picture.
-    pub picture: usize,
+    /// Position of the image.
+    pub image: usize,
     /// Which of its views.
     pub variant: usize,
 }
@@ -34,8 +34,8 @@ pub struct Item {
 pub struct Work {
     /// The file.
     pub path: PathBuf,
-    /// Number of pictures.
-    pub pictures: usize,
+    /// Number of images.
+    pub images: usize,
     /// Rows of each.
     pub variants: usize,
     /// Shape of a row.
@@ -44,7 +44,7 @@ pub struct Work {
     pub dtype: &'static str,
 }
 
-/// Makes rows: the bytes of each, or why its picture cannot be read.
+/// Makes rows: the bytes of each, or why its image cannot be read.
 pub type Make<'a> = &'a mut dyn FnMut(&[Item]) -> Result<Vec<Result<Vec<u8>, String>>>;
 
 /// A store that is whole.
@@ -57,7 +57,7 @@ pub struct Store {
 
 impl Work {
     fn rows(&self) -> usize {
-        self.pictures * self.variants
+        self.images * self.variants
     }
 
     /// Bytes of a row.
@@ -116,7 +116,7 @@ impl Work {
             if stop() {
                 return Err(Error::Interrupted);
             }
-            let item = |&row: &usize| Item { picture: row / self.variants, variant: row % self.variants };
+            let item = |&row: &usize| Item { image: row / self.variants, variant: row % self.variants };
             let items: Vec<Item> = chunk.iter().map(item).collect();
             let made = make(&items)?;
             for (&row, made) in chunk.iter().zip(made) {
@@ -192,7 +192,7 @@ impl Store {
         }
     }
 
-    /// For each picture whether all of its rows could be made.
+    /// For each image whether all of its rows could be made.
     ///
     /// # Errors
     /// [`Error::Data`] if the file has changed.
@@ -207,9 +207,9 @@ impl Store {
     /// [`Error::Data`] if the file has changed; [`Error::Training`] if there is no such row.
     pub fn row<R>(&self, item: Item, with: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let rows = self.file.get("rows").map_err(|error| Error::data(&self.path, error.to_string()))?;
-        let start = (item.picture * self.variants + item.variant) * self.row;
+        let start = (item.image * self.variants + item.variant) * self.row;
         let row = rows.data().get(start..start + self.row);
-        Ok(with(row.ok_or_else(|| Error::Training(format!("there is no picture {}", item.picture)))?))
+        Ok(with(row.ok_or_else(|| Error::Training(format!("there is no image {}", item.image)))?))
     }
 }
 
@@ -218,14 +218,14 @@ mod tests {
     use super::*;
 
     fn work(folder: &Path) -> Work {
-        Work { path: folder.join("a.safetensors"), pictures: 100, variants: 2, shape: vec![3], dtype: "U8" }
+        Work { path: folder.join("a.safetensors"), images: 100, variants: 2, shape: vec![3], dtype: "U8" }
     }
 
-    /// Row `(p, v)` is `[p, v, 7]`; picture 5 cannot be read.
+    /// Row `(p, v)` is `[p, v, 7]`; image 5 cannot be read.
     fn make(items: &[Item]) -> Result<Vec<Result<Vec<u8>, String>>> {
-        let one = |item: &Item| match item.picture {
+        let one = |item: &Item| match item.image {
             5 => Err("is broken".into()),
-            picture => Ok(vec![picture as u8, item.variant as u8, 7]),
+            image => Ok(vec![image as u8, item.variant as u8, 7]),
         };
         Ok(items.iter().map(one).collect())
     }
@@ -250,7 +250,7 @@ mod tests {
         let store = Store::open(&work).unwrap();
         let good = store.good().unwrap();
         assert!(!good[5] && good.iter().filter(|good| **good).count() == 99);
-        let row = |picture, variant| store.row(Item { picture, variant }, <[u8]>::to_vec);
+        let row = |image, variant| store.row(Item { image, variant }, <[u8]>::to_vec);
         assert_eq!([row(99, 1).unwrap(), row(0, 0).unwrap()], [[99, 1, 7], [0, 0, 7]]);
         assert!(row(100, 0).is_err());
     }

@@ -1,4 +1,4 @@
-//! What a network has drawn of each pattern that comes with a picture: the picture, and beside it the drawing over its
+//! What a network has drawn of each pattern that comes with a image: the image, and beside it the drawing over its
 //! target.
 
 use plotters::element::DashedPathElement;
@@ -7,9 +7,9 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::drawings::{Bounds, path};
 use super::figure::{Area, Drawn, FAINT, Figure, INK, Pen, tick};
-use super::units::{FinishedSeed, Images, Showcase, ranked};
+use super::units::{FinishedSeed, InputImages, Showcase, ranked};
 
-/// A cell: title above, picture on the left, axes on the right; all in shown units.
+/// A cell: title above, image on the left, axes on the right; all in shown units.
 const CELL: (f64, f64) = (288.0, 202.0);
 const COLUMNS: usize = 5;
 /// Cells that have room in a figure.
@@ -19,27 +19,27 @@ const PICTURE: f64 = 84.0;
 /// The side of the square that is drawn in.
 const SIDE: f64 = 132.0;
 const LEFT: f64 = 6.0;
-/// From the picture to the axes: room for their numbers.
+/// From the image to the axes: room for their numbers.
 const GAP: f64 = 48.0;
 const HEAD: f64 = 40.0;
 
 const LINE: RGBColor = RGBColor(0, 94, 162);
 
 /// The best seed's drawings, one cell a pattern.
-pub(super) struct Pictures<'a> {
+pub(super) struct ImageGrid<'a> {
     title: String,
     showcase: &'a Showcase,
-    images: &'a Images,
+    images: &'a InputImages,
     bounds: Bounds,
 }
 
-impl<'a> Pictures<'a> {
-    /// The drawings of the best seed; `None` where there are no pictures, or outputs are not points in the plane.
+impl<'a> ImageGrid<'a> {
+    /// The drawings of the best seed; `None` where there are no images, or outputs are not points in the plane.
     pub fn new(units: &'a [FinishedSeed]) -> Option<Self> {
         let best = *ranked(units).first()?;
         let showcase = best.showcase.as_ref().filter(|showcase| showcase.shape[2] == 2)?;
         let note = if units.len() > 1 { format!(", the best of {}", units.len()) } else { String::new() };
-        Some(Pictures {
+        Some(ImageGrid {
             title: format!("Seed {}{note}", best.seed),
             showcase,
             images: showcase.images.as_ref()?,
@@ -52,7 +52,7 @@ impl<'a> Pictures<'a> {
     }
 }
 
-impl Figure for Pictures<'_> {
+impl Figure for ImageGrid<'_> {
     fn size(&self) -> (u32, u32) {
         let columns = self.cells().clamp(1, COLUMNS);
         let rows = self.cells().div_ceil(COLUMNS).max(1);
@@ -74,7 +74,7 @@ impl Figure for Pictures<'_> {
     }
 }
 
-impl Pictures<'_> {
+impl ImageGrid<'_> {
     fn draw_head<DB: DrawingBackend>(&self, area: &Area<DB>, pen: Pen) -> Drawn<DB> {
         let style = pen.text(INK, 15.0, HPos::Left, VPos::Center);
         let y = pen.px(20.0);
@@ -102,7 +102,7 @@ impl Pictures<'_> {
         let middle = pen.px(LEFT + PICTURE / 2.0);
         let top = TITLE + (SIDE - PICTURE) / 2.0;
         area.draw_text(&self.showcase.labels[pattern], &title, (middle, pen.px(top - 5.0)))?;
-        self.draw_picture(area, pen, pattern, (LEFT, top))?;
+        self.draw_image(area, pen, pattern, (LEFT, top))?;
 
         // The chart's own margins, so that what is left is a square.
         let (right, bottom) = (CELL.0 - axes.0 - SIDE, CELL.1 - axes.1 - SIDE);
@@ -143,15 +143,15 @@ impl Pictures<'_> {
         Ok(())
     }
 
-    /// The picture in a frame, dark on white, its upper left corner at `(x, y)`.
-    fn draw_picture<DB: DrawingBackend>(
+    /// The image in a frame, dark on white, its upper left corner at `(x, y)`.
+    fn draw_image<DB: DrawingBackend>(
         &self,
         area: &Area<DB>,
         pen: Pen,
         pattern: usize,
         (x, y): (f64, f64),
     ) -> Drawn<DB> {
-        let Images { height, width, pixels } = self.images;
+        let InputImages { height, width, pixels } = self.images;
         // Corners are rounded, not lengths: no gap opens between pixels.
         let scale = PICTURE / *height.max(width) as f64;
         let corner = |column: usize, row: usize| (pen.px(x + scale * column as f64), pen.px(y + scale * row as f64));

@@ -1,4 +1,4 @@
-//! The pictures of a task: which files, how they are looked at, and a store for what was made of them.
+//! The images of a task: which files, how they are looked at, and a store for what was made of them.
 
 mod store;
 
@@ -13,29 +13,29 @@ use super::images::{Crop, Transform, View};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// The pictures that the batches of a task name by number: those to train with come first.
+/// The images that the batches of a task name by number: those to train with come first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pictures {
-    /// Pictures to train with.
+pub struct Images {
+    /// Images to train with.
     pub train: Vec<PathBuf>,
-    /// Pictures to validate with.
+    /// Images to validate with.
     pub validation: Vec<PathBuf>,
     /// How they are looked at.
     pub view: Viewing,
 }
 
-/// How pictures are looked at.
+/// How images are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Viewing {
-    /// Side of the square to which every picture is resized, in pixels.
+    /// Side of the square to which every image is resized, in pixels.
     pub resize: u32,
     /// Side of the square that is cut out of it: at random in training, the middle elsewhere. All of it where absent.
     pub crop: Option<u32>,
-    /// Whether training mirrors every other picture.
+    /// Whether training mirrors every other image.
     pub flip: bool,
     /// Whether validation sees the whole square.
     pub whole: bool,
-    /// Where features are stored: views of each training picture, cut out and mirrored at random; 0 for the one of
+    /// Where features are stored: views of each training image, cut out and mirrored at random; 0 for the one of
     /// validation.
     pub variants: usize,
 }
@@ -76,12 +76,12 @@ impl Viewing {
         Transform { crop, flip: self.flip }.view(self.resize as usize, stream)
     }
 
-    /// A stored variant of a training picture; the same for every seed.
+    /// A stored variant of a training image; the same for every seed.
     ///
     /// # Errors
     /// As [`Viewing::measured`].
-    pub fn variant(&self, picture: usize, variant: usize) -> Result<View> {
-        self.trained(&mut Stream::new(0, "data.variant", variant, picture))
+    pub fn variant(&self, image: usize, variant: usize) -> Result<View> {
+        self.trained(&mut Stream::new(0, "data.variant", variant, image))
     }
 
     /// Whether training sees other views than validation does.
@@ -101,7 +101,7 @@ pub fn digest(files: &[PathBuf], memory: &std::path::Path) -> Result<String> {
     let stamps: Vec<Option<String>> = files.par_iter().map(|path| stamp(path)).collect();
     if let Some(first) = stamps.iter().position(Option::is_none) {
         let missing = stamps.iter().filter(|stamp| stamp.is_none()).count();
-        let what = format!("is missing, as are {} of {} pictures in all", missing, files.len());
+        let what = format!("is missing, as are {} of {} images in all", missing, files.len());
         return Err(Error::data(&files[first], if missing == 1 { "is missing".into() } else { what }));
     }
     let mut all = blake3::Hasher::new();
@@ -142,7 +142,7 @@ mod tests {
     fn training_looks_anywhere_and_validation_in_the_middle() -> Result<()> {
         let viewing = Viewing { resize: 10, crop: Some(8), flip: true, ..Viewing::default() };
         assert_eq!(viewing.measured()?, View { left: 1, top: 1, size: 8, mirrored: false });
-        let views = (0..200).map(|picture| viewing.variant(picture, 0)).collect::<Result<Vec<View>>>()?;
+        let views = (0..200).map(|image| viewing.variant(image, 0)).collect::<Result<Vec<View>>>()?;
         assert!((0..=2).all(|left| views.iter().any(|view| view.left == left && view.mirrored)));
         assert_eq!(viewing.variant(3, 1)?, viewing.variant(3, 1)?);
         assert!(viewing.augments() && !Viewing::default().augments());

@@ -6,19 +6,19 @@ use figment::value::Value;
 use serde_json::Value as Json;
 
 use super::layers::Layers;
-use super::walk::{fits, is_default};
+use super::validator::{fits, is_default};
 use super::{Spec, describe, yaml};
 use crate::error::Problem;
 
 /// What the layers said, for those who need to point at it.
-pub(super) struct Said<'a> {
+pub(super) struct Provenance<'a> {
     pub layers: &'a Layers,
     pub schema: &'a serde_json::Value,
     pub merged: &'a Value,
     pub file: &'a Path,
 }
 
-impl Said<'_> {
+impl Provenance<'_> {
     /// The typed spec. What the types refuse beyond the schema (a seed said twice) is reported, and left out.
     pub fn extract(&self, mut value: Value, broken: &mut Vec<String>, problems: &mut Vec<Problem>) -> Option<Spec> {
         loop {

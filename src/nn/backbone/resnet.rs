@@ -1,6 +1,6 @@
 //! Residual networks as torchvision has them: which convolutions there are, and in which order.
 
-use super::{TensorKind, TrunkTensor};
+use super::{BackboneTensor, TensorKind};
 use crate::nn::kernel::window::Window;
 
 /// The kind of a residual block.
@@ -24,7 +24,7 @@ impl Block {
 
 /// A convolution without bias, and the batch normalisation behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unit {
+pub(super) struct ConvNorm {
     /// Name of the convolution.
     conv: String,
     /// Name of the normalisation.
@@ -39,15 +39,15 @@ pub(super) struct Unit {
 /// A residual block: the result of `main` and the shortcut are added and rectified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Residual {
-    pub(super) main: Vec<Unit>,
+    pub(super) main: Vec<ConvNorm>,
     /// Where width or stride change; else the input itself is added.
-    pub(super) shortcut: Option<Unit>,
+    pub(super) shortcut: Option<ConvNorm>,
 }
 
 /// A residual network: a 7 x 7 convolution, a pool, four stages of residual blocks, and the mean over all pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resnet {
-    pub(super) stem: Unit,
+    pub(super) stem: ConvNorm,
     pub(super) stages: Vec<Vec<Residual>>,
     features: usize,
 }
@@ -93,26 +93,26 @@ impl Resnet {
     }
 
     /// Every convolution, in torchvision's order.
-    pub(super) fn units(&self) -> impl Iterator<Item = &Unit> {
+    pub(super) fn units(&self) -> impl Iterator<Item = &ConvNorm> {
         let blocks = self.stages.iter().flatten();
         std::iter::once(&self.stem).chain(blocks.flat_map(|block| block.main.iter().chain(&block.shortcut)))
     }
 
-    pub(super) fn tensors(&self) -> Vec<TrunkTensor> {
-        self.units().flat_map(Unit::tensors).collect()
+    pub(super) fn tensors(&self) -> Vec<BackboneTensor> {
+        self.units().flat_map(ConvNorm::tensors).collect()
     }
 }
 
-impl Unit {
-    fn tensors(&self) -> [TrunkTensor; 5] {
+impl ConvNorm {
+    fn tensors(&self) -> [BackboneTensor; 5] {
         let size = self.window.size;
-        let weight = TrunkTensor {
+        let weight = BackboneTensor {
             name: format!("{}.weight", self.conv),
             dims: vec![self.outputs, self.inputs, size, size],
             kind: TensorKind::Weight { fan_in: self.inputs * size * size },
         };
         let of =
-            |name: &str, kind| TrunkTensor { name: format!("{}.{name}", self.norm), dims: vec![self.outputs], kind };
+            |name: &str, kind| BackboneTensor { name: format!("{}.{name}", self.norm), dims: vec![self.outputs], kind };
         [
             weight,
             of("weight", TensorKind::Scale),
@@ -129,10 +129,10 @@ struct Builder {
 }
 
 impl Builder {
-    fn unit(&mut self, conv: String, norm: String, (inputs, outputs): (usize, usize), window: Window) -> Unit {
+    fn unit(&mut self, conv: String, norm: String, (inputs, outputs): (usize, usize), window: Window) -> ConvNorm {
         let first = self.next;
         self.next += 5;
-        Unit { conv, norm, inputs, outputs, window, first }
+        ConvNorm { conv, norm, inputs, outputs, window, first }
     }
 
     fn block(

@@ -2,19 +2,19 @@
 
 use candle_core::Tensor;
 
-use super::{Activations, Mode, Stages, TensorKind, TrunkTensor};
+use super::{Activations, BackboneTensor, Mode, Stages, TensorKind};
 use crate::error::Result;
 use crate::nn::conv2d_relu;
 use crate::nn::kernel::window::Window;
 
-/// The windows of every layer: they halve the sides of a picture.
+/// The windows of every layer: they halve the sides of a image.
 const WINDOW: Window = Window { size: 3, stride: 2, padding: 1 };
 
 /// Convolutions of 3 x 3 with stride 2, a bias and a rectifier each; the features are all that is left, so that it stays
-/// known where in the picture something was.
+/// known where in the image something was.
 ///
 /// There is no batch normalisation: with first weights of the right size four layers train as well without it, and then a
-/// picture's features do not depend on what else is in the batch.
+/// image's features do not depend on what else is in the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConvNet {
     size: usize,
@@ -22,12 +22,12 @@ pub struct ConvNet {
 }
 
 impl ConvNet {
-    /// A net for pictures of `size` x `size` pixels, with a layer for each of `widths` channels.
+    /// A net for images of `size` x `size` pixels, with a layer for each of `widths` channels.
     pub fn new(size: usize, widths: &[usize]) -> ConvNet {
         ConvNet { size, widths: widths.to_vec() }
     }
 
-    /// Pixels along an edge of its pictures.
+    /// Pixels along an edge of its images.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -38,7 +38,7 @@ impl ConvNet {
         self.widths.last().unwrap_or(&3) * side * side
     }
 
-    pub(super) fn tensors(&self) -> Vec<TrunkTensor> {
+    pub(super) fn tensors(&self) -> Vec<BackboneTensor> {
         let inputs = std::iter::once(&3).chain(&self.widths);
         let layers = inputs.zip(&self.widths).enumerate();
         layers
@@ -46,8 +46,8 @@ impl ConvNet {
                 let dims = vec![outputs, inputs, WINDOW.size, WINDOW.size];
                 let fan_in = inputs * WINDOW.size * WINDOW.size;
                 [
-                    TrunkTensor { name: format!("conv.{layer}.weight"), dims, kind: TensorKind::Weight { fan_in } },
-                    TrunkTensor { name: format!("conv.{layer}.bias"), dims: vec![outputs], kind: TensorKind::Shift },
+                    BackboneTensor { name: format!("conv.{layer}.weight"), dims, kind: TensorKind::Weight { fan_in } },
+                    BackboneTensor { name: format!("conv.{layer}.bias"), dims: vec![outputs], kind: TensorKind::Shift },
                 ]
             })
             .collect()

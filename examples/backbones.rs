@@ -1,4 +1,4 @@
-//! What trunks cost: the tables of `docs/performance.md`. `RAYON_NUM_THREADS=1 cargo run --release --example trunks`, on a
+//! What backbones cost: the tables of `docs/performance.md`. `RAYON_NUM_THREADS=1 cargo run --release --example backbones`, on a
 //! quiet machine.
 
 use std::hint::black_box;
@@ -7,8 +7,8 @@ use std::time::Instant;
 use candle_core::{Device, Tensor, Var};
 use ccdni::data::images::{Crop, Transform};
 use ccdni::model::encoder::{WeightSource, load};
+use ccdni::nn::backbone::{Backbone, ConvNet, Mode, Resnet};
 use ccdni::nn::relu;
-use ccdni::nn::trunk::{ConvNet, Mode, Resnet, Trunk};
 use ccdni::rng::Stream;
 use image::RgbImage;
 
@@ -42,7 +42,7 @@ fn fastest<T>(calls: usize, mut call: impl FnMut() -> Result<T, Error>) -> Resul
     Ok(fastest)
 }
 
-fn pictures(batch: usize, side: usize) -> Result<Tensor, Error> {
+fn images(batch: usize, side: usize) -> Result<Tensor, Error> {
     let mut stream = Stream::new(1, "pictures", 0, 0);
     let numbers: Vec<f32> = (0..batch * 3 * side * side).map(|_| stream.uniform(-2.0, 2.0)).collect();
     Ok(Tensor::from_vec(numbers, (batch, 3, side, side), &Device::Cpu)?)
@@ -50,12 +50,12 @@ fn pictures(batch: usize, side: usize) -> Result<Tensor, Error> {
 
 /// A training step of the small net but for the optimizer, and the same by candle's convolution.
 fn conv_net() -> Result<(), Error> {
-    let trunk = Trunk::Conv(ConvNet::new(64, &WIDTHS));
-    let weights = load(&trunk, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
+    let backbone = Backbone::Conv(ConvNet::new(64, &WIDTHS));
+    let weights = load(&backbone, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
     let variables: Vec<Var> = weights.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>()?;
     let weights: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
-    let pixels = pictures(BATCH, 64)?;
-    let own = || Ok(trunk.forward(&weights, &pixels, Mode::Train)?.features);
+    let pixels = images(BATCH, 64)?;
+    let own = || Ok(backbone.forward(&weights, &pixels, Mode::Train)?.features);
     let candles = || {
         let mut x = pixels.clone();
         for pair in weights.chunks_exact(2) {
@@ -69,44 +69,44 @@ fn conv_net() -> Result<(), Error> {
         Ok::<_, Error>((1e3 * fastest(12, forward)?, 1e3 * whole))
     };
     for (name, (forward, whole)) in [("own", step(&own)?), ("candle's convolution", step(&candles)?)] {
-        println!("| conv net, {BATCH} pictures, {name} | forward {forward:.1} ms, with backward {whole:.1} ms |");
+        println!("| conv net, {BATCH} images, {name} | forward {forward:.1} ms, with backward {whole:.1} ms |");
     }
     Ok(())
 }
 
 fn resnet(depth: usize, ideal: f64) -> Result<(), Error> {
-    let trunk = Trunk::Resnet(Resnet::standard(depth).ok_or("no such depth")?);
-    let weights = load(&trunk, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
+    let backbone = Backbone::Resnet(Resnet::standard(depth).ok_or("no such depth")?);
+    let weights = load(&backbone, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
     for batch in [1, 8] {
-        let pixels = pictures(batch, 224)?;
-        let forward = || Ok(trunk.forward(&weights, &pixels, Mode::Evaluate)?);
+        let pixels = images(batch, 224)?;
+        let forward = || Ok(backbone.forward(&weights, &pixels, Mode::Evaluate)?);
         let seconds = fastest(5, forward)? / batch as f64;
         let share = 100.0 * ideal / seconds;
-        println!("| ResNet-{depth}, {batch} of 224 x 224 | {:.1} ms a picture, {share:.0} % |", 1e3 * seconds);
+        println!("| ResNet-{depth}, {batch} of 224 x 224 | {:.1} ms a image, {share:.0} % |", 1e3 * seconds);
     }
     Ok(())
 }
 
-/// From a file to the features of one picture.
+/// From a file to the features of one image.
 fn cold() -> Result<(), Error> {
-    let trunk = Trunk::Resnet(Resnet::standard(152).ok_or("no such depth")?);
+    let backbone = Backbone::Resnet(Resnet::standard(152).ok_or("no such depth")?);
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("resnet152.safetensors");
-    let weights = load(&trunk, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
-    let named = trunk.tensors().into_iter().map(|tensor| tensor.name).zip(weights).collect();
+    let weights = load(&backbone, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
+    let named = backbone.tensors().into_iter().map(|tensor| tensor.name).zip(weights).collect();
     candle_core::safetensors::save(&named, &path)?;
     drop(named);
-    let (source, pixels) = (WeightSource::File(path), pictures(1, 224)?);
+    let (source, pixels) = (WeightSource::File(path), images(1, 224)?);
     let (mut loading, mut whole) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..3 {
         let start = Instant::now();
-        let weights = load(&trunk, &source, 1, &Device::Cpu)?.tensors;
+        let weights = load(&backbone, &source, 1, &Device::Cpu)?.tensors;
         loading = loading.min(start.elapsed().as_secs_f64());
-        black_box(trunk.forward(&weights, &pixels, Mode::Evaluate)?);
+        black_box(backbone.forward(&weights, &pixels, Mode::Evaluate)?);
         whole = whole.min(start.elapsed().as_secs_f64());
     }
     println!(
-        "| ResNet-152 from a file that was just written | loading {:.0} ms, with a picture {:.0} ms |",
+        "| ResNet-152 from a file that was just written | loading {:.0} ms, with a image {:.0} ms |",
         1e3 * loading,
         1e3 * whole
     );
@@ -114,10 +114,10 @@ fn cold() -> Result<(), Error> {
 }
 
 fn transform() -> Result<(), Error> {
-    let picture = RgbImage::from_fn(256, 256, |x, y| image::Rgb([x as u8, y as u8, (x ^ y) as u8]));
+    let image = RgbImage::from_fn(256, 256, |x, y| image::Rgb([x as u8, y as u8, (x ^ y) as u8]));
     let view = Transform { crop: Crop::Random(224), flip: true }.view(256, &mut Stream::new(1, "view", 0, 0))?;
     let mut out = vec![0.0; view.numbers()];
-    let seconds = fastest(200, || Ok(view.write(black_box(&picture), black_box(&mut out))?))?;
-    println!("| 224 x 224 of a picture, normalised | {:.0} µs |", 1e6 * seconds);
+    let seconds = fastest(200, || Ok(view.write(black_box(&image), black_box(&mut out))?))?;
+    println!("| 224 x 224 of a image, normalised | {:.0} µs |", 1e6 * seconds);
     Ok(())
 }

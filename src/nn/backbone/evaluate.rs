@@ -1,4 +1,4 @@
-//! A ResNet on plain slices of the CPU, picture by picture, without gradients.
+//! A ResNet on plain slices of the CPU, image by image, without gradients.
 //!
 //! Normalisation, the residual sum and the rectifier are one pass over a tile of a convolution's result while that is in the
 //! cache. Weights are read where they lie: those of a mapped file are never copied.
@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::resnet::{Residual, Resnet, Unit};
+use super::resnet::{ConvNorm, Residual, Resnet};
 use super::{Activations, Stages};
 use crate::error::Result;
 use crate::nn::batch_norm::EPSILON;
@@ -17,7 +17,7 @@ use crate::nn::kernel::window::{Plane, largest};
 use crate::nn::pool::POOL;
 use crate::nn::slices;
 
-/// Whether pictures are numbers that this can read.
+/// Whether images are numbers that this can read.
 pub(super) fn is_for(pixels: &Tensor) -> bool {
     pixels.device().is_cpu() && pixels.dtype() == DType::F32
 }
@@ -38,22 +38,22 @@ pub(super) fn forward(
     let (batch, channels, height, width) = pixels.dims4()?;
     let plane = Plane { channels, height, width };
     let pixels = slices::read(&pixels)?;
-    let pictures: Vec<&[f32]> = pixels.chunks_exact(plane.numbers()).collect();
+    let images: Vec<&[f32]> = pixels.chunks_exact(plane.numbers()).collect();
     let mut features = vec![0.0; batch * net.features()];
     let watched = stages.is_some();
-    let work = |workspace: &mut Workspace, (picture, out): (&&[f32], &mut [f32])| {
-        network.picture(picture, plane, out, workspace, watched)
+    let work = |workspace: &mut Workspace, (image, out): (&&[f32], &mut [f32])| {
+        network.image(image, plane, out, workspace, watched)
     };
     let places = features.chunks_exact_mut(net.features());
     let all: Vec<Vec<(String, Plane, Vec<f32>)>> = match rayon::current_num_threads() {
-        // One picture after the other, with all threads for each, where that occupies more of them.
+        // One image after the other, with all threads for each, where that occupies more of them.
         threads if batch < threads => {
             let mut workspace = Workspace::new(threads);
-            pictures.iter().zip(places).map(|pair| work(&mut workspace, pair)).collect()
+            images.iter().zip(places).map(|pair| work(&mut workspace, pair)).collect()
         }
         _ => {
             let places: Vec<&mut [f32]> = places.collect();
-            pictures.par_iter().zip(places).map_init(|| Workspace::new(1), work).collect()
+            images.par_iter().zip(places).map_init(|| Workspace::new(1), work).collect()
         }
     };
     if let Some(stages) = stages {
@@ -63,11 +63,11 @@ pub(super) fn forward(
     Ok(Activations { features, statistics: Vec::new() })
 }
 
-/// Pictures' stages as stages of a batch.
+/// Images' stages as stages of a batch.
 fn joined(all: Vec<Vec<(String, Plane, Vec<f32>)>>) -> Result<Stages> {
     let mut stages: Vec<(String, Plane, usize, Vec<f32>)> = Vec::new();
-    for (index, picture) in all.into_iter().enumerate() {
-        for (at, (name, plane, numbers)) in picture.into_iter().enumerate() {
+    for (index, image) in all.into_iter().enumerate() {
+        for (at, (name, plane, numbers)) in image.into_iter().enumerate() {
             match stages.get_mut(at) {
                 Some(stage) => {
                     stage.2 = index + 1;
@@ -91,7 +91,7 @@ struct Affine {
 }
 
 impl Affine {
-    fn new(unit: &Unit, weights: &[&[f32]]) -> Affine {
+    fn new(unit: &ConvNorm, weights: &[&[f32]]) -> Affine {
         let [scale, shift, mean, variance] = [1, 2, 3, 4].map(|offset| weights[unit.first + offset]);
         let scale: Vec<f32> =
             scale.iter().zip(variance).map(|(scale, variance)| scale / (variance + EPSILON as f32).sqrt()).collect();
@@ -108,7 +108,7 @@ struct Network<'a> {
     arch: Arch,
 }
 
-/// Buffers that go from layer to layer and from picture to picture.
+/// Buffers that go from layer to layer and from image to image.
 struct Workspace {
     threads: Threads,
     scratch: Scratch,
@@ -130,16 +130,16 @@ impl Workspace {
 }
 
 impl Network<'_> {
-    fn picture(
+    fn image(
         &self,
-        picture: &[f32],
+        image: &[f32],
         plane: Plane,
         features: &mut [f32],
         work: &mut Workspace,
         watched: bool,
     ) -> Vec<(String, Plane, Vec<f32>)> {
         let mut stages = Vec::new();
-        let (stem, after) = self.unit(&self.net.stem, picture, plane, None, true, work);
+        let (stem, after) = self.unit(&self.net.stem, image, plane, None, true, work);
         let mut plane = after.after(POOL, after.channels);
         let mut x = work.take(plane.numbers());
         largest(&stem, after, POOL, &mut x);
@@ -184,7 +184,7 @@ impl Network<'_> {
 
     fn unit(
         &self,
-        unit: &Unit,
+        unit: &ConvNorm,
         x: &[f32],
         plane: Plane,
         add: Option<&[f32]>,
