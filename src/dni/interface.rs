@@ -1,4 +1,4 @@
-//! The backward interface: what a cut connection uses in place of the gradient that would have come through it.
+//! The backward interface, which replaces the gradient through a cut connection by a synthetic one.
 
 use std::sync::Arc;
 
@@ -17,50 +17,51 @@ pub struct BackwardInterface {
 }
 
 impl BackwardInterface {
-    /// An interface that injects `scale` times what the synthesizer predicts with parameters in the order of
+    /// An interface that injects `scale` times the prediction of the synthesizer, with parameters in the order of
     /// [`Synthesizer::parameters`].
     pub fn new(synthesizer: Arc<dyn Synthesizer>, parameters: Vec<Tensor>, scale: f64) -> Self {
         BackwardInterface { synthesizer, parameters, scale, kept: None }
     }
 
-    /// The same with a fibre mask: which weights of the first parameter exist (1) and which do not (0); all where absent.
+    /// Sets the fibre mask of the first parameter: 1 for weights that exist, 0 for others; `None` keeps all.
     pub fn keep_fibres(self, kept: Option<Tensor>) -> Self {
         BackwardInterface { kept, ..self }
     }
 
-    /// Predicted gradients `S(s, ctx)` at states `[rows, width]` with context `[rows, context]`.
-    ///
-    /// The states are taken as constants: nothing ever flows back into them through the synthesizer.
+    /// Predicted gradients `S(s, ctx)` at states `[rows, width]` with context `[rows, context]`. The states are detached: no
+    /// gradient flows into them through the synthesizer.
     pub fn predict(&self, states: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
         self.synthesizer.forward(&self.parameters, &states.detach(), context)
     }
 
-    /// What is injected at the states of a prediction: a constant, `scale · S(s)`.
+    /// The gradient to inject at the states of a prediction, `scale · S(s)`; a constant.
     pub fn injection(&self, predicted: &Tensor) -> Result<Tensor> {
         Ok((predicted.detach() * self.scale)?)
     }
 
-    /// Gradients of the synthesizer's parameters (in the order of [`Synthesizer::parameters`]) once the gradients
-    /// `target` at the states of `predicted` are known: of `factor / 2 · Σ (S(s) − target)²`. Weights that the fibre mask removes receive exactly zero.
+    /// Gradients of `factor / 2 · Σ (S(s) − target)²` with respect to the synthesizer's parameters, where `target` are the
+    /// gradients at the states of `predicted`.
     ///
     /// # Errors
-    /// Fails if the synthesizer was built from constants.
+    /// As [`BackwardInterface::pull_back`].
     pub fn learn(&self, predicted: &Tensor, target: &Tensor, factor: f64) -> Result<Vec<Tensor>> {
         let cotangent = ((predicted.detach() - target.detach())? * factor)?;
         self.pull_back(predicted, &cotangent)
     }
 
-    /// Gradients of the synthesizer's parameters (in the order of [`Synthesizer::parameters`]) given those at the
-    /// synthesizer's output `predicted`. Weights that the fibre mask removes receive exactly zero.
+    /// Gradients of the synthesizer's parameters, in the order of [`Synthesizer::parameters`], given the cotangent of its
+    /// output `predicted`. The gradients of masked weights are exactly zero.
     ///
     /// # Errors
-    /// Fails if the synthesizer was built from constants.
+    /// Fails if the parameters are not variables.
     pub fn pull_back(&self, predicted: &Tensor, cotangent: &Tensor) -> Result<Vec<Tensor>> {
         let store = (predicted * cotangent.detach())?.backward()?;
         let mut gradients = Vec::new();
         for (index, parameter) in self.parameters.iter().enumerate() {
             let gradient = store.get(parameter).ok_or_else(|| {
-                Error::Training("a synthesizer of constants cannot learn: build it from variables".into())
+                Error::Training(
+                    "a synthesizer whose parameters are constants cannot learn: build it from variables".into(),
+                )
             })?;
             let masked = match &self.kept {
                 Some(kept) if index == 0 => (gradient * kept)?,
@@ -80,7 +81,7 @@ mod tests {
     use crate::dni::{Mlp, Site, initial_parameters};
     use crate::rng::Stream;
 
-    /// Parameters that can learn.
+    /// Trainable parameters.
     fn variables(mlp: &Mlp, context: Option<usize>, learns: bool) -> Result<Vec<Var>> {
         let site = Site { state: 2, context, learns };
         let fresh = initial_parameters(mlp, site, &mut |role| Stream::new(3, role, 0, 0), &Device::Cpu)?;
@@ -92,7 +93,7 @@ mod tests {
         BackwardInterface::new(Arc::new(mlp), parameters, scale)
     }
 
-    /// Plain gradient descent through the interface alone: the synthesizer learns a linear map of its state.
+    /// Gradient descent through the interface alone, on a linear map of the state.
     #[test]
     fn a_synthesizer_learns_its_targets() -> Result<()> {
         let variables = variables(&Mlp::default(), None, true)?;
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_injected_is_scaled_and_constant() -> Result<()> {
+    fn the_injected_gradient_is_scaled_and_constant() -> Result<()> {
         let mlp = Mlp { hidden: vec![3], ..Mlp::default() };
         let variables = variables(&mlp, Some(2), false)?;
         let interface = interface(mlp, &variables, 0.1);

@@ -1,6 +1,6 @@
-//! Decoupled neural interfaces: a synthesizer that predicts the gradient at a state, and the backward interface around it (Jaderberg et al. 2017, "Decoupled Neural Interfaces using Synthetic Gradients").
-//!
-//! Nothing here knows of tasks, sequences or trainers: states are rows of a matrix.
+//! Decoupled neural interfaces (Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients"): a
+//! synthesizer that predicts the gradient at a state, and the backward interface around it. States are rows of a matrix;
+//! nothing here depends on tasks, sequences or trainers.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};

@@ -1,4 +1,4 @@
-//! What a synthesizer is: a small network from a state to the gradient that will reach it.
+//! Synthesizers: small networks that predict the gradient at a state.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::rng::Stream;
 /// Where a synthesizer is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Site {
-    /// Width of a state, and so of a gradient.
+    /// Width of a state, and of its gradient.
     pub state: usize,
-    /// Width of the context, if it sees one.
+    /// Width of the context, if there is one.
     pub context: Option<usize>,
     /// Whether it learns.
     pub learns: bool,
@@ -27,22 +27,22 @@ pub struct Site {
 /// One parameter of a synthesizer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterShape {
-    /// Its name below the synthesizer: `input_trigger.weight`, `layers.1.bias`.
+    /// Its name within the synthesizer: `input_trigger.weight`, `layers.1.bias`.
     pub name: String,
     /// `[out, in]`, or `[out]`.
     pub dims: Vec<usize>,
-    /// It starts uniform within `±bound`; 0 for zero.
+    /// Initial values are uniform within `±bound`.
     pub bound: f64,
 }
 
-/// A synthesizer (`model.layers[].dni`): predicts gradients `S(s, ctx)` from states and, perhaps, a context. Its
-/// parameters are handed to it.
+/// A synthesizer (`model.layers[].dni`): predicts gradients `S(s, ctx)` from states and an optional context. It does not own
+/// its parameters.
 pub trait Synthesizer: Debug + Send + Sync {
     /// Its parameters, in order.
     fn parameters(&self, site: Site) -> Vec<ParameterShape>;
 
-    /// States `[rows, state]` and context `[rows, context]` to predicted gradients `[rows, state]`, row by row: the
-    /// definition, through which gradients flow into the parameters.
+    /// States `[rows, state]` and context `[rows, context]` to predicted gradients `[rows, state]`, row by row;
+    /// differentiable in the parameters.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -56,20 +56,18 @@ pub trait Synthesizer: Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Inputs that each unit of the first parameter, `[units, state]`, keeps (mossy fibres): the other weights are zero and
-    /// stay so. All where absent.
+    /// Inputs that each unit of the first parameter, `[units, state]`, keeps (mossy fibres); the other weights are fixed at
+    /// zero. All by default.
     fn fibres(&self) -> Option<usize> {
         None
     }
 
-    /// Brings its keys into their normal form for a state of this width, and gives what is wrong with them there; problems'
-    /// keys are relative to the plug-in's table.
+    /// Normalises its keys for a state of this width and returns problems, whose keys are relative to the plug-in's table.
     fn normalise(&self, _keys: &mut Keys, _state: usize, _learns: bool) -> Vec<Problem> {
         Vec::new()
     }
 
-    /// A fast path on slices of the CPU, if there is one: the same numbers as [`StoredSynthesizer::predict`], but for
-    /// rounding.
+    /// A fast path on slices on the CPU, if there is one: equal to [`StoredSynthesizer::predict`] up to rounding.
     fn fused<'a>(
         &'a self,
         _stored: StoredSynthesizer<'a>,
@@ -81,14 +79,14 @@ pub trait Synthesizer: Debug + Send + Sync {
     }
 }
 
-/// What fast paths compute with.
+/// The resources of fast paths.
 #[derive(Clone, Copy)]
 pub struct Cpu<'a> {
     /// The instructions of this processor.
     pub arch: Arch,
     /// Threads for matrix products.
     pub threads: Threads,
-    /// Buffers, reused from call to call.
+    /// Buffers, reused between calls.
     pub buffers: &'a Pool<Vec<f32>>,
 }
 
@@ -100,8 +98,8 @@ pub struct Prediction<'a> {
     pub pullback: PredictionPullback<'a>,
 }
 
-/// Adds the gradients of a synthesizer's parameters, given those at the first rows of its output, `[rows, state]`. Weights
-/// that the fibre mask removes receive exactly zero.
+/// Adds the gradients of a synthesizer's parameters, given the cotangent of the first rows of its output, `[rows, state]`.
+/// The gradients of masked weights are exactly zero.
 pub type PredictionPullback<'a> = Box<dyn FnOnce(&Tensor, &mut Gradients) -> Result<()> + 'a>;
 
 /// A synthesizer with its parameters in a store.
@@ -115,7 +113,7 @@ pub struct StoredSynthesizer<'a> {
     pub params: &'a ParamStore,
     /// Indices of its parameters there, in the order of [`Synthesizer::parameters`].
     pub indices: &'a [usize],
-    /// Which weights of its first parameter exist (1) and which do not (0), in its shape; all where absent.
+    /// The fibre mask of its first parameter: 1 for weights that exist, 0 for others; all exist by default.
     pub kept: Option<&'a Tensor>,
 }
 
@@ -125,8 +123,7 @@ impl<'a> StoredSynthesizer<'a> {
         self.indices.iter().map(|&index| self.params.get(index).value().clone()).collect()
     }
 
-    /// Predicts the gradients at states `[rows, state]` with context `[rows, context]`, on any device, by automatic
-    /// differentiation.
+    /// Predicts the gradients at states `[rows, state]` with context `[rows, context]` by tensor operations, on any device.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -144,7 +141,7 @@ impl<'a> StoredSynthesizer<'a> {
         Ok(Prediction { values, pullback: Box::new(pullback) })
     }
 
-    /// As [`StoredSynthesizer::predict`], by the synthesizer's fast path if it has one.
+    /// [`StoredSynthesizer::predict`] by the synthesizer's fast path, if it has one.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -154,10 +151,11 @@ impl<'a> StoredSynthesizer<'a> {
     }
 }
 
-/// Initial parameters, in the order of [`Synthesizer::parameters`]; `stream` gives the random numbers of a parameter's name.
+/// Initial parameters, in the order of [`Synthesizer::parameters`]; `stream` returns the random stream for a parameter's
+/// name.
 ///
 /// # Errors
-/// Fails if the device has no room for them.
+/// Fails if they cannot be allocated.
 pub fn initial_parameters(
     synthesizer: &dyn Synthesizer,
     site: Site,

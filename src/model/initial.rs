@@ -1,5 +1,5 @@
-//! Initial values of parameters, each from the stream of its role: those of PyTorch (embeddings standard normal, linear
-//! layers uniform within `1/√fan_in`, recurrent ones within `1/√hidden`), unless a spec asks for others.
+//! Initial values of parameters, each from the random stream of its role: by default PyTorch's (embeddings standard normal,
+//! linear layers uniform within `±1/√fan_in`, recurrent ones within `±1/√hidden`).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::nn::init;
 use crate::rng::Stream;
 use crate::spec::ModelSpec;
 
-/// The initial values of a parameter, row by row; `cells` are those of the layers.
+/// The initial values of a parameter, row by row; `cells` has the cell of each layer.
 pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64) -> Vec<f32> {
     let mut stream = Stream::new(seed, &format!("init.{}", slot.role), 0, 0);
     let count = slot.dims.iter().product();
@@ -37,7 +37,7 @@ pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64)
     }
 }
 
-/// The fibre mask of a synthesizer's first parameter, `[units, inputs]`, where it keeps only some inputs.
+/// The fibre mask of a synthesizer's first parameter, `[units, inputs]`, if it keeps only some inputs.
 pub fn fibres(group: &SynthesizerGroup, first: &Slot, seed: u64) -> Option<Vec<f32>> {
     let fibres = group.synthesizer.fibres()?;
     let &[units, inputs] = first.dims.as_slice() else { return None };

@@ -1,4 +1,4 @@
-//! Which parameters a model has: names in files, roles, shapes. Pure: no numbers, no device.
+//! The parameters of a model: names in files, roles, shapes. No values, no device.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::nn::cells::{Cell, CellParameter};
 use crate::spec::task_shape::{Input, TaskShape};
 use crate::spec::{Context, DniSpec, ModelSpec};
 
-/// A synthesizer to be.
+/// A synthesizer and the layers that share it.
 #[derive(Debug, Clone)]
 pub struct SynthesizerGroup {
     /// The layers that share it, lowest first.
     pub layers: Vec<usize>,
-    /// What the spec says of it.
+    /// Its spec.
     pub spec: DniSpec,
     /// What it computes.
     pub synthesizer: Arc<dyn Synthesizer>,
@@ -42,7 +42,7 @@ pub struct Layout {
     pub synthesizers: Vec<SynthesizerGroup>,
     /// Indices of the readout's weight and bias.
     pub readout: [usize; 2],
-    /// What reads images.
+    /// The image encoder.
     pub encoder: Option<EncoderLayout>,
 }
 
@@ -50,7 +50,7 @@ impl Layout {
     /// The parameters of a model for a task.
     ///
     /// # Errors
-    /// Fails where a part of the model is not registered, or cannot read its keys.
+    /// Fails if a part of the model is not registered or its keys are invalid.
     pub fn new(plugins: &Plugins, spec: &ModelSpec, shape: &TaskShape) -> Result<Layout> {
         let cells = plugins.cells_of(spec)?;
         let mut slots: Vec<Slot> = Vec::new();
@@ -123,15 +123,15 @@ impl Layout {
         Ok(Layout { slots, cells, embed, layers, synthesizers, readout, encoder })
     }
 
-    /// Whether a model of this layout can take over the weights of one of layout `source`: what both have, by role, has
-    /// the same shape.
+    /// Whether a model of this layout can start from the weights of one of layout `source`: parameters of equal role have
+    /// equal shapes.
     ///
     /// # Errors
     /// Names the first parameter that has another shape.
     pub fn fits(&self, source: &Layout) -> Result<(), String> {
         for slot in &self.slots {
             let theirs = source.slots.iter().find(|theirs| theirs.role == slot.role);
-            // A size of 0 is one that only the data say.
+            // A size of 0 depends on the data.
             let differ = |(a, b): (&usize, &usize)| a != b && *a != 0 && *b != 0;
             let other =
                 |theirs: &&Slot| theirs.dims.len() != slot.dims.len() || theirs.dims.iter().zip(&slot.dims).any(differ);
@@ -166,7 +166,7 @@ fn share(
     Ok(groups)
 }
 
-/// Whether PyTorch's own module could be this stack: equal layers, and no synthesizer or one for all of them.
+/// Whether the stack could be a single PyTorch module: equal layers, and no synthesizer or one for all of them.
 fn is_plain(spec: &ModelSpec, groups: &[SynthesizerGroup]) -> bool {
     let equal = spec.layers.windows(2).all(|pair| (&pair[0].cell, pair[0].hidden) == (&pair[1].cell, pair[1].hidden));
     equal && (groups.is_empty() || groups.len() == 1 && groups[0].layers.len() == spec.layers.len())

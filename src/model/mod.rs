@@ -22,7 +22,7 @@ use crate::nn::{Leaves, Linear, NewParameter, ParamStore};
 use crate::spec::task_shape::TaskShape;
 use crate::spec::{DniSpec, ModelSpec};
 
-/// A network with its parameters on a device.
+/// A network and its parameters on a device.
 #[derive(Debug)]
 pub struct Model {
     /// All parameters, in order.
@@ -31,7 +31,7 @@ pub struct Model {
     pub layers: Vec<Layer>,
     /// The synthesizers.
     pub synthesizers: Vec<SynthesizerSlot>,
-    /// What reads images.
+    /// The image encoder.
     pub encoder: Option<Encoder>,
     embed: Option<usize>,
     readout: [usize; 2],
@@ -65,7 +65,7 @@ impl Layer {
 pub struct SynthesizerSlot {
     /// The layers, lowest first.
     pub layers: Vec<usize>,
-    /// What the spec says of it.
+    /// Its spec.
     pub spec: DniSpec,
     /// What it computes.
     pub synthesizer: Arc<dyn Synthesizer>,
@@ -73,24 +73,24 @@ pub struct SynthesizerSlot {
     pub site: Site,
     /// Indices of its parameters in the store.
     pub params: Vec<usize>,
-    /// Which weights of its first parameter exist; all where absent.
+    /// The fibre mask of its first parameter; all weights exist by default.
     pub kept: Option<Tensor>,
 }
 
-/// What a part of the model is built on.
+/// The tensors that a part of the model is built from.
 #[derive(Clone, Copy)]
 pub enum Weights<'a> {
-    /// The parameters as they are.
+    /// The parameters, as constants.
     Constant,
-    /// Variables for one automatic differentiation, and constants where there is none.
+    /// Variables for automatic differentiation where there are any, otherwise constants.
     Leaves(&'a Leaves),
 }
 
 impl Model {
-    /// A model with fresh parameters for `seed`.
+    /// A model with initial parameters for `seed`.
     ///
     /// # Errors
-    /// Fails if the device has no room for it, or if a part of it is not registered.
+    /// Fails if it cannot be allocated, or if a part of it is not registered.
     pub fn new(
         plugins: &Plugins,
         spec: &ModelSpec,
@@ -144,7 +144,7 @@ impl Model {
         Ok(model)
     }
 
-    /// Lets a synthesizer's first parameter keep only the weights where `kept` (`[units, inputs]`) is 1; the others become 0.
+    /// Sets the fibre mask of a synthesizer, `[units, inputs]`: weights of its first parameter where it is 0 become 0.
     pub fn keep_fibres(&mut self, synthesizer: usize, kept: Tensor) -> Result<()> {
         let index = self.synthesizers[synthesizer].params[0];
         let kept = kept.to_device(&self.device)?;
@@ -153,10 +153,10 @@ impl Model {
         Ok(())
     }
 
-    /// Takes over the weights of another model, by role: `weights` has the names of `source`, its layout.
+    /// Copies the weights of another model by role; `weights` has the names of its layout `source`.
     ///
-    /// Parameters that the other model lacks (a synthesizer, say) keep their fresh values. Where both sides keep the same
-    /// number of fibres, which ones is taken over too; where they do not, this model's own choice is cut out of the weights.
+    /// Parameters that the other model lacks (for example a synthesizer) keep their initial values. The fibre mask is copied
+    /// too if both keep the same number of fibres; otherwise this model's mask is applied to the weights.
     ///
     /// # Errors
     /// Names the first parameter that is missing from `weights` or has another shape.
@@ -193,7 +193,7 @@ impl Model {
         Ok(())
     }
 
-    /// Takes over the running statistics of an encoder's batch normalisation, by index of their parameter.
+    /// Sets the running statistics of an encoder's batch normalisation, by index of their parameter.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -213,7 +213,7 @@ impl Model {
         CellWeights { weight_ih, weight_hh, bias_ih, bias_hh }
     }
 
-    /// The readout, `hidden` of the top layer to outputs.
+    /// The readout from the top layer's `h`.
     pub fn readout(&self, weights: Weights<'_>) -> Linear {
         let [weight, bias] = self.readout.map(|index| self.value(index, weights));
         Linear { weight, bias }
@@ -224,12 +224,12 @@ impl Model {
         self.readout
     }
 
-    /// The embedding, `[vocabulary, size]`, if the model reads tokens.
+    /// The embedding, `[vocabulary, size]`, of a model of tokens.
     pub fn embedding(&self, weights: Weights<'_>) -> Option<Tensor> {
         self.embed.map(|index| self.value(index, weights))
     }
 
-    /// Index of the embedding, if the model reads tokens.
+    /// Index of the embedding of a model of tokens.
     pub fn embedding_index(&self) -> Option<usize> {
         self.embed
     }
@@ -240,7 +240,7 @@ impl Model {
         StoredSynthesizer { synthesizer, site: *site, params: &self.params, indices: params, kept: kept.as_ref() }
     }
 
-    /// A zero state: for each layer `[rows, width]`.
+    /// A zero state, `[rows, width]` per layer.
     pub fn zero_state(&self, rows: usize) -> Result<Vec<Tensor>> {
         self.layers
             .iter()

@@ -1,4 +1,4 @@
-//! The plug-ins that models are made of.
+//! The plug-ins that models are built from.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct Plugins {
 }
 
 impl Plugins {
-    /// What comes with the crate.
+    /// The parts in this crate.
     pub fn built_in() -> Self {
         Plugins { cells: cells::built_in(), synthesizers: dni::built_in() }
     }
@@ -25,7 +25,7 @@ impl Plugins {
     /// The cell of a layer.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] where there is none of that name, or where it cannot read its keys.
+    /// [`crate::Error::Usage`] if there is none of that name or its keys are invalid.
     pub fn cell(&self, layer: &LayerSpec) -> Result<Arc<dyn Cell>> {
         Ok(self.cells.open(&layer.cell, &layer.keys)?.into())
     }

@@ -1,37 +1,37 @@
-//! One parameter of a model, before it has numbers.
+//! One parameter of a model, before it has values.
 
 use crate::nn::Part;
 use crate::nn::backbone::TensorKind;
 use crate::nn::cells::CellParameter;
 
-/// One parameter to be.
+/// One parameter of a layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slot {
-    /// Name in files, as PyTorch has it.
+    /// Name in files, as in PyTorch.
     pub name: String,
-    /// Its role, which names its random stream (`init.<role>`) and is the same in every stack.
+    /// Its role, which names its random stream (`init.<role>`) and does not depend on the layout of files.
     pub role: String,
     /// The part of the model it belongs to.
     pub part: Part,
     /// Its shape.
     pub dims: Vec<usize>,
-    /// How it starts.
+    /// Its initial distribution.
     pub start: Start,
 }
 
-/// How a parameter starts.
+/// An initial distribution.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Start {
     /// Standard normal.
     Embedding,
-    /// As the cell of the layer of this index has it.
+    /// That of the cell of the layer of this index.
     Recurrent(usize, CellParameter),
     /// Uniform within `±bound`.
     Uniform {
-        /// The bound; `1/√fan_in` for linear layers.
+        /// The bound.
         bound: f64,
     },
-    /// As a backbone's tensors of this kind start.
+    /// That of a backbone's tensors of this kind.
     Backbone(TensorKind),
     /// Zero.
     Zero,
@@ -40,7 +40,7 @@ pub enum Start {
 }
 
 impl Start {
-    /// As PyTorch's linear layers with so many inputs: uniform within `1/√fan_in`.
+    /// That of PyTorch's linear layers: uniform within `±1/√fan_in`.
     pub fn linear(fan_in: usize) -> Start {
         Start::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
     }

@@ -1,27 +1,27 @@
-//! Batch normalisation as PyTorch has it, over rows of numbers or over images.
+//! Batch normalisation (Ioffe and Szegedy 2015) as in PyTorch, over the rows of a matrix or over images.
 
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 
-/// What keeps the divisor from 0.
+/// Added to the variance so that the divisor is not 0.
 pub const EPSILON: f64 = 1e-5;
 
-/// Which statistics normalise.
+/// Which statistics are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The running ones: an input does not depend on the others beside it. No gradients.
+    /// The running statistics: a result does not depend on the rest of the batch. No gradients.
     Evaluate,
-    /// Those of the batch; the running ones move. Gradients flow to whatever is a variable.
+    /// Those of the batch; the running statistics are updated. Gradients flow to every variable.
     Train,
 }
 
-/// A batch normalisation over a channel: four tensors `[channels]`.
+/// The parameters and running statistics of a batch normalisation, each `[channels]`.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNorm<'a> {
-    /// What a normalised number is multiplied with.
+    /// The factor of a normalised value.
     pub scale: &'a Tensor,
-    /// What is added then.
+    /// What is then added.
     pub shift: &'a Tensor,
     /// The running mean.
     pub mean: &'a Tensor,
@@ -29,7 +29,7 @@ pub struct BatchNorm<'a> {
     pub variance: &'a Tensor,
 }
 
-/// New running statistics, without a gradient.
+/// New running statistics; constants.
 #[derive(Debug, Clone)]
 pub struct Statistics {
     /// The running mean, `[channels]`.
@@ -38,11 +38,12 @@ pub struct Statistics {
     pub variance: Tensor,
 }
 
-/// Normalises each channel of `x`, `[rows, channels]` or `[batch, channels, height, width]`. In training it also gives the new
-/// running statistics: the old ones times `1 - momentum`, and the batch's times `momentum`, its variance unbiased.
+/// Normalises each channel of `x`, `[rows, channels]` or `[batch, channels, height, width]`:
+/// `y = (x - mean) / √(variance + 1e-5) · scale + shift`. In training it also returns the new running statistics,
+/// `(1 - momentum) · old + momentum · batch`, with the unbiased variance of the batch.
 ///
 /// # Errors
-/// Fails if shapes do not fit; [`Error::Training`] in training with a single number a channel, which has no variance.
+/// Fails if shapes do not match; [`Error::Training`] in training with a single value per channel, which has no variance.
 pub fn batch_norm(x: &Tensor, norm: BatchNorm<'_>, mode: Mode, momentum: f64) -> Result<(Tensor, Option<Statistics>)> {
     let channels = norm.scale.dims1()?;
     let column = [1, channels, 1];
@@ -60,10 +61,10 @@ pub fn batch_norm(x: &Tensor, norm: BatchNorm<'_>, mode: Mode, momentum: f64) ->
     }
     let count = x.elem_count() / channels.max(1);
     if count < 2 {
-        let more = "batch norm in training needs more than one number a channel: use a larger batch";
+        let more = "batch normalisation in training needs more than one value per channel: use a larger batch";
         return Err(Error::Training(more.into()));
     }
-    // Means of equally many numbers: first over pixels, then over images.
+    // Every image has as many pixels, so the mean of means is the mean.
     let mean_of = |x: &Tensor| -> Result<Tensor> { Ok(x.mean(2)?.mean(0)?) };
     let mean = mean_of(&flat)?;
     let centred = flat.broadcast_sub(&mean.reshape(&column)?)?;
@@ -99,7 +100,7 @@ mod tests {
             [&[2f32, 1.0], &[0.5, -1.0], &[0.0, 1.0], &[1.0, 4.0]].map(|numbers| vector(numbers));
         let norm = norm(&scale, &shift, &mean, &variance);
         let rows = Tensor::new(&[[1f32, 2.0], [3.0, 6.0], [5.0, 1.0], [-1.0, 0.0]], &Device::Cpu)?;
-        // The same numbers: two images of two channels of one row of two pixels.
+        // The same values as two images `[2, 1, 2]`.
         let images = rows.reshape((2, 2, 2))?.transpose(1, 2)?.contiguous()?.reshape((2, 2, 1, 2))?;
         for mode in [Mode::Evaluate, Mode::Train] {
             let (of_rows, a) = batch_norm(&rows, norm, mode, 0.1)?;

@@ -1,5 +1,5 @@
-//! Convolutions of tensors: on the CPU with a backward pass of their own (candle's goes through a transposed convolution,
-//! which takes many times as long), elsewhere candle's.
+//! Convolutions of tensors: on the CPU with their own backward pass (candle's uses a transposed convolution, which is many
+//! times slower), on other devices candle's.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
 use pulp::Arch;
@@ -10,10 +10,10 @@ use super::{relu, slices};
 use crate::error::Result;
 
 /// The convolution of images `[batch, channels, height, width]` with weights `[outputs, channels, size, size]`; `stride`
-/// and `padding` are pixels on both axes.
+/// and `padding` are in pixels.
 ///
 /// # Errors
-/// Fails if shapes do not fit, or if no window fits into the padded image.
+/// Fails if shapes do not match, or if no window fits into the padded image.
 pub fn conv2d(images: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
     let convolution = convolution(images, weight, stride, padding)?;
     if !on_slices(images) {
@@ -22,7 +22,7 @@ pub fn conv2d(images: &Tensor, weight: &Tensor, stride: usize, padding: usize) -
     Ok(images.contiguous()?.apply_op2(&weight.contiguous()?, Op { convolution, rectify: false })?)
 }
 
-/// [`conv2d`], and `bias` (`[outputs]`) added, and rectified; the gradient where the sum is 0 is 0.
+/// `relu(conv2d(images, weight) + bias)`, `bias` being `[outputs]`; the gradient of the rectifier at 0 is 0.
 ///
 /// # Errors
 /// As [`conv2d`].
@@ -83,7 +83,7 @@ impl Op {
         Ok((CpuStorage::F32(out), (batch, after.channels, after.height, after.width).into()))
     }
 
-    /// Gradients of images (where those are part of the graph), weight and shift.
+    /// Gradients of images (if they are part of the graph), weight and shift.
     fn backward(
         &self,
         images: &Tensor,
@@ -105,11 +105,11 @@ impl Op {
     }
 }
 
-/// The numbers of an argument.
+/// The values of a contiguous f32 argument.
 fn numbers<'a>((storage, layout): (&'a CpuStorage, &Layout)) -> candle_core::Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(numbers), Some((start, end))) => Ok(&numbers[start..end]),
-        _ => candle_core::bail!("a convolution of numbers that do not lie one after the other"),
+        _ => candle_core::bail!("a convolution of a tensor that is not contiguous"),
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
             (size, stride, padding) in (1..4usize, 1..3usize, 0..2usize),
         ) {
             prop_assume!(height + 2 * padding >= size && width + 2 * padding >= size);
-            // Candle's backward pass knows only windows that leave as many rows unseen as columns.
+            // Candle's backward pass requires that windows leave out as many rows as columns at the border.
             let unseen = |extent: usize| (extent + 2 * padding - size) % stride;
             prop_assume!(unseen(height) == unseen(width));
             let (x, w, b) = (
@@ -218,11 +218,11 @@ mod tests {
             close("rectified", &rectified, &composed);
             for (name, own, theirs) in [("plain", own, theirs), ("rectified", rectified, composed)] {
                 let [own, theirs] = [own, theirs].map(|y| (&y * weights(&y)).unwrap().sum_all().unwrap().backward().unwrap());
-                for (of, var) in [("pictures", &x), ("weight", &w), ("bias", &b)] {
+                for (of, var) in [("images", &x), ("weight", &w), ("bias", &b)] {
                     match (own.get(var.as_tensor()), theirs.get(var.as_tensor())) {
                         (Some(own), Some(theirs)) => close(&format!("{name}: {of}"), own, theirs),
                         (None, None) => prop_assert!(of == "bias" && name == "plain"),
-                        _ => prop_assert!(false, "{name}: a gradient of {of} on one side alone"),
+                        _ => prop_assert!(false, "{name}: a gradient of {of} on one side only"),
                     }
                 }
             }
@@ -251,7 +251,7 @@ mod tests {
                     f64::from(loss(&all[0], &all[1], &all[2]).to_scalar::<f32>().unwrap())
                 };
                 let slope = (at(step) - at(-step)) / f64::from(2.0 * step);
-                // The loss is piecewise quadratic: off by what a piece's end within the step makes of it.
+                // The loss is piecewise quadratic: differences are inexact where a piece ends within the step.
                 let off = (slope - f64::from(gradient[index])).abs();
                 assert!(off < 2e-2 * slope.abs().max(1.0), "argument {which}, {index}: {} {slope}", gradient[index]);
             }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_of_zero_has_no_gradient_and_constants_get_none() {
+    fn the_gradient_at_zero_is_zero_and_constants_have_none() {
         let x = Tensor::zeros((1, 1, 3, 3), DType::F32, &Device::Cpu).unwrap();
         let (w, b) = (numbers(&[2, 1, 3, 3], 0.3), Var::zeros(2, DType::F32, &Device::Cpu).unwrap());
         let y = conv2d_relu(&x, w.as_tensor(), b.as_tensor(), 1, 1).unwrap();

@@ -8,10 +8,10 @@ use super::params::{ParamStore, Place};
 use super::slices;
 use crate::error::Result;
 
-/// Gradients by parameter, in one flat tensor like the parameters themselves. *No* gradient is not the same as zero: such
-/// a parameter is skipped by clipping and by the optimizer.
+/// Gradients by parameter, in one flat tensor like the parameters. A parameter *without* a gradient is skipped by clipping
+/// and by the optimizer, unlike one whose gradient is zero.
 pub struct Gradients {
-    /// `[numbers]`; meaningless where a parameter has no gradient.
+    /// One-dimensional; undefined where a parameter has no gradient.
     flat: Tensor,
     present: Vec<bool>,
     places: Arc<[Place]>,
@@ -21,13 +21,13 @@ impl Gradients {
     /// No gradient for any of the parameters.
     ///
     /// # Errors
-    /// Fails if the device has no room for gradients.
+    /// Fails if they cannot be allocated.
     pub fn none(params: &ParamStore) -> Result<Self> {
         let (flat, places) = (params.flat().zeros_like()?, params.places.clone());
         Ok(Gradients { flat, present: vec![false; places.len()], places })
     }
 
-    /// Forgets all gradients, and keeps their memory.
+    /// Removes all gradients and keeps their memory.
     pub fn clear(&mut self) {
         self.present.fill(false);
     }
@@ -37,7 +37,7 @@ impl Gradients {
         &self.present
     }
 
-    /// A parameter's gradient, if it has one. It shares memory with these gradients: copy it to keep it.
+    /// A parameter's gradient, if it has one; a view, to be copied if it is kept.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -45,7 +45,7 @@ impl Gradients {
         self.present[index].then(|| self.places[index].view(&self.flat)).transpose()
     }
 
-    /// All numbers, one parameter behind the other; meaningless where a parameter has no gradient.
+    /// All gradients in the order of parameters; undefined where a parameter has no gradient.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
@@ -64,7 +64,7 @@ impl Gradients {
         Ok(())
     }
 
-    /// Adds what `other` has of the parameter `index` to what is here.
+    /// Adds the gradient of parameter `index` in `other`, if there is one.
     ///
     /// # Errors
     /// Fails if they are of different stores.
@@ -72,7 +72,7 @@ impl Gradients {
         other.get(index)?.map_or(Ok(()), |gradient| self.add(index, &gradient))
     }
 
-    /// Multiplies the gradients of these parameters, in ascending order, with a factor `[1]` on the same device.
+    /// Multiplies the gradients of these parameters (ascending) by a factor `[1]` on the same device.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -86,15 +86,15 @@ impl Gradients {
         Ok(())
     }
 
-    /// Forgets one gradient.
+    /// Removes one gradient.
     pub fn remove(&mut self, index: usize) {
         self.present[index] = false;
     }
 
-    /// Hands out the numbers of gradients on the CPU, to be added to in place.
+    /// Gives `change` access to gradients on the CPU as slices.
     ///
     /// # Errors
-    /// Fails if they are elsewhere.
+    /// Fails if they are on another device.
     pub fn on_cpu<R>(&mut self, change: impl FnOnce(Accumulator<'_>) -> R) -> Result<R> {
         let (present, places) = (&mut self.present, &self.places);
         slices::write(&self.flat, |flat| change(Accumulator { flat, present, places }))
@@ -109,13 +109,13 @@ pub struct Accumulator<'a> {
 }
 
 impl Accumulator<'_> {
-    /// A parameter's gradient, and whether what is in there counts: if not, it must be overwritten. From now on it does.
+    /// A parameter's gradient, present from now on, and whether it was present before; if not, it must be overwritten.
     pub fn take(&mut self, index: usize) -> (&mut [f32], bool) {
         let before = std::mem::replace(&mut self.present[index], true);
         (&mut self.flat[self.places[index].range.clone()], before)
     }
 
-    /// As [`Accumulator::take`], with zeros where there was nothing.
+    /// A parameter's gradient, zero if there was none.
     pub fn sum(&mut self, index: usize) -> &mut [f32] {
         let (numbers, before) = self.take(index);
         if !before {
@@ -132,7 +132,7 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn nothing_is_not_zero() -> Result<()> {
+    fn no_gradient_is_not_a_zero_gradient() -> Result<()> {
         let value = Tensor::new(&[1f32, 2.], &Device::Cpu)?;
         let parameter = |name: &str| NewParameter {
             name: name.into(),

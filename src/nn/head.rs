@@ -1,14 +1,14 @@
-//! What stands on a backbone: a linear layer, and a batch normalisation over its outputs.
+//! The head of a backbone: a linear layer and batch normalisation.
 
 use candle_core::Tensor;
 
 use super::{BatchNorm, Linear, Mode, Statistics, batch_norm};
 use crate::error::Result;
 
-/// How fast the head's running statistics move.
+/// Momentum of the running statistics.
 const MOMENTUM: f64 = 0.01;
 
-/// A linear layer with a batch normalisation behind it.
+/// A linear layer followed by batch normalisation.
 #[derive(Debug, Clone)]
 pub struct Head {
     /// From features to outputs.
@@ -27,7 +27,7 @@ impl Head {
     /// `[batch, features]` to `[batch, outputs]`; in training also the new running statistics.
     ///
     /// # Errors
-    /// Fails if shapes do not fit; in training with a batch of one.
+    /// As [`batch_norm`].
     pub fn forward(&self, features: &Tensor, mode: Mode) -> Result<(Tensor, Option<Statistics>)> {
         let norm = BatchNorm { scale: &self.scale, shift: &self.shift, mean: &self.mean, variance: &self.variance };
         batch_norm(&self.linear.forward(features)?, norm, mode, MOMENTUM)

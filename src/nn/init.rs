@@ -1,4 +1,4 @@
-//! Initial distributions. Values are drawn on the CPU from our own streams, so a spec draws the same everywhere.
+//! Initial distributions. Values are drawn on the CPU from the crate's own streams, so they are the same on every machine.
 
 use crate::rng::Stream;
 use crate::spec::Init;
@@ -14,9 +14,8 @@ pub fn normal(stream: &mut Stream, count: usize) -> Vec<f32> {
     (0..count).map(|_| stream.normal()).collect()
 }
 
-/// A recurrent layer's weight `[gates · hidden, inputs]`.
-///
-/// `uniform` is PyTorch's: all within `1/√hidden`. The others treat each gate's `[hidden, inputs]` block by itself.
+/// A recurrent layer's weight `[gates · hidden, inputs]`: `uniform` is within `±1/√hidden`, as in PyTorch; the others
+/// initialise each gate's block `[hidden, inputs]` separately.
 pub fn recurrent_weight(stream: &mut Stream, init: Init, gates: usize, hidden: usize, inputs: usize) -> Vec<f32> {
     let (fan_in, fan_out) = (inputs as f64, hidden as f64);
     let count = gates * hidden * inputs;
@@ -28,7 +27,7 @@ pub fn recurrent_weight(stream: &mut Stream, init: Init, gates: usize, hidden: u
     }
 }
 
-/// A random `[rows, columns]` matrix whose shorter side is orthonormal: Gram-Schmidt, twice, on normal vectors, in f64.
+/// A random `[rows, columns]` matrix, orthonormal along its shorter side: Gram-Schmidt, twice, on normal vectors in f64.
 fn orthogonal(stream: &mut Stream, rows: usize, columns: usize) -> Vec<f32> {
     let (count, length) = (rows.min(columns), rows.max(columns));
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(count);
@@ -41,7 +40,7 @@ fn orthogonal(stream: &mut Stream, rows: usize, columns: usize) -> Vec<f32> {
             }
         }
         let norm = vector.iter().map(|v| v * v).sum::<f64>().sqrt();
-        // A vector in the span of the others is as good as impossible, and useless: draw another.
+        // A vector in the span of the others is practically impossible; draw another.
         if norm > 1e-6 {
             vector.iter_mut().for_each(|v| *v /= norm);
             basis.push(vector);
@@ -51,7 +50,7 @@ fn orthogonal(stream: &mut Stream, rows: usize, columns: usize) -> Vec<f32> {
     (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(r, c)| at(r, c) as f32).collect()
 }
 
-/// Which inputs each of `units` first-layer units keeps: `fibres` of `inputs` each, without replacement. 1 is kept.
+/// A mask `[units, inputs]` that is 1 at `fibres` inputs per unit, drawn without replacement.
 pub fn fibres(stream: &mut Stream, units: usize, inputs: usize, fibres: usize) -> Vec<f32> {
     let mut kept = vec![0.0; units * inputs];
     let mut order: Vec<usize> = (0..inputs).collect();
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_stays_within_its_bound_and_fills_it() {
+    fn uniform_values_fill_the_interval() {
         let values = uniform(&mut stream(), 20_000, 0.25);
         let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
         assert!((0.249..=0.25).contains(&largest), "{largest}");

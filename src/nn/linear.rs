@@ -1,4 +1,4 @@
-//! The affine layer and the rectifier.
+//! The linear layer and the rectifier.
 
 use candle_core::Tensor;
 
@@ -19,7 +19,7 @@ impl Linear {
         let mut dims = x.dims().to_vec();
         let (out, inputs) = self.weight.dims2()?;
         let rows = x.elem_count() / inputs.max(1);
-        // One product over all rows, whatever the leading axes are.
+        // One product over all leading axes.
         let y = x.reshape((rows, inputs))?.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
         if let Some(last) = dims.last_mut() {
             *last = out;
@@ -28,9 +28,9 @@ impl Linear {
     }
 }
 
-/// `max(x, 0)`, whose gradient at 0 is 0 as in PyTorch (candle's own gives 1 there).
+/// `max(x, 0)`, with gradient 0 at 0 as in PyTorch (candle's is 1 there).
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    // The sign is 0 or 1 there. A comparison would bring its zero to the device anew each time.
+    // The sign is 0 or 1 here. A comparison would copy its zero to the device each time.
     let positive = x.detach().relu()?.sign()?;
     Ok((x * positive)?)
 }

@@ -1,5 +1,5 @@
-//! What candle-nn lacks: recurrent cells as PyTorch defines them, PyTorch's initial distributions, and a parameter
-//! store with an order. Knows nothing of specs beyond the names of cells and initialisers.
+//! What candle-nn lacks: PyTorch's recurrent cells and initial distributions, convolutional backbones, and an ordered
+//! parameter store.
 
 pub mod backbone;
 mod batch_norm;

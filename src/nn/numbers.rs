@@ -1,7 +1,7 @@
-//! Numbers that a computation gave and that nothing on the device waits for, and numbers that it needs and that stay the same.
+//! Values that are read from a device late, and constants that are copied to it once.
 //!
-//! Reading a number from a GPU waits until everything before it is computed. What is only reported is therefore left there until
-//! somebody reads much of it at once.
+//! Reading a value from a GPU waits for all work queued before it. Values that are only reported therefore stay there until
+//! many are read at once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,12 +14,12 @@ thread_local! {
     static PRETENDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether to read from a device is to wait for it, and to bring something to it costs, so that both are put off and bundled.
+/// Whether transfers from and to the device are expensive, so that they are deferred and batched.
 pub fn reads_are_deferred(device: &Device) -> bool {
     !device.is_cpu() || PRETENDED.get()
 }
 
-/// Treats the CPU as a device whose reads are deferred while something is computed on this thread.
+/// Runs `compute` with reads from the CPU deferred on this thread, as those from a GPU are.
 pub(crate) fn pretending<T>(compute: impl FnOnce() -> T) -> T {
     let before = PRETENDED.replace(true);
     let computed = compute();
@@ -27,17 +27,17 @@ pub(crate) fn pretending<T>(compute: impl FnOnce() -> T) -> T {
     computed
 }
 
-/// A few numbers, read or not.
+/// A few values, read or not.
 #[derive(Debug, Clone)]
 pub enum Numbers {
     /// On the CPU.
     Read(Vec<f64>),
-    /// `[n]`, f32, where they were computed.
+    /// `[n]`, f32, on the device that computed them.
     Deferred(Tensor),
 }
 
 impl Numbers {
-    /// The numbers of a tensor `[n]`: read where that costs nothing.
+    /// The values of a tensor `[n]`, read at once if that does not wait.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -48,7 +48,7 @@ impl Numbers {
         }
     }
 
-    /// The numbers themselves, which may have to be waited for.
+    /// The values; may wait for the device.
     ///
     /// # Errors
     /// Fails if the device does.
@@ -59,16 +59,16 @@ impl Numbers {
         }
     }
 
-    /// Reads all of these, and waits only once.
+    /// Reads all of these in one transfer.
     ///
     /// # Errors
     /// Fails if the device does.
     pub fn read_all<'a>(all: impl Iterator<Item = &'a mut Numbers>) -> Result<()> {
-        let (mut waiting, mut tensors) = (Vec::new(), Vec::new());
+        let (mut deferred, mut tensors) = (Vec::new(), Vec::new());
         for numbers in all {
             if let Numbers::Deferred(tensor) = numbers {
                 tensors.push(tensor.clone());
-                waiting.push(numbers);
+                deferred.push(numbers);
             }
         }
         if tensors.is_empty() {
@@ -76,8 +76,8 @@ impl Numbers {
         }
         let lengths: Vec<usize> = tensors.iter().map(Tensor::elem_count).collect();
         let mut numbers = read(&Tensor::cat(&tensors, 0)?)?.into_iter();
-        for (waiting, length) in waiting.into_iter().zip(lengths) {
-            *waiting = Numbers::Read(numbers.by_ref().take(length).collect());
+        for (target, length) in deferred.into_iter().zip(lengths) {
+            *target = Numbers::Read(numbers.by_ref().take(length).collect());
         }
         Ok(())
     }
@@ -87,29 +87,29 @@ fn read(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
 }
 
-/// How many constants are remembered.
-const REMEMBERED: usize = 256;
+/// How many constants are cached.
+const CACHED_CONSTANTS: usize = 256;
 
-/// Device, type, shape, and the numbers' bytes. A process opens one device, so that its place says which it is.
+/// Device, dtype, shape and bytes. A process opens one device, so its location identifies it.
 type Key = (DeviceLocation, &'static str, Vec<usize>, Vec<u8>);
 
 thread_local! {
     static CONSTANTS: RefCell<HashMap<Key, Tensor>> = RefCell::default();
 }
 
-/// A tensor of a few numbers that are asked for again and again, such as the weights of windows: it is brought to a device once.
-/// Nothing may change it in place.
+/// A tensor of a few values that are needed again and again, such as the weights of windows; it is copied to the device
+/// once. It must not be changed in place.
 ///
 /// # Errors
-/// Fails if the shape has not as many numbers.
+/// Fails if the shape does not have that many elements.
 pub fn constant<T: WithDType>(numbers: Vec<T>, dims: &[usize], device: &Device) -> Result<Tensor> {
     match reads_are_deferred(device) {
-        true => remembered(numbers, dims, device),
+        true => cached(numbers, dims, device),
         false => Ok(Tensor::from_vec(numbers, dims, device)?),
     }
 }
 
-fn remembered<T: WithDType>(numbers: Vec<T>, dims: &[usize], device: &Device) -> Result<Tensor> {
+fn cached<T: WithDType>(numbers: Vec<T>, dims: &[usize], device: &Device) -> Result<Tensor> {
     let bytes = numbers.iter().flat_map(|number| number.to_f64().to_bits().to_le_bytes()).collect();
     let key = (device.location(), T::DTYPE.as_str(), dims.to_vec(), bytes);
     if let Some(tensor) = CONSTANTS.with_borrow(|constants| constants.get(&key).cloned()) {
@@ -117,7 +117,7 @@ fn remembered<T: WithDType>(numbers: Vec<T>, dims: &[usize], device: &Device) ->
     }
     let tensor = Tensor::from_vec(numbers, dims, device)?;
     CONSTANTS.with_borrow_mut(|constants| {
-        if constants.len() >= REMEMBERED {
+        if constants.len() >= CACHED_CONSTANTS {
             constants.clear();
         }
         constants.insert(key, tensor.clone());
@@ -130,9 +130,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_together_and_go_back_to_where_they_belong() -> Result<()> {
-        let there = |numbers: &[f32]| Ok::<_, crate::Error>(Numbers::Deferred(Tensor::new(numbers, &Device::Cpu)?));
-        let mut all = [there(&[1.0, 2.0])?, Numbers::Read(vec![3.0]), there(&[4.0])?, there(&[5.0, 6.0])?];
+    fn deferred_values_are_read_together_and_keep_their_order() -> Result<()> {
+        let deferred = |numbers: &[f32]| Ok::<_, crate::Error>(Numbers::Deferred(Tensor::new(numbers, &Device::Cpu)?));
+        let mut all = [deferred(&[1.0, 2.0])?, Numbers::Read(vec![3.0]), deferred(&[4.0])?, deferred(&[5.0, 6.0])?];
         Numbers::read_all(all.iter_mut())?;
         let read = all.iter().map(|numbers| match numbers {
             Numbers::Read(numbers) => numbers.clone(),
@@ -144,12 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_is_made_once_for_its_numbers_type_and_shape() -> Result<()> {
-        let one = remembered(vec![1f32, 2.0], &[2], &Device::Cpu)?;
-        assert_eq!(one.id(), remembered(vec![1f32, 2.0], &[2], &Device::Cpu)?.id());
+    fn a_constant_is_cached_by_values_dtype_and_shape() -> Result<()> {
+        let one = cached(vec![1f32, 2.0], &[2], &Device::Cpu)?;
+        assert_eq!(one.id(), cached(vec![1f32, 2.0], &[2], &Device::Cpu)?.id());
         assert_eq!(one.to_vec1::<f32>()?, [1.0, 2.0]);
-        assert_ne!(one.id(), remembered(vec![1f32, 2.0], &[2, 1], &Device::Cpu)?.id());
-        assert_eq!(remembered(vec![1u32, 2], &[2], &Device::Cpu)?.to_vec1::<u32>()?, [1, 2]);
+        assert_ne!(one.id(), cached(vec![1f32, 2.0], &[2, 1], &Device::Cpu)?.id());
+        assert_eq!(cached(vec![1u32, 2], &[2], &Device::Cpu)?.to_vec1::<u32>()?, [1, 2]);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! An ordered store of parameters.
 //!
-//! Order is order of creation, so that norms, optimizer state and files never depend on a hash map. All numbers lie in one
-//! flat tensor, one parameter behind the other, so that what goes over all of them is one pass.
+//! Parameters are in the order of creation, so that norms, optimizer state and files do not depend on a hash map. All values
+//! are in one flat tensor, so that an operation on all of them is one pass.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,29 +17,29 @@ pub enum Part {
     Network,
     /// The synthesizer of this index.
     Synthesizer(usize),
-    /// What reads images, as far as it learns.
+    /// The trainable parameters of the image encoder.
     Encoder,
-    /// What no gradient moves: statistics of batch normalisation, and what is frozen.
+    /// Not trained: statistics of batch normalisation and frozen weights.
     Fixed,
 }
 
-/// A parameter to be.
+/// A parameter to be added to a store.
 #[derive(Debug)]
 pub struct NewParameter {
-    /// Name in files, as PyTorch has it: `rnn.weight_ih_l0`.
+    /// Name in files, as in PyTorch: `rnn.weight_ih_l0`.
     pub name: String,
     /// Its role, which names its random stream: `layer0.weight_ih`.
     pub role: String,
     /// The part of the model it belongs to.
     pub part: Part,
-    /// Its first value.
+    /// Its initial value.
     pub value: Tensor,
 }
 
 /// One parameter.
 #[derive(Debug)]
 pub struct Parameter {
-    /// Name in files, as PyTorch has it: `rnn.weight_ih_l0`.
+    /// Name in files, as in PyTorch: `rnn.weight_ih_l0`.
     pub name: String,
     /// Its role, which names its random stream: `layer0.weight_ih`.
     pub role: String,
@@ -49,7 +49,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// The value. It shares memory with the store: copy it to keep it beyond the next update.
+    /// The value; a view that the next update changes.
     pub fn value(&self) -> &Tensor {
         &self.value
     }
@@ -60,7 +60,7 @@ impl Parameter {
     }
 }
 
-/// Where a parameter lies in the flat tensor.
+/// Where a parameter is in the flat tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) range: Range<usize>,
@@ -68,7 +68,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The part of a flat tensor that belongs to the parameter, in its shape and without a copy.
+    /// The parameter's view of a flat tensor.
     pub(super) fn view(&self, flat: &Tensor) -> Result<Tensor> {
         Ok(flat.narrow(0, self.range.start, self.range.len())?.reshape(self.dims.as_slice())?)
     }
@@ -78,7 +78,6 @@ impl Place {
 #[derive(Debug)]
 pub struct ParamStore {
     items: Vec<Parameter>,
-    /// `[numbers]`
     flat: Tensor,
     pub(super) places: Arc<[Place]>,
 }
@@ -87,7 +86,7 @@ impl ParamStore {
     /// A store of f32 parameters on a device.
     ///
     /// # Errors
-    /// Fails if the device has no room for them.
+    /// Fails if they cannot be allocated.
     pub fn new(parameters: Vec<NewParameter>, device: &Device) -> Result<Self> {
         let mut places = Vec::with_capacity(parameters.len());
         let mut parts = Vec::with_capacity(parameters.len());
@@ -100,7 +99,7 @@ impl ParamStore {
         }
         let flat = match parts.as_slice() {
             [] => Tensor::zeros(0, candle_core::DType::F32, device)?,
-            // A copy even of a single one: its value is the store's alone.
+            // Copied, since `flatten_all` may share memory with the caller's tensor.
             [one] => one.copy()?,
             all => Tensor::cat(all, 0)?,
         };
@@ -117,12 +116,12 @@ impl ParamStore {
         &self.items[index]
     }
 
-    /// Where a parameter lies in [`ParamStore::flat`].
+    /// The range of a parameter in [`ParamStore::flat`].
     pub fn range(&self, index: usize) -> Range<usize> {
         self.places[index].range.clone()
     }
 
-    /// All numbers, one parameter behind the other. Changing them in place changes the parameters.
+    /// All values in the order of parameters. Changing them in place changes the parameters.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
@@ -132,7 +131,7 @@ impl ParamStore {
         self.items.iter().position(|p| p.name == name)
     }
 
-    /// Replaces a value, in place; the new one may lie on another device.
+    /// Replaces a value in place; the new one may be on another device.
     ///
     /// # Errors
     /// Fails if the new value has another shape.
@@ -150,10 +149,10 @@ impl ParamStore {
         Ok(self.flat.slice_set(&value, 0, self.range(index).start)?)
     }
 
-    /// Copies of the parameters of `part` through which gradients flow.
+    /// Copies of the parameters of `part` as variables.
     ///
     /// # Errors
-    /// Fails if the device has no room for them.
+    /// Fails if they cannot be allocated.
     pub fn leaves(&self, part: Part) -> Result<Leaves> {
         let leaf =
             |parameter: &Parameter| (parameter.part == part).then(|| Var::from_tensor(&parameter.value)).transpose();
@@ -170,7 +169,7 @@ impl ParamStore {
         self.items.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -183,7 +182,7 @@ impl ParamStore {
     /// Copies of all values by name, in order, on the device.
     ///
     /// # Errors
-    /// Fails if the device has no room for them.
+    /// Fails if they cannot be allocated.
     pub fn snapshot(&self) -> Result<Vec<(String, Tensor)>> {
         self.items.iter().map(|p| Ok((p.name.clone(), p.value.force_contiguous()?))).collect()
     }
@@ -199,17 +198,17 @@ impl ParamStore {
     }
 }
 
-/// Variables for one automatic differentiation: copies of some parameters, by index.
+/// Copies of some parameters as variables for automatic differentiation, by index.
 #[derive(Debug)]
 pub struct Leaves(Vec<Option<Var>>);
 
 impl Leaves {
-    /// The variable of a parameter, if it is among them.
+    /// The variable of a parameter, if there is one.
     pub fn get(&self, index: usize) -> Option<&Tensor> {
         self.0[index].as_ref().map(Var::as_tensor)
     }
 
-    /// All of them, with the index of their parameter.
+    /// All variables with the index of their parameter.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Tensor)> {
         self.0.iter().enumerate().filter_map(|(index, leaf)| Some((index, leaf.as_ref()?.as_tensor())))
     }

@@ -1,4 +1,4 @@
-//! Max pooling whose windows overlap; candle's has a gradient only where they do not.
+//! Max pooling with overlapping windows, for which candle has no gradient.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
 
@@ -9,15 +9,15 @@ use crate::error::Result;
 /// The windows of a ResNet's pool.
 pub(crate) const POOL: Window = Window { size: 3, stride: 2, padding: 1 };
 
-/// The largest number of each window of 3 x 3 pixels, 2 apart, with one pixel of nothing around: `[batch, channels, height,
-/// width]` to half of both, rounded up. On other devices than the CPU numbers below 0 count as 0 at the borders.
+/// Max pooling with windows of 3 x 3 pixels, stride 2 and padding 1: halves height and width of `[batch, channels, height,
+/// width]`, rounding up. On devices other than the CPU, padding counts as 0, so values below 0 become 0 at the borders.
 ///
 /// # Errors
 /// Fails for other shapes, or images without pixels.
 pub fn max_pool(images: &Tensor) -> Result<Tensor> {
     let (_, channels, height, width) = images.dims4()?;
     if height * width * channels == 0 {
-        return Err(candle_core::Error::Msg("a pool of images without pixels".into()).into());
+        return Err(candle_core::Error::Msg("max pooling of images without pixels".into()).into());
     }
     if images.device().is_cpu() && images.dtype() == DType::F32 {
         let plane = Plane { channels, height, width };
@@ -26,12 +26,12 @@ pub fn max_pool(images: &Tensor) -> Result<Tensor> {
     composed(images)
 }
 
-/// [`max_pool`] from operations that every device has, for images without numbers below 0.
+/// [`max_pool`] by tensor operations, for images without negative values.
 fn composed(images: &Tensor) -> Result<Tensor> {
     let mut all = images.clone();
     for axis in [2, 3] {
         let count = POOL.count(all.dim(axis)?);
-        // Pairs from each of three offsets; the first of a pair is the window's pixel.
+        // Pairs of pixels from each of three offsets; the first of a pair is in the window.
         let padded = all.pad_with_zeros(axis, 1, 2 * count + 1 - all.dim(axis)?)?;
         let pixel = |offset: usize| -> candle_core::Result<Tensor> {
             let line = padded.narrow(axis, offset, 2 * count)?;
@@ -55,7 +55,7 @@ impl CustomOp1 for Op {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (CpuStorage::F32(numbers), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("a pool of numbers that do not lie one after the other")
+            candle_core::bail!("max pooling of a tensor that is not contiguous")
         };
         let after = self.plane.after(POOL, self.plane.channels);
         let batch = (end - start) / self.plane.numbers();
@@ -87,10 +87,10 @@ mod tests {
     use candle_core::{Device, Var};
 
     #[test]
-    fn both_ways_are_the_same_forward_and_backward() -> Result<()> {
+    fn the_kernel_agrees_with_tensor_operations_forward_and_backward() -> Result<()> {
         for (height, width) in [(1, 1), (2, 3), (6, 5), (7, 8)] {
             let count = 2 * 3 * height * width;
-            // No two numbers are equal, and none is the 0 of the border, so that there is one gradient.
+            // Values are distinct, and none is the 0 of the padding, so that the gradient is unique.
             let numbers: Vec<f32> = (0..count).map(|i| ((i * 7919) % 1009 + 1) as f32).collect();
             let x = Var::from_tensor(&Tensor::from_vec(numbers, (2, 3, height, width), &Device::Cpu)?)?;
             let [own, composed] = [max_pool(x.as_tensor())?, composed(x.as_tensor())?];

@@ -1,4 +1,4 @@
-//! Tensors of the CPU as plain slices, without a copy.
+//! Tensors on the CPU as slices, without a copy.
 
 use std::cell::Cell;
 use std::ops::{Deref, Range};
@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, StorageRef, Tensor};
 
 use crate::error::Result;
 
-/// The numbers of a tensor; they cannot change as long as this lives.
+/// The values of a tensor, locked for reading.
 pub struct Slice<'a> {
     storage: StorageRef<'a>,
     range: Range<usize>,
@@ -19,21 +19,21 @@ impl Deref for Slice<'_> {
     fn deref(&self) -> &[f32] {
         match &*self.storage {
             Storage::Cpu(CpuStorage::F32(numbers)) => &numbers[self.range.clone()],
-            // `read` lets nothing else through.
+            // Excluded by `read`.
             _ => &[],
         }
     }
 }
 
-/// Where a tensor's numbers lie within its storage.
+/// The range of a contiguous tensor in its storage.
 fn range(layout: &Layout) -> candle_core::Result<Range<usize>> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(start..end),
-        None => candle_core::bail!("a slice of a tensor whose numbers do not lie one after the other"),
+        None => candle_core::bail!("a slice of a tensor that is not contiguous"),
     }
 }
 
-/// The numbers of a contiguous f32 tensor on the CPU.
+/// The values of a contiguous f32 tensor on the CPU.
 ///
 /// # Errors
 /// Fails for any other tensor.
@@ -46,8 +46,8 @@ pub fn read(tensor: &Tensor) -> Result<Slice<'_>> {
     }
 }
 
-/// Lets `change` change the numbers of a contiguous f32 tensor on the CPU in place, and gives what it returns. No
-/// [`Slice`] of the same storage may live by now, or it waits for ever.
+/// Applies `change` to the values of a contiguous f32 tensor on the CPU in place and returns its result. Deadlocks while a
+/// [`Slice`] of the same storage is alive.
 ///
 /// # Errors
 /// Fails for any other tensor.
@@ -58,10 +58,10 @@ pub fn write<R>(tensor: &Tensor, change: impl FnOnce(&mut [f32]) -> R) -> Result
 }
 
 fn not_here(tensor: &Tensor) -> candle_core::Error {
-    candle_core::Error::Msg(format!("a slice of {:?} numbers on {:?}", tensor.dtype(), tensor.device().location()))
+    candle_core::Error::Msg(format!("a slice of a tensor of {:?} on {:?}", tensor.dtype(), tensor.device().location()))
 }
 
-/// A change as candle wants it.
+/// A closure as candle's in-place operation.
 struct Change<F, R> {
     change: Cell<Option<F>>,
     result: Cell<Option<R>>,
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_slice_is_refused() -> Result<()> {
+    fn other_tensors_are_refused() -> Result<()> {
         let matrix = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
         assert!(read(&matrix.t()?).is_err() && write(&matrix.t()?, |_| ()).is_err());
         let doubles = Tensor::zeros(2, DType::F64, &Device::Cpu)?;

@@ -1,4 +1,4 @@
-//! The perceptron on slices of the CPU, forward and backward.
+//! The forward and backward pass of the perceptron on slices on the CPU.
 
 use candle_core::Tensor;
 
@@ -22,7 +22,7 @@ pub(super) fn predict<'a>(
     let (rows, width) = states.dims2()?;
     let (sizes, state, first) = (&mlp.hidden, stored.site.state, mlp.first(stored.site));
     if width != state || context.is_some() != stored.site.context.is_some() {
-        return Err(Error::Training("a synthesizer was given states that are not its own".into()));
+        return Err(Error::Training("the synthesizer was built for states or a context of another width".into()));
     }
     let mut output = vec![0.0; rows * state];
     // Activity of each hidden layer, `[rows, units]`.
@@ -71,7 +71,7 @@ pub(super) fn predict<'a>(
     Ok(Prediction { values, pullback: Box::new(pullback) })
 }
 
-/// A prediction, with what its backward pass needs.
+/// What the backward pass needs.
 struct Pass<'a> {
     mlp: &'a Mlp,
     stored: StoredSynthesizer<'a>,
@@ -83,7 +83,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Adds the gradients of the parameters, given those at the first rows of the output, `[rows, state]`.
+    /// Adds the gradients of the parameters, given the cotangent of the first rows of the output, `[rows, state]`.
     fn backward(&self, cotangent: &Tensor, gradients: &mut Gradients) -> Result<()> {
         let Pass { stored, cpu, .. } = self;
         let params = slices::read(stored.params.flat())?;
@@ -93,11 +93,11 @@ impl Pass<'_> {
         let cotangent = slices::read(cotangent)?;
         let kept = stored.kept.map(slices::read).transpose()?;
         let place = if context.is_some() { 4 } else { 2 };
-        // What reaches a hidden layer, and the one below, `[rows, units]`.
-        let (mut reached, mut below) = (cpu.buffers.lend(), cpu.buffers.lend());
+        // Gradients at a hidden layer and at the one below, `[rows, units]`.
+        let (mut current, mut below) = (cpu.buffers.lend(), cpu.buffers.lend());
 
         gradients.on_cpu(|mut gradients| {
-            // A layer's gradients, from what reaches its outputs and what went in.
+            // A layer's gradients, from the gradient at its output and its input.
             let mut add = |place: usize, here: &[f32], units: usize, input: &[f32]| {
                 let width = of(place).len() / units;
                 let (to, add) = gradients.take(stored.indices[place]);
@@ -119,8 +119,8 @@ impl Pass<'_> {
                 let weight = Matrix::new(of(place + 2 * k), units, size);
                 product(MatrixMut::new(to, rows, size), Matrix::new(here, rows, units), weight, false, cpu.threads);
                 relu_backward(cpu.arch, to, hidden);
-                std::mem::swap(&mut reached, &mut below);
-                here = &reached;
+                std::mem::swap(&mut current, &mut below);
+                here = &current;
             }
             let units = self.mlp.first(stored.site);
             add(0, here, units, &states);

@@ -1,4 +1,4 @@
-//! The multilayer perceptron, the synthesizer of the papers.
+//! The multilayer perceptron, the synthesizer of Jaderberg et al. 2017 and of Boven, Pemberton et al. 2023.
 
 mod kernels;
 
@@ -45,7 +45,7 @@ impl Plugin for Mlp {
 }
 
 impl Mlp {
-    /// The initial values of the last layer, its default resolved.
+    /// The initial values of the last layer, with the default resolved.
     fn init_last(&self, learns: bool) -> InitLast {
         self.init_last.unwrap_or(if learns { InitLast::Zero } else { InitLast::Uniform })
     }
@@ -60,7 +60,7 @@ impl Mlp {
         let expected = 2 * (1 + usize::from(context.is_some()) + self.hidden.len());
         if parameters.len() != expected {
             let found = parameters.len();
-            return Err(Error::Training(format!("a synthesizer of {expected} parameters was given {found}")));
+            return Err(Error::Training(format!("expected {expected} synthesizer parameters, got {found}")));
         }
         let mut layers =
             parameters.chunks_exact(2).map(|pair| Linear { weight: pair[0].clone(), bias: pair[1].clone() });
@@ -80,7 +80,7 @@ impl Mlp {
 }
 
 impl Synthesizer for Mlp {
-    /// `input_trigger`, `input_context`, `layers.0`, `layers.1`, ..., each weight and bias: uniform within `1/√fan_in`, as
+    /// Weight and bias of `input_trigger`, `input_context`, `layers.0`, `layers.1`, ...: uniform within `±1/√fan_in`, as in
     /// PyTorch's linear layers.
     fn parameters(&self, site: Site) -> Vec<ParameterShape> {
         let (first, linear) = (self.first(site), self.hidden.is_empty());
@@ -126,7 +126,7 @@ impl Synthesizer for Mlp {
             problems.push(Problem::new("fibres", message).help("leave `fibres` out to keep all inputs"));
         }
         if !learns && self.init_last == Some(InitLast::Zero) {
-            let message = "a synthesizer that starts at zero and never learns would never emit anything";
+            let message = "a synthesizer that starts at zero and does not learn always predicts zero";
             let help = "leave `init_last` out (`uniform` for a fixed synthesizer), or let it learn";
             problems.push(Problem::new("init_last", message).help(help));
         }

@@ -1,4 +1,4 @@
-//! A backbone that does not learn: images in, features out.
+//! A frozen backbone, from images to features.
 
 use std::path::PathBuf;
 
@@ -11,22 +11,22 @@ use crate::nn::Mode;
 use crate::nn::backbone::Backbone;
 use crate::spec::ModelSpec;
 
-/// A backbone with its weights, which never change.
+/// A backbone with constant weights.
 pub struct FrozenBackbone {
     backbone: Backbone,
     tensors: Vec<Tensor>,
-    /// What the weights are: BLAKE3 of their file in hex, or [`RANDOM`].
+    /// The BLAKE3 digest of the file of weights in hex, or [`RANDOM`].
     pub digest: String,
     /// The file of the weights.
     pub file: Option<PathBuf>,
 }
 
 impl FrozenBackbone {
-    /// The backbone of a model's encoder, for squares of `side` pixels, with the weights that the spec names. Random weights are the
-    /// same for every seed: what a frozen backbone makes of images is computed once for all.
+    /// The backbone of a model's encoder, for squares of `side` pixels, with the weights named in the spec. Random weights
+    /// are the same for every seed, so that features are computed once for all seeds.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the model has no encoder; whatever is wrong with the weights.
+    /// [`Error::Usage`] if the model has no encoder; as [`weights::load`].
     pub fn load(model: &ModelSpec, side: usize, device: &Device) -> Result<FrozenBackbone> {
         let spec = model.encoder.as_ref().ok_or_else(|| Error::Usage("the model has no encoder".into()))?;
         let source: WeightSource =
@@ -41,7 +41,7 @@ impl FrozenBackbone {
         &self.tensors
     }
 
-    /// Numbers that make a feature vector.
+    /// Width of a feature vector.
     pub fn width(&self) -> usize {
         self.backbone.features()
     }
@@ -49,7 +49,7 @@ impl FrozenBackbone {
     /// Pixels `[batch, 3, height, width]` to features `[batch, features]`.
     ///
     /// # Errors
-    /// Fails if the images have another size than the backbone can read.
+    /// Fails if the backbone cannot read images of this size.
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
         Ok(self.backbone.forward(&self.tensors, pixels, Mode::Evaluate)?.features)
     }

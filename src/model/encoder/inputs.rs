@@ -1,7 +1,7 @@
-//! What an encoder reads of a task's images: pixels where its backbone learns, stored features where that is frozen.
+//! The inputs of an encoder: pixels if its backbone learns, stored features if it is frozen.
 //!
-//! What is the same for every seed and epoch (decoded squares, features) is made once and kept in [`CACHE`], under a name
-//! made of all that it depends on: the content of the images, the transform, the backbone and its weights.
+//! Decoded squares and features are the same for every seed and epoch. They are computed once and kept in [`CACHE`], named
+//! by a hash of what they depend on: the content of the images, the transform, the backbone and its weights.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,41 +16,41 @@ use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
 
-/// Where decoded images and features are kept, relative to the working directory.
+/// The directory of decoded images and features, relative to the working directory.
 pub const CACHE: &str = "datasets/cache";
 
 /// The name of the digest of the encoder's weights.
 const WEIGHTS: &str = "encoder";
 
-/// What the model reads of a image.
+/// What the model reads per image.
 enum Reads {
-    /// Squares of bytes, `[images, side, side, 3]`: looks are taken and normalised batch by batch.
+    /// Squares of bytes, `[images, side, side, 3]`; views are cropped and normalised per batch.
     Pixels,
     /// Features of a frozen backbone, `[images · variants, features]`.
     Features(usize),
 }
 
-/// What a model's encoder reads of the images of a task.
+/// The inputs of a model's encoder for the images of a task.
 pub struct EncoderInputs {
     view: Viewing,
     seed: u64,
     reads: Reads,
-    /// Those of training, and those of validation.
+    /// Training and validation.
     stores: [Store; 2],
-    /// Number of images to train with.
+    /// Number of training images.
     trained: usize,
-    /// Views of a image in the store of training.
+    /// Views per image in the training store.
     variants: usize,
     good: Vec<bool>,
     digests: BTreeMap<String, String>,
 }
 
 impl EncoderInputs {
-    /// Opens what is stored of the images, and makes it where it is not there. `device` computes features.
+    /// Opens the stores of the images, computing those that do not exist, features on `device`.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the model's encoder cannot read such images; [`Error::Data`] if images or weights are
-    /// missing, or no image can be read.
+    /// [`Error::Usage`] if the model's encoder cannot read such images; [`Error::Data`] if images or weights are missing, or
+    /// no image can be read.
     pub fn open(images: &Images, model: &ModelSpec, seed: u64, device: &Device) -> Result<EncoderInputs> {
         let encoder = model.encoder.as_ref().ok_or_else(|| Error::Usage("the model has no encoder".into()))?;
         let view = images.view.clone();
@@ -64,7 +64,7 @@ impl EncoderInputs {
                 view.measured_side()
             )));
         }
-        // Also where the backbone learns from these weights on: what is wrong with them is found before anything is written.
+        // Also if the backbone is trained from these weights, so that errors are found before anything is written.
         let learns = encoder.trainable() == Trainable::All;
         let loaded = match learns && encoder.weights() == RANDOM {
             true => None,
@@ -88,7 +88,7 @@ impl EncoderInputs {
         }
         digests.extend(weights.map(|digest| (WEIGHTS.to_string(), digest)));
         let stores: [Store; 2] =
-            stores.try_into().map_err(|_| Error::Training("images to train and to validate with".into()))?;
+            stores.try_into().map_err(|_| Error::Training("expected images for training and validation".into()))?;
         let good = [stores[0].good()?, stores[1].good()?].concat();
         if !good[..images.train.len()].contains(&true) {
             let folder = images.train.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
@@ -106,22 +106,22 @@ impl EncoderInputs {
         })
     }
 
-    /// For each image, in the order of their numbers, whether it can be read.
+    /// Whether each image can be read, by number.
     pub fn good(&self) -> &[bool] {
         &self.good
     }
 
-    /// BLAKE3 digests, in hex, of the images and of the encoder's weights, by name.
+    /// BLAKE3 digests in hex of the images and the encoder's weights, by name.
     pub fn digests(&self) -> &BTreeMap<String, String> {
         &self.digests
     }
 
-    /// The digest of the file of an encoder's weights, among the digests of a task's data.
+    /// The digest of the encoder's file of weights among those of a task's data.
     pub fn weights(digests: &BTreeMap<String, String>) -> Option<&String> {
         digests.get(WEIGHTS)
     }
 
-    /// The store of a image, and its place there.
+    /// The store of an image, and its index there.
     fn place(&self, image: u32) -> (&Store, usize) {
         match (image as usize).checked_sub(self.trained) {
             Some(image) => (&self.stores[1], image),
@@ -129,8 +129,8 @@ impl EncoderInputs {
         }
     }
 
-    /// What the first step reads of the images of a batch, by number: `[images, features]`, or pixels `[images, 3,
-    /// height, width]`. Training sees a view that is drawn for each image, validation always the same.
+    /// The inputs for the images of a batch, by number: `[images, features]`, or pixels `[images, 3, height, width]`.
+    /// Training draws a random view per image, validation always uses the same.
     ///
     /// # Errors
     /// Fails if the store cannot be read.

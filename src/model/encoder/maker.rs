@@ -1,4 +1,4 @@
-//! Makes the stores of a task's images: decoded squares, or features of a frozen backbone.
+//! Computes the stores of a task's images: decoded squares, or features of a frozen backbone.
 
 use std::path::{Path, PathBuf};
 
@@ -16,36 +16,36 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::spec::EncoderSpec;
 
-/// Raised when decoding, resizing or a backbone changes what it makes of a image.
+/// Incremented when the result of decoding, resizing or a backbone changes.
 const VERSION: u32 = 1;
 
-/// Images that go through a frozen backbone together, on a device that has many arithmetic units.
-const TOGETHER: usize = 32;
+/// Batch size of a frozen backbone on a GPU.
+const BATCH: usize = 32;
 
-/// Makes a store of images.
+/// Computes a store of images.
 pub(super) struct Maker<'a> {
     pub files: &'a [PathBuf],
     pub view: &'a Viewing,
-    /// Whether these are images to train with.
+    /// Whether these are training images.
     pub train: bool,
     pub backbone: Option<&'a FrozenBackbone>,
     pub device: &'a Device,
 }
 
 impl Maker<'_> {
-    /// The store, made where it is not there, and the digest of its images.
+    /// The store, computed if it does not exist, and the digest of its images.
     pub fn store(&self, encoder: &EncoderSpec, variants: usize) -> Result<(Store, String)> {
         let cache = Path::new(CACHE);
         std::fs::create_dir_all(cache).map_err(Error::io("create the directory", cache))?;
         let digest = image_set::digest(self.files, cache)?;
-        // What is seen of the first image says what is seen of all.
+        // The views of the first image identify those of all.
         let first = |variant| Ok(numbers(self.view_of(Item { image: 0, variant })?));
         let seen = if self.backbone.is_some() { variants } else { 0 };
         let views = (0..seen).map(first).collect::<Result<Vec<_>>>()?;
         let made_of = json!({
             "version": VERSION, "pictures": digest, "resize": self.view.resize, "views": views,
             "flip": self.view.flip, "train": self.train && self.view.variants > 0,
-            // The key is part of the names of existing stores, which may have taken hours to compute.
+            // This key is hashed into the names of existing stores, which may have taken hours to compute.
             (concat!("tr", "unk")): self.backbone.map(|backbone| {
                 json!({ "encoder": shape(encoder), "weights": backbone.digest, "computed_by": arithmetic(self.device) })
             }),
@@ -64,7 +64,7 @@ impl Maker<'_> {
         counter.end();
         made?;
         let store = Store::open(&work)?;
-        self.tell_bad(&store)?;
+        self.report_bad(&store)?;
         Ok((store, digest))
     }
 
@@ -90,13 +90,13 @@ impl Maker<'_> {
         };
         let pixels: Vec<Result<Vec<f32>, String>> = items.par_iter().map(pixels).collect::<Result<_>>()?;
         let good: Vec<&Vec<f32>> = pixels.iter().filter_map(|pixels| pixels.as_ref().ok()).collect();
-        // On the CPU every core has a image of its own.
-        let size = if self.device.is_cpu() { 1 } else { TOGETHER };
+        // On the CPU every core processes its own image.
+        let size = if self.device.is_cpu() { 1 } else { BATCH };
         let features = |pixels: &[&Vec<f32>]| -> Result<Vec<Vec<f32>>> {
             let side = ((pixels.first().map_or(0, |one| one.len()) / 3) as f64).sqrt() as usize;
             let numbers: Vec<f32> = pixels.iter().flat_map(|one| one.iter().copied()).collect();
             let pixels = Tensor::from_vec(numbers, (pixels.len(), 3, side, side), self.device)?;
-            // A store is shared with runs that do not want TF32.
+            // A store is shared with runs that do not use TF32.
             Ok(device::exactly(|| backbone.features(&pixels))?.to_vec2()?)
         };
         let features: Vec<Vec<Vec<f32>>> = match self.device.is_cpu() {
@@ -113,7 +113,7 @@ impl Maker<'_> {
         Ok(pixels.iter().map(row).collect())
     }
 
-    /// A image as the bytes of a square, or why it cannot be read.
+    /// An image as the bytes of a square, or why it cannot be read.
     fn square(&self, path: &Path) -> Result<Result<Vec<u8>, String>> {
         match images::read(path).and_then(|image| images::resize_square(&image, self.view.resize)) {
             Ok(image) => Ok(Ok(image.into_raw())),
@@ -122,8 +122,8 @@ impl Maker<'_> {
         }
     }
 
-    /// Says which images were left out.
-    fn tell_bad(&self, store: &Store) -> Result<()> {
+    /// Reports images that cannot be read.
+    fn report_bad(&self, store: &Store) -> Result<()> {
         let good = store.good()?;
         let bad: Vec<&PathBuf> =
             self.files.iter().zip(&good).filter(|(_, good)| !**good).map(|(path, _)| path).collect();
@@ -146,13 +146,13 @@ fn numbers(view: View) -> [usize; 4] {
     [view.left, view.top, view.size, usize::from(view.mirrored)]
 }
 
-/// Writes what is seen of a square of bytes as normalised numbers.
+/// Writes a view of a square of bytes as normalised values.
 pub(super) fn write(view: View, square: &[u8], side: u32, out: &mut [f32]) -> Result<()> {
     let image = RgbImage::from_raw(side, side, square.to_vec());
     view.write(&image.ok_or_else(|| Error::Training("a stored image of another size".into()))?, out)
 }
 
-/// What decides the last bits of features: the processor's instructions, or the kind of another device.
+/// What rounding depends on: the processor's instructions, or the kind of another device.
 fn arithmetic(device: &Device) -> String {
     match device.is_cpu() {
         true => device::instruction_set(),
@@ -160,7 +160,7 @@ fn arithmetic(device: &Device) -> String {
     }
 }
 
-/// What of an encoder's spec decides which network its backbone is.
+/// The part of an encoder's spec that determines the architecture of its backbone.
 fn shape(encoder: &EncoderSpec) -> serde_json::Value {
     match encoder {
         EncoderSpec::Resnet { depth, .. } => json!({ "resnet": depth }),

@@ -1,7 +1,7 @@
-//! What reads images: a convolutional backbone, a linear layer of the embedding's width, and batch normalisation.
+//! The image encoder: a convolutional backbone, a linear layer to the width of the embedding, and batch normalisation.
 //!
-//! A backbone that learns is part of the model and sees pixels. One that is frozen is not: its features are computed once, by
-//! [`FrozenBackbone`], and the model begins with the linear layer.
+//! A trainable backbone is part of the model, whose input is then pixels. The features of a frozen one are computed once, by
+//! [`FrozenBackbone`], and the model starts with the linear layer.
 
 mod frozen;
 mod inputs;
@@ -21,16 +21,16 @@ use crate::nn::{Gradients, Head, Leaves, Linear, Mode, ParamStore, Part, Statist
 use crate::spec::task_shape::{First, Input, TaskShape};
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
 
-/// What `weights` says of a backbone that begins with random numbers.
+/// The value of `weights` for random initial weights.
 pub const RANDOM: &str = "random";
 
-/// In a model's parameters, names of the encoder begin so; in `encoder.safetensors` they do not.
+/// Prefix of the encoder's names among a model's parameters; not used in `encoder.safetensors`.
 pub const PREFIX: &str = "encoder.";
 
 /// An encoder's parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderLayout {
-    /// Indices of the backbone's tensors, where it is part of the model.
+    /// Indices of the backbone's tensors, if it is part of the model.
     backbone: Vec<usize>,
     /// Indices of weight and bias of the linear layer.
     linear: [usize; 2],
@@ -42,7 +42,7 @@ pub struct EncoderLayout {
 pub fn backbone(spec: &EncoderSpec, side: usize) -> Backbone {
     match spec {
         EncoderSpec::Resnet { depth, .. } => {
-            // Other depths have been refused.
+            // Validation has rejected other depths.
             let smallest = || Resnet::new(Block::Basic, [2; 4], 64, [64, 128, 256, 512], 64);
             Backbone::Resnet(Resnet::standard(*depth).unwrap_or_else(smallest))
         }
@@ -101,16 +101,16 @@ impl EncoderLayout {
 /// An encoder as part of a model.
 #[derive(Debug)]
 pub struct Encoder {
-    /// The backbone, where it is part of the model: pixels are read then, and features otherwise.
+    /// The backbone, if it is part of the model; otherwise the input is features.
     backbone: Option<Backbone>,
     learns: bool,
     layout: EncoderLayout,
 }
 
-/// What an encoder made of images.
+/// The output of an encoder.
 #[derive(Debug)]
 pub struct Encoded {
-    /// `[batch, width]`, the first input of the network; a constant.
+    /// `[batch, width]`, the network's first input; a constant.
     pub features: Tensor,
     /// Running statistics after this batch, by index of their parameter; none in evaluation.
     pub statistics: Vec<(usize, Tensor)>,
@@ -127,7 +127,7 @@ impl Encoder {
         }
     }
 
-    /// Takes over the weights of a trained backbone, in the order of [`Backbone::tensors`].
+    /// Sets the weights of the backbone, in the order of [`Backbone::tensors`].
     ///
     /// # Errors
     /// Fails if they are of another backbone.
@@ -135,8 +135,8 @@ impl Encoder {
         self.layout.backbone.iter().zip(tensors).try_for_each(|(&index, tensor)| params.set(index, tensor))
     }
 
-    /// Reads images: pixels `[batch, 3, height, width]` where the backbone is part of the model, and its features
-    /// `[batch, features]` otherwise. In training, batches are normalised by their own statistics and the encoder can learn.
+    /// Encodes images: pixels `[batch, 3, height, width]` if the backbone is part of the model, otherwise its features
+    /// `[batch, features]`. In training, an encoder that learns normalises by the statistics of the batch.
     ///
     /// # Errors
     /// Fails if the images are of another shape.
@@ -151,7 +151,7 @@ impl Encoder {
         let (mut features, axes) = (images.clone(), if self.backbone.is_some() { 4 } else { 2 });
         if images.dims().len() != axes {
             let dims = images.dims();
-            return Err(Error::Training(format!("the encoder was given {dims:?}, which is not what it reads")));
+            return Err(Error::Training(format!("the encoder cannot read an input of shape {dims:?}")));
         }
         if let Some(backbone) = &self.backbone {
             let tensors: Vec<Tensor> = self.layout.backbone.iter().map(|&index| value(index)).collect();
@@ -176,13 +176,13 @@ impl Encoded {
         self.learned.is_some()
     }
 
-    /// Adds the gradients of the encoder, given those at the features, `[batch, width]`.
+    /// Adds the gradients of the encoder, given the cotangent of the features, `[batch, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
     pub fn learn(&self, cotangent: &Tensor, gradients: &mut Gradients) -> Result<()> {
         let Some((leaves, features)) = &self.learned else { return Ok(()) };
-        // A backward pass begins with ones everywhere: of this product it is the vector-Jacobian product.
+        // `backward` starts from ones: applied to this product, it computes the vector-Jacobian product.
         let store = (features * cotangent.detach())?.backward()?;
         for (index, leaf) in leaves.iter() {
             if let Some(gradient) = store.get(leaf) {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_reach_all_that_learns() -> Result<()> {
+    fn gradients_agree_with_finite_differences() -> Result<()> {
         let model = model("all");
         let encoder = model.encoder.as_ref().unwrap();
         let (images, cotangent) = (normal(&[4, 3, SIDE, SIDE], "pictures"), normal(&[4, 5], "cotangent"));
@@ -238,11 +238,11 @@ mod tests {
         for (index, parameter) in model.params.iter().enumerate() {
             assert_eq!(gradients.present()[index], parameter.part == Part::Encoder, "{}", parameter.name);
             let Some(gradient) = gradients.get(index)? else { continue };
-            // Along the gradient, by a small step either way.
+            // A central difference along the gradient.
             let before = parameter.value().copy()?;
             let norm = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
             if norm < 1e-2 {
-                // A bias before a normalisation: nothing depends on it.
+                // A bias before a normalisation has no effect.
                 continue;
             }
             let mut ends = [0.0; 2];
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn statistics_move_in_training_alone_and_nothing_moves_where_nothing_learns() -> Result<()> {
+    fn statistics_change_only_in_training_of_an_encoder_that_learns() -> Result<()> {
         for (trainable, moving, learned) in [("all", true, true), ("projection", true, true), ("none", false, false)] {
             let model = model(trainable);
             let encoder = model.encoder.as_ref().unwrap();

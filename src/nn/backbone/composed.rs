@@ -1,4 +1,4 @@
-//! A ResNet of tensor operations, on any device and with gradients.
+//! A ResNet as tensor operations, on any device and with gradients.
 
 use candle_core::Tensor;
 
@@ -7,7 +7,7 @@ use super::{Activations, Mode, Stages};
 use crate::error::Result;
 use crate::nn::{BatchNorm, batch_norm, conv2d, max_pool, relu};
 
-/// How fast running statistics move.
+/// Momentum of the running statistics.
 const MOMENTUM: f64 = 0.1;
 
 pub(super) fn forward(
@@ -17,7 +17,7 @@ pub(super) fn forward(
     mode: Mode,
     mut stages: Option<&mut Stages>,
 ) -> Result<Activations> {
-    // Evaluation keeps no graph.
+    // Evaluation builds no graph.
     let constants: Vec<Tensor>;
     let tensors = match mode {
         Mode::Train => tensors,
@@ -27,18 +27,18 @@ pub(super) fn forward(
         }
     };
     let mut pass = Pass { tensors, mode, statistics: Vec::new() };
-    let mut watch = |name: String, x: &Tensor| {
+    let mut record = |name: String, x: &Tensor| {
         if let Some(stages) = stages.as_deref_mut() {
             stages.push((name, x.clone()));
         }
     };
     let mut x = max_pool(&relu(&pass.unit(&net.stem, pixels)?)?)?;
-    watch("maxpool".into(), &x);
+    record("maxpool".into(), &x);
     for (index, stage) in net.stages.iter().enumerate() {
         for block in stage {
             x = pass.block(block, &x)?;
         }
-        watch(format!("layer{}", index + 1), &x);
+        record(format!("layer{}", index + 1), &x);
     }
     let features = x.flatten_from(2)?.mean(2)?;
     Ok(Activations { features, statistics: pass.statistics })

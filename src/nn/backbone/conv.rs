@@ -1,4 +1,4 @@
-//! A small convolutional net for drawn scenes.
+//! A small convolutional network for drawn scenes.
 
 use candle_core::Tensor;
 
@@ -7,14 +7,14 @@ use crate::error::Result;
 use crate::nn::conv2d_relu;
 use crate::nn::kernel::window::Window;
 
-/// The windows of every layer: they halve the sides of a image.
+/// The windows of every layer, which halve the sides of an image.
 const WINDOW: Window = Window { size: 3, stride: 2, padding: 1 };
 
-/// Convolutions of 3 x 3 with stride 2, a bias and a rectifier each; the features are all that is left, so that it stays
-/// known where in the image something was.
+/// Convolutions of 3 x 3 with stride 2, bias and rectifier; the features are the flattened last layer, which keeps
+/// positions.
 ///
-/// There is no batch normalisation: with first weights of the right size four layers train as well without it, and then a
-/// image's features do not depend on what else is in the batch.
+/// There is no batch normalisation: with suitable initial weights four layers train as well without it, and an image's
+/// features do not depend on the rest of the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConvNet {
     size: usize,
@@ -22,7 +22,7 @@ pub struct ConvNet {
 }
 
 impl ConvNet {
-    /// A net for images of `size` x `size` pixels, with a layer for each of `widths` channels.
+    /// A network for images of `size` x `size` pixels, with one layer per entry of `widths`, its channels.
     pub fn new(size: usize, widths: &[usize]) -> ConvNet {
         ConvNet { size, widths: widths.to_vec() }
     }

@@ -1,7 +1,7 @@
-//! A ResNet on plain slices of the CPU, image by image, without gradients.
+//! A ResNet on slices on the CPU, image by image, without gradients.
 //!
-//! Normalisation, the residual sum and the rectifier are one pass over a tile of a convolution's result while that is in the
-//! cache. Weights are read where they lie: those of a mapped file are never copied.
+//! Normalisation, residual sum and rectifier are one pass over a tile of a convolution's output while it is in the cache.
+//! Weights are not copied.
 
 use candle_core::{DType, Device, Tensor};
 use pulp::Arch;
@@ -17,7 +17,7 @@ use crate::nn::kernel::window::{Plane, largest};
 use crate::nn::pool::POOL;
 use crate::nn::slices;
 
-/// Whether images are numbers that this can read.
+/// Whether the images are f32 on the CPU.
 pub(super) fn is_for(pixels: &Tensor) -> bool {
     pixels.device().is_cpu() && pixels.dtype() == DType::F32
 }
@@ -40,13 +40,13 @@ pub(super) fn forward(
     let pixels = slices::read(&pixels)?;
     let images: Vec<&[f32]> = pixels.chunks_exact(plane.numbers()).collect();
     let mut features = vec![0.0; batch * net.features()];
-    let watched = stages.is_some();
+    let recorded = stages.is_some();
     let work = |workspace: &mut Workspace, (image, out): (&&[f32], &mut [f32])| {
-        network.image(image, plane, out, workspace, watched)
+        network.image(image, plane, out, workspace, recorded)
     };
     let places = features.chunks_exact_mut(net.features());
     let all: Vec<Vec<(String, Plane, Vec<f32>)>> = match rayon::current_num_threads() {
-        // One image after the other, with all threads for each, where that occupies more of them.
+        // One image at a time with all threads, where that keeps more of them busy.
         threads if batch < threads => {
             let mut workspace = Workspace::new(threads);
             images.iter().zip(places).map(|pair| work(&mut workspace, pair)).collect()
@@ -63,7 +63,7 @@ pub(super) fn forward(
     Ok(Activations { features, statistics: Vec::new() })
 }
 
-/// Images' stages as stages of a batch.
+/// Concatenates the stages of images to stages of a batch.
 fn joined(all: Vec<Vec<(String, Plane, Vec<f32>)>>) -> Result<Stages> {
     let mut stages: Vec<(String, Plane, usize, Vec<f32>)> = Vec::new();
     for (index, image) in all.into_iter().enumerate() {
@@ -103,12 +103,12 @@ impl Affine {
 struct Network<'a> {
     net: &'a Resnet,
     weights: Vec<&'a [f32]>,
-    /// By unit, in the order of tensors.
+    /// Per unit, in the order of tensors.
     affine: Vec<Affine>,
     arch: Arch,
 }
 
-/// Buffers that go from layer to layer and from image to image.
+/// Buffers, reused between layers and images.
 struct Workspace {
     threads: Threads,
     scratch: Scratch,
@@ -120,7 +120,7 @@ impl Workspace {
         Workspace { threads: Threads(threads), scratch: Scratch::default(), free: Vec::new() }
     }
 
-    /// A buffer of `count` numbers of any value.
+    /// A buffer of `count` values with unspecified contents.
     fn take(&mut self, count: usize) -> Vec<f32> {
         let fits = self.free.iter().position(|buffer| buffer.capacity() >= count);
         let mut buffer = fits.map_or_else(Vec::new, |at| self.free.swap_remove(at));
@@ -136,7 +136,7 @@ impl Network<'_> {
         plane: Plane,
         features: &mut [f32],
         work: &mut Workspace,
-        watched: bool,
+        recorded: bool,
     ) -> Vec<(String, Plane, Vec<f32>)> {
         let mut stages = Vec::new();
         let (stem, after) = self.unit(&self.net.stem, image, plane, None, true, work);
@@ -144,17 +144,17 @@ impl Network<'_> {
         let mut x = work.take(plane.numbers());
         largest(&stem, after, POOL, &mut x);
         work.free.push(stem);
-        let mut watch = |name: String, plane: Plane, x: &[f32]| {
-            if watched {
+        let mut record = |name: String, plane: Plane, x: &[f32]| {
+            if recorded {
                 stages.push((name, plane, x.to_vec()));
             }
         };
-        watch("maxpool".into(), plane, &x);
+        record("maxpool".into(), plane, &x);
         for (index, stage) in self.net.stages.iter().enumerate() {
             for block in stage {
                 (x, plane) = self.block(block, x, plane, work);
             }
-            watch(format!("layer{}", index + 1), plane, &x);
+            record(format!("layer{}", index + 1), plane, &x);
         }
         for (feature, channel) in features.iter_mut().zip(x.chunks_exact(plane.pixels())) {
             *feature = (channel.iter().map(|&x| f64::from(x)).sum::<f64>() / channel.len() as f64) as f32;

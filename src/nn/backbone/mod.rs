@@ -1,8 +1,8 @@
-//! Backbones: networks from pixels to a feature vector, without weights of their own.
+//! Backbones: networks from pixels to a feature vector.
 //!
-//! A backbone says which tensors it needs ([`Backbone::tensors`]) and computes with whatever it is handed ([`Backbone::forward`]):
-//! parameters that are trained, or constants from a file. On the CPU, evaluation is plain slices (`evaluate.rs`); everything
-//! else is tensor operations (`composed.rs`), which are the definition.
+//! A backbone lists the tensors it needs ([`Backbone::tensors`]), parameters or constants, and takes them as an argument of
+//! [`Backbone::forward`]. Evaluation of a ResNet on the CPU works on slices (`evaluate.rs`); everything else is tensor
+//! operations (`composed.rs`, `conv.rs`), which are the definition.
 
 mod composed;
 mod conv;
@@ -24,49 +24,49 @@ use crate::rng::Stream;
 /// A network from pixels to features.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backbone {
-    /// A residual network, as torchvision has them.
+    /// A residual network, as in torchvision.
     Resnet(Resnet),
-    /// A small net that is trained from scratch.
+    /// A small network that is trained from scratch.
     Conv(ConvNet),
 }
 
-/// A tensor that a backbone computes with.
+/// A tensor of a backbone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackboneTensor {
     /// Its name: torchvision's (`layer2.0.downsample.0.weight`), or `conv.0.weight`.
     pub name: String,
     /// Its shape.
     pub dims: Vec<usize>,
-    /// What it is for.
+    /// Its role.
     pub kind: TensorKind,
 }
 
-/// What a tensor is for.
+/// The role of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TensorKind {
-    /// A convolution's weight. Its first values are uniform within `±√(6 / fan_in)` (He et al. 2015), which keeps the size of
-    /// activations from layer to layer; PyTorch's `±1 / √fan_in` would shrink them to a third at each rectifier.
+    /// A convolution's weight, initially uniform within `±√(6 / fan_in)` (He et al. 2015), which preserves the scale of
+    /// activations; PyTorch's `±1 / √fan_in` shrinks them at each layer.
     Weight {
-        /// Inputs of an output.
+        /// Inputs per output.
         fan_in: usize,
     },
-    /// What normalised numbers are multiplied with; first 1.
+    /// The factor of normalised values; initially 1.
     Scale,
-    /// What is added to each number of a channel; first 0.
+    /// What is added per channel; initially 0.
     Shift,
-    /// A statistic, not learned; first 0.
+    /// A statistic, not learned; initially 0.
     RunningMean,
-    /// A statistic, not learned; first 1.
+    /// A statistic, not learned; initially 1.
     RunningVar,
 }
 
 impl TensorKind {
-    /// Whether it is learned: statistics follow the data instead.
+    /// Whether it is learned, not a running statistic.
     pub fn is_learned(self) -> bool {
         !matches!(self, TensorKind::RunningMean | TensorKind::RunningVar)
     }
 
-    /// `count` first values.
+    /// `count` initial values.
     pub fn initial(self, count: usize, stream: &mut Stream) -> Vec<f32> {
         match self {
             TensorKind::Weight { fan_in } => init::uniform(stream, count, (6.0 / fan_in as f64).sqrt()),
@@ -76,7 +76,7 @@ impl TensorKind {
     }
 }
 
-/// What a backbone makes of images.
+/// The output of a backbone.
 #[derive(Debug, Clone)]
 pub struct Activations {
     /// `[batch, features]`
@@ -85,7 +85,7 @@ pub struct Activations {
     pub statistics: Vec<(usize, Tensor)>,
 }
 
-/// Activations on the way, by name: `maxpool`, `layer1` .. `layer4`, or `conv.0` ..: `[batch, channels, height, width]`.
+/// Intermediate activations by name: `maxpool`, `layer1` .. `layer4`, or `conv.0` ..: `[batch, channels, height, width]`.
 pub type Stages = Vec<(String, Tensor)>;
 
 impl Backbone {
@@ -105,19 +105,19 @@ impl Backbone {
         }
     }
 
-    /// Features of `pixels`, `[batch, 3, height, width]`, f32, normalised. `tensors` are those of [`Backbone::tensors`], in that
-    /// order, on the same device.
+    /// Features of `pixels`, `[batch, 3, height, width]`, f32, normalised. `tensors` are in the order of
+    /// [`Backbone::tensors`], on the same device.
     ///
-    /// In evaluation a image's features do not depend on the others beside it: a ResNet's on the CPU not by a bit, others but for
-    /// rounding. On the CPU no bit depends on the number of threads, which is that of the current pool.
+    /// In evaluation an image's features do not depend on the rest of the batch (exactly for a ResNet on the CPU, otherwise
+    /// up to rounding). On the CPU they do not depend on the number of threads, which is that of the current pool.
     ///
     /// # Errors
-    /// Fails if tensors or pixels have other shapes, and in training with too few numbers for batch statistics.
+    /// Fails if tensors or pixels have other shapes, and in training with too few values for batch statistics.
     pub fn forward(&self, tensors: &[Tensor], pixels: &Tensor, mode: Mode) -> Result<Activations> {
         self.run(tensors, pixels, mode, None)
     }
 
-    /// [`Backbone::forward`], and activations on the way.
+    /// [`Backbone::forward`], with intermediate activations.
     ///
     /// # Errors
     /// As [`Backbone::forward`].
@@ -156,7 +156,9 @@ impl Backbone {
                 0 => Err(unfit("images without pixels".into())),
                 _ => Ok(()),
             },
-            ref dims => Err(unfit(format!("pixels of shape {dims:?}, expected [batch, 3, height, width] of its size"))),
+            ref dims => Err(unfit(format!(
+                "pixels of shape {dims:?}, expected [batch, 3, height, width] with sides of the configured size"
+            ))),
         }
     }
 }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_on_slices_is_that_of_tensor_operations() {
+    fn evaluation_on_slices_agrees_with_tensor_operations() {
         for (net, batch, height, width) in
             resnets().into_iter().flat_map(|net| [(net.clone(), 3, 33, 40), (net.clone(), 1, 64, 64), (net, 2, 1, 5)])
         {
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_image_is_evaluated_by_itself_on_any_number_of_threads() {
+    fn evaluation_does_not_depend_on_the_batch_or_threads() {
         let nets = resnets().into_iter().map(Backbone::Resnet).chain([Backbone::Conv(ConvNet::new(64, &[16, 32, 64]))]);
         for backbone in nets {
             let (tensors, pixels) = (random(&backbone), images(5, 64, 64));

@@ -1,6 +1,6 @@
-//! Torchvision's names of a ResNet's tensors, and those of an encoder that keeps its children in a plain sequence.
+//! Torchvision's names of a ResNet's tensors, and those of an encoder that wraps its children in an `nn.Sequential`.
 
-/// The children of torchvision's class that have tensors, by their place in the sequence.
+/// The children of torchvision's class that have tensors, and their index in the sequence.
 const CHILDREN: [(&str, &str); 6] = [
     ("conv1", "resnet.0"),
     ("bn1", "resnet.1"),
@@ -10,12 +10,12 @@ const CHILDREN: [(&str, &str); 6] = [
     ("layer4", "resnet.7"),
 ];
 
-/// `layer1.0.conv1.weight` as `resnet.4.0.conv1.weight`; nothing for a name that a backbone does not have.
+/// `layer1.0.conv1.weight` as `resnet.4.0.conv1.weight`; `None` for a name that is not torchvision's.
 pub fn to_encoder_name(name: &str) -> Option<String> {
     renamed(name, CHILDREN)
 }
 
-/// `resnet.4.0.conv1.weight` as `layer1.0.conv1.weight`; nothing for another name.
+/// `resnet.4.0.conv1.weight` as `layer1.0.conv1.weight`; `None` for another name.
 pub fn from_encoder_name(name: &str) -> Option<String> {
     renamed(name, CHILDREN.map(|(child, place)| (place, child)))
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_goes_there_and_back() {
+    fn names_round_trip() {
         for tensor in Resnet::standard(50).unwrap().tensors() {
             let there = to_encoder_name(&tensor.name).unwrap();
             assert!(there.starts_with("resnet."), "{there}");

@@ -1,9 +1,9 @@
-//! Residual networks as torchvision has them: which convolutions there are, and in which order.
+//! The architecture of residual networks (He et al. 2016), as in torchvision.
 
 use super::{BackboneTensor, TensorKind};
 use crate::nn::kernel::window::Window;
 
-/// The kind of a residual block.
+/// The kind of residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// Two convolutions of 3 x 3.
@@ -13,7 +13,7 @@ pub enum Block {
 }
 
 impl Block {
-    /// Channels of a block's result for each of its planes.
+    /// Output channels of a block per plane.
     fn expansion(self) -> usize {
         match self {
             Block::Basic => 1,
@@ -22,7 +22,7 @@ impl Block {
     }
 }
 
-/// A convolution without bias, and the batch normalisation behind it.
+/// A convolution without bias, followed by batch normalisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConvNorm {
     /// Name of the convolution.
@@ -36,11 +36,11 @@ pub(super) struct ConvNorm {
     pub(super) first: usize,
 }
 
-/// A residual block: the result of `main` and the shortcut are added and rectified.
+/// A residual block: `relu(main(x) + shortcut(x))`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Residual {
     pub(super) main: Vec<ConvNorm>,
-    /// Where width or stride change; else the input itself is added.
+    /// If the width or the stride changes; otherwise the identity.
     pub(super) shortcut: Option<ConvNorm>,
 }
 
@@ -66,8 +66,8 @@ impl Resnet {
         Some(Resnet::new(block, layers, 64, [64, 128, 256, 512], 64))
     }
 
-    /// A network of `layers` blocks in each stage: `stem` channels before the first, `planes` in each. The 3 x 3 convolution of
-    /// a bottleneck has `planes · width_per_group / 64` channels.
+    /// A network of `layers` blocks in each stage: `stem` channels before the first, `planes` in each. The 3 x 3 convolution
+    /// of a bottleneck has `planes · width_per_group / 64` channels.
     pub fn new(block: Block, layers: [usize; 4], stem: usize, planes: [usize; 4], width_per_group: usize) -> Resnet {
         let mut builder = Builder { next: 0 };
         let window = Window { size: 7, stride: 2, padding: 3 };
@@ -123,7 +123,7 @@ impl ConvNorm {
     }
 }
 
-/// Counts tensors while a network is put together.
+/// Numbers tensors while a network is built.
 struct Builder {
     next: usize,
 }
@@ -170,8 +170,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_as_many_as_torchvision_counts() {
-        // Its numbers, without the last layer of 1000 classes and its bias.
+    fn parameter_counts_are_torchvisions() {
+        // Torchvision's counts include the last layer of 1000 classes and its bias.
         for (depth, features, parameters) in [
             (18, 512, 11_689_512usize),
             (34, 512, 21_797_672),

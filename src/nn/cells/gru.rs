@@ -1,4 +1,4 @@
-//! The gated recurrent unit (Cho et al. 2014), as PyTorch has it: the reset gate multiplies the recurrent part with its bias.
+//! The gated recurrent unit (Cho et al. 2014), as in PyTorch: the reset gate applies to the recurrent part and its bias.
 //!
 //! ```text
 //! r, z = σ(W x + U h + b)    n = tanh(W x + b + r (U h + b'))    h' = (1 - z) n + z h
@@ -85,8 +85,8 @@ impl ClosedForm for Gru {
     }
 }
 
-/// Blocks n, r, z, b, where b is the recurrent part of n with its bias, which r multiplies. In this order the input's part
-/// (n, r, z) and the state's (r, z, b) are adjacent blocks.
+/// Blocks n, r, z, b, where b is the recurrent part of n with its bias, which r multiplies. In this order the blocks of the
+/// input's part (n, r, z) and those of the state's part (r, z, b) are adjacent.
 const BLOCKS: usize = 4;
 
 impl Kernels for Gru {
@@ -157,8 +157,8 @@ impl WithSimd for Backward<'_> {
         let Backward { hidden: n, step } = self;
         let one = simd.splat_f32s(1.0);
         let rows = step.gates.chunks_exact_mut(BLOCKS * n);
-        let arriving = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
-        for ((gates, (dh_here, dh)), h_before) in rows.zip(arriving).zip(step.h_before.chunks(step.stride)) {
+        let incoming = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
+        for ((gates, (dh_here, dh)), h_before) in rows.zip(incoming).zip(step.h_before.chunks(step.stride)) {
             let [n_in, r, z, b] = four_mut(gates, n);
             each(
                 simd,
@@ -188,7 +188,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn it_is_what_its_step_defines() {
+    fn all_implementations_agree() {
         crate::testing::check_cell::<Gru>(json!({})).unwrap();
     }
 }

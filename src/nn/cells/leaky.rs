@@ -1,4 +1,4 @@
-//! The leaky rate unit of models of cortical networks, in steps of Euler's method (Song, Yang and Wang 2016):
+//! The leaky rate unit of models of cortical networks, discretised by Euler's method (Song, Yang and Wang 2016):
 //!
 //! ```text
 //! h' = (1 - 1/tau) h + tanh(W x + U h + b) / tau
@@ -97,7 +97,7 @@ impl Kernels for Leaky {
     }
 }
 
-/// Its only block becomes the rate.
+/// Replaces the only block by the rate.
 struct Forward<'a> {
     share: f32,
     hidden: usize,
@@ -139,8 +139,8 @@ impl WithSimd for Backward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward { share, hidden: n, step } = self;
         let (share, kept) = (simd.splat_f32s(share), simd.splat_f32s(1.0 - share));
-        let arriving = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
-        for (gates, (dh_here, dh)) in step.gates.chunks_exact_mut(n).zip(arriving) {
+        let incoming = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
+        for (gates, (dh_here, dh)) in step.gates.chunks_exact_mut(n).zip(incoming) {
             each(
                 simd,
                 n,
@@ -162,7 +162,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn it_is_what_its_step_defines() {
+    fn all_implementations_agree() {
         crate::testing::check_cell::<Leaky>(json!({})).unwrap();
         crate::testing::check_cell::<Leaky>(json!({ "tau": 5.5 })).unwrap();
     }

@@ -1,7 +1,7 @@
-//! Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), as PyTorch has it:
+//! Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), as in PyTorch:
 //!
 //! ```text
-//! i, f, o = σ(W x + U h + b)    g = tanh(W x + U h + b)    (weights of each in the order i, f, g, o)
+//! i, f, o = σ(W x + U h + b)    g = tanh(W x + U h + b)    (weights in the order i, f, g, o)
 //! c' = f c + i g                h' = o tanh c'
 //! ```
 
@@ -43,7 +43,7 @@ impl Plugin for Lstm {
 
     fn check(&self) -> Vec<Problem> {
         let both = self.force_forget && self.forget_bias != 0.0;
-        let message = "forget-gate biases cannot be both clamped to what forgets and raised to what does not";
+        let message = "forget-gate biases cannot be both clamped below 0 (`force_forget`) and raised (`forget_bias`)";
         Vec::from_iter(both.then(|| Problem::new("forget_bias", message).help("leave one of the two out")))
     }
 }
@@ -190,9 +190,9 @@ impl WithSimd for Backward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward { hidden: n, step } = self;
         let rows = step.gates.chunks_exact_mut(GATES * n);
-        let arriving = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
+        let incoming = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
         let cells = step.dc.chunks_exact_mut(n).zip(step.c_before.chunks_exact(n)).zip(step.tanh_c.chunks_exact(n));
-        for ((gates, (dh_here, dh)), ((dc, c_before), tanh_c)) in rows.zip(arriving).zip(cells) {
+        for ((gates, (dh_here, dh)), ((dc, c_before), tanh_c)) in rows.zip(incoming).zip(cells) {
             let [i, f, g, o] = four_mut(gates, n);
             each(
                 simd,
@@ -227,7 +227,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn it_is_what_its_step_defines() {
+    fn all_implementations_agree() {
         crate::testing::check_cell::<Lstm>(json!({})).unwrap();
     }
 }

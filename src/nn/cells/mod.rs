@@ -1,8 +1,8 @@
 //! Recurrent cells: one file per cell.
 //!
 //! A cell is a type whose fields are its keys in a spec ([`Plugin`](crate::plugins::Plugin)) and that implements [`Cell`]:
-//! how many gates it has, how wide its state is, and one step on tensors. Two optional parts make it fast: a backward pass
-//! in closed form for the unrolled backend ([`ClosedForm`]), and kernels for the fused one
+//! number of gates, width of the state, and one step on tensors. Two optional parts make it fast: a closed-form backward
+//! pass for the unrolled backend ([`ClosedForm`]) and CPU kernels for the fused one
 //! ([`Kernels`](super::kernel::cells::Kernels)). `testing::check_cell` compares them with the step.
 
 mod gru;
@@ -33,19 +33,19 @@ pub fn built_in() -> Kinds<dyn Cell> {
     cells
 }
 
-/// What a recurrent layer computes in one step. [`Cell::step`] is the definition: a cell that has nothing else is trained
-/// on every device, by automatic differentiation.
+/// What a recurrent layer computes in one step. [`Cell::step`] is the definition and suffices to train on every device, by
+/// automatic differentiation.
 pub trait Cell: Debug + Send + Sync {
-    /// Number of gates: the weights have a block of `hidden` rows for each.
+    /// Number of gates; the weights have `hidden` rows per gate.
     fn gates(&self) -> usize;
 
-    /// Width of the joined state: `h`, which is the layer's output, and whatever else lasts from step to step.
+    /// Width of the joined state: `h`, which is the layer's output, and any other recurrent state.
     fn state_width(&self, hidden: usize) -> usize {
         hidden
     }
 
-    /// Changes the initial values of one of the layer's parameters, which are drawn and scaled as `init` and `init_scale` of
-    /// the layer have it. `values` are its rows, gate by gate.
+    /// Modifies the initial values of a parameter, drawn and scaled according to `init` and `init_scale` of the layer.
+    /// `values` are its rows, in the order of gates.
     fn initialise(&self, _parameter: CellParameter, _values: &mut [f32]) {}
 
     /// One step from the input `[rows, in]` and a state to the next state.
@@ -54,12 +54,12 @@ pub trait Cell: Debug + Send + Sync {
     /// Fails on a tensor error.
     fn step(&self, weights: &CellWeights, input: &Tensor, state: &State) -> Result<State>;
 
-    /// The backward pass in closed form, if there is one.
+    /// The closed-form backward pass, if there is one.
     fn closed_form(&self) -> Option<&dyn ClosedForm> {
         None
     }
 
-    /// Fused kernels for the CPU, if there are some.
+    /// Fused kernels for the CPU, if there are any.
     fn kernels(&self) -> Option<&dyn Kernels> {
         None
     }
@@ -72,9 +72,9 @@ pub enum CellParameter {
     WeightIh,
     /// State to gates, `[gates · hidden, hidden]`.
     WeightHh,
-    /// `[gates · hidden]`, of the input's part.
+    /// `[gates · hidden]`, of the input's part `W x + b`.
     BiasIh,
-    /// `[gates · hidden]`, of the state's part.
+    /// `[gates · hidden]`, of the state's part `U h + b`.
     BiasHh,
 }
 
@@ -92,8 +92,7 @@ pub struct CellWeights {
 }
 
 impl CellWeights {
-    /// The input's part `W x + b` and the state's part `U h + b` of the sums that go into the gates, each
-    /// `[rows, gates · hidden]`.
+    /// The input's part `W x + b` and the state's part `U h + b` of the pre-activations, each `[rows, gates · hidden]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -112,17 +111,17 @@ pub fn gate(sums: &Tensor, index: usize, hidden: usize) -> Result<Tensor> {
     Ok(sums.narrow(1, index * hidden, hidden)?)
 }
 
-/// A state taken apart.
+/// The state of a layer.
 #[derive(Debug, Clone)]
 pub struct State {
     /// `[rows, hidden]`: the output.
     pub h: Tensor,
-    /// `[rows, width - hidden]`: what else there is, such as the lstm's cell.
+    /// `[rows, width - hidden]`: any other state, such as the LSTM's cell.
     pub c: Option<Tensor>,
 }
 
 impl State {
-    /// Takes a joined state `[rows, width]` apart.
+    /// Splits a joined state `[rows, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -148,61 +147,61 @@ impl State {
         }
     }
 
-    /// What there is beside `h`.
+    /// The state other than `h`.
     ///
     /// # Errors
-    /// Fails if there is nothing.
+    /// Fails if there is none.
     pub fn c(&self) -> Result<&Tensor> {
-        self.c.as_ref().ok_or_else(|| Error::Training("a state that is not one of its cell".into()))
+        self.c.as_ref().ok_or_else(|| Error::Training("a state of another cell".into()))
     }
 }
 
-/// A cell's way forward and back for the unrolled backend, which multiplies with weights itself. Gates are blocks,
-/// `[gates, rows, hidden]`.
+/// A cell's closed-form forward and backward pass for the unrolled backend, which multiplies by the weights itself. Gates
+/// are blocks, `[gates, rows, hidden]`.
 pub trait ClosedForm {
-    /// Whether `forward` gets the recurrent biases in the state's part of the sums; they are in the input's part otherwise.
+    /// Whether the recurrent biases are in the state's part of the sums passed to `forward`, not in the input's part.
     fn separates_biases(&self) -> bool {
         false
     }
 
-    /// One step from the input's and the state's part of the sums, each `[gates, rows, hidden]`: the next state, and what
-    /// the way back needs, each `[rows, hidden]` or `[blocks, rows, hidden]`.
+    /// One step from the input's and the state's part of the sums, each `[gates, rows, hidden]`: the next state, and the
+    /// tensors to keep for the backward pass, each `[rows, hidden]` or `[blocks, rows, hidden]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
     fn forward(&self, input: Tensor, recurrent: Tensor, state: &State) -> Result<(State, Vec<Tensor>)>;
 
-    /// The way back through the steps of `past`. What a step's gradients are multiplied with is computed for all steps at once.
+    /// The backward pass through the steps of `past`; derivatives are computed for all steps at once.
     ///
     /// # Errors
     /// Fails on a tensor error.
     fn backward(&self, past: &Past<'_>) -> Result<Box<BackwardStep>>;
 }
 
-/// From the gradients at `h` and, if there is one, at `c` after the step of an index to [`StepGradients`] before it.
+/// From the index of a step and the gradients at `h` and, if there is one, `c` after it to those before it.
 pub type BackwardStep = dyn Fn(usize, &Tensor, Option<&Tensor>) -> Result<StepGradients>;
 
 /// Gradients before a step.
 pub struct StepGradients {
     /// At the input's part of the sums, `[rows, gates · hidden]`.
     pub input: Tensor,
-    /// At the state's part, where that is something else.
+    /// At the state's part, if different.
     pub recurrent: Option<Tensor>,
-    /// At the `h` before the step, beside what comes through the recurrent sums, `[rows, hidden]`.
+    /// At the previous `h`, not counting the recurrent sums, `[rows, hidden]`.
     pub h: Option<Tensor>,
-    /// At the `c` before the step.
+    /// At the previous `c`.
     pub c: Option<Tensor>,
 }
 
-/// The steps that a backward pass goes through, the first dimension of every tensor.
+/// The steps of a backward pass, the first dimension of every tensor.
 pub struct Past<'a> {
     /// `h` before the first step of the whole forward pass and after each, `[steps + 1, rows, hidden]`.
     pub(crate) h: &'a Tensor,
     /// `c`, likewise.
     pub(crate) c: Option<&'a Tensor>,
-    /// What [`ClosedForm::forward`] gave, one after another.
+    /// What [`ClosedForm::forward`] kept, in order.
     pub(crate) kept: &'a [Tensor],
-    /// Takes the steps of the backward pass out of those of the forward pass.
+    /// Selects the steps of the backward pass from those of the forward pass.
     pub(crate) pick: &'a dyn Fn(&Tensor) -> Result<Tensor>,
 }
 
@@ -239,12 +238,12 @@ impl Past<'_> {
         self.state(self.c, 1)
     }
 
-    /// What [`ClosedForm::forward`] gave at this place, `[steps, rows, hidden]` or `[blocks, steps, rows, hidden]`.
+    /// A tensor that [`ClosedForm::forward`] kept, `[steps, rows, hidden]` or `[blocks, steps, rows, hidden]`.
     ///
     /// # Errors
-    /// Fails where nothing was kept.
-    pub fn kept(&self, place: usize) -> Result<Tensor> {
-        (self.pick)(self.kept.get(place).ok_or_else(Self::missing)?)
+    /// Fails if there is none.
+    pub fn kept(&self, index: usize) -> Result<Tensor> {
+        (self.pick)(self.kept.get(index).ok_or_else(Self::missing)?)
     }
 
     fn state(&self, states: Option<&Tensor>, first: usize) -> Result<Tensor> {
@@ -257,7 +256,7 @@ impl Past<'_> {
     }
 }
 
-/// `x (1 - x)`: the slope of the sigmoid where it is `x`.
+/// `x (1 - x)`: the derivative of the sigmoid where its value is `x`.
 ///
 /// # Errors
 /// Fails on a tensor error.
@@ -265,7 +264,7 @@ pub fn sigmoid_slope(x: &Tensor) -> Result<Tensor> {
     Ok((x - x.sqr()?)?)
 }
 
-/// `1 - x²`: the slope of the hyperbolic tangent where it is `x`.
+/// `1 - x²`: the derivative of tanh where its value is `x`.
 ///
 /// # Errors
 /// Fails on a tensor error.

@@ -1,4 +1,4 @@
-//! Plain recurrent units (Elman 1990), as PyTorch has them: `h' = φ(W x + U h + b)`, φ being tanh or rectification.
+//! Plain recurrent units (Elman 1990), as in PyTorch: `h' = φ(W x + U h + b)`, where φ is tanh or ReLU.
 
 use candle_core::Tensor;
 use pulp::{Arch, Simd, WithSimd};
@@ -66,7 +66,7 @@ impl<const RELU: bool> ClosedForm for Simple<RELU> {
 
     fn backward(&self, past: &Past<'_>) -> Result<Box<BackwardStep>> {
         let h = past.h_after()?;
-        // What is rectified is never negative: its sign is the slope.
+        // A rectified value is never negative, so its sign is the slope.
         let slope = if RELU { h.sign()? } else { tanh_slope(&h)? };
         Ok(Box::new(move |step, dh, _| {
             Ok(StepGradients { input: (dh * slope.get(step)?)?, recurrent: None, h: None, c: None })
@@ -92,7 +92,7 @@ impl<const RELU: bool> Kernels for Simple<RELU> {
     }
 }
 
-/// Its only block becomes `h`.
+/// Replaces the only block by `h`.
 struct Forward<'a, const RELU: bool> {
     hidden: usize,
     step: StepMut<'a>,
@@ -132,8 +132,8 @@ impl<const RELU: bool> WithSimd for Backward<'_, RELU> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward { hidden: n, step } = self;
         let zero = simd.splat_f32s(0.0);
-        let arriving = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact(n));
-        for (gates, (dh_here, dh)) in step.gates.chunks_exact_mut(n).zip(arriving) {
+        let incoming = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact(n));
+        for (gates, (dh_here, dh)) in step.gates.chunks_exact_mut(n).zip(incoming) {
             each(
                 simd,
                 n,
@@ -159,7 +159,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn they_are_what_their_steps_define() {
+    fn all_implementations_agree() {
         crate::testing::check_cell::<Tanh>(json!({})).unwrap();
         crate::testing::check_cell::<Relu>(json!({})).unwrap();
     }

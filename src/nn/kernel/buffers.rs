@@ -1,4 +1,4 @@
-//! Buffers that are reused from call to call.
+//! Buffers that are reused between calls.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -7,7 +7,7 @@ use std::rc::Rc;
 /// Buffers that are not in use.
 pub struct Pool<T>(Rc<RefCell<Vec<T>>>);
 
-/// A buffer in use; it goes back when this is dropped.
+/// A buffer in use, returned to its pool when dropped.
 pub struct Lent<T: Default> {
     value: T,
     pool: Rc<RefCell<Vec<T>>>,
@@ -20,7 +20,7 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T: Default> Pool<T> {
-    /// A buffer, as it was left by whoever used it last.
+    /// A buffer with the contents of its last use.
     pub fn lend(&self) -> Lent<T> {
         Lent { value: self.0.borrow_mut().pop().unwrap_or_default(), pool: self.0.clone() }
     }
@@ -46,7 +46,7 @@ impl<T: Default> Drop for Lent<T> {
     }
 }
 
-/// Room for `count` numbers; what is in it does not matter.
+/// The first `count` values of a buffer, grown if needed; their contents are unspecified.
 pub fn room(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
     if buffer.len() < count {
         buffer.resize(count, 0.0);

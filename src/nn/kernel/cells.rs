@@ -1,41 +1,40 @@
-//! What the kernels of recurrent cells have in common: what they are given, and the pieces that they are written with. A
-//! cell's own kernels, which do all that is pointwise in a step in one pass over a block of rows, are in its file
-//! ([`crate::nn::cells`]).
+//! The interface of the kernels of recurrent cells and helpers to write them. A cell's kernels, which compute the pointwise
+//! part of a step in one pass over a block of rows, are in its file ([`crate::nn::cells`]).
 //!
-//! A block of `gates` has one row per sequence, `[rows, blocks · hidden]`. It holds what goes into the gates before
-//! [`Kernels::forward`], the gates themselves after it, and the gradient of what went in after [`Kernels::backward`].
+//! `gates` has one row per sequence, `[rows, blocks · hidden]`: pre-activations before [`Kernels::forward`], gates after it,
+//! and the gradient of the pre-activations after [`Kernels::backward`].
 //!
-//! Everything is inlined into one function that is compiled for the chosen instructions: what is not, a closure included,
-//! is compiled without them, and each of its operations becomes a call.
+//! Everything, closures included, must be inlined into the function that is compiled for the chosen instructions; otherwise
+//! each operation becomes a call.
 
 use pulp::{Arch, Simd};
 
 /// A cell's kernels for the CPU.
 pub trait Kernels {
-    /// The blocks of a row of gates.
+    /// The layout of a row of gates.
     fn blocks(&self) -> Blocks;
 
-    /// One step forward: state and gates in place.
+    /// One step of the forward pass: updates state and gates in place.
     fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>);
 
-    /// One step backward.
+    /// One step of the backward pass.
     fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>);
 
-    /// The `h` of a unit after a step, from what the step kept.
+    /// The `h` of a unit after a step, from what the forward pass kept.
     fn output(&self, kept: Kept<'_>, unit: usize) -> f32;
 }
 
-/// How the blocks of a row of gates and the weights, gate by gate, belong together.
+/// How the blocks of a row of gates correspond to the gates of the weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Blocks {
-    /// The gates of the blocks that the input's part of the sums fills, from the first block on.
+    /// Gates of the blocks that the input's part `W x + b` fills, from the first block on.
     pub input: &'static [usize],
-    /// The gates of the blocks that the state's part is added to, ascending from 0. The recurrent bias of a gate that has
-    /// another block here than in the input's part is left to [`StepMut::separate_bias`].
+    /// Gates of the blocks that the state's part `U h` is added to, ascending from 0. If a gate's block differs from that of
+    /// the input's part, its recurrent bias is in [`StepMut::separate_bias`].
     pub state: &'static [usize],
     /// The first block of the state's part.
     pub first: usize,
-    /// Whether [`StepBack::dh`] has, after the step, what reaches the `h` before it other than through the gates.
+    /// Whether the backward step leaves in [`StepBack::dh`] the gradient at the previous `h` that bypasses the gates.
     pub passes_h: bool,
 }
 
@@ -45,71 +44,71 @@ impl Blocks {
         self.input.len().max(self.first + self.state.len())
     }
 
-    /// Whether the recurrent bias of a gate is left to the kernel.
+    /// Whether the kernel adds the recurrent bias of a gate.
     pub fn separates_bias(&self, gate: usize) -> bool {
         let place = |gates: &[usize]| gates.iter().position(|&other| other == gate);
         place(self.input) != place(self.state).map(|place| place + self.first)
     }
 }
 
-/// A step's state, before it and after it.
+/// The operands of a forward step.
 pub struct StepMut<'a> {
     /// `[rows, blocks · hidden]`
     pub gates: &'a mut [f32],
     /// `[rows, hidden]`
     pub h: &'a mut [f32],
-    /// `[rows, state width - hidden]`: what the state has beside `h`, such as the lstm's cell.
+    /// `[rows, state width - hidden]`: the rest of the state, such as the LSTM's cell.
     pub c: &'a mut [f32],
-    /// As wide as `c`: tanh of it after the step, or whatever else of it [`Kernels::backward`] needs.
+    /// As wide as `c`: tanh of the new `c`, or whatever else of it [`Kernels::backward`] needs.
     pub tanh_c: &'a mut [f32],
-    /// The recurrent biases that are not in the sums ([`Blocks::separates_bias`]), gate by gate.
+    /// The recurrent biases that are not in the sums ([`Blocks::separates_bias`]), in the order of gates.
     pub separate_bias: &'a [f32],
 }
 
-/// A step's gradients.
+/// The operands of a backward step.
 pub struct StepBack<'a> {
-    /// `[rows, blocks · hidden]`: gates, and then the gradient of what went into them.
+    /// `[rows, blocks · hidden]`: gates, replaced by the gradient of their pre-activations.
     pub gates: &'a mut [f32],
-    /// `[rows, hidden]`: what reaches `h` from the step itself (outputs, upper layers).
+    /// `[rows, hidden]`: gradient at `h` from the same step (outputs, upper layers).
     pub dh_here: &'a [f32],
-    /// `[rows, hidden]`: what reaches `h` from later steps; afterwards as [`Blocks::passes_h`] says.
+    /// `[rows, hidden]`: gradient at `h` from later steps; afterwards see [`Blocks::passes_h`].
     pub dh: &'a mut [f32],
-    /// What reaches `c`, and then the `c` before the step.
+    /// Gradient at `c`, replaced by that at the previous `c`.
     pub dc: &'a mut [f32],
-    /// `c` before the step.
+    /// The previous `c`.
     pub c_before: &'a [f32],
-    /// What [`StepMut::tanh_c`] was left with.
+    /// [`StepMut::tanh_c`] after the forward step.
     pub tanh_c: &'a [f32],
-    /// `[rows, stride]`: `h` before the step, in the first columns.
+    /// `[rows, stride]`: the previous `h` in the first columns.
     pub h_before: &'a [f32],
-    /// Numbers from one row of `h_before` to the next.
+    /// Row stride of `h_before`.
     pub stride: usize,
 }
 
-/// What a forward step leaves of one row.
+/// What a forward step keeps of one row.
 #[derive(Clone, Copy)]
 pub struct Kept<'a> {
     /// `[blocks · hidden]`
     pub gates: &'a [f32],
     /// As [`StepBack::tanh_c`].
     pub tanh_c: &'a [f32],
-    /// `[hidden]`: `h` before the step.
+    /// `[hidden]`: the previous `h`.
     pub h_before: &'a [f32],
 }
 
-/// `y (1 − y)`: the slope of the logistic function where it is `y`.
+/// `y (1 − y)`: the derivative of the sigmoid where its value is `y`.
 #[inline(always)]
 pub fn sigmoid_slope<S: Simd>(simd: S, y: S::f32s) -> S::f32s {
     simd.mul_f32s(y, simd.sub_f32s(simd.splat_f32s(1.0), y))
 }
 
-/// `1 − y²`: the slope of the hyperbolic tangent where it is `y`.
+/// `1 − y²`: the derivative of tanh where its value is `y`.
 #[inline(always)]
 pub fn tanh_slope<S: Simd>(simd: S, y: S::f32s) -> S::f32s {
     simd.negate_mul_add_e_f32s(y, y, simd.splat_f32s(1.0))
 }
 
-/// Columns of a row that fit into one register.
+/// Columns of a row in one register.
 #[derive(Clone, Copy)]
 pub struct At {
     from: usize,
@@ -117,7 +116,7 @@ pub struct At {
     full: bool,
 }
 
-/// Goes over `n` columns, as many at a time as fit into a register.
+/// Iterates over `n` columns, one register at a time.
 #[inline(always)]
 pub fn each<S: Simd>(_simd: S, n: usize, mut body: impl FnMut(At)) {
     let whole = n - n % S::F32_LANES;
@@ -129,7 +128,7 @@ pub fn each<S: Simd>(_simd: S, n: usize, mut body: impl FnMut(At)) {
     }
 }
 
-/// Some columns of a row.
+/// Loads columns of a row.
 #[inline(always)]
 pub fn load<S: Simd>(simd: S, row: &[f32], at: At) -> S::f32s {
     match (at.full, S::as_simd_f32s(&row[at.from..at.to]).0) {
@@ -138,7 +137,7 @@ pub fn load<S: Simd>(simd: S, row: &[f32], at: At) -> S::f32s {
     }
 }
 
-/// Writes some columns of a row.
+/// Stores columns of a row.
 #[inline(always)]
 pub fn store<S: Simd>(simd: S, row: &mut [f32], at: At, values: S::f32s) {
     let row = &mut row[at.from..at.to];
@@ -148,7 +147,7 @@ pub fn store<S: Simd>(simd: S, row: &mut [f32], at: At, values: S::f32s) {
     }
 }
 
-/// The four blocks of a row.
+/// The four blocks of a row, `n` columns each.
 #[inline(always)]
 pub fn four_mut(row: &mut [f32], n: usize) -> [&mut [f32]; 4] {
     let (a, rest) = row.split_at_mut(n);

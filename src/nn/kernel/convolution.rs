@@ -1,7 +1,7 @@
-//! Convolutions of images, `[images, channels, height, width]`, as products of weights and windows.
+//! Convolutions of images, `[images, channels, height, width]`, as products of weights and windows (im2col).
 //!
-//! Windows are gathered for as many images, or rows of one, as fit into the caches; these *tiles* depend on the shapes
-//! alone and not on the number of threads, nor does any bit.
+//! Windows are gathered for *tiles*: as many images, or rows of one, as fit into the caches. Tiles depend on the shapes
+//! alone, so results do not depend on the number of threads.
 
 use std::ops::Range;
 
@@ -9,23 +9,23 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::window::{Plane, Window, add_back, gather};
-use super::{Matrix, MatrixMut, Threads, product};
+use super::{Matrix, MatrixMut, Threads, product, room};
 
-/// Numbers that the windows of a tile may have: their product's other side and its result fit into the cache beside them.
+/// Elements of the windows of a tile: weights and result of the product fit into the cache as well.
 const TILE: usize = 1 << 17;
 
-/// A convolution, whatever its weights.
+/// The shape of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Convolution {
-    /// The images it reads.
+    /// The shape of an input image.
     pub plane: Plane,
     /// Its windows.
     pub window: Window,
-    /// Channels of the images it makes.
+    /// Output channels.
     pub outputs: usize,
 }
 
-/// What is done to the numbers of a channel behind the product: `y ↦ max(y · scale + shift + add, 0)`.
+/// What is applied to a channel after the product: `y ↦ max(y · scale + shift + add, 0)`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Finish<'a> {
     /// `[outputs]`; 1 where absent.
@@ -34,11 +34,11 @@ pub struct Finish<'a> {
     pub shift: Option<&'a [f32]>,
     /// Images of the result's shape; 0 where absent.
     pub add: Option<&'a [f32]>,
-    /// Whether what is below 0 becomes 0.
+    /// Whether the result is rectified.
     pub rectify: bool,
 }
 
-/// Buffers of a tile, which one call hands to the next.
+/// Buffers of a tile, reused between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
     windows: Vec<f32>,
@@ -48,7 +48,7 @@ pub struct Scratch {
 /// The gradients of a convolution.
 #[derive(Debug, Default, PartialEq)]
 pub struct Gradients {
-    /// Those of the images, where they were wanted.
+    /// Those of the images, if requested.
     pub images: Vec<f32>,
     /// `[outputs, channels · size²]`
     pub weight: Vec<f32>,
@@ -57,17 +57,17 @@ pub struct Gradients {
 }
 
 impl Convolution {
-    /// The images it makes.
+    /// The shape of an output image.
     pub fn after(&self) -> Plane {
         self.plane.after(self.window, self.outputs)
     }
 
-    /// Numbers of a window.
+    /// Elements of a window.
     fn depth(&self) -> usize {
         self.plane.channels * self.window.size * self.window.size
     }
 
-    /// Images of a tile.
+    /// Images per tile.
     fn group(&self) -> usize {
         (TILE / (self.depth() * self.after().pixels()).max(1)).max(1)
     }
@@ -75,7 +75,7 @@ impl Convolution {
     /// Convolves images on all threads of the current pool.
     ///
     /// # Panics
-    /// If there are not as many numbers as the shapes say.
+    /// If a slice is shorter than its shape.
     pub fn forward(&self, arch: Arch, images: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
         let group = self.group();
         let after = self.after().numbers() * group;
@@ -89,7 +89,7 @@ impl Convolution {
         });
     }
 
-    /// Convolves one tile: one image, in parts where it is large, or several, side by side.
+    /// Convolves one tile: one image, in parts if it is large, or several side by side.
     #[expect(clippy::too_many_arguments, reason = "the operands of one product")]
     pub fn tile(
         &self,
@@ -107,7 +107,7 @@ impl Convolution {
         let count = images.len() / self.plane.numbers();
         if count != 1 {
             let width = self.gather_all(images, scratch);
-            let product_ = grown(&mut scratch.product, self.outputs * width);
+            let product_ = room(&mut scratch.product, self.outputs * width);
             let windows = Matrix::new(&scratch.windows, depth, width);
             product(MatrixMut::new(product_, self.outputs, width), weight, windows, false, threads);
             for (index, out) in out.chunks_exact_mut(pixels).enumerate() {
@@ -122,7 +122,7 @@ impl Convolution {
             let windows = if self.window.is_point() {
                 Matrix::strided(&images[columns.start..], depth, columns.len(), pixels)
             } else {
-                let windows = grown(&mut scratch.windows, depth * columns.len());
+                let windows = room(&mut scratch.windows, depth * columns.len());
                 gather(images, self.plane, self.window, rows, windows, (columns.len(), 0));
                 Matrix::new(windows, depth, columns.len())
             };
@@ -134,20 +134,20 @@ impl Convolution {
         }
     }
 
-    /// Rows of windows that make a tile, one tile after the other.
+    /// The rows of windows of each tile of an image.
     fn row_tiles(&self) -> impl Iterator<Item = Range<usize>> {
         let after = self.after();
         let rows = (TILE / (self.depth() * after.width).max(1)).clamp(1, after.height.max(1));
-        // Tiles of nearly one size.
+        // Tiles of nearly equal size.
         let rows = after.height.div_ceil(after.height.div_ceil(rows).max(1)).max(1);
         (0..after.height).step_by(rows).map(move |first| first..(first + rows).min(after.height))
     }
 
-    /// The windows of images side by side, `[depth, images · pixels]`; gives the length of a row.
+    /// The windows of images side by side, `[depth, images · pixels]`; returns the length of a row.
     fn gather_all(&self, images: &[f32], scratch: &mut Scratch) -> usize {
         let (after, numbers) = (self.after(), self.plane.numbers());
         let width = images.len() / numbers * after.pixels();
-        let windows = grown(&mut scratch.windows, self.depth() * width);
+        let windows = room(&mut scratch.windows, self.depth() * width);
         for (index, image) in images.chunks_exact(numbers).enumerate() {
             let place = (width, index * after.pixels());
             gather(image, self.plane, self.window, 0..after.height, windows, place);
@@ -155,11 +155,11 @@ impl Convolution {
         width
     }
 
-    /// The gradients from the one behind the convolution, on all threads of the current pool. `rectified` has the result
-    /// of the convolution where that was rectified.
+    /// The backward pass from the gradient at the output, on all threads of the current pool. `rectified` is the output if
+    /// it was rectified.
     ///
     /// # Panics
-    /// If there are not as many numbers as the shapes say.
+    /// If a slice is shorter than its shape.
     pub fn backward(
         &self,
         arch: Arch,
@@ -184,7 +184,7 @@ impl Convolution {
             .collect();
         let mut weight = vec![0.0; self.outputs * self.depth()];
         let mut shift = vec![0.0; self.outputs];
-        // In the order of tiles, whichever thread had them.
+        // In the order of tiles, so that the sum does not depend on threads.
         for (of_weight, of_shift) in parts {
             weight.iter_mut().zip(of_weight).for_each(|(sum, part)| *sum += part);
             shift.iter_mut().zip(of_shift).for_each(|(sum, part)| *sum += part);
@@ -192,7 +192,7 @@ impl Convolution {
         Gradients { images: out, weight, shift }
     }
 
-    /// A tile's part of the gradients of weight and shift, and all of that of its images.
+    /// A tile's contribution to the gradients of weight and shift, and the gradient of its images.
     fn tile_backward(
         &self,
         arch: Arch,
@@ -204,24 +204,24 @@ impl Convolution {
     ) -> (Vec<f32>, Vec<f32>) {
         let (depth, pixels) = (self.depth(), self.after().pixels());
         let width = self.gather_all(images, scratch);
-        let behind = grown(&mut scratch.product, self.outputs * width);
+        let output = room(&mut scratch.product, self.outputs * width);
         let mut of_shift = vec![0.0; self.outputs];
         for (index, gradient) in gradient.chunks_exact(pixels).enumerate() {
             let (image, channel) = (index / self.outputs, index % self.outputs);
-            let place = &mut behind[channel * width + image * pixels..][..pixels];
+            let place = &mut output[channel * width + image * pixels..][..pixels];
             place.copy_from_slice(gradient);
             if let Some(rectified) = rectified {
                 super::passes::relu_backward(arch, place, &rectified[index * pixels..][..pixels]);
             }
             of_shift[channel] += sum(arch, place);
         }
-        let behind = Matrix::new(behind, self.outputs, width);
+        let output = Matrix::new(output, self.outputs, width);
         let mut of_weight = vec![0.0; self.outputs * depth];
         let windows = Matrix::new(&scratch.windows, depth, width);
-        product(MatrixMut::new(&mut of_weight, self.outputs, depth), behind, windows.t(), false, Threads(1));
+        product(MatrixMut::new(&mut of_weight, self.outputs, depth), output, windows.t(), false, Threads(1));
         if !out.is_empty() {
             let weight = Matrix::new(weight, self.outputs, depth);
-            product(MatrixMut::new(&mut scratch.windows, depth, width), weight.t(), behind, false, Threads(1));
+            product(MatrixMut::new(&mut scratch.windows, depth, width), weight.t(), output, false, Threads(1));
             for (index, out) in out.chunks_exact_mut(self.plane.numbers()).enumerate() {
                 add_back(&scratch.windows, (width, index * pixels), self.plane, self.window, out);
             }
@@ -231,7 +231,7 @@ impl Convolution {
 }
 
 impl Finish<'_> {
-    /// Finishes numbers of a channel, the first of which is number `at` of the result.
+    /// Finishes values of a channel, the first of which is element `at` of the result.
     fn run(&self, arch: Arch, channel: usize, at: usize, numbers: &mut [f32]) {
         let of = |values: Option<&[f32]>, otherwise| values.map_or(otherwise, |values| values[channel]);
         let (scale, shift) = (of(self.scale, 1.0), of(self.shift, 0.0));
@@ -249,13 +249,13 @@ impl Finish<'_> {
     }
 }
 
-/// `max(y, 0)` where it is to be rectified. Not the maximum, which may turn what is no number into 0.
+/// `max(y, 0)` if `rectify`. Not the maximum, which may turn NaN into 0.
 #[inline(always)]
 fn finished(y: f32, rectify: bool) -> f32 {
     if !rectify || y > 0.0 { y } else { y * 0.0 }
 }
 
-/// The sum of some numbers, in eight parts.
+/// The sum of `numbers`, in eight partial sums.
 fn sum(arch: Arch, numbers: &[f32]) -> f32 {
     arch.dispatch(
         #[inline(always)]
@@ -269,12 +269,4 @@ fn sum(arch: Arch, numbers: &[f32]) -> f32 {
             sums.iter().sum::<f32>() + rest
         },
     )
-}
-
-/// The first `count` numbers of a buffer, which grows where it has to.
-fn grown(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
-    if buffer.len() < count {
-        buffer.resize(count, 0.0);
-    }
-    &mut buffer[..count]
 }

@@ -1,12 +1,12 @@
-//! A product of few rows with many weights: reading the weights is all that it costs.
+//! A product of few rows with many weights, whose cost is reading the weights.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// `out = x · weightᵀ + bias` of `x`, `[rows, inputs]`, and `weight`, `[outputs, inputs]`. A general product would first copy
-/// all weights into another order, which pays from some ten rows on. No bit of a row depends on the other rows.
+/// `out = x · weightᵀ + bias` with `x` `[rows, inputs]` and `weight` `[outputs, inputs]`. A general product would first pack
+/// all weights, which pays off from about ten rows on. A row's result does not depend on the other rows.
 ///
 /// # Panics
-/// If the shapes do not fit.
+/// If the shapes do not match.
 pub fn few_rows(arch: Arch, out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]) {
     let outputs = bias.len();
     if outputs == 0 || out.is_empty() {
@@ -40,7 +40,7 @@ impl WithSimd for Few<'_> {
     }
 }
 
-/// The sum of the products, in four sums side by side, so that none waits for the one before.
+/// The dot product, in four independent sums.
 #[inline(always)]
 fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_tail), (b, b_tail)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
@@ -86,7 +86,7 @@ mod tests {
             let mut alone = vec![0.0; outputs];
             if rows > 0 {
                 few_rows(Arch::new(), &mut alone, &x[..inputs], &weight, &bias);
-                assert_eq!(alone, out[..outputs], "other rows change no bit");
+                assert_eq!(alone, out[..outputs], "a row does not depend on the others");
             }
         }
     }

@@ -1,9 +1,8 @@
-//! Mathematics on slices of the CPU: matrix products, activations, the pointwise parts of recurrent cells.
+//! Kernels on slices on the CPU: matrix products, activations, the pointwise parts of recurrent cells.
 //!
-//! Matrices are row-major. Instructions are chosen at run time: pointwise parts use AVX-512, AVX2 with FMA, NEON, or plain
-//! floats, whatever the processor has ([`pulp::Arch`]); products likewise, but for AVX-512 (`gemm`, which has kernels for it
-//! that did not pay where they were measured). Results are bit-identical on processors of one kind: products also divide
-//! their sums by the size of the caches.
+//! Matrices are row-major. Instructions are chosen at run time: pointwise kernels use AVX-512, AVX2 with FMA, NEON or scalar
+//! code ([`pulp::Arch`]); products (`gemm`) likewise, but without AVX-512, whose kernels were not faster where measured.
+//! Results are bit-identical on processors of one kind; products also split their sums by cache size.
 
 pub mod activation;
 mod buffers;

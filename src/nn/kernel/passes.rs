@@ -1,10 +1,8 @@
-//! Passes over rows of a matrix, `[rows, width]`.
-//!
-//! The loops are plain; the compiler vectorises them for the instructions that are chosen at run time.
+//! Passes over the rows of a matrix, `[rows, width]`; the compiler vectorises them for the instructions of the processor.
 
 use pulp::Arch;
 
-/// `y = max(y + bias, 0)`, row by row.
+/// `y = max(y + bias, 0)` per row.
 pub fn bias_relu(arch: Arch, y: &mut [f32], bias: &[f32]) {
     arch.dispatch(
         #[inline(always)]
@@ -12,7 +10,7 @@ pub fn bias_relu(arch: Arch, y: &mut [f32], bias: &[f32]) {
             for row in y.chunks_exact_mut(bias.len()) {
                 for (y, b) in row.iter_mut().zip(bias) {
                     let sum = *y + b;
-                    // Not the maximum, which may turn what is no number into 0.
+                    // Not the maximum, which may turn NaN into 0.
                     *y = if sum > 0.0 { sum } else { sum * 0.0 };
                 }
             }
@@ -20,7 +18,7 @@ pub fn bias_relu(arch: Arch, y: &mut [f32], bias: &[f32]) {
     );
 }
 
-/// `y += bias`, row by row.
+/// `y += bias` per row.
 pub fn add_bias(arch: Arch, y: &mut [f32], bias: &[f32]) {
     arch.dispatch(
         #[inline(always)]
@@ -34,7 +32,7 @@ pub fn add_bias(arch: Arch, y: &mut [f32], bias: &[f32]) {
     );
 }
 
-/// The gradient before a rectifier whose output was `h`, from the one behind it, in place.
+/// The backward pass of a rectifier with output `h`, in place.
 pub fn relu_backward(arch: Arch, gradient: &mut [f32], h: &[f32]) {
     arch.dispatch(
         #[inline(always)]
@@ -46,7 +44,7 @@ pub fn relu_backward(arch: Arch, gradient: &mut [f32], h: &[f32]) {
     );
 }
 
-/// The sum of the rows of `x`, added to `sums` (`[width]`) or put in its place.
+/// The sum of the rows of `x`, added to `sums` (`[width]`) or, without `add`, replacing it.
 pub fn sum_rows(arch: Arch, sums: &mut [f32], x: &[f32], add: bool) {
     if !add {
         sums.fill(0.0);
@@ -63,7 +61,7 @@ pub fn sum_rows(arch: Arch, sums: &mut [f32], x: &[f32], add: bool) {
     );
 }
 
-/// Multiplies each row with its factor; factors begin again where they end.
+/// Multiplies each row by its factor, cycling through `factors`.
 pub fn scale_rows(arch: Arch, x: &mut [f32], width: usize, factors: &[f32]) {
     arch.dispatch(
         #[inline(always)]
@@ -89,14 +87,14 @@ pub fn multiply(arch: Arch, y: &mut [f32], x: &[f32]) {
     );
 }
 
-/// Copies rows of `width` numbers from every `from_stride` to every `to_stride`.
+/// Copies rows of `width` values between matrices with row strides `from_stride` and `to_stride`.
 pub fn copy_rows(to: &mut [f32], to_stride: usize, from: &[f32], from_stride: usize, width: usize) {
     for (to, from) in to.chunks_mut(to_stride).zip(from.chunks(from_stride)) {
         to[..width].copy_from_slice(&from[..width]);
     }
 }
 
-/// The sum of squares. Short runs are summed in f32, and these in f64.
+/// The sum of squares: short runs in f32, their sums in f64.
 pub fn sum_of_squares(arch: Arch, x: &[f32]) -> f64 {
     const LANES: usize = 32;
     arch.dispatch(

@@ -2,7 +2,7 @@
 
 use gemm::Parallelism;
 
-/// How many threads a product may use. They divide its rows and columns, never a sum: no bit depends on them.
+/// How many threads a product may use. They divide rows and columns, never a sum, so the result does not depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threads(pub usize);
 
@@ -17,17 +17,17 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows one behind the other.
+    /// A contiguous matrix.
     pub fn new(numbers: &'a [f32], rows: usize, columns: usize) -> Self {
         Matrix::strided(numbers, rows, columns, columns)
     }
 
-    /// Rows that begin `stride` numbers apart.
+    /// A matrix with row stride `stride`.
     ///
     /// # Panics
-    /// If there are not that many numbers.
+    /// If the slice is too short.
     pub fn strided(numbers: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
-        assert!(reaches(rows, columns, stride) <= numbers.len(), "a matrix of more numbers than there are");
+        assert!(reaches(rows, columns, stride) <= numbers.len(), "the slice is shorter than the matrix");
         Matrix { numbers, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
@@ -53,40 +53,40 @@ pub struct MatrixMut<'a> {
 }
 
 impl<'a> MatrixMut<'a> {
-    /// Rows one behind the other.
+    /// A contiguous matrix.
     pub fn new(numbers: &'a mut [f32], rows: usize, columns: usize) -> Self {
         MatrixMut::strided(numbers, rows, columns, columns)
     }
 
-    /// Rows that begin `stride` numbers apart.
+    /// A matrix with row stride `stride`.
     ///
     /// # Panics
-    /// If there are not that many numbers, or rows overlap.
+    /// If the slice is too short, or rows overlap.
     pub fn strided(numbers: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
         assert!(reaches(rows, columns, stride) <= numbers.len() && (columns <= stride || rows <= 1));
         MatrixMut { numbers, rows, columns, stride }
     }
 }
 
-/// Numbers from the first of a matrix to its last, inclusive.
+/// Elements from the first to the last of a matrix, inclusive.
 fn reaches(rows: usize, columns: usize, stride: usize) -> usize {
     if rows == 0 || columns == 0 { 0 } else { (rows - 1) * stride + columns }
 }
 
-/// `out = a · b`, or `out += a · b` where `add`.
+/// `out = a · b`, or `out += a · b` if `add`.
 ///
 /// # Panics
-/// If the shapes do not fit.
+/// If the shapes do not match.
 pub fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, threads: Threads) {
     let (m, n, k) = (out.rows, out.columns, a.columns);
-    assert!(a.rows == m && b.columns == n && b.rows == k, "shapes of a product do not fit");
+    assert!(a.rows == m && b.columns == n && b.rows == k, "the shapes of a product do not match");
     if m == 0 || n == 0 {
         return;
     }
     let parallelism = if threads.0 > 1 { Parallelism::Rayon(threads.0) } else { Parallelism::None };
-    // SAFETY: the constructors made sure that every element of the three matrices lies within its slice, and that the
-    // elements written are distinct; `out` is borrowed mutably, so it overlaps with neither of the others. With `k` = 0
-    // nothing of `a` and `b` is read.
+    // SAFETY: the constructors check that every element of the three matrices is within its slice and that the elements
+    // written are distinct; `out` is borrowed mutably, so it overlaps neither of the others. With `k` = 0, `a` and `b` are
+    // not read.
     unsafe {
         gemm::gemm(
             m,

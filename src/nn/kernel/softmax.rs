@@ -1,14 +1,14 @@
-//! The cross-entropy of a softmax and its gradient, row by row.
+//! Softmax cross-entropy and its gradient.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::activation::exp_of_negative;
 
-/// Turns each row of logits, `[rows, width]`, into the gradient of its cross-entropy (softmax, less 1 at the row's class),
-/// and gives the rows' cross-entropies, in nats.
+/// Replaces each row of logits, `[rows, width]`, by the gradient of its cross-entropy (softmax, minus 1 at the row's class)
+/// and returns the cross-entropy of each row, in nats.
 ///
 /// # Panics
-/// If a class is not one of `width`.
+/// If a class is not below `width`.
 pub fn cross_entropy(arch: Arch, logits: &mut [f32], width: usize, classes: &[u32]) -> Vec<f32> {
     let row = |(row, &class): (&mut [f32], &u32)| arch.dispatch(Row { logits: row, class: class as usize });
     logits.chunks_exact_mut(width).zip(classes).map(row).collect()
@@ -48,7 +48,7 @@ impl WithSimd for Row<'_> {
             *x *= share;
         }
         self.logits[self.class] -= 1.0;
-        // In this order, so that the logarithm keeps its digits beside large logits.
+        // In this order large logits do not cancel the digits of the logarithm.
         total.ln() + (largest - at_class)
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confident_answer_keeps_its_digits() {
+    fn a_small_loss_is_accurate_with_large_logits() {
         for offset in [0.0, 100.0, 1000.0] {
             let mut logits = [offset; 10];
             logits[3] += 9.0;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_none() {
+    fn nan_is_propagated() {
         for width in [3, 40] {
             let mut logits = vec![0.5; width];
             logits[width - 2] = f32::NAN;

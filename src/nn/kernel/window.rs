@@ -1,24 +1,23 @@
-//! What a convolution or a pooling sees of a image: windows of pixels, gathered into a matrix and added back.
+//! The windows of a convolution or pooling: gathered into a matrix (im2col), and added back (col2im).
 //!
-//! A image is `[channels, height, width]`. Its windows are a matrix with a row for each (channel, row, column) of a
-//! window, in the order of PyTorch's weights, and a column for each place where a window lies, so that a convolution is one
-//! product, weights times windows.
+//! The windows of an image `[channels, height, width]` are a matrix with one row per (channel, row, column) of a window, in
+//! the order of PyTorch's weights, and one column per position, so that a convolution is the product of weights and windows.
 
 use std::ops::Range;
 
-/// Windows of a square shape, `stride` pixels apart, over a image with `padding` pixels around it.
+/// Square windows, `stride` pixels apart, over an image with `padding` pixels of zeros on each side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Pixels along an edge.
     pub size: usize,
-    /// Pixels from one to the next.
+    /// Pixels from one window to the next.
     pub stride: usize,
-    /// Pixels of nothing on each side of the image.
+    /// Pixels of padding on each side of the image.
     pub padding: usize,
 }
 
 impl Window {
-    /// How many lie along an edge of `extent` pixels.
+    /// Number of windows along an edge of `extent` pixels.
     pub fn count(self, extent: usize) -> usize {
         match (extent + 2 * self.padding).checked_sub(self.size) {
             Some(room) if extent > 0 => room / self.stride + 1,
@@ -26,12 +25,12 @@ impl Window {
         }
     }
 
-    /// Whether the windows of a image are the image itself.
+    /// Whether the windows of an image are the image itself.
     pub fn is_point(self) -> bool {
         self == Window { size: 1, stride: 1, padding: 0 }
     }
 
-    /// Of `count` windows along an edge those whose pixel `offset` lies within the `extent` pixels.
+    /// Those of `count` windows along an edge whose pixel `offset` is within the `extent` pixels.
     fn inside(self, offset: usize, extent: usize, count: usize) -> Range<usize> {
         let first = self.padding.saturating_sub(offset).div_ceil(self.stride);
         let end = (extent + self.padding).saturating_sub(offset).div_ceil(self.stride);
@@ -39,19 +38,19 @@ impl Window {
     }
 }
 
-/// The shape of a image.
+/// The shape of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plane {
     /// Channels.
     pub channels: usize,
     /// Rows of pixels.
     pub height: usize,
-    /// Pixels of a row.
+    /// Pixels per row.
     pub width: usize,
 }
 
 impl Plane {
-    /// Numbers of a image.
+    /// Elements of an image.
     pub fn numbers(self) -> usize {
         self.channels * self.height * self.width
     }
@@ -61,17 +60,16 @@ impl Plane {
         self.height * self.width
     }
 
-    /// The image that windows make of this one.
+    /// The shape after a convolution or pooling with `channels` outputs.
     pub fn after(self, window: Window, channels: usize) -> Plane {
         Plane { channels, height: window.count(self.height), width: window.count(self.width) }
     }
 }
 
-/// Writes the windows of some rows of windows: `out` is `[channels · size², ..]`, its rows `stride` numbers apart, of which
-/// columns from `at` on are written.
+/// Gathers the windows of some rows of windows into the columns from `at` on of `out`, `[channels · size², stride]`.
 ///
 /// # Panics
-/// If there are not as many numbers as the shapes say.
+/// If a slice is shorter than its shape.
 pub fn gather(
     image: &[f32],
     plane: Plane,
@@ -110,11 +108,11 @@ pub fn gather(
     }
 }
 
-/// Every `stride`th number of `line`.
+/// Every `stride`th value of `line`.
 fn pick(out: &mut [f32], line: &[f32], stride: usize) {
     match stride {
         1 => out.copy_from_slice(&line[..out.len()]),
-        // Pairs, so that the compiler sees what can be done at once.
+        // In pairs, which the compiler vectorises.
         2 => {
             let pairs = line.chunks_exact(2);
             if let ([last], true) = (pairs.remainder(), out.len() > line.len() / 2) {
@@ -126,10 +124,10 @@ fn pick(out: &mut [f32], line: &[f32], stride: usize) {
     }
 }
 
-/// Adds windows, as [`gather`] lays them out, to the pixels that they came from.
+/// Adds windows, laid out as by [`gather`], to the pixels that they were gathered from.
 ///
 /// # Panics
-/// If there are not as many numbers as the shapes say.
+/// If a slice is shorter than its shape.
 pub fn add_back(windows: &[f32], (stride, at): (usize, usize), plane: Plane, window: Window, image: &mut [f32]) {
     let count = window.count(plane.width);
     let rows = window.count(plane.height);
@@ -154,7 +152,7 @@ pub fn add_back(windows: &[f32], (stride, at): (usize, usize), plane: Plane, win
     }
 }
 
-/// Adds numbers to every `stride`th of `line`.
+/// Adds `numbers` to every `stride`th value of `line`.
 fn put(line: &mut [f32], numbers: &[f32], stride: usize) {
     match stride {
         1 => line.iter_mut().zip(numbers).for_each(|(line, number)| *line += number),
@@ -170,7 +168,7 @@ fn put(line: &mut [f32], numbers: &[f32], stride: usize) {
     }
 }
 
-/// The largest number of each window, channel by channel; where padding is all there is, −∞.
+/// Max pooling per channel; −∞ for a window of padding alone.
 pub fn largest(image: &[f32], plane: Plane, window: Window, out: &mut [f32]) {
     let (rows, count) = (window.count(plane.height), window.count(plane.width));
     if rows * count == 0 {
@@ -189,7 +187,7 @@ pub fn largest(image: &[f32], plane: Plane, window: Window, out: &mut [f32]) {
                     }
                     let first = inside.start * window.stride + right - window.padding;
                     for (out, x) in out[inside].iter_mut().zip(line[first..].iter().step_by(window.stride)) {
-                        // In this way what is no number stays none.
+                        // Propagates NaN.
                         if *x > *out || x.is_nan() {
                             *out = *x;
                         }
@@ -200,8 +198,7 @@ pub fn largest(image: &[f32], plane: Plane, window: Window, out: &mut [f32]) {
     }
 }
 
-/// The gradient at the pixels from the one at the [`largest`] numbers: it belongs to the first pixel of a window that has
-/// the largest number, as in PyTorch.
+/// The backward pass of [`largest`]: the gradient goes to the first pixel that has the maximum, as in PyTorch.
 pub fn largest_backward(image: &[f32], plane: Plane, window: Window, gradient: &[f32], out: &mut [f32]) {
     let (rows, count) = (window.count(plane.height), window.count(plane.width));
     let pixels = plane.pixels();
@@ -239,7 +236,7 @@ mod tests {
         (0..count).map(|i| (i as f32 * by).sin()).collect()
     }
 
-    /// The pixel of a window, as the definition has it.
+    /// The pixel of a padded image.
     fn pixel(image: &[f32], plane: Plane, window: Window, c: usize, y: usize, x: usize) -> f32 {
         let (y, x) = (y.checked_sub(window.padding), x.checked_sub(window.padding));
         match (y, x) {
@@ -252,7 +249,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_are_what_they_are_defined_as(
+        fn windows_agree_with_their_definition(
             channels in 1..3usize, (height, width) in (1..9usize, 1..9usize),
             (size, stride, padding) in (1..5usize, 1..4usize, 0..3usize), more in 0..3usize,
         ) {
@@ -263,7 +260,7 @@ mod tests {
             let image = numbers(plane.numbers(), 0.7);
             let mut gathered = vec![9.0; kinds * (places + more)];
             let row = (places + more).max(1);
-            // Row by row, as tiles are.
+            // One row of windows at a time, as in tiles.
             for y in 0..after.height {
                 gather(&image, plane, window, y..y + 1, &mut gathered, (row, more + y * after.width));
             }
@@ -288,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_pixel_is_found_and_alone_gets_the_gradient() {
+    fn the_first_largest_pixel_receives_the_gradient() {
         let plane = Plane { channels: 2, height: 5, width: 4 };
         let image: Vec<f32> = numbers(plane.numbers(), 1.3).iter().map(|x| (x * 4.0).round() - 9.0).collect();
         let after = plane.after(POOL, 2);
@@ -317,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_none_in_a_pool() {
+    fn pooling_propagates_nan() {
         let plane = Plane { channels: 1, height: 2, width: 2 };
         let mut out = [0.0];
         largest(&[1.0, f32::NAN, 3.0, 2.0], plane, POOL, &mut out);

@@ -1,8 +1,8 @@
-//! Weights of a backbone: drawn, from a local file, or from the Hugging Face hub.
+//! Weights of a backbone: random, from a local file, or from the Hugging Face hub.
 //!
-//! Files are safetensors (`safetensors.rs`) or what PyTorch's `save` writes (`torch.rs`, `pickle.rs`), of which nothing is
-//! executed. Both are opened by their description alone; numbers are read for the tensors that are wanted, one at a time.
-//! They are read and not mapped: a file that is cut short under a mapping ends the process.
+//! Files are safetensors (`safetensors.rs`) or written by `torch.save` (`torch.rs`, `pickle.rs`); no code in them is
+//! executed. Opening one parses its header; then the required tensors are read one at a time. Files are not memory-mapped,
+//! since truncating a mapped file kills the process.
 
 mod content;
 mod pickle;
@@ -26,26 +26,27 @@ use crate::nn::backbone::{Backbone, BackboneTensor, Resnet, to_encoder_name};
 use crate::rng::Stream;
 use crate::spec::EncoderSpec;
 
-/// Tensors of a backbone, and where they are from.
+/// Tensors of a backbone and their origin.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// In the order of [`Backbone::tensors`], f32.
     pub tensors: Vec<Tensor>,
-    /// The file's BLAKE3 in hexadecimal digits; nothing where weights were drawn.
+    /// The file's BLAKE3 digest in hex; `None` for random weights.
     pub digest: Option<String>,
     /// The file that was read.
     pub file: Option<PathBuf>,
 }
 
-/// Draws the tensors of a backbone for `seed`, or reads them from a file, which is got from the hub if it has to be.
+/// Draws the tensors of a backbone for `seed`, or reads them from a file, which is downloaded from the hub if necessary.
 ///
-/// Names in a file may be torchvision's, or those of an encoder that keeps a ResNet's children in a sequence (`resnet.4.0..`), and
-/// either after a common prefix such as `module.` or `state_dict.model.`. Under that prefix nothing else may be but a head
-/// (`fc.*`, or an encoder's `linear.*` and `bn.*`) and counters of batches. Numbers of 16 and 64 bits become f32.
+/// Names in a file may be torchvision's, or those of an encoder with the ResNet's children in a sequence (`resnet.4.0..`),
+/// in either case after a common prefix such as `module.` or `state_dict.model.`. The only other tensors allowed under that
+/// prefix are a head (`fc.*`, or an encoder's `linear.*` and `bn.*`) and `num_batches_tracked`. f16, bf16 and f64 become
+/// f32.
 ///
 /// # Errors
-/// [`Error::Data`] naming a file that is missing, damaged, no file of weights, without tensors that are wanted, or with
-/// tensors of a larger network, and those; what [`WeightSource::fetch`] fails with.
+/// [`Error::Data`] naming the file and the tensors if it is missing, damaged, not a file of weights, lacks tensors, or has
+/// those of a larger network; as [`WeightSource::fetch`].
 pub fn load(backbone: &Backbone, source: &WeightSource, seed: u64, device: &Device) -> Result<Loaded> {
     let wanted = backbone.tensors();
     let Some(path) = source.fetch()? else {
@@ -62,22 +63,22 @@ pub fn load(backbone: &Backbone, source: &WeightSource, seed: u64, device: &Devi
     Ok(Loaded { tensors, digest: Some(digest), file: Some(path) })
 }
 
-/// The wanted tensors of a file, and its digest.
+/// The required tensors of a file, and its digest.
 fn read(path: &Path, wanted: &[BackboneTensor]) -> Result<(Vec<Tensor>, String), String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    // Before it is opened: that of a pipe would wait for a writer.
+    // Before opening it, since opening a pipe blocks until there is a writer.
     let about = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => format!("{} ({})", unreadable(error), source::EXPECTED),
         _ => unreadable(error),
     })?;
     if !about.is_file() {
-        return Err("is no file".into());
+        return Err("is not a file".into());
     }
     let mut file = File::open(path).map_err(unreadable)?;
     let stored = match Content::of(&mut file).map_err(unreadable)? {
         Content::Safetensors => safetensors::open(&mut file, about.len()),
         Content::Torch => torch::open(&mut file, about.len()),
-        Content::Other(what) => Err(format!("is no file of weights: it is {what}")),
+        Content::Other(what) => Err(format!("is not a file of weights: it is {what}")),
         Content::Unknown if path.extension().is_some_and(|extension| extension == "safetensors") => {
             safetensors::open(&mut file, about.len())
         }
@@ -102,7 +103,7 @@ fn read(path: &Path, wanted: &[BackboneTensor]) -> Result<(Vec<Tensor>, String),
     Ok((tensors, hashed.map_err(unreadable)?.to_hex().to_string()))
 }
 
-/// How the wanted tensors are called in a file that holds them, and nothing more of a network.
+/// The names of the required tensors in a file that has them and nothing else of a network.
 fn names<'a>(stored: &'a BTreeMap<String, Stored>, wanted: &[BackboneTensor]) -> Result<Vec<&'a str>, String> {
     let plain = wanted.iter().map(|tensor| tensor.name.clone()).collect();
     let encoder: Option<Vec<String>> = wanted.iter().map(|tensor| to_encoder_name(&tensor.name)).collect();
@@ -142,7 +143,7 @@ fn names<'a>(stored: &'a BTreeMap<String, Stored>, wanted: &[BackboneTensor]) ->
     ))
 }
 
-/// What a file holds under `prefix` beside the tensors of a network, its head and its counters of batches.
+/// Tensors under `prefix` other than those of a network, its head and its `num_batches_tracked`.
 fn left_over(stored: &BTreeMap<String, Stored>, prefix: &str, network: &[String]) -> Vec<String> {
     const HEADS: [&str; 3] = ["fc.", "linear.", "bn."];
     let network: HashSet<&str> = network.iter().map(String::as_str).collect();
@@ -155,7 +156,7 @@ fn left_over(stored: &BTreeMap<String, Stored>, prefix: &str, network: &[String]
     further.map(|name| format!("`{name}`")).collect()
 }
 
-/// The depth of the standard ResNet that has the tensors of a file, by their names.
+/// The depth of the standard ResNet with the tensor names of a file.
 fn standard_depth(stored: &BTreeMap<String, Stored>) -> Option<usize> {
     EncoderSpec::DEPTHS.into_iter().find(|&depth| {
         let wanted = Resnet::standard(depth).map(|resnet| Backbone::Resnet(resnet).tensors()).unwrap_or_default();
@@ -163,7 +164,7 @@ fn standard_depth(stored: &BTreeMap<String, Stored>) -> Option<usize> {
     })
 }
 
-/// What may stand before the names of a file: nothing, and what stands before the first wanted name anywhere.
+/// Candidate prefixes: none, and every one of the first required name.
 fn prefixes<'a>(stored: &'a BTreeMap<String, Stored>, scheme: &[String]) -> Vec<&'a str> {
     let Some(first) = scheme.first() else { return vec![""] };
     let before = stored.keys().filter_map(|name| name.strip_suffix(first.as_str()));
@@ -172,7 +173,7 @@ fn prefixes<'a>(stored: &'a BTreeMap<String, Stored>, scheme: &[String]) -> Vec<
     prefixes
 }
 
-/// The first few of a list, for a message.
+/// The first few items of a list, for a message.
 fn some(items: &[String]) -> String {
     const SHOWN: usize = 3;
     let shown = items[..items.len().min(SHOWN)].join(", ");

@@ -1,49 +1,48 @@
-//! Python's pickles, as far as files of weights need them.
+//! The subset of Python's pickle format used by files of weights.
 //!
-//! A pickle is a program for a stack machine that may call anything. This machine calls nothing: it knows what PyTorch's
-//! pickles of tensors mean, and whatever else they make is one object that nothing can be done with. Objects lie in one
-//! list and name each other by number, so that none can be nested too deeply, or copied too often, to be dropped.
+//! A pickle is a program for a stack machine that may call any function. This machine calls none: it interprets PyTorch's
+//! pickles of tensors and replaces any other object by a placeholder. Objects are in one list and refer to each other by
+//! index, so that neither deep nesting nor repeated copying can exhaust stack or memory.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 
-/// No pickle may be longer, or make more objects; that of a ResNet-152 has 150 kB and 13,000 objects.
+/// Limits of a pickle; that of a ResNet-152 has 150 kB and 13,000 objects.
 const MAX_BYTES: u64 = 16 << 20;
 const MAX_OBJECTS: usize = 1 << 20;
-/// No call that makes a tensor has more arguments, and no tensor more axes.
+/// Most arguments of a call and axes of a tensor.
 const MAX_ITEMS: usize = 8;
 
-/// An object by its number.
+/// Index of an object.
 pub(super) type Id = usize;
 
-/// What a pickle can make.
+/// An object of a pickle.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Object {
     Number(i128),
     Text(String),
-    /// A name of Python: `torch.FloatStorage`.
+    /// A Python global: `torch.FloatStorage`.
     Global(String),
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// Numbers elsewhere in the file.
     Storage(Storage),
     Tensor(View),
-    /// Whatever has nothing to do with weights.
+    /// Anything not related to weights.
     Other,
 }
 
-/// Numbers elsewhere in the file.
+/// A storage: values elsewhere in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Storage {
     /// `FloatStorage`
     pub(super) kind: String,
     pub(super) key: String,
-    /// How many numbers.
+    /// Number of elements.
     pub(super) count: u64,
 }
 
-/// A tensor: some numbers of a storage.
+/// A tensor: a view of a storage.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct View {
     pub(super) storage: Id,
@@ -70,16 +69,16 @@ impl Objects {
 
     fn add(&mut self, object: Object) -> Result<Id, String> {
         if self.0.len() >= MAX_OBJECTS {
-            return Err(format!("its pickle makes more than {MAX_OBJECTS} objects"));
+            return Err(format!("its pickle creates more than {MAX_OBJECTS} objects"));
         }
         self.0.push(object);
         Ok(self.0.len() - 1)
     }
 
-    /// Reads one pickle, to its end and not beyond, and gives the object that it is of.
+    /// Reads exactly one pickle and returns its object.
     ///
     /// # Errors
-    /// What is wrong.
+    /// A description of the problem.
     pub(super) fn read(&mut self, reader: &mut impl BufRead) -> Result<Id, String> {
         let reader = reader.by_ref().take(MAX_BYTES);
         Machine { objects: self, reader, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }.run()
@@ -108,7 +107,7 @@ impl<R: BufRead> Machine<'_, R> {
 
     fn step(&mut self, operation: u8) -> Result<(), String> {
         match operation {
-            // Versions, and the lengths of parts.
+            // Protocol version and frame length.
             0x80 => self.bytes::<1>().map(drop),
             0x95 => self.bytes::<8>().map(drop),
             b'(' => {
@@ -180,7 +179,7 @@ impl<R: BufRead> Machine<'_, R> {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
                 self.reduce(callable, arguments)
             }
-            // The state of an object: of a dictionary that of no interest, of anything else there is none.
+            // BUILD: the state of an object is not needed.
             b'b' => self.pop().map(drop),
             b'Q' => {
                 let id = self.pop()?;
@@ -194,7 +193,7 @@ impl<R: BufRead> Machine<'_, R> {
                     b'r' => u32::from_le_bytes(self.bytes()?).into(),
                     _ => self.memo.len() as u64,
                 };
-                let top = *self.stack.last().ok_or("its pickle remembers what is not there")?;
+                let top = *self.stack.last().ok_or("its pickle memoises from an empty stack")?;
                 self.memo.insert(key, top);
                 Ok(())
             }
@@ -203,12 +202,12 @@ impl<R: BufRead> Machine<'_, R> {
                     b'h' => self.bytes::<1>()?[0].into(),
                     _ => u32::from_le_bytes(self.bytes()?).into(),
                 };
-                let id = *self.memo.get(&key).ok_or("its pickle remembers what was not there")?;
+                let id = *self.memo.get(&key).ok_or("its pickle reads an unset memo entry")?;
                 self.stack.push(id);
                 Ok(())
             }
             other => Err(format!(
-                "its pickle has the operation {other:#04x}, which no weights need; {}",
+                "its pickle has the opcode {other:#04x}, which files of weights do not use; {}",
                 super::torch::INSTEAD
             )),
         }
@@ -225,10 +224,10 @@ impl<R: BufRead> Machine<'_, R> {
 
     fn text(&mut self, length: u64) -> Result<(), String> {
         let mut bytes = Vec::new();
-        // Grows with what is there, whatever is claimed.
+        // Allocates what is there, not what is claimed.
         let read = self.reader.by_ref().take(length).read_to_end(&mut bytes);
         if read.is_err() || bytes.len() as u64 != length {
-            return Err("its pickle ends within a text".into());
+            return Err("its pickle ends within a string".into());
         }
         self.push(String::from_utf8(bytes).map_or(Object::Other, Object::Text))
     }
@@ -237,7 +236,9 @@ impl<R: BufRead> Machine<'_, R> {
         let mut line = Vec::new();
         let read = self.reader.read_until(b'\n', &mut line);
         match (read, line.pop()) {
-            (Ok(_), Some(b'\n')) => String::from_utf8(line).map_err(|_| "its pickle has a name that is no text".into()),
+            (Ok(_), Some(b'\n')) => {
+                String::from_utf8(line).map_err(|_| "its pickle has a name that is not UTF-8".into())
+            }
             _ => Err("its pickle ends within a name".into()),
         }
     }
@@ -264,25 +265,25 @@ impl<R: BufRead> Machine<'_, R> {
     }
 
     fn pop(&mut self) -> Result<Id, String> {
-        self.stack.pop().ok_or_else(|| "its pickle takes what is not there".into())
+        self.stack.pop().ok_or_else(|| "its pickle pops from an empty stack".into())
     }
 
     fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, String> {
-        let from = self.stack.len().checked_sub(count).ok_or("its pickle takes what is not there")?;
+        let from = self.stack.len().checked_sub(count).ok_or("its pickle pops from an empty stack")?;
         Ok(self.stack.split_off(from))
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
-        let mark = self.marks.pop().ok_or("its pickle goes back to a place that it did not mark")?;
+        let mark = self.marks.pop().ok_or("its pickle pops to a mark that was never set")?;
         if mark > self.stack.len() {
-            return Err("its pickle took what it had marked".into());
+            return Err("its pickle popped past a mark".into());
         }
         Ok(self.stack.split_off(mark))
     }
 
     fn top(&mut self) -> Result<&mut Object, String> {
-        let id = *self.stack.last().ok_or("its pickle fills what is not there")?;
-        self.objects.0.get_mut(id).ok_or_else(|| "its pickle fills what is not there".into())
+        let id = *self.stack.last().ok_or("its pickle appends to an empty stack")?;
+        self.objects.0.get_mut(id).ok_or_else(|| "its pickle appends to an empty stack".into())
     }
 
     fn extend(&mut self, items: Vec<Id>) -> Result<(), String> {
@@ -299,7 +300,7 @@ impl<R: BufRead> Machine<'_, R> {
         Ok(())
     }
 
-    /// What a call would give, where it is one of those that tensors are made by.
+    /// The result of a call, if it is one that builds tensors.
     fn reduce(&mut self, callable: Id, arguments: Id) -> Result<(), String> {
         let arguments = match self.objects.get(arguments) {
             Object::Tuple(items) => items.iter().copied().take(MAX_ITEMS).collect(),

@@ -1,4 +1,4 @@
-//! The description of a safetensors file: a length, a JSON text, and behind it the numbers.
+//! The header of a safetensors file: its length, then JSON; the data follow.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::stored::{Stored, dense, dtype};
 
-/// No description may be longer; that of a ResNet-152 has 100 kB.
+/// Largest header accepted; that of a ResNet-152 has 100 kB.
 const MAX_HEADER: u64 = 4 << 20;
 
 #[derive(Deserialize)]
@@ -22,23 +22,23 @@ struct Entry {
 /// The tensors of a file of `length` bytes.
 ///
 /// # Errors
-/// What is wrong, for a message that names the file.
+/// A description of the problem, without the file's name.
 pub(super) fn open(file: &mut File, length: u64) -> Result<BTreeMap<String, Stored>, String> {
-    let no = |why: &str| format!("is no safetensors file, or is damaged: {why}");
+    let no = |why: &str| format!("is not a safetensors file, or is damaged: {why}");
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(|_| no("it ends within its first 8 bytes"))?;
     let size = u64::from_le_bytes(size);
     let data = match size.checked_add(8) {
         Some(data) if data <= length => data,
-        _ => return Err(no(&format!("it claims a description of {size} bytes and has {length} altogether"))),
+        _ => return Err(no(&format!("its header claims {size} bytes, and the file has {length}"))),
     };
     if size > MAX_HEADER {
-        return Err(no(&format!("it claims a description of {size} bytes, more than {MAX_HEADER}")));
+        return Err(no(&format!("its header claims {size} bytes, more than {MAX_HEADER}")));
     }
     let mut header = Vec::new();
     file.take(size).read_to_end(&mut header).map_err(|error| no(&error.to_string()))?;
     let entries: BTreeMap<String, Value> =
-        serde_json::from_slice(&header).map_err(|error| no(&format!("its description is no JSON ({error})")))?;
+        serde_json::from_slice(&header).map_err(|error| no(&format!("its header is not valid JSON ({error})")))?;
     let mut stored = BTreeMap::new();
     for (name, entry) in entries {
         if name == "__metadata__" {
@@ -48,9 +48,7 @@ pub(super) fn open(file: &mut File, length: u64) -> Result<BTreeMap<String, Stor
         let (from, to) = entry.data_offsets;
         if from > to || to > length - data {
             let there = length - data;
-            return Err(no(&format!(
-                "`{name}` lies at {from} to {to} of {there} bytes; perhaps the file is cut short"
-            )));
+            return Err(no(&format!("`{name}` is at {from} to {to} of {there} bytes; the file may be truncated")));
         }
         let strides = dense(&entry.shape);
         let (dtype, start, end) = (dtype(&entry.dtype), data + from, data + to);

@@ -1,4 +1,4 @@
-//! The text that says where weights come from.
+//! The source of weights, as written in a spec.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use crate::data::hub::{HubFile, Kind};
 use crate::error::Result;
 use crate::files::at_home;
 
-/// The file of a repository on the hub, unless another is named.
+/// The default file of a repository on the hub.
 const DEFAULT_FILE: &str = "model.safetensors";
-/// What a text may be.
+/// The valid forms of a source.
 pub(super) const EXPECTED: &str =
     "expected `random`, `hub:OWNER/NAME` (perhaps with `/FILE`), or the path of a file of weights";
 
@@ -22,7 +22,7 @@ pub(super) const EXPECTED: &str =
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum WeightSource {
-    /// `random`: drawn.
+    /// `random`: drawn from a distribution.
     Random,
     /// `hub:OWNER/NAME`, or `hub:OWNER/NAME/FILE`.
     Hub {
@@ -31,15 +31,15 @@ pub enum WeightSource {
         /// Path of the file in it.
         file: String,
     },
-    /// A file of safetensors, or one that PyTorch's `save` wrote, whatever its name.
+    /// A safetensors file or one written by `torch.save`, whatever its name.
     File(PathBuf),
 }
 
 impl WeightSource {
-    /// The local file, which is downloaded if it is not in the cache; nothing for weights that are drawn.
+    /// The local file, downloaded if it is not in the cache; `None` for random weights.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] if the program was built without the hub, or may not use the network; [`crate::Error::Download`].
+    /// [`crate::Error::Usage`] if the program was built without the hub or is offline; [`crate::Error::Download`].
     pub fn fetch(&self) -> Result<Option<PathBuf>> {
         match self {
             WeightSource::Random => Ok(None),
@@ -63,7 +63,7 @@ impl FromStr for WeightSource {
         let Some(place) = text.strip_prefix("hub:") else {
             return if text.is_empty() { Err(EXPECTED.into()) } else { Ok(WeightSource::File(at_home(text))) };
         };
-        // They become a part of an address, and of a path in the cache.
+        // They become part of a URL and of a path in the cache.
         let is_plain = |part: &str| {
             let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
             !part.is_empty() && !part.starts_with('.') && !part.contains("--") && part.bytes().all(known)
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_read_and_written() {
+    fn sources_are_parsed_and_printed() {
         let hub = |repository: &str, file: &str| WeightSource::Hub { repository: repository.into(), file: file.into() };
         for (text, source) in [
             ("random", WeightSource::Random),
@@ -147,10 +147,10 @@ mod tests {
         let error = "hub:timm/resnet18.tv_in1k".parse::<WeightSource>().unwrap().fetch().unwrap_err();
         assert_eq!(error.exit_code(), 2);
         let error = error.to_string();
-        for says in
+        for expected in
             ["weights `hub:timm/resnet18.tv_in1k`", "default features", "put model.safetensors of timm/resnet18"]
         {
-            assert!(error.contains(says), "should say {says:?}: {error}");
+            assert!(error.contains(expected), "should say {expected:?}: {error}");
         }
     }
 }

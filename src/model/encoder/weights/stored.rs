@@ -1,25 +1,25 @@
-//! A tensor within a file.
+//! A tensor in a file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use candle_core::{DType, Device, Tensor};
 
-/// A tensor within a file.
+/// A tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
-    /// The kind of its numbers, if it is one that can be read.
+    /// Its dtype, if supported.
     pub(super) dtype: Option<DType>,
     pub(super) dims: Vec<usize>,
-    /// Numbers from one to the next along each axis.
+    /// In elements.
     pub(super) strides: Vec<usize>,
-    /// Where its first number is.
+    /// Offset of its first element in bytes.
     pub(super) start: u64,
-    /// Where the numbers end that it may use; the file is at least as long.
+    /// End of its storage in bytes; within the file.
     pub(super) end: u64,
 }
 
-/// The kinds of numbers that become f32, by the names of safetensors and of PyTorch's storages.
+/// The supported dtypes by their names in safetensors and PyTorch's storages.
 pub(super) fn dtype(name: &str) -> Option<DType> {
     match name {
         "F32" | "FloatStorage" => Some(DType::F32),
@@ -30,7 +30,7 @@ pub(super) fn dtype(name: &str) -> Option<DType> {
     }
 }
 
-/// The strides of numbers that lie one after the other.
+/// The strides of a contiguous tensor.
 pub(super) fn dense(dims: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; dims.len()];
     for axis in (1..dims.len()).rev() {
@@ -40,12 +40,12 @@ pub(super) fn dense(dims: &[usize]) -> Vec<usize> {
 }
 
 impl Stored {
-    /// Its numbers as f32. What is asked of memory is bounded by its shape, which must have been held against what is wanted.
+    /// Its values as f32. The caller must have checked its shape, which bounds the memory used.
     ///
     /// # Errors
-    /// What is wrong with it, for a message that names it.
+    /// A description of the problem, without the tensor's name.
     pub(super) fn read(&self, file: &mut File) -> Result<Tensor, String> {
-        let dtype = self.dtype.ok_or("has numbers of a kind that are no weights")?;
+        let dtype = self.dtype.ok_or("has an unsupported dtype")?;
         let last = self
             .dims
             .iter()
@@ -54,7 +54,7 @@ impl Stored {
         let size = dtype.size_in_bytes();
         let bytes = last.and_then(|last| last.checked_add(1)?.checked_mul(size));
         let bytes = bytes.filter(|&bytes| self.start.checked_add(bytes as u64).is_some_and(|end| end <= self.end));
-        let bytes = bytes.ok_or("reaches beyond its numbers")?;
+        let bytes = bytes.ok_or("extends beyond its storage")?;
         let mut raw = vec![0; bytes];
         let read = file.seek(SeekFrom::Start(self.start)).and_then(|_| file.read_exact(&mut raw));
         read.map_err(|error| format!("cannot be read: {error}"))?;
@@ -68,7 +68,7 @@ impl Stored {
         flat(&dense).and_then(|numbers| numbers.reshape(self.dims.as_slice())).map_err(broken)
     }
 
-    /// Where the numbers lie, in the order of the tensor.
+    /// The offsets of its elements in row-major order.
     fn places(&self) -> impl Iterator<Item = usize> {
         let count: usize = self.dims.iter().product();
         (0..count).map(|mut index| {

@@ -16,7 +16,7 @@ fn drawn(backbone: &Backbone) -> Vec<(String, Tensor)> {
     backbone.tensors().into_iter().map(|tensor| tensor.name).zip(loaded.tensors).collect()
 }
 
-/// A folder, and a file in it.
+/// A temporary folder, and a file in it.
 fn written(name: &str, bytes: &[u8]) -> (tempfile::TempDir, WeightSource) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -39,11 +39,11 @@ fn is_drawn(loaded: &Loaded, off: f32) {
 }
 
 #[track_caller]
-fn fails(name: &str, bytes: &[u8], says: &str) {
+fn fails(name: &str, bytes: &[u8], expected: &str) {
     let error = loaded(name, bytes).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     let error = error.to_string();
-    assert!(error.contains(name) && error.contains(says), "should say {says:?}: {error}");
+    assert!(error.contains(name) && error.contains(expected), "should say {expected:?}: {error}");
 }
 
 fn safetensors(tensors: &[(String, Tensor)]) -> Vec<u8> {
@@ -57,7 +57,7 @@ fn prefixed(prefix: &str, tensors: &[(String, Tensor)]) -> Vec<(String, Tensor)>
     tensors.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect()
 }
 
-/// The writer of pickles in these tests: a dictionary of tensors as PyTorch pickles it, one storage each.
+/// Writes pickles: a dictionary of tensors as PyTorch pickles it, one storage per tensor.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
@@ -94,7 +94,7 @@ impl Pickle {
             let dims = tensor.dims();
             pickle = pickle.text(name).tensor("FloatStorage", key, tensor.elem_count(), dims, &stored::dense(dims));
         }
-        // A number that is no tensor, and an object of which nothing is known.
+        // A number, and an object of an unknown class.
         pickle.text("epoch").int(3).text("config").raw(b"cargparse\nNamespace\n)\x81}b").raw(b"u")
     }
 }
@@ -140,7 +140,7 @@ fn old_pth(tensors: &[(String, Tensor)]) -> Vec<u8> {
 }
 
 #[test]
-fn every_format_and_every_way_of_naming_is_read() {
+fn every_format_and_naming_scheme_is_read() {
     let plain = drawn(&backbone());
     let encoder: Vec<(String, Tensor)> =
         plain.iter().map(|(name, tensor)| (to_encoder_name(name).unwrap(), tensor.clone())).collect();
@@ -173,7 +173,7 @@ fn a_dictionary_within_another_is_found() {
 }
 
 #[test]
-fn other_kinds_of_numbers_become_f32() {
+fn other_dtypes_become_f32() {
     for (dtype, off) in [(DType::F16, 1e-3), (DType::BF16, 1e-2), (DType::F64, 0.0)] {
         let tensors: Vec<(String, Tensor)> =
             drawn(&backbone()).into_iter().map(|(name, tensor)| (name, tensor.to_dtype(dtype).unwrap())).collect();
@@ -181,7 +181,7 @@ fn other_kinds_of_numbers_become_f32() {
     }
     let mut tensors = drawn(&backbone());
     tensors[1].1 = tensors[1].1.to_dtype(DType::I64).unwrap();
-    fails("m.safetensors", &safetensors(&tensors), "`bn1.weight` has numbers of a kind that are no weights");
+    fails("m.safetensors", &safetensors(&tensors), "`bn1.weight` has an unsupported dtype");
 }
 
 #[test]
@@ -202,10 +202,10 @@ fn views_of_a_storage_are_read_by_their_strides() {
     let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(flat(&loaded.tensors[0]), flat(&expected));
     assert_eq!(flat(&loaded.tensors[1]), [0.0, 3.0]);
-    // One of them with strides that lead out of the storage.
+    // A stride that leads out of the storage.
     let at = pickle.windows(10).rposition(|bytes| bytes == b"(J\x03\0\0\0t\x89cc").unwrap();
     let beyond = [&pickle[..at + 2], &[60], &pickle[at + 3..]].concat();
-    assert!(read(&beyond).unwrap_err().to_string().contains("`conv.0.bias` reaches beyond its numbers"));
+    assert!(read(&beyond).unwrap_err().to_string().contains("`conv.0.bias` extends beyond its storage"));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn what_is_missing_or_has_another_shape_is_named() {
 
 #[test]
 fn a_larger_network_is_refused_and_its_depth_is_named() {
-    // As many blocks as the standard networks have, and few channels.
+    // As many blocks as the standard networks, with few channels.
     let resnet = |block, layers| Backbone::Resnet(Resnet::new(block, layers, 2, [2, 2, 4, 4], 64));
     let [shallow, deep] = [[2, 2, 2, 2], [3, 4, 6, 3]].map(|layers| resnet(Block::Basic, layers));
     let read = |backbone: &Backbone, name: &str, bytes: &[u8]| {
@@ -243,22 +243,22 @@ fn a_larger_network_is_refused_and_its_depth_is_named() {
     for tensors in [prefixed("module.", &deeper), as_encoder] {
         for (name, bytes) in [("m.safetensors", safetensors(&tensors)), ("m.pth", pth(&tensors))] {
             let error = read(&shallow, name, &bytes).unwrap_err().to_string();
-            for says in [".2.bn1.bias`", " and 77 more would be left over", "ResNet-34 (`depth: 34`)"] {
-                assert!(error.contains(says), "{says}: {error}");
+            for expected in [".2.bn1.bias`", " and 77 more would be left over", "ResNet-34 (`depth: 34`)"] {
+                assert!(error.contains(expected), "{expected}: {error}");
             }
             read(&deep, name, &bytes).unwrap();
         }
     }
     let error = read(&resnet(Block::Bottleneck, [3, 4, 6, 3]), "m.pth", &pth(&deeper)).unwrap_err().to_string();
     assert!(error.contains("lacks") && error.contains("`depth: 34`"), "{error}");
-    // Whatever else stands among the tensors of the backbone changes what it computes.
+    // Any other tensor of the backbone would change what it computes.
     let mut tensors = drawn(&backbone());
     tensors.push(("layer1.0.se.fc1.weight".into(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap()));
     fails("m.safetensors", &safetensors(&tensors), "larger network: `layer1.0.se.fc1.weight` would be left over");
 }
 
 #[test]
-fn any_ending_will_do_and_what_is_no_file_of_weights_is_named() {
+fn any_file_name_is_accepted_and_other_types_are_named() {
     let tensors = drawn(&backbone());
     for name in ["checkpoint.pth.tar", "last.ckpt", "pytorch_model.bin", "weights"] {
         is_drawn(&loaded(name, &pth(&tensors)).unwrap(), 0.0);
@@ -284,27 +284,27 @@ fn any_ending_will_do_and_what_is_no_file_of_weights_is_named() {
 #[test]
 fn files_that_cannot_be_read_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    for (path, says) in [("none.pth", "cannot be read"), ("folder.pt", "is no file")] {
+    for (path, expected) in [("none.pth", "cannot be read"), ("folder.pt", "is not a file")] {
         std::fs::create_dir_all(folder.path().join("folder.pt")).unwrap();
         let source = WeightSource::File(folder.path().join(path));
         let error = load(&backbone(), &source, 0, &Device::Cpu).unwrap_err().to_string();
-        assert!(error.contains(path) && error.contains(says), "{error}");
+        assert!(error.contains(path) && error.contains(expected), "{error}");
     }
 }
 
 #[test]
 fn hostile_safetensors_are_refused() {
     let good = safetensors(&drawn(&backbone()));
-    for (bytes, says) in [
+    for (bytes, expected) in [
         (Vec::new(), "within its first 8 bytes"),
-        (b"hello, I am a text".to_vec(), "it claims a description of"),
-        (u64::MAX.to_le_bytes().to_vec(), "18446744073709551615 bytes and has 8"),
-        (good[..200].to_vec(), "it claims a description of"),
-        (good[..good.len() - 1].to_vec(), "perhaps the file is cut short"),
-        ([&3u64.to_le_bytes()[..], b"[1]"].concat(), "no JSON"),
+        (b"hello, I am a text".to_vec(), "its header claims"),
+        (u64::MAX.to_le_bytes().to_vec(), "18446744073709551615 bytes, and the file has 8"),
+        (good[..200].to_vec(), "its header claims"),
+        (good[..good.len() - 1].to_vec(), "the file may be truncated"),
+        ([&3u64.to_le_bytes()[..], b"[1]"].concat(), "not valid JSON"),
         ([&15u64.to_le_bytes()[..], b"{\"conv1\": true}"].concat(), "`conv1`"),
     ] {
-        fails("m.safetensors", &bytes, says);
+        fails("m.safetensors", &bytes, expected);
     }
     let mut giant = (5u64 << 20).to_le_bytes().to_vec();
     giant.resize(6 << 20, b' ');
@@ -316,32 +316,29 @@ fn hostile_safetensors_are_refused() {
 #[test]
 fn hostile_pickles_are_refused() {
     let in_zip = |pickle: Pickle| zipped(&pickle.0, &[]);
-    // Sixty thousand tuples within each other, and a list that doubles itself forty times.
+    // Sixty thousand nested tuples, and one that is doubled forty times.
     let deep = Pickle::new().raw(b")").raw(&b"\x85".repeat(60_000)).raw(b".");
     let double = b"q\x01h\x01\x86".repeat(40);
-    for (bytes, says) in [
+    for (bytes, expected) in [
         (b"PK".to_vec(), "within its first 4 bytes"),
         (b"PK\x03\x04 and nothing else".to_vec(), "zip file"),
-        (b"hello, I am a text".to_vec(), "no file of PyTorch weights"),
+        (b"hello, I am a text".to_vec(), "not a file of PyTorch weights"),
         (in_zip(deep), "does not hold a dictionary"),
         (in_zip(Pickle::new().raw(b")").raw(&double).raw(b".")), "does not hold a dictionary"),
         (in_zip(Pickle::new().raw(b"cos\nsystem\n").text("echo").raw(b"\x85R.")), "does not hold a dictionary"),
         (in_zip(Pickle::new().raw(b"}q\x01").text("x").raw(b"h\x01s.")), "it holds no tensors"),
-        (in_zip(Pickle::new().raw(b"X\xff\xff\xff\xff")), "ends within a text"),
-        (in_zip(Pickle::new().raw(b"R.")), "takes what is not there"),
-        (in_zip(Pickle::new().raw(b"h\x07.")), "remembers what was not there"),
-        (in_zip(Pickle::new().raw(b"u.")), "did not mark"),
-        (in_zip(Pickle::new().raw(b"i.")), "operation 0x69"),
+        (in_zip(Pickle::new().raw(b"X\xff\xff\xff\xff")), "ends within a string"),
+        (in_zip(Pickle::new().raw(b"R.")), "pops from an empty stack"),
+        (in_zip(Pickle::new().raw(b"h\x07.")), "unset memo entry"),
+        (in_zip(Pickle::new().raw(b"u.")), "never set"),
+        (in_zip(Pickle::new().raw(b"i.")), "opcode 0x69"),
         (in_zip(Pickle::new()), "to its end"),
         (in_zip(Pickle::new().raw(&b")".repeat((1 << 20) + 1))), "more than 1048576 objects"),
         (in_zip(Pickle::new().raw(b")").raw(&b"q\x01".repeat(8 << 20))), "longer than 16777216 bytes"),
-        (
-            zipped(&Pickle::new().dict(&drawn(&backbone())).raw(b".").0, &[]),
-            "the numbers of `conv1.weight` are not there",
-        ),
-        (Pickle::new().raw(b"K\x01.").0, "does not begin as one"),
+        (zipped(&Pickle::new().dict(&drawn(&backbone())).raw(b".").0, &[]), "the data of `conv1.weight` are missing"),
+        (Pickle::new().raw(b"K\x01.").0, "does not start with the magic number"),
     ] {
-        fails("m.pth", &bytes, says);
+        fails("m.pth", &bytes, expected);
     }
 }
 
@@ -354,7 +351,7 @@ fn damaged_files_never_panic() {
     {
         for _ in 0..400 {
             let mut bytes = good.clone();
-            // Most of the damage where the description is.
+            // Most of the damage in the header.
             for _ in 0..=stream.below(3) {
                 let length = if stream.below(4) == 0 { bytes.len() } else { bytes.len().min(3000) };
                 bytes[stream.below(length)] = stream.below(256) as u8;

@@ -1,4 +1,4 @@
-//! What PyTorch's `save` writes: a zip of a pickle and the numbers (since 1.6), or pickles with the numbers behind them.
+//! The formats of `torch.save`: a zip of a pickle and storages (since PyTorch 1.6), or pickles followed by storages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -9,26 +9,26 @@ use zip::{CompressionMethod, ZipArchive};
 use super::pickle::{Id, Object, Objects};
 use super::stored::{Stored, dtype};
 
-/// The number that the older format begins with.
+/// The magic number of the older format.
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
-/// Dictionaries within each other that are looked into, and entries of all of them.
+/// Deepest nesting of dictionaries that are searched, and most entries of all of them.
 const MAX_DEPTH: usize = 4;
 const MAX_ENTRIES: usize = 1 << 17;
-/// What to do with a file that holds more than tensors.
+/// Advice for a file that holds more than tensors.
 pub(super) const INSTEAD: &str =
     "if it is a whole module, save its tensors instead: `torch.save(module.state_dict(), \"weights.pth\")`";
-/// No tensor has a longer name.
+/// Longest name of a tensor.
 const MAX_NAME: usize = 256;
 
-/// Where the numbers of storages lie, by key: first byte, and the one behind the last.
+/// The byte ranges of storages, by key.
 type Places = HashMap<String, (u64, u64)>;
 
-/// The tensors of a file of `length` bytes. Those of dictionaries within dictionaries have joined names: `state_dict.conv1.weight`.
+/// The tensors of a file of `length` bytes. Names in nested dictionaries are joined: `state_dict.conv1.weight`.
 ///
 /// # Errors
-/// What is wrong, for a message that names the file.
+/// A description of the problem, without the file's name.
 pub(super) fn open(file: &mut File, length: u64) -> Result<BTreeMap<String, Stored>, String> {
-    let no = |why: String| format!("is no file of PyTorch weights, or is damaged: {why}");
+    let no = |why: String| format!("is not a file of PyTorch weights, or is damaged: {why}");
     let mut start = [0; 4];
     let read = file.read_exact(&mut start).and_then(|()| file.seek(SeekFrom::Start(0)));
     read.map_err(|_| no("it ends within its first 4 bytes".into()))?;
@@ -67,13 +67,13 @@ fn zipped(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Pl
         entries.keys().filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl")).min_by_key(|n| n.len());
     let root = pickle.and_then(|name| name.strip_suffix("data.pkl")).ok_or("it holds no data.pkl")?.to_owned();
     if entries.iter().any(|(name, (.., is_stored))| name.starts_with(&root) && !is_stored) {
-        return Err("its parts are compressed, which PyTorch does not do".into());
+        return Err("its entries are compressed, which PyTorch never does".into());
     }
     if let Some((from, to, _)) = entries.get(&format!("{root}byteorder")) {
         let mut order = String::new();
         part(file, *from, *to)?.take(16).read_to_string(&mut order).map_err(|error| error.to_string())?;
         if order != "little" {
-            return Err(format!("its numbers have the byte order `{order}`, not `little`"));
+            return Err(format!("its byte order is `{order}`, not `little`"));
         }
     }
     let (from, to, _) = entries.get(&format!("{root}data.pkl")).ok_or("it holds no data.pkl")?;
@@ -85,18 +85,18 @@ fn zipped(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Pl
     Ok((object, places.collect()))
 }
 
-/// Some bytes of a file.
+/// A reader of a byte range of a file.
 fn part(file: &mut File, from: u64, to: u64) -> Result<BufReader<std::io::Take<&mut File>>, String> {
     file.seek(SeekFrom::Start(from)).map_err(|error| error.to_string())?;
     Ok(BufReader::new(file.take(to - from)))
 }
 
-/// Pickles of a number, a version, the machine, the object, and the keys of the storages; then the storages.
+/// Pickles of the magic number, a version, the machine, the object and the keys of the storages; then the storages.
 fn plain(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Places), String> {
     let mut reader = BufReader::new(file);
     let magic = objects.read(&mut reader)?;
     if *objects.get(magic) != Object::Number(MAGIC) {
-        return Err("it does not begin as one".into());
+        return Err("it does not start with the magic number".into());
     }
     for _ in 0..2 {
         objects.read(&mut reader)?;
@@ -109,23 +109,23 @@ fn plain(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Pla
     let mut at = reader.stream_position().map_err(|error| error.to_string())?;
     let mut places = Places::new();
     for key in keys {
-        let Object::Text(key) = objects.get(*key) else { return Err("it has a storage without a name".into()) };
-        let (kind, count) = sizes.get(key.as_str()).ok_or("it has numbers that belong to nothing")?;
-        let mut said = [0; 8];
-        let read = reader.seek(SeekFrom::Start(at)).and_then(|_| reader.read_exact(&mut said));
-        read.map_err(|_| "it is cut short")?;
-        let size = number_size(kind).ok_or_else(|| format!("it has a `{kind}`"))?;
+        let Object::Text(key) = objects.get(*key) else { return Err("it has a storage without a key".into()) };
+        let (kind, count) = sizes.get(key.as_str()).ok_or("it has a storage that no tensor uses")?;
+        let mut stored_count = [0; 8];
+        let read = reader.seek(SeekFrom::Start(at)).and_then(|_| reader.read_exact(&mut stored_count));
+        read.map_err(|_| "it is truncated")?;
+        let size = number_size(kind).ok_or_else(|| format!("it has a storage of unknown type `{kind}`"))?;
         let from = at + 8;
         at = match count.checked_mul(size).and_then(|bytes| from.checked_add(bytes)) {
-            Some(end) if u64::from_le_bytes(said) == *count && end <= length => end,
-            _ => return Err("it is cut short, or its storages have other sizes than it says".into()),
+            Some(end) if u64::from_le_bytes(stored_count) == *count && end <= length => end,
+            _ => return Err("it is truncated, or its storages do not have the declared sizes".into()),
         };
         places.insert(key.clone(), (from, at));
     }
     Ok((object, places))
 }
 
-/// Bytes of a number in a storage.
+/// Bytes per element of a storage.
 fn number_size(kind: &str) -> Option<u64> {
     match kind {
         "DoubleStorage" | "LongStorage" => Some(8),
@@ -136,7 +136,7 @@ fn number_size(kind: &str) -> Option<u64> {
     }
 }
 
-/// The tensors of a dictionary and of those within it.
+/// Collects the tensors of a dictionary and of nested ones.
 fn collect(
     objects: &Objects,
     places: &Places,
@@ -166,9 +166,9 @@ fn collect(
                 let dtype = dtype(&storage.kind);
                 let size = dtype.map_or(1, |dtype| dtype.size_in_bytes() as u64);
                 let Some(&(from, to)) = places.get(&storage.key) else {
-                    return Err(format!("the numbers of `{name}` are not there"));
+                    return Err(format!("the data of `{name}` are missing"));
                 };
-                // One that begins behind its end cannot be read, which is only said if it is wanted.
+                // A tensor that starts beyond its storage is an error only if it is required.
                 let start = view.offset.checked_mul(size).and_then(|skip| from.checked_add(skip)).unwrap_or(to);
                 let (dims, strides) = (view.dims.clone(), view.strides.clone());
                 stored.insert(name, Stored { dtype, dims, strides, start, end: to });
