@@ -27,7 +27,7 @@ impl Head {
     /// `[batch, features]` to `[batch, outputs]`; in training also the new running statistics.
     ///
     /// # Errors
-    /// As [`batch_norm`].
+    /// As [`batch_norm()`].
     pub fn forward(&self, features: &Tensor, mode: Mode) -> Result<(Tensor, Option<Statistics>)> {
         let norm = BatchNorm { scale: &self.scale, shift: &self.shift, mean: &self.mean, variance: &self.variance };
         batch_norm(&self.linear.forward(features)?, norm, mode, MOMENTUM)
