@@ -1,7 +1,7 @@
 //! The batches of a task, where the network is computed.
 //!
-//! On the CPU they are passed on as they come. To a device the batches of an epoch go together, in one upload, as far as there is
-//! room, and stay there while the next epoch has the same ones. Whatever has to be looked at is looked at before.
+//! On the CPU they are passed on as they come. To a device the batches of an epoch go together, in one upload, as far as
+//! there is room, and stay there while the next epoch has the same ones. Whatever has to be looked at is looked at before.
 
 use candle_core::{Device, Tensor};
 
@@ -247,7 +247,7 @@ mod tests {
         let mut loader = DeviceLoader { device: Device::Cpu, room: ROOM, epochs: Default::default() };
         let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: 3 };
         let error = loader.staged(&data, &model, &shape, at).expect_err("there are three classes").to_string();
-        assert!(error.contains("class 3, but promised 3"), "{error}");
+        assert!(error.contains("class 3, but declares 3"), "{error}");
         assert_eq!(data.asked.get(), 1);
     }
 }
