@@ -101,7 +101,6 @@ impl Updater {
         Ok(())
     }
 
-    /// Holds the clipped gradients of parameters that accumulate.
     fn hold(&mut self, model: &Model, roles: &[Role], factors: &[f64], gradients: &Gradients) -> Result<()> {
         for (index, (role, factor)) in roles.iter().zip(factors).enumerate() {
             if *role == Role::Accumulating
@@ -145,7 +144,6 @@ impl Updater {
     }
 }
 
-/// The held gradients, allocated on first use.
 fn held<'a>(held: &'a mut Option<Gradients>, params: &ParamStore) -> Result<&'a mut Gradients> {
     match held {
         Some(held) => Ok(held),

@@ -238,7 +238,10 @@ impl Group<'_> {
                 None => input.as_tensor().detach().zeros_like()?,
             };
             let (Some(inverse), (all, width)) = (&inverse, gradient.dims2()?) else { return Ok(gradient) };
-            Ok(gradient.reshape((all / rows.count, rows.count, width))?.broadcast_mul(inverse)?.reshape((all, width))?)
+            Ok(gradient
+                .reshape((all / rows.count, rows.count, width))?
+                .broadcast_mul(inverse)?
+                .reshape((all, width))?)
         };
         Ok(InputGradients {
             starts: starts.iter().filter(|_| cotangents.starts).map(gradient).collect::<Result<_>>()?,

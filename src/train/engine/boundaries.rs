@@ -28,11 +28,9 @@ struct BoundaryPrediction<'a> {
     first: First,
     layers: usize,
     windows: usize,
-    /// Rows of the batch.
     rows: usize,
 }
 
-/// Rows at the first boundary.
 struct First {
     /// Per row of the batch, its row here; the same if absent.
     of: Option<Vec<u32>>,

@@ -24,7 +24,6 @@ pub(super) struct Scratch {
     /// `[windows · batch, hidden]`: the gradient at the state from later steps.
     dh: Vec<f32>,
     dc: Vec<f32>,
-    /// Products that become gradients of parameters.
     weights: Vec<f32>,
     /// The gradient at the outputs, weighted by row multiplicity.
     outputs: Vec<f32>,
@@ -151,7 +150,6 @@ impl Readout<'_> {
         }
     }
 
-    /// Gradients of weight and bias.
     fn add_gradients(&self, top: &[f32], rows: &Rows, scratch: &mut Scratch, gradients: &mut Gradients) -> Result<()> {
         let (count, n, width) = (self.plan.outputs.len() * self.layout.batch, self.hidden, self.width());
         let cotangent = match &rows.multiplicity {

@@ -29,7 +29,6 @@ pub(super) struct Scratch {
     above: Vec<f32>,
 }
 
-/// Runs the stack.
 pub(super) fn run(
     fused: &Fused,
     model: &Model,
@@ -78,7 +77,6 @@ pub(super) fn run(
     Ok(Outputs { readout: Some(outputs), boundaries })
 }
 
-/// The pass through one layer.
 struct Pass<'a> {
     fused: &'a Fused,
     plan: Plan<'a>,
@@ -87,7 +85,6 @@ struct Pass<'a> {
     layout: &'a Layout,
     gates: Gates<'a>,
     layer: usize,
-    /// Whether there is a layer above.
     above: bool,
 }
 
@@ -209,7 +206,6 @@ impl Pass<'_> {
         self.gates.cell.forward(self.fused.arch, n, state);
     }
 
-    /// Joins the current state.
     fn join(&self, scratch: &Scratch, joined: &mut [f32]) {
         let (n, width) = (self.gates.hidden, self.gates.state_width());
         copy_rows(joined, width, &scratch.h, n, n);

@@ -17,7 +17,6 @@ pub(super) struct Gates<'a> {
     pub(super) blocks: Blocks,
     pub(super) hidden: usize,
     pub(super) inputs: usize,
-    /// Width of the joined state.
     state_width: usize,
     /// Indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
     weights: [usize; 4],
@@ -52,12 +51,10 @@ impl<'a> Gates<'a> {
         self.hidden + self.inputs + 1
     }
 
-    /// Columns of the input's part.
     pub(super) fn x_columns(&self) -> usize {
         self.blocks.input.len() * self.hidden
     }
 
-    /// Columns of the state's part.
     pub(super) fn h_columns(&self) -> Range<usize> {
         let first = self.blocks.first * self.hidden;
         first..first + self.blocks.state.len() * self.hidden
@@ -68,12 +65,10 @@ impl<'a> Gates<'a> {
         self.state_width - self.hidden
     }
 
-    /// Width of the joined state.
     pub(super) fn state_width(&self) -> usize {
         self.state_width
     }
 
-    /// Packs the weights.
     pub(super) fn pack(&self, model: &Model, params: &[f32], packed: &mut Packed) {
         let [w_ih, w_hh, b_ih, b_hh] = self.weights.map(|index| &params[model.params.range(index)]);
         let (n, inputs) = (self.hidden, self.inputs);

@@ -8,16 +8,13 @@ use std::ops::Range;
 
 use super::Plan;
 
-/// The rows of the steps of a forward pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Rows of the batch.
     pub(super) batch: usize,
-    /// First step of the span.
     first: usize,
     /// Per step of the span, its first row; `None` if its window needs no backward pass.
     steps: Vec<Option<usize>>,
-    /// Rows of each offset.
     pub(super) offsets: Vec<Range<usize>>,
     /// Lengths of the windows that need a backward pass.
     pub(super) lengths: Vec<usize>,
@@ -51,12 +48,10 @@ impl Layout {
         self.steps[step - self.first].map(|first| first..first + self.batch)
     }
 
-    /// The steps of the span.
     pub(super) fn steps(&self) -> Range<usize> {
         self.first..self.first + self.steps.len()
     }
 
-    /// Number of rows.
     pub(super) fn rows(&self) -> usize {
         self.offsets.last().map_or(0, |offset| offset.end)
     }

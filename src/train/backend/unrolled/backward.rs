@@ -178,7 +178,6 @@ impl Group<'_> {
         Ok(x.reshape((blocks, self.steps.rows, n))?.broadcast_mul(weights)?.reshape(x.dims())?)
     }
 
-    /// Adds the gradients of a layer's parameters.
     fn add_gradients(&self, k: usize, layer_gradients: &LayerGradients, gradients: &mut Gradients) -> Result<()> {
         let trace = &self.pass.traces[k];
         let [weight_ih, weight_hh, bias_ih, bias_hh] = self.pass.model.layers[k].weights;

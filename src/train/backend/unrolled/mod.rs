@@ -29,7 +29,6 @@ struct Pass<'a> {
     model: &'a Model,
     sequence: &'a DeviceBatch,
     plan: Plan<'a>,
-    /// One per layer.
     traces: Vec<Trace>,
     /// The top layer's output at the steps with outputs, `[outputs, batch, hidden]`.
     top: Option<Tensor>,

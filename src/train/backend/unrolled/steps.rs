@@ -65,7 +65,6 @@ pub(super) fn select(x: &Tensor, places: &[u32]) -> Result<Tensor> {
     }
 }
 
-/// Indices as a tensor.
 fn index(places: Vec<u32>, device: &Device) -> Result<Tensor> {
     let count = places.len();
     constant(places, &[count], device)
