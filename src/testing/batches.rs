@@ -15,9 +15,9 @@ pub(super) fn check(kind: &str, shape: &TaskShape, draws: Draws, open: Open) -> 
     if data.batches(Split::Train, BATCH_SIZE) == 0 {
         return Err(broken(kind, "has no training data"));
     }
-    let indices_to_check = indices_to_check(&*data);
+    let samples = samples(&*data);
     let mut seen = Vec::new();
-    for &at in &indices_to_check {
+    for &at in &samples {
         let batch = data.batch(at)?;
         let problem =
             |what: String| broken(kind, format!("{:?} batch {} of epoch {}: {what}", at.split, at.index, at.epoch));
@@ -31,13 +31,13 @@ pub(super) fn check(kind: &str, shape: &TaskShape, draws: Draws, open: Open) -> 
 
     // Opened anew and read from the last to the first: a batch must not depend on earlier requests.
     let again = open(1)?;
-    for (&at, before) in indices_to_check.iter().zip(&seen).rev() {
+    for (&at, before) in samples.iter().zip(&seen).rev() {
         if bits(&again.batch(at)?)? != *before {
             return Err(broken(kind, format!("{at:?} differs when it is requested again in another order")));
         }
     }
     let other = open(2)?;
-    let differs = indices_to_check.iter().zip(&seen).filter(|(at, _)| at.split == Split::Train);
+    let differs = samples.iter().zip(&seen).filter(|(at, _)| at.split == Split::Train);
     let differs = differs.map(|(&at, before)| Ok(bits(&other.batch(at)?)? != *before)).collect::<Result<Vec<_>>>()?;
     match (draws, differs.contains(&true)) {
         (Draws::BySeed, false) => Err(broken(kind, "trains two seeds on the same batches")),
@@ -48,8 +48,8 @@ pub(super) fn check(kind: &str, shape: &TaskShape, draws: Draws, open: Open) -> 
 }
 
 /// The first and the last batch of every split, and of a second epoch of training.
-fn indices_to_check(data: &dyn Dataset) -> Vec<BatchIndex> {
-    let mut indices_to_check = Vec::new();
+fn samples(data: &dyn Dataset) -> Vec<BatchIndex> {
+    let mut samples = Vec::new();
     for split in SPLITS {
         let epochs: &[usize] = match split {
             Split::Train => &[1, 2],
@@ -61,15 +61,10 @@ fn indices_to_check(data: &dyn Dataset) -> Vec<BatchIndex> {
             let mut indices = vec![0, batches.saturating_sub(1)];
             indices.dedup();
             indices.retain(|&index| index < batches);
-            indices_to_check.extend(indices.into_iter().map(|index| BatchIndex {
-                split,
-                epoch,
-                index,
-                batch_size: BATCH_SIZE,
-            }));
+            samples.extend(indices.into_iter().map(|index| BatchIndex { split, epoch, index, batch_size: BATCH_SIZE }));
         }
     }
-    indices_to_check
+    samples
 }
 
 fn check_metrics(kind: &str, data: &dyn Dataset) -> Result<()> {

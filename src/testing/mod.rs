@@ -57,7 +57,7 @@ pub enum Draws {
 /// - training: two epochs of two steps change every parameter of a small network with a synthesizer, metrics are finite, and
 ///   a run that is stopped and resumed ends with the same bits;
 /// - saved weights, loaded into another network, measure, draw and evaluate the same;
-/// - the showcase has as many labels as sequences, and as many images where it has any.
+/// - the showcase has as many labels as sequences, and as many images if it has any.
 ///
 /// # Errors
 /// [`Error::Training`] with the first violation, or an error of the task itself.

@@ -31,10 +31,7 @@ pub fn check_optimizer<O: Plugin + UpdateRule>(keys: Value) -> Result<()> {
     let passed = [
         (check.both_ways_agree()?, "steps in place and by tensor operations differ"),
         (check.state_is_restored()?, "saving and restoring its state changes the next steps"),
-        (
-            check.parameters_are_independent()?,
-            "a step of one parameter changes another, or depends on the steps of another",
-        ),
+        (check.parameters_are_independent()?, "a step of one parameter affects another"),
         (check.descends()?, "it does not descend a parabola"),
     ];
     match passed.iter().find(|(passed, _)| !passed) {

@@ -19,7 +19,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of a batch and the sequences they stand for.
+    /// Counts the rows of a batch and the sequences of each row.
     ///
     /// # Errors
     /// Fails if a sequence refers to a row out of range, or a row stands for no sequence.
