@@ -1,5 +1,5 @@
-//! What backbones cost: the tables of `docs/performance.md`. `RAYON_NUM_THREADS=1 cargo run --release --example backbones`, on a
-//! quiet machine.
+//! What backbones cost: the tables of `docs/performance.md`. `RAYON_NUM_THREADS=1 cargo run --release --example backbones`,
+//! on a quiet machine.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -48,7 +48,7 @@ fn images(batch: usize, side: usize) -> Result<Tensor, Error> {
     Ok(Tensor::from_vec(numbers, (batch, 3, side, side), &Device::Cpu)?)
 }
 
-/// A training step of the small net but for the optimizer, and the same by candle's convolution.
+/// A training step of the small network without the optimizer, and the same with candle's convolution.
 fn conv_net() -> Result<(), Error> {
     let backbone = Backbone::Conv(ConvNet::new(64, &WIDTHS));
     let weights = load(&backbone, &WeightSource::Random, 1, &Device::Cpu)?.tensors;
@@ -56,7 +56,7 @@ fn conv_net() -> Result<(), Error> {
     let weights: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
     let pixels = images(BATCH, 64)?;
     let own = || Ok(backbone.forward(&weights, &pixels, Mode::Train)?.features);
-    let candles = || {
+    let candle_own = || {
         let mut x = pixels.clone();
         for pair in weights.chunks_exact(2) {
             let bias = pair[1].reshape((1, pair[1].elem_count(), 1, 1))?;
@@ -68,7 +68,7 @@ fn conv_net() -> Result<(), Error> {
         let whole = fastest(12, || Ok(forward()?.sqr()?.mean_all()?.backward()?))?;
         Ok::<_, Error>((1e3 * fastest(12, forward)?, 1e3 * whole))
     };
-    for (name, (forward, whole)) in [("own", step(&own)?), ("candle's convolution", step(&candles)?)] {
+    for (name, (forward, whole)) in [("own", step(&own)?), ("candle's convolution", step(&candle_own)?)] {
         println!("| conv net, {BATCH} images, {name} | forward {forward:.1} ms, with backward {whole:.1} ms |");
     }
     Ok(())
@@ -82,12 +82,12 @@ fn resnet(depth: usize, ideal: f64) -> Result<(), Error> {
         let forward = || Ok(backbone.forward(&weights, &pixels, Mode::Evaluate)?);
         let seconds = fastest(5, forward)? / batch as f64;
         let share = 100.0 * ideal / seconds;
-        println!("| ResNet-{depth}, {batch} of 224 x 224 | {:.1} ms a image, {share:.0} % |", 1e3 * seconds);
+        println!("| ResNet-{depth}, {batch} of 224 x 224 | {:.1} ms per image, {share:.0} % |", 1e3 * seconds);
     }
     Ok(())
 }
 
-/// From a file to the features of one image.
+/// From a weights file to the features of one image.
 fn cold() -> Result<(), Error> {
     let backbone = Backbone::Resnet(Resnet::standard(152).ok_or("no such depth")?);
     let folder = tempfile::tempdir()?;
@@ -106,7 +106,7 @@ fn cold() -> Result<(), Error> {
         whole = whole.min(start.elapsed().as_secs_f64());
     }
     println!(
-        "| ResNet-152 from a file that was just written | loading {:.0} ms, with a image {:.0} ms |",
+        "| ResNet-152 from a file in the page cache | loading {:.0} ms, with an image {:.0} ms |",
         1e3 * loading,
         1e3 * whole
     );
@@ -118,6 +118,6 @@ fn transform() -> Result<(), Error> {
     let view = Transform { crop: Crop::Random(224), flip: true }.view(256, &mut Stream::new(1, "view", 0, 0))?;
     let mut out = vec![0.0; view.numbers()];
     let seconds = fastest(200, || Ok(view.write(black_box(&image), black_box(&mut out))?))?;
-    println!("| 224 x 224 of a image, normalised | {:.0} µs |", 1e6 * seconds);
+    println!("| 224 x 224 of an image, normalised | {:.0} µs |", 1e6 * seconds);
     Ok(())
 }

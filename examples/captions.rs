@@ -1,8 +1,8 @@
 //! What the steps of captioning cost on one thread: the numbers of `docs/performance.md`, section "Captions".
 //! `cargo run --release --example captions [CAPTIONS]`, on a quiet machine.
 //!
-//! CAPTIONS is a file that `ccdni data vocab` reads, whose captions are repeated until there are 400,000; by default they
-//! are COCO's in the golden data.
+//! CAPTIONS is an input file of `ccdni data vocab`, whose captions are repeated up to 400,000; by default they are COCO's in
+//! the golden data.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn main() -> Result<(), Error> {
     sentences(&Composed, "composed")
 }
 
-/// Says the fastest of some times, in milliseconds.
+/// Prints the fastest of some runs, in milliseconds.
 fn time<T>(what: &str, times: usize, mut work: impl FnMut() -> T) {
     let once = |_| {
         let begun = Instant::now();
@@ -66,7 +66,7 @@ fn vocabulary() -> Result<(), Error> {
 }
 
 fn images() -> Result<(), Error> {
-    // Smooth and rough at once, as photographs are.
+    // Both smooth and rough, like photographs.
     let wave = |x: u32, y: u32, by: f32| ((x as f32 * by).sin() + (y as f32 * by * 0.7).cos()) * 50.0 + 128.0;
     let rough = |x: u32, y: u32| (x.wrapping_mul(7919) ^ y.wrapping_mul(104_729)) % 23;
     let image = RgbImage::from_fn(640, 480, |x, y| {
@@ -91,7 +91,7 @@ fn sentences(backend: &dyn Backend, name: &str) -> Result<(), Error> {
         validates: true,
     };
     let model = Model::new(&Plugins::built_in(), &spec, &shape, 1, &Device::Cpu)?;
-    // Without an end every sentence is as long as it may be.
+    // Without an end token, every sentence has the maximal length.
     let limits = Limits { start: 1, end: 2, never: vec![0, 1, 2, 3], steps: 13 };
     let sample = Strategy::Sample { temperature: 1.0, top_p: 0.9, seed: 1, first: 0 };
     for (strategy, what) in

@@ -39,7 +39,7 @@ fn main() -> Result<(), Error> {
     draw(&lengths, &windows)
 }
 
-/// Milliseconds a training batch, data and updates included: the fastest of some epochs.
+/// Milliseconds per training batch, data and updates included: the fastest of some epochs.
 fn milliseconds(steps: usize, window: usize, dni: bool) -> Result<f64, Error> {
     let dni = dni.then(|| json!({ "hidden": [400, 400] }));
     let batches = (300 / steps).clamp(2, 16);
@@ -55,19 +55,19 @@ fn milliseconds(steps: usize, window: usize, dni: bool) -> Result<f64, Error> {
         "seq_len": steps, "train_size": 50 * batches, "val_split": 0.0, "test_size": 0, "train_noise": 0.1,
     }))?;
     let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &task.shape(), task.open(1)?, 1, Device::Cpu)?;
-    match trainer.train(&mut Silent)? {
+    match trainer.train(&mut NoCallback)? {
         Outcome::Finished(finished) => {
             let seconds = finished.history.iter().map(|row| row.seconds).fold(f64::INFINITY, f64::min);
             Ok(1e3 * seconds / batches as f64)
         }
-        Outcome::Stopped => Err("nobody asked it to stop".into()),
+        Outcome::Stopped => Err("training stopped without a request".into()),
     }
 }
 
-/// Follows a trainer without a word.
-struct Silent;
+/// A callback that does nothing.
+struct NoCallback;
 
-impl Callback for Silent {}
+impl Callback for NoCallback {}
 
 /// Models in the order in which they are measured, with their colours (one light, one dark in grey print).
 const MODELS: [(&str, RGBColor); 2] = [("cRNN", RGBColor(150, 150, 150)), ("ccRNN", RGBColor(20, 80, 160))];
@@ -97,7 +97,7 @@ fn draw(lengths: &[Vec<(f64, f64)>; 2], windows: &[Vec<(f64, f64)>; 2]) -> Resul
             .x_label_area_size(44)
             .y_label_area_size(56)
             .build_cartesian_2d(x.log_scale(), y.log_scale())?;
-        chart.configure_mesh().x_desc(title).y_desc("ms a batch").light_line_style(WHITE).draw()?;
+        chart.configure_mesh().x_desc(title).y_desc("ms per batch").light_line_style(WHITE).draw()?;
         for (curve, (name, colour)) in curves.iter().zip(MODELS) {
             chart
                 .draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)).point_size(3))?

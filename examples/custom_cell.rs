@@ -1,11 +1,11 @@
-//! A recurrent cell of one's own, in a program of one's own: a leaky rate unit, as models of cortical networks have it.
+//! A custom recurrent cell in a custom program: a leaky rate unit, as in models of cortical networks.
 //!
 //! ```text
 //! h' = (1 - 1/tau) h + φ(W x + U h + b) / tau
 //! cargo run --release --example custom_cell -- run examples/leaky_rate.yaml
 //! ```
 //!
-//! It has a step and nothing else. That is enough to be trained, on every device and with synthesizers; a closed form and
+//! It has a step and nothing else. That is enough to train it, on every device and with synthesizers; a closed form and
 //! kernels, which make it fast, can be added later.
 
 use candle_core::Tensor;
@@ -14,7 +14,7 @@ use ccdni::plugins::Plugin;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A leaky rate unit. The fields are its keys in a layer's table; their doc comments are what editors show.
+/// A leaky rate unit. The fields are its keys in a layer's table; editors show their doc comments.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeakyRate {

@@ -1,7 +1,7 @@
-//! A task of one's own, in a program of one's own: delayed addition.
+//! A custom task in a custom program: delayed addition.
 //!
-//! Two of the numbers that go by are marked; long after, at the end, their sum is wanted (after Hochreiter and
-//! Schmidhuber's adding problem, 1997). Backpropagation through the whole sequence learns it, truncated it does not:
+//! Two of the numbers in a sequence are marked; the target is their sum, at the end (after the adding problem of Hochreiter
+//! and Schmidhuber, 1997). Full backpropagation through time learns it, truncated does not:
 //!
 //! ```text
 //! cargo run --release --example custom_task -- run examples/delayed_addition.yaml
@@ -24,7 +24,7 @@ pub struct DelayedAddition {
     /// Steps of a sequence; the numbers to add are in its first half.
     #[schemars(range(min = 4, max = 10_000))]
     steps: usize,
-    /// Training batches an epoch.
+    /// Training batches per epoch.
     #[schemars(range(min = 1))]
     batches: usize,
 }
@@ -71,7 +71,7 @@ impl Dataset for Sums {
     }
 
     fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
-        // All randomness comes from a stream with a name: that is what makes runs repeatable and resumable.
+        // All randomness comes from a named stream, which makes runs reproducible and resumable.
         let mut stream = Stream::new(self.seed, &format!("data.{:?}", at.split), at.epoch, at.index);
         let (rows, steps, half) = (at.batch_size, self.keys.steps, self.keys.steps / 2);
         let (mut inputs, mut sums) = (Vec::new(), Vec::new());

@@ -1,7 +1,7 @@
 //! Compares finished runs with what the original code reached, and networks with and without a synthesizer.
 //!
-//! No random number is shared with the original, so final errors are compared as distributions over seeds: medians, and
-//! the exact two-sided Mann-Whitney test. Prints the tables of `docs/fidelity.md`, which has the commands that make the runs:
+//! No random number is shared with the original, so final errors are compared as distributions over seeds: medians, and the
+//! exact two-sided Mann-Whitney test. Prints the tables of `docs/fidelity.md`, which lists the commands for the runs:
 //! `cargo run --release --example fidelity -- [outputs]`
 
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use serde_json::Value;
 
 type Error = Box<dyn std::error::Error>;
 
-/// The 10,000 test images of MNIST, the first 8,000 to train with.
+/// The 10,000 test images of MNIST, of which the first 8,000 are for training.
 const MNIST: &[&str] =
     &["task.source={kind: idx, dir: datasets/mnist, use: test}", "task.split=ordered", "train.epochs=20"];
 
-/// The original's name of a job, our spec of it, and what is set besides.
+/// The original's name of a job, the corresponding spec, and its overrides.
 const LINEDRAW: [(&str, &str, &[&str]); 3] = [
     ("cRNN_bptt1", "paper/fig2_linedraw", &[]),
     ("ccRNN_bptt1", "paper/fig2_linedraw_dni", &[]),
@@ -89,7 +89,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// A row: the original's values, and ours of the same figure.
+/// Prints a row: the original's values, and ours for the same figure.
 fn compare(job: &str, name: &str, original: &Value, results: &Results) -> Result<(), Error> {
     let original: Vec<f64> = serde_json::from_value(original.clone())?;
     let ours = column(results, name)?;
@@ -107,7 +107,7 @@ fn compare(job: &str, name: &str, original: &Value, results: &Results) -> Result
 /// Columns of a run's `results.csv`.
 type Results = BTreeMap<String, Vec<f64>>;
 
-/// The results of the run of a spec in `experiments/`, with what is set besides.
+/// The results of the run of a spec in `experiments/` with overrides.
 fn results(outputs: &Path, spec: &str, set: &[&str]) -> Result<Results, Error> {
     let set = set.iter().map(|set| set.to_string()).collect();
     let file = format!("experiments/{spec}.yaml").into();

@@ -1,13 +1,13 @@
-//! The digits that the program draws: a sheet of them as an image, and how far a linear classifier gets with them.
+//! The digits that the program draws: a sheet of them as an image, and the accuracy of a linear classifier on them.
 //!
 //! `cargo run --release --example glyphs -- glyphs.png`
 
 use ccdni::data::digits::{CLASSES, Digits, Glyphs, PIXELS, SIDE, Source};
 use ccdni::rng::Stream;
 
-/// Images a class on the sheet.
+/// Images per class on the sheet.
 const COLUMNS: usize = 16;
-/// Images a step, steps over all images, and the step's first length.
+/// Images per mini-batch, epochs, and the initial learning rate.
 const BATCH: usize = 50;
 const EPOCHS: usize = 30;
 const RATE: f32 = 0.1;
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("some of them are in {path}");
     let (train, test) = linear(&digits);
     println!(
-        "a linear classifier is right on {:.1} % in training and {:.1} % in the test",
+        "a linear classifier has an accuracy of {:.1} % in training and {:.1} % in the test",
         100.0 * train,
         100.0 * test
     );
@@ -44,7 +44,7 @@ fn sheet(digits: &Digits) -> image::GrayImage {
     sheet
 }
 
-/// Trains a softmax regression on the pixels of whole images: its share of right answers in training and test.
+/// Trains a softmax regression on the pixels of whole images; returns its training and test accuracy.
 pub fn linear(digits: &Digits) -> (f64, f64) {
     let mut weights = vec![0f32; CLASSES * (PIXELS + 1)];
     let mut order: Vec<usize> = digits.train().collect();
@@ -67,16 +67,16 @@ pub fn linear(digits: &Digits) -> (f64, f64) {
             weights.iter_mut().zip(&step).for_each(|(weight, step)| *weight -= rate * step);
         }
     }
-    let right = |range: std::ops::Range<usize>| {
+    let accuracy = |range: std::ops::Range<usize>| {
         let count = range.len().max(1);
-        let right = range.filter(|&index| {
+        let correct = range.filter(|&index| {
             let answer = logits(&weights, &input(digits, index));
             let best = (0..CLASSES).max_by(|&a, &b| answer[a].total_cmp(&answer[b]));
             best == Some(digits.label(index))
         });
-        right.count() as f64 / count as f64
+        correct.count() as f64 / count as f64
     };
-    (right(digits.train()), right(digits.test()))
+    (accuracy(digits.train()), accuracy(digits.test()))
 }
 
 /// The pixels of an image from 0 to 1, and a one for the bias.

@@ -68,7 +68,7 @@ impl App {
         self
     }
 
-    /// Parses the command line, does what it says, and reports errors.
+    /// Parses the command line, runs the command and reports errors.
     pub fn main(self) -> ExitCode {
         cli::main(&self.registry)
     }

@@ -1,7 +1,7 @@
 //! Plug-ins: parts of an experiment that a spec chooses by name, such as tasks and cells.
 //!
-//! A plug-in is one type. Its fields are its keys in a spec, read by serde and described by its JSON Schema; what it does is
-//! a second, object-safe trait of the room that it belongs to. [`Kinds`] lists the plug-ins of one sort.
+//! A plug-in is one type. Its fields are its keys in a spec, deserialised by serde and described by its JSON Schema; its
+//! behaviour is a second, object-safe trait, such as `Task`. [`Kinds`] is the registry of one category of plug-ins.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -19,21 +19,21 @@ pub type Keys = serde_json::Map<String, Value>;
 pub trait Plugin: Serialize + DeserializeOwned + JsonSchema + 'static {
     /// Its name in a spec.
     const KIND: &'static str;
-    /// One line about it, for lists of what there is.
+    /// A one-line description, for listings.
     const ABOUT: &'static str;
 
-    /// Problems beyond types and ranges of single keys; keys are relative to the plug-in's table.
+    /// Problems beyond the types and ranges of single keys; keys are relative to the plug-in's table.
     fn check(&self) -> Vec<Problem> {
         Vec::new()
     }
 }
 
-/// What can be asked about the plug-ins of one sort without knowing what they do.
+/// Names, descriptions and schemas of the plug-ins of one category.
 pub trait Catalogue {
     /// Every registered name, in the order of registration.
     fn kinds(&self) -> Vec<&'static str>;
 
-    /// The line about a plug-in.
+    /// The one-line description of a plug-in.
     fn about(&self, kind: &str) -> Option<&'static str>;
 
     /// The JSON Schema of a plug-in's keys.
@@ -42,14 +42,14 @@ pub trait Catalogue {
     /// A plug-in's keys with its defaults filled in.
     ///
     /// # Errors
-    /// Every problem with them; keys are relative to the plug-in's table.
+    /// All problems found; keys are relative to the plug-in's table.
     fn fill(&self, kind: &str, keys: &Keys) -> Result<Keys, Vec<Problem>>;
 }
 
-/// The registered plug-ins of one sort; `P` is what they do, such as `dyn Task`.
+/// The registered plug-ins of one category; `P` is their behaviour, such as `dyn Task`.
 pub struct Kinds<P: ?Sized> {
-    /// What one of them is called in messages: "task".
-    sort: &'static str,
+    /// The category's name in messages, such as "task".
+    category: &'static str,
     entries: Vec<Entry<P>>,
 }
 
@@ -62,21 +62,21 @@ struct Entry<P: ?Sized> {
     read: Box<Read<P>>,
 }
 
-/// Makes a plug-in of its keys.
+/// Deserialises a plug-in from its keys.
 type Read<P> = dyn Fn(&Keys) -> serde_json::Result<Box<P>> + Send + Sync;
 
 impl<P: ?Sized + 'static> Kinds<P> {
-    /// No plug-ins yet; `sort` is what one of them is called in messages.
-    pub fn new(sort: &'static str) -> Self {
-        Kinds { sort, entries: Vec::new() }
+    /// An empty registry; `category` is its name in messages.
+    pub fn new(category: &'static str) -> Self {
+        Kinds { category, entries: Vec::new() }
     }
 
     /// Adds a plug-in; `boxed` is `|plugin| Box::new(plugin)`.
     ///
     /// # Panics
-    /// If its name is taken: a mistake of the program, not of its user.
+    /// If its name is taken, which is a programming error.
     pub fn register<T: Plugin>(&mut self, boxed: fn(T) -> Box<P>) {
-        assert!(!self.kinds().contains(&T::KIND), "the {} `{}` is registered twice", self.sort, T::KIND);
+        assert!(!self.kinds().contains(&T::KIND), "the {} `{}` is registered twice", self.category, T::KIND);
         self.entries.push(Entry {
             kind: T::KIND,
             about: T::ABOUT,
@@ -89,13 +89,13 @@ impl<P: ?Sized + 'static> Kinds<P> {
         });
     }
 
-    /// The plug-in of a name with these keys.
+    /// The plug-in of this name with these keys.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is none, or where it cannot read its keys.
+    /// [`Error::Usage`] if there is none, or if its keys are invalid.
     pub fn open(&self, kind: &str, keys: &Keys) -> Result<Box<P>> {
         let entry = self.entry(kind).ok_or_else(|| self.missing(kind))?;
-        (entry.read)(keys).map_err(|error| Error::Usage(format!("{} `{kind}`: {error}", self.sort)))
+        (entry.read)(keys).map_err(|error| Error::Usage(format!("{} `{kind}`: {error}", self.category)))
     }
 
     fn entry(&self, kind: &str) -> Option<&Entry<P>> {
@@ -103,8 +103,8 @@ impl<P: ?Sized + 'static> Kinds<P> {
     }
 
     fn missing(&self, kind: &str) -> Error {
-        let sort = self.sort;
-        Error::Usage(format!("there is no {sort} `{kind}`; there are: {}", self.kinds().join(", ")))
+        let category = self.category;
+        Error::Usage(format!("there is no {category} `{kind}`; there are: {}", self.kinds().join(", ")))
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_keys_is_told() {
+    fn problems_with_keys_are_reported() {
         let mut animals = Kinds::<dyn Animal>::new("animal");
         animals.register::<Insect>(|insect| Box::new(insect));
         let problem = |kind: &str, value: Value| {

@@ -15,29 +15,29 @@ pub(super) fn check(kind: &str, shape: &TaskShape, draws: Draws, open: Open) -> 
     if data.batches(Split::Train, BATCH_SIZE) == 0 {
         return Err(broken(kind, "has no training data"));
     }
-    let places = places(&*data);
+    let samples = samples(&*data);
     let mut seen = Vec::new();
-    for &at in &places {
+    for &at in &samples {
         let batch = data.batch(at)?;
         let problem =
             |what: String| broken(kind, format!("{:?} batch {} of epoch {}: {what}", at.split, at.index, at.epoch));
         check_batch(shape, &batch)?.map_or(Ok(()), |what| Err(problem(what)))?;
         let sequences = batch.sequences()?;
         if sequences == 0 || at.split == Split::Train && sequences > BATCH_SIZE {
-            return Err(problem(format!("has {sequences} sequences, asked for {BATCH_SIZE}")));
+            return Err(problem(format!("has {sequences} sequences of the {BATCH_SIZE} requested")));
         }
         seen.push(bits(&batch)?);
     }
 
-    // Asked anew, from the last to the first: a batch must not depend on what was asked before.
+    // Opened anew and read from the last to the first: a batch must not depend on earlier requests.
     let again = open(1)?;
-    for (&at, before) in places.iter().zip(&seen).rev() {
+    for (&at, before) in samples.iter().zip(&seen).rev() {
         if bits(&again.batch(at)?)? != *before {
-            return Err(broken(kind, format!("{at:?} is not the same when it is asked for again in another order")));
+            return Err(broken(kind, format!("{at:?} differs when it is requested again in another order")));
         }
     }
     let other = open(2)?;
-    let differs = places.iter().zip(&seen).filter(|(at, _)| at.split == Split::Train);
+    let differs = samples.iter().zip(&seen).filter(|(at, _)| at.split == Split::Train);
     let differs = differs.map(|(&at, before)| Ok(bits(&other.batch(at)?)? != *before)).collect::<Result<Vec<_>>>()?;
     match (draws, differs.contains(&true)) {
         (Draws::BySeed, false) => Err(broken(kind, "trains two seeds on the same batches")),
@@ -48,8 +48,8 @@ pub(super) fn check(kind: &str, shape: &TaskShape, draws: Draws, open: Open) -> 
 }
 
 /// The first and the last batch of every split, and of a second epoch of training.
-fn places(data: &dyn Dataset) -> Vec<BatchIndex> {
-    let mut places = Vec::new();
+fn samples(data: &dyn Dataset) -> Vec<BatchIndex> {
+    let mut samples = Vec::new();
     for split in SPLITS {
         let epochs: &[usize] = match split {
             Split::Train => &[1, 2],
@@ -61,10 +61,10 @@ fn places(data: &dyn Dataset) -> Vec<BatchIndex> {
             let mut indices = vec![0, batches.saturating_sub(1)];
             indices.dedup();
             indices.retain(|&index| index < batches);
-            places.extend(indices.into_iter().map(|index| BatchIndex { split, epoch, index, batch_size: BATCH_SIZE }));
+            samples.extend(indices.into_iter().map(|index| BatchIndex { split, epoch, index, batch_size: BATCH_SIZE }));
         }
     }
-    places
+    samples
 }
 
 fn check_metrics(kind: &str, data: &dyn Dataset) -> Result<()> {
@@ -105,7 +105,6 @@ fn check_showcase(kind: &str, shape: &TaskShape, data: &dyn Dataset) -> Result<(
     }
 }
 
-/// What is wrong with a batch, if anything.
 fn check_batch(shape: &TaskShape, batch: &Batch) -> Result<Option<String>> {
     let (rows, steps) = (batch.rows()?, batch.steps()?);
     if let Some(repetition) = batch.repetition()
@@ -116,8 +115,8 @@ fn check_batch(shape: &TaskShape, batch: &Batch) -> Result<Option<String>> {
     if let Some(row) = batch.repetition().and_then(|all| all.iter().find(|&&row| row as usize >= rows)) {
         return Ok(Some(format!("a sequence is of row {row}, and it has {rows}")));
     }
-    if shape.steps.is_some_and(|promised| promised != steps) {
-        return Ok(Some(format!("has {steps} steps, the interface promises {:?}", shape.steps)));
+    if shape.steps.is_some_and(|declared| declared != steps) {
+        return Ok(Some(format!("has {steps} steps, its shape declares {:?}", shape.steps)));
     }
     if let Some(what) = check_inputs(shape, &batch.inputs, rows, steps)? {
         return Ok(Some(what));
@@ -137,7 +136,7 @@ fn check_batch(shape: &TaskShape, batch: &Batch) -> Result<Option<String>> {
             check_tensor("targets", t, &[rows, steps], DType::U32, classes)
         }
         (When::LastStep, Some(_), Targets::FinalClass(t)) => check_tensor("targets", t, &[rows], DType::U32, classes),
-        _ => Ok(Some(format!("its targets are not what the interface promises: {:?}", shape.target))),
+        _ => Ok(Some(format!("its targets are not what its shape declares: {:?}", shape.target))),
     }
 }
 
@@ -161,11 +160,11 @@ fn check_inputs(shape: &TaskShape, inputs: &Inputs, rows: usize, steps: usize) -
             let ids_steps = steps - usize::from(*first != First::Token);
             check_tensor("token ids", ids, &[rows, ids_steps], DType::U32, Some(*vocabulary))
         }
-        _ => Ok(Some(format!("its inputs are not what the interface promises: {:?}", shape.input))),
+        _ => Ok(Some(format!("its inputs are not what its shape declares: {:?}", shape.input))),
     }
 }
 
-/// What is wrong with a tensor: its type, its shape, a number that is not finite, a class out of range.
+/// The first problem with a tensor, if any: its type, its shape, a number that is not finite, a class out of range.
 fn check_tensor(
     name: &str,
     tensor: &Tensor,
@@ -175,7 +174,7 @@ fn check_tensor(
 ) -> Result<Option<String>> {
     if tensor.dtype() != dtype || tensor.dims() != dims {
         let (is, dims_are) = (tensor.dtype(), tensor.dims());
-        return Ok(Some(format!("its {name} are {is:?} {dims_are:?}, the interface promises {dtype:?} {dims:?}")));
+        return Ok(Some(format!("its {name} are {is:?} {dims_are:?}, its shape declares {dtype:?} {dims:?}")));
     }
     let numbers = numbers(tensor)?;
     if numbers.iter().any(|number| !number.is_finite()) {
@@ -189,7 +188,7 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
-/// Shapes and numbers of a batch, a row for every sequence, for comparison.
+/// Shapes and numbers of a batch, one row per sequence, for comparison.
 fn bits(batch: &Batch) -> Result<Vec<(Vec<usize>, Vec<u64>)>> {
     let batch = batch.expanded()?;
     let mut tensors = match &batch.inputs {

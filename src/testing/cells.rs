@@ -19,14 +19,13 @@ const HIDDEN: usize = 4;
 const INPUTS: usize = 3;
 const STEPS: usize = 3;
 
-/// Half of the distance over which a difference is taken, and how far a slope may be from it, relatively.
+/// Half-width of the central differences, and the relative tolerance of gradients.
 const STEP: f64 = 1e-6;
 const TOLERANCE: f64 = 1e-6;
 
-/// How far trained weights may lie apart, relatively where they are above 1.
+/// Tolerance of trained weights, relative where they are above 1.
 const ROUNDING: f64 = 1e-4;
 
-/// Names of what a step depends on.
 const ARGUMENTS: [&str; 6] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "the state", "the input"];
 
 pub(super) fn check_step(kind: &str, cell: &dyn Cell) -> Result<()> {
@@ -67,12 +66,12 @@ pub(super) fn check_step(kind: &str, cell: &dyn Cell) -> Result<()> {
     Ok(())
 }
 
-/// Whether two numbers are equal up to a share of the second, or of 1 where that is smaller. What is no number is not.
+/// Whether two numbers agree up to `tolerance`, relative to the second where it is above 1. NaN never agrees.
 fn is_close(found: f64, expected: f64, tolerance: f64) -> bool {
     (found - expected).abs() <= tolerance * expected.abs().max(1.0)
 }
 
-/// A weighted sum of the states that some steps give, from arguments in the order of [`ARGUMENTS`].
+/// A weighted sum of the states after each step, given arguments in the order of [`ARGUMENTS`].
 fn probed(kind: &str, cell: &dyn Cell, arguments: &[Tensor], probe: &Tensor) -> Result<Tensor> {
     let [weight_ih, weight_hh, bias_ih, bias_hh] = [0, 1, 2, 3].map(|index| arguments[index].clone());
     let weights = CellWeights { weight_ih, weight_hh, bias_ih, bias_hh };
@@ -100,8 +99,8 @@ pub(super) fn check_fast_paths<C: Plugin + Cell>(keys: &Value) -> Result<()> {
         let expected = trained::<C>(keys, "composed", order, &plugins)?;
         for (backend, _) in paths.iter().filter(|(_, there)| *there) {
             for ((name, found), (_, expected)) in trained::<C>(keys, backend, order, &plugins)?.iter().zip(&expected) {
-                let apart = |(a, b): (&f32, &f32)| !is_close((*a).into(), (*b).into(), ROUNDING);
-                if found.iter().zip(expected).any(apart) {
+                let differ = |(a, b): (&f32, &f32)| !is_close((*a).into(), (*b).into(), ROUNDING);
+                if found.iter().zip(expected).any(differ) {
                     let what = format!("the backend `{backend}` trains `{name}` to other values than its step does");
                     return Err(broken(C::KIND, format!("{what} (`step_every: {order}`)")));
                 }
@@ -111,7 +110,7 @@ pub(super) fn check_fast_paths<C: Plugin + Cell>(keys: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The weights of two layers of the cell after training that shows each gradient as it is.
+/// The weights of two layers of the cell after training with plain SGD.
 fn trained<C: Plugin>(keys: &Value, backend: &str, order: &str, plugins: &Plugins) -> Result<Vec<(String, Vec<f32>)>> {
     let task = json!({
         "points": 3, "seq_len": 7, "train_size": 6, "val_split": 0, "test_size": 0, "radius": 1, "train_noise": 0.1
@@ -127,7 +126,7 @@ fn trained<C: Plugin>(keys: &Value, backend: &str, order: &str, plugins: &Plugin
     table["kind"] = json!(LineDraw::KIND);
     let spec: Spec = serde_json::from_value(json!({
         "task": table,
-        // One width that fills registers, and one that fills none.
+        // One width fills SIMD registers, the other does not.
         "model": { "layers": [layer(18), layer(5)] },
         "train": {
             "epochs": 2, "batch_size": 3, "bptt": 3, "activity_l2": 0.1, "step_every": order,
@@ -140,6 +139,6 @@ fn trained<C: Plugin>(keys: &Value, backend: &str, order: &str, plugins: &Plugin
     let mut trainer = Trainer::new(plugins, &spec, &task.shape(), task.open(1)?, 1, Device::Cpu)?;
     match trainer.train(&mut Stop { after: None, checkpoint: None })? {
         Outcome::Finished(finished) => values(&finished.weights),
-        Outcome::Stopped => Err(broken(C::KIND, "training stopped although nobody asked")),
+        Outcome::Stopped => Err(broken(C::KIND, "training stopped without a request")),
     }
 }

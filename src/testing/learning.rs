@@ -1,4 +1,4 @@
-//! Training on a task: everything learns, and nothing is lost by stopping or saving.
+//! Training on a task: every parameter learns, and resuming or reloading changes nothing.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub(super) fn check(kind: &str, spec: &Spec, shape: &TaskShape, open: Open) -> R
 
     let mut callback = Stop { after: None, checkpoint: None };
     let Outcome::Finished(whole) = trainer()?.train(&mut callback)? else {
-        return Err(broken(kind, "training stopped although nobody asked"));
+        return Err(broken(kind, "training stopped without a request"));
     };
     check_learned(kind, spec, shape, &whole)?;
 
@@ -35,7 +35,7 @@ pub(super) fn check(kind: &str, spec: &Spec, shape: &TaskShape, open: Open) -> R
     resumed.resume(&checkpoint)?;
     match resumed.train(&mut Stop { after: None, checkpoint: None })? {
         Outcome::Finished(resumed) if values(&resumed.weights)? == values(&whole.weights)? => {}
-        _ => return Err(broken(kind, "training that was stopped and resumed ends with other weights")),
+        _ => return Err(broken(kind, "stopping and resuming the training changes the final weights")),
     }
     check_reload(kind, spec, shape, &*few()?, &whole)
 }
@@ -54,7 +54,7 @@ fn check_learned(kind: &str, spec: &Spec, shape: &TaskShape, finished: &Finished
     Ok(())
 }
 
-/// Weights that went through a file must measure and draw the same in a network that began with others.
+/// Weights saved to a file and loaded into another network must give the same metrics and outputs.
 fn check_reload(kind: &str, spec: &Spec, shape: &TaskShape, data: &dyn Dataset, finished: &Finished) -> Result<()> {
     let tensors = finished.weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
     let bytes = safetensors::serialize(tensors, None).map_err(|error| broken(kind, error))?;
@@ -64,18 +64,18 @@ fn check_reload(kind: &str, spec: &Spec, shape: &TaskShape, data: &dyn Dataset, 
     model.adopt(&layout, &weights.into_iter().collect::<Vec<_>>())?;
 
     let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: spec.train.batch_size };
-    // Where nothing validates, nothing is measured in the test either.
+    // Without validation, nothing is measured on the test split either.
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());
     let backend = backend::open(spec.run.backend, 1, &model)?;
     if measure(&model, backend.as_ref(), shape, (data, &mut DeviceLoader::new(&Device::Cpu)), &metrics, at)?
         != finished.test
     {
-        return Err(broken(kind, "its test metrics are others after the weights were saved and loaded"));
+        return Err(broken(kind, "its test metrics change when the weights are saved and loaded"));
     }
     let trained = Trained { model: &model, backend: backend.as_ref() };
     if data.evaluate(&trained)? != finished.evaluation {
-        return Err(broken(kind, "its evaluation is another after the weights were saved and loaded"));
+        return Err(broken(kind, "its evaluation changes when the weights are saved and loaded"));
     }
     let shown = data.showcase()?.map(|showcase| show(&trained, showcase)).transpose()?;
     let drawn = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
@@ -84,7 +84,7 @@ fn check_reload(kind: &str, spec: &Spec, shape: &TaskShape, data: &dyn Dataset, 
         (None, None) => true,
         _ => false,
     };
-    if same { Ok(()) } else { Err(broken(kind, "its showcase is another after the weights were saved and loaded")) }
+    if same { Ok(()) } else { Err(broken(kind, "its showcase changes when the weights are saved and loaded")) }
 }
 
 pub(super) fn values(tensors: &[(String, Tensor)]) -> Result<Vec<(String, Vec<f32>)>> {

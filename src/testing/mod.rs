@@ -1,4 +1,4 @@
-//! A conformance kit: what every plug-in has to keep, whoever wrote it, checked by functions that a test can call.
+//! A conformance kit: functions for tests, which check the requirements on every plug-in.
 //!
 //! ```
 //! use ccdni::tasks::LineDraw;
@@ -28,40 +28,39 @@ use crate::spec::Spec;
 use crate::spec::task_shape::{First, Input, TaskShape};
 use crate::tasks::Task;
 
-/// Computes on the CPU and moves numbers as a run on a GPU does: those that are only reported are read when an epoch ends, and an
-/// epoch's batches are brought to the device together. For tests where there is no GPU.
+/// Computes on the CPU, but transfers numbers as on a GPU: reported numbers are read at the end of an epoch, and an epoch's
+/// batches are uploaded together. For tests without a GPU.
 pub fn as_on_a_gpu<T>(compute: impl FnOnce() -> T) -> T {
     crate::nn::pretending(compute)
 }
 
-/// Rows of the batches that are asked for.
 const BATCH_SIZE: usize = 3;
 
 /// Whether the training data depend on the seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draws {
-    /// Another seed trains on other data, or on the same in another order.
+    /// Another seed trains on other data, or on the same data in another order.
     BySeed,
-    /// Every seed sees the same.
+    /// Every seed trains on the same data in the same order.
     Fixed,
 }
 
-/// Checks that a task keeps what the rest of the crate relies on.
+/// Checks that a task meets the requirements of the rest of the crate.
 ///
 /// `keys` are those under `task` in a spec, without `kind`; choose small sizes. What is checked:
 ///
 /// - the keys: defaults are filled in and stable, unknown ones are refused, each has a description;
-/// - there are data to validate with where [`Task::shape`] promises some;
-/// - batches of every split have the shapes and types that [`Task::shape`] promises, with finite numbers and classes
-///   in range; they are the same for the same seed in whatever order they are asked for, and depend on the seed as
-///   `draws` says;
-/// - training: two epochs of two steps change every parameter of a small network with a synthesizer, metrics are finite,
-///   and a run that is stopped and resumed ends with the same bits;
+/// - there are validation data if and only if [`Task::shape`] declares them;
+/// - batches of every split have the shapes and types that [`Task::shape`] declares, with finite numbers and classes in
+///   range; they are the same for the same seed in whatever order they are requested, and depend on the seed as `draws`
+///   states;
+/// - training: two epochs of two steps change every parameter of a small network with a synthesizer, metrics are finite, and
+///   a run that is stopped and resumed ends with the same bits;
 /// - saved weights, loaded into another network, measure, draw and evaluate the same;
-/// - the showcase has as many labels as sequences, and as many images where it has any.
+/// - the showcase has as many labels as sequences, and as many images if it has any.
 ///
 /// # Errors
-/// [`Error::Training`] with the first thing that the task does not keep, or whatever the task itself reports.
+/// [`Error::Training`] with the first violation, or an error of the task itself.
 pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
     let filled = check_keys::<T>(keys)?;
     let task = read::<T>(filled.clone())?;
@@ -69,7 +68,7 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
     let opened = task.open_with(1, None)?;
     let shape = opened.shape(&task.shape());
     if shape.validates != (opened.dataset.batches(Split::Validation, BATCH_SIZE) > 0) {
-        return Err(broken(T::KIND, "`validates` in its shape is not whether there are batches to validate with"));
+        return Err(broken(T::KIND, "`validates` in its shape disagrees with its validation batches"));
     }
     let spec = spec(T::KIND, filled, &shape, &*opened.dataset)?;
     let open = |seed| Ok(task.open_with(seed, Some((&spec.model, &Device::Cpu)))?.dataset);
@@ -77,17 +76,17 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
     learning::check(T::KIND, &spec, &shape, &open)
 }
 
-/// Checks that a recurrent cell keeps what the rest of the crate relies on.
+/// Checks that a recurrent cell meets the requirements of the rest of the crate.
 ///
 /// `keys` are those of the cell in a layer's table, without `cell`. What is checked:
 ///
 /// - the keys, as those of a task;
-/// - [`Cell::step`] gives states of the promised width, and its gradients agree with finite differences (in `f64`);
+/// - [`Cell::step`] returns states of the declared width, and its gradients agree with finite differences (in `f64`);
 /// - a small network with two such layers and synthesizers, trained over several windows in both orders, ends with the same
 ///   weights, up to rounding, through the step alone, through its kernels and through its closed form, if it has these.
 ///
 /// # Errors
-/// [`Error::Training`] with the first thing that the cell does not keep, or whatever the cell itself reports.
+/// [`Error::Training`] with the first violation, or an error of the cell itself.
 ///
 /// ```
 /// # fn main() -> ccdni::Result<()> {
@@ -103,7 +102,7 @@ pub fn check_cell<C: Plugin + Cell>(keys: Value) -> Result<()> {
 /// Opens the task's data for a seed.
 type Open<'a> = &'a dyn Fn(u64) -> Result<Box<dyn Dataset>>;
 
-/// What is wrong with a plug-in.
+/// The error for a plug-in that does not conform.
 fn broken(kind: &str, what: impl std::fmt::Display) -> Error {
     Error::Training(format!("`{kind}`: {what}"))
 }
@@ -117,7 +116,7 @@ fn fill<T: Plugin>(keys: Value) -> Result<Value> {
     serde_json::to_value(read::<T>(keys)?).map_err(|error| broken(T::KIND, format!("its keys: {error}")))
 }
 
-/// Checks what a plug-in makes of its keys, and fills in the defaults.
+/// Checks a plug-in's keys, and fills in the defaults.
 fn check_keys<T: Plugin>(keys: Value) -> Result<Value> {
     let kind = T::KIND;
     if kind.is_empty() || T::ABOUT.is_empty() {
@@ -134,7 +133,7 @@ fn check_keys<T: Plugin>(keys: Value) -> Result<Value> {
     let Some(table) = unknown.as_object_mut() else { return Err(broken(kind, "its keys are not a table")) };
     table.insert("no_such_key".into(), json!(1));
     if fill::<T>(unknown).is_ok() {
-        return Err(broken(kind, "takes keys that it does not know; add `#[serde(deny_unknown_fields)]`"));
+        return Err(broken(kind, "accepts unknown keys; add `#[serde(deny_unknown_fields)]`"));
     }
     let schema = schemars::schema_for!(T).to_value();
     for (key, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -145,7 +144,7 @@ fn check_keys<T: Plugin>(keys: Value) -> Result<Value> {
     Ok(filled)
 }
 
-/// A small network with a synthesizer, which needs a window's end before the sequence's.
+/// A small network, with a synthesizer if the sequence has a window boundary.
 fn spec(kind: &str, keys: Value, shape: &TaskShape, data: &dyn Dataset) -> Result<Spec> {
     let mut task = keys;
     task["kind"] = json!(kind);
@@ -157,7 +156,7 @@ fn spec(kind: &str, keys: Value, shape: &TaskShape, data: &dyn Dataset) -> Resul
     if let Input::Tokens { first, .. } = shape.input {
         model["embed"] = json!({ "size": if first == First::Feature { feature(data)? } else { 4 } });
         if let First::Image { .. } = first {
-            // A net that learns, so that every part of it can be checked.
+            // A trainable backbone, so that every part of it can be checked.
             model["encoder"] = json!({ "kind": "conv", "channels": [2, 3] });
         }
     }

@@ -1,4 +1,4 @@
-//! What every optimizer has to keep.
+//! The requirements on every optimizer.
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
@@ -9,28 +9,29 @@ use crate::nn::{Gradients, NewParameter, ParamStore, Part};
 use crate::plugins::Plugin;
 use crate::train::optimizer::{Optimizer, UpdateRule};
 
-/// Checks that an optimizer keeps what the rest of the crate relies on.
+/// Checks that an optimizer meets the requirements of the rest of the crate.
 ///
 /// `keys` are those under `train.optimizer` in a spec, without `kind`. What is checked:
 ///
-/// - the keys: defaults are filled in and stable, unknown ones are refused, each has a description; there is one called `lr`;
+/// - the keys: defaults are filled in and stable, unknown ones are refused, each has a description; there is one called
+///   `lr`;
 /// - steps in place and by tensor operations give the same bits;
-/// - an optimizer whose state was saved and restored goes on with the same bits;
-/// - a parameter without a gradient stays as it is, and its first step is step 1 whenever it comes;
+/// - an optimizer whose state was saved and restored continues with the same bits;
+/// - a parameter without a gradient stays as it is, and its first step is step 1 whenever it happens;
 /// - parameters descend a parabola.
 ///
 /// # Errors
-/// [`crate::Error::Training`] with the first thing that the optimizer does not keep.
+/// [`crate::Error::Training`] with the first violation.
 pub fn check_optimizer<O: Plugin + UpdateRule>(keys: Value) -> Result<()> {
     let keys = check_keys::<O>(keys)?;
     let check = Check { new: || read::<O>(keys.clone()) };
     if keys["lr"].as_f64() != Some((check.new)()?.lr()) {
-        return Err(broken(O::KIND, "its rate is not that of the key `lr`"));
+        return Err(broken(O::KIND, "its learning rate is not the key `lr`"));
     }
     let passed = [
         (check.both_ways_agree()?, "steps in place and by tensor operations differ"),
-        (check.state_is_restored()?, "it does not go on as before where its state is restored"),
-        (check.parameters_are_apart()?, "a step of one parameter changes another, or depends on the steps of another"),
+        (check.state_is_restored()?, "saving and restoring its state changes the next steps"),
+        (check.parameters_are_independent()?, "a step of one parameter affects another"),
         (check.descends()?, "it does not descend a parabola"),
     ];
     match passed.iter().find(|(passed, _)| !passed) {
@@ -78,14 +79,14 @@ impl<O: UpdateRule, N: Fn() -> Result<O>> Check<N> {
         Ok(resumed.lr() == whole.lr() && bits(&params)? == bits(&copy)?)
     }
 
-    fn parameters_are_apart(&self) -> Result<bool> {
+    fn parameters_are_independent(&self) -> Result<bool> {
         let params = store(&[wave(0.3), wave(0.3)])?;
         let mut optimizer = self.optimizer(&params)?;
         step(&mut optimizer, &params, &[Some(wave(0.2)), None])?;
         let first = values(&params, 0)?;
-        let waited = values(&params, 1)? == wave(0.3);
+        let unchanged = values(&params, 1)? == wave(0.3);
         step(&mut optimizer, &params, &[None, Some(wave(0.2))])?;
-        Ok(waited && values(&params, 0)? == first && values(&params, 1)? == first)
+        Ok(unchanged && values(&params, 0)? == first && values(&params, 1)? == first)
     }
 
     fn descends(&self) -> Result<bool> {
@@ -99,7 +100,7 @@ impl<O: UpdateRule, N: Fn() -> Result<O>> Check<N> {
     }
 }
 
-/// More numbers than a register has.
+/// More values than a SIMD register holds.
 fn wave(frequency: f32) -> Vec<f32> {
     (0..37).map(|at| (at as f32 * frequency).sin()).collect()
 }
@@ -112,7 +113,6 @@ fn store(parameters: &[Vec<f32>]) -> Result<ParamStore> {
     ParamStore::new(parameters.iter().enumerate().map(parameter).collect::<Result<_>>()?, &Device::Cpu)
 }
 
-/// One step with the gradients that are there.
 fn step(optimizer: &mut Optimizer, params: &ParamStore, gradients: &[Option<Vec<f32>>]) -> Result<()> {
     let mut all = Gradients::none(params)?;
     for (index, gradient) in gradients.iter().enumerate() {

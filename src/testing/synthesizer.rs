@@ -13,25 +13,23 @@ use crate::nn::{Gradients, NewParameter, ParamStore, Part, init};
 use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
 use crate::rng::Stream;
 
-/// Sizes of the check.
 const STATE: usize = 6;
 const CONTEXT: usize = 3;
 const ROWS: usize = 9;
-/// Rows that a backward pass begins at.
+/// Rows of the cotangent.
 const FIRST: usize = 5;
 
-/// Checks that a synthesizer keeps what the engine relies on, with a context and without one.
+/// Checks that a synthesizer meets the engine's requirements, with a context and without one.
 ///
 /// `keys` are those of the synthesizer under `dni` in a spec; a state has 6 numbers. What is checked:
 ///
-/// - the keys can be read, and its parameters have names of their own, sizes and finite bounds;
-/// - predictions have the shape of the states, are finite, and a row's depends on that row alone;
+/// - the keys are valid, and its parameters have distinct names, nonzero sizes and finite bounds;
+/// - predictions have the shape of the states, are finite, and each row depends on that row alone;
 /// - gradients of all parameters agree with finite differences;
-/// - the fast path, if there is one, agrees with the definition in predictions and gradients, and adds to gradients that
-///   are there.
+/// - the fast path, if there is one, agrees with the definition in predictions and gradients, and accumulates gradients.
 ///
 /// # Errors
-/// [`Error::Training`] with the first thing that the synthesizer does not keep, or whatever it itself reports.
+/// [`Error::Training`] with the first violation, or an error of the synthesizer itself.
 pub fn check_synthesizer<S: Plugin + Synthesizer>(keys: Value) -> Result<()> {
     let mut kinds = Kinds::<dyn Synthesizer>::new("synthesizer");
     kinds.register::<S>(|synthesizer| Box::new(synthesizer));
@@ -102,7 +100,7 @@ impl<'a> Check<'a> {
     fn run(&self) -> Result<()> {
         self.shapes()?;
         self.rows()?;
-        let gradients = self.pulled_back(self.stored().predict(&self.states, self.context.as_ref())?)?;
+        let gradients = self.parameter_gradients(self.stored().predict(&self.states, self.context.as_ref())?)?;
         self.differences(&gradients)?;
         self.fast_path(&gradients)
     }
@@ -119,7 +117,7 @@ impl<'a> Check<'a> {
                 return Err(broken(self.kind, format!("has two parameters `{name}`, or one without a name")));
             }
             if shape.dims.contains(&0) || !(shape.bound >= 0.0 && shape.bound.is_finite()) {
-                return Err(broken(self.kind, format!("`{name}` has no numbers, or starts nowhere")));
+                return Err(broken(self.kind, format!("`{name}` is empty, or has no finite bound")));
             }
         }
         Ok(())
@@ -138,7 +136,7 @@ impl<'a> Check<'a> {
     }
 
     /// The gradients of all parameters.
-    fn pulled_back(&self, prediction: Prediction<'_>) -> Result<Vec<Tensor>> {
+    fn parameter_gradients(&self, prediction: Prediction<'_>) -> Result<Vec<Tensor>> {
         let mut gradients = Gradients::none(&self.params)?;
         (prediction.pullback)(&self.cotangent, &mut gradients)?;
         self.all(&gradients)
@@ -150,7 +148,7 @@ impl<'a> Check<'a> {
         (0..self.shapes.len()).map(copy).collect()
     }
 
-    /// Along each gradient, by a small step either way.
+    /// Central differences along each gradient.
     fn differences(&self, gradients: &[Tensor]) -> Result<()> {
         let value = || -> Result<f64> {
             let (parameters, context) = (self.stored().parameters(), self.context.as_ref());
@@ -197,7 +195,7 @@ impl<'a> Check<'a> {
     fn close(&self, what: &str, found: &Tensor, expected: &Tensor) -> Result<()> {
         let largest = |x: &Tensor| Ok::<f32, Error>(x.abs()?.max_all()?.to_scalar::<f32>()?);
         let (off, scale) = (largest(&(found - expected)?)?, largest(expected)?);
-        // Not a number is not close.
+        // NaN is not close.
         match off <= 1e-5 * (1.0 + scale) {
             true => Ok(()),
             false => Err(broken(self.kind, format!("{what}: by up to {off}, of {scale}"))),

@@ -1,4 +1,4 @@
-//! A checkpoint: everything that a unit needs to go on as if it had never stopped.
+//! A checkpoint: everything needed to resume a unit as if it had never stopped.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EpochRow;
 
-/// Everything that a unit needs to go on. Written as one safetensors file, `state` in its header.
+/// Everything needed to resume a unit, stored as one safetensors file with `state` in its header.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     /// Counters and sums.
@@ -17,21 +17,21 @@ pub struct Checkpoint {
     pub tensors: Vec<(String, Tensor)>,
 }
 
-/// The numbers of a checkpoint that are no tensors.
+/// The part of a checkpoint that is not tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointState {
-    /// Epochs that are done, and the rows they gave.
+    /// The rows of the completed epochs.
     pub history: Vec<EpochRow>,
-    /// Opaque to everyone but the trainer.
+    /// Opaque except to the trainer.
     pub trainer: serde_json::Value,
 }
 
-/// The key of the sealed state in the file's header. It is the only one: with more the order of the header, and so the
-/// bytes, would be left to chance.
+/// The key of the state and its digest in the file's header. It is the only key: the order of several would be
+/// nondeterministic, and so would the bytes.
 const STATE: &str = "ccdni.checkpoint";
 
 impl Checkpoint {
-    /// The file's bytes.
+    /// Serialises the checkpoint.
     ///
     /// # Errors
     /// Fails if a tensor cannot be copied to the CPU.
@@ -39,21 +39,21 @@ impl Checkpoint {
         let failed =
             |error: &dyn std::fmt::Display| crate::Error::Training(format!("cannot write a checkpoint: {error}"));
         let state = serde_json::to_string(&self.state).map_err(|error| failed(&error))?;
-        let here = self.tensors.iter().map(|(name, tensor)| Ok((name.as_str(), tensor.to_device(&Device::Cpu)?)));
-        let here = here.collect::<crate::Result<Vec<_>>>()?;
+        let on_cpu = self.tensors.iter().map(|(name, tensor)| Ok((name.as_str(), tensor.to_device(&Device::Cpu)?)));
+        let on_cpu = on_cpu.collect::<crate::Result<Vec<_>>>()?;
         let serialize = |header: String| {
-            let tensors = here.iter().map(|(name, tensor)| (*name, tensor));
+            let tensors = on_cpu.iter().map(|(name, tensor)| (*name, tensor));
             safetensors::serialize(tensors, Some(HashMap::from([(STATE.to_string(), header)])))
                 .map_err(|error| failed(&error))
         };
-        let open = serialize(String::new())?;
-        serialize(format!("{} {state}", digest(&state, &open).map_err(|error| failed(&error))?))
+        let unsealed = serialize(String::new())?;
+        serialize(format!("{} {state}", digest(&state, &unsealed).map_err(|error| failed(&error))?))
     }
 
-    /// Reads [`Self::to_bytes`] back, onto the CPU: what fails here is the file's fault, and not a device's.
+    /// Deserialises [`Self::to_bytes`] onto the CPU, so that an error is the file's, not a device's.
     ///
     /// # Errors
-    /// Fails with what is wrong if the bytes are not a checkpoint.
+    /// Describes the problem if the bytes are not a valid checkpoint.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let sealed = header.metadata().as_ref().and_then(|metadata| metadata.get(STATE));
@@ -105,7 +105,7 @@ mod tests {
         let values = Tensor::new(&[[1.5f32, f32::MIN_POSITIVE], [-0.0, 3e38]], &Device::Cpu)?;
         let checkpoint = Checkpoint { state, tensors: vec![("a".into(), values)] };
         let bytes = checkpoint.to_bytes()?;
-        // Any bit that is flipped, in a number of the header or of a tensor, is noticed.
+        // A flipped bit is detected, in the header or in a tensor.
         for index in 8..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[index] ^= 1;

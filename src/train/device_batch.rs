@@ -1,4 +1,4 @@
-//! One batch as the engine wants it: on the device, dropout masks drawn, with what each row stands for.
+//! One batch in the form that the engine needs: on the device, with dropout masks and row multiplicities.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -19,26 +19,26 @@ use crate::rng::Stream;
 #[derive(Debug, Clone)]
 pub struct DeviceBatch {
     input: Input,
-    /// `[time, batch, width]`, already divided by what is kept.
+    /// `[time, batch, width]`, already divided by the keep probability.
     input_mask: Option<Tensor>,
-    /// For each layer but the top one: `[time, batch, hidden]`, likewise.
+    /// Per layer, `[time, batch, hidden]`, likewise.
     layer_masks: Vec<Option<Tensor>>,
     steps: usize,
     width: usize,
     rows: Rows,
-    /// What the model's encoder made of the images, where it reads some.
+    /// The encoder's output, if the model has an encoder.
     encoded: Option<Rc<Encoded>>,
 }
 
 #[derive(Debug, Clone)]
 enum Input {
-    /// `[batch, time, features]`, and the same time first, once it is asked for.
+    /// `[batch, time, features]`, and its time-first transpose, computed on first use.
     Dense(Tensor, OnceCell<Tensor>),
-    /// A feature `[batch, width]` perhaps, then ids `[time, batch]`.
+    /// An optional feature `[batch, width]`, then ids `[time, batch]`.
     Tokens { feature: Option<Tensor>, ids: Tensor },
 }
 
-/// Which dropout masks a batch gets.
+/// The dropout masks of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
     /// `model.input_dropout`
@@ -52,19 +52,18 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Whether anything is dropped: then equal sequences are no longer equal.
+    /// Whether dropout is active, so that equal sequences do not stay equal.
     pub fn is_active(&self, model: &Model) -> bool {
         self.input > 0.0 || model.layers.iter().any(|layer| layer.dropout > 0.0)
     }
 }
 
 impl DeviceBatch {
-    /// Prepares a batch. With `dropout` it is one to train on: a model's encoder, if it has one, can then learn too.
-    /// Without, nothing is dropped (evaluation).
+    /// Prepares a batch: for training with `dropout` (the model's encoder, if any, can then learn too), for evaluation
+    /// without.
     ///
     /// # Errors
-    /// Fails if the batch is empty or of a kind that the model does not read, or if something is dropped in a batch whose
-    /// rows stand for several sequences.
+    /// Fails if the batch is empty or does not fit the model, or if dropout is active and rows stand for several sequences.
     pub fn new(model: &Model, batch: &Batch, dropout: Option<Dropout>) -> Result<DeviceBatch> {
         let (rows, steps) = (Rows::of(batch)?, batch.steps()?);
         if rows.count == 0 || steps == 0 {
@@ -101,7 +100,7 @@ impl DeviceBatch {
                         rows.count
                     )));
                 }
-                // Behind a feature alone there are none, and drivers refuse to allocate nothing.
+                // A feature alone has no ids, and drivers refuse empty allocations.
                 let ids = match ids.elem_count() {
                     0 => Tensor::zeros((0, rows.count), DType::U32, &Device::Cpu)?,
                     _ => ids.to_device(device)?.t()?.contiguous()?,
@@ -133,12 +132,12 @@ impl DeviceBatch {
         self.steps
     }
 
-    /// Numbers in the input of a step: features, or the width of the embedding.
+    /// Width of a step's input: the number of features, or the width of the embedding.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The rows, and what they stand for.
+    /// The rows and the sequences they stand for.
     pub fn rows(&self) -> &Rows {
         &self.rows
     }
@@ -153,7 +152,7 @@ impl DeviceBatch {
         self.encoded.as_ref().filter(|encoded| encoded.learns()).map(|encoded| &encoded.features)
     }
 
-    /// Adds the gradients of the encoder, given those at the feature, `[batch, width]`.
+    /// Accumulates the encoder's gradients, given the cotangent at the feature, `[batch, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -166,10 +165,9 @@ impl DeviceBatch {
         self.encoded.as_ref().map_or(&[], |encoded| &encoded.statistics)
     }
 
-    /// The input of step `offset` of each window, windows one below the other: `[windows · batch, width]`.
+    /// The inputs at step `offset` of each window, stacked: `[windows · batch, width]`.
     ///
-    /// Embeddings are looked up in `table`, and `learned` stands for the feature, so that gradients flow into them where they
-    /// are tracked.
+    /// Embeddings are looked up in `table`, and `learned` replaces the feature, so that gradients are tracked through both.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -201,7 +199,7 @@ impl DeviceBatch {
         }
     }
 
-    /// The inputs of the steps of a span, time first: `[steps, batch, width]`. Embeddings are looked up in `table`.
+    /// The inputs of a span, time first: `[steps, batch, width]`. Embeddings are looked up in `table`.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -211,13 +209,13 @@ impl DeviceBatch {
             Input::Tokens { feature, ids } => {
                 let table = table.ok_or_else(|| Error::Training("tokens without an embedding".into()))?;
                 let width = table.dim(1)?;
-                let behind = usize::from(feature.is_some());
+                let shift = usize::from(feature.is_some());
                 let feature = feature.as_ref().filter(|_| span.start == 0);
                 let first = (span.start + usize::from(feature.is_some())).min(span.end);
                 let mut parts: Vec<Tensor> =
                     feature.map(|feature| feature.unsqueeze(0)).transpose()?.into_iter().collect();
                 if first < span.end {
-                    let ids = ids.narrow(0, first - behind, span.end - first)?;
+                    let ids = ids.narrow(0, first - shift, span.end - first)?;
                     let words = table.index_select(&ids.flatten_all()?, 0)?;
                     parts.push(words.reshape((span.end - first, self.rows.count, width))?);
                 }
@@ -230,11 +228,10 @@ impl DeviceBatch {
         }
     }
 
-    /// The tokens that are read at some steps, one step behind the other: `[steps · batch]`. None of them may be that of a
-    /// feature.
+    /// The token ids at some steps, concatenated: `[steps · batch]`. None of the steps may be the feature's.
     ///
     /// # Errors
-    /// Fails where no tokens are read.
+    /// Fails if the inputs are not tokens.
     pub fn ids_at(&self, steps: &[usize]) -> Result<Tensor> {
         let Input::Tokens { feature, ids } = &self.input else {
             return Err(Error::Training("tokens of a sequence that has none".into()));
@@ -307,8 +304,8 @@ enum SliceInput<'a> {
 }
 
 impl OnCpu<'_> {
-    /// Copies the input of a step into the first columns of rows that begin `stride` numbers apart. Embeddings are
-    /// looked up in `table`, `[vocabulary, width]`.
+    /// Copies the input of a step into the first columns of rows `stride` numbers apart. Embeddings are looked up in
+    /// `table`, `[vocabulary, width]`.
     pub fn copy_input(&self, step: usize, table: &[f32], to: &mut [f32], stride: usize) {
         let width = self.width;
         match &self.input {
@@ -329,8 +326,8 @@ impl OnCpu<'_> {
         }
     }
 
-    /// Adds the gradient at the input of a step, `[batch, width]`, to the rows of the embedding that were looked up, each
-    /// as often as its row of the batch occurs.
+    /// Adds the gradient at the input of a step, `[batch, width]`, to the rows of the embedding that were looked up,
+    /// weighted by multiplicity.
     pub fn add_to_embedding(&self, step: usize, gradient: &mut [f32], multiplicity: Option<&[f32]>, table: &mut [f32]) {
         let width = self.width;
         if let Some(mask) = self.input_mask_at(step) {
@@ -351,7 +348,7 @@ impl OnCpu<'_> {
         }
     }
 
-    /// The tokens read at a step, one a row; none where it is a feature that is read.
+    /// The token ids at a step, one per row; empty if its input is a feature.
     fn ids(&self, step: usize) -> &[u32] {
         match &self.input {
             SliceInput::Tokens { feature, ids } => match step.checked_sub(usize::from(feature.is_some())) {
@@ -375,7 +372,7 @@ impl OnCpu<'_> {
     }
 }
 
-/// Makes sure that a model has every one of these tokens, `[batch, time]`, on the CPU.
+/// Checks that the token ids, `[batch, time]` on the CPU, are within the model's vocabulary.
 pub(super) fn check_tokens(model: &Model, ids: &Tensor) -> Result<()> {
     let vocabulary = model.embedding(Weights::Constant).map_or(Ok(0), |table| table.dim(0))?;
     match ids.flatten_all()?.to_vec1::<u32>()?.into_iter().find(|&id| id as usize >= vocabulary) {
@@ -384,7 +381,7 @@ pub(super) fn check_tokens(model: &Model, ids: &Tensor) -> Result<()> {
     }
 }
 
-/// `[batch, time, features]` time first, made when it is asked for first.
+/// The time-first transpose of `[batch, time, features]`, computed on first use.
 fn time_first_of<'a>(x: &Tensor, time_first: &'a OnceCell<Tensor>) -> Result<&'a Tensor> {
     match time_first.get() {
         Some(x) => Ok(x),
@@ -395,16 +392,16 @@ fn time_first_of<'a>(x: &Tensor, time_first: &'a OnceCell<Tensor>) -> Result<&'a
     }
 }
 
-/// Rows of a time-first tensor at some steps, one below the other: `[time, batch, n]` to `[steps · batch, n]`.
+/// Rows of a time-first tensor at some steps, stacked: `[time, batch, n]` to `[steps · batch, n]`.
 fn gather(x: &Tensor, steps: impl Iterator<Item = usize>) -> Result<Tensor> {
     let parts = steps.map(|step| x.get(step)).collect::<Result<Vec<_>, _>>()?;
     stack_rows(&parts)
 }
 
-/// Puts `[rows, n]` tensors one below the other.
+/// Concatenates `[rows, n]` tensors along the rows.
 ///
 /// # Errors
-/// Fails if they are not equally wide.
+/// Fails if their widths differ.
 pub fn stack_rows(parts: &[Tensor]) -> Result<Tensor> {
     match parts {
         [one] => Ok(one.clone()),
@@ -412,7 +409,7 @@ pub fn stack_rows(parts: &[Tensor]) -> Result<Tensor> {
     }
 }
 
-/// Keeps each element with probability `1 - p` and divides it by that, so that means stay.
+/// Keeps each element with probability `1 - p` and divides it by that probability (inverted dropout).
 fn dropout_mask(stream: &mut Stream, p: f64, dims: (usize, usize, usize), device: &Device) -> Result<Tensor> {
     let kept = (1.0 / (1.0 - p)) as f32;
     let count = dims.0 * dims.1 * dims.2;

@@ -15,7 +15,7 @@ use crate::nn::kernel::softmax;
 use crate::nn::{Numbers, constant, slices};
 use crate::spec::task_shape::{TargetKind, TaskShape, When};
 
-/// What a batch is trained to answer, and when.
+/// The targets of a batch, and the steps at which they apply.
 #[derive(Debug, Clone)]
 pub struct Feedback {
     /// Numbers, `[time, batch, size]`, or classes, `[time, batch]`; time is 1 for a target at the last step.
@@ -24,7 +24,7 @@ pub struct Feedback {
     when: When,
     steps: usize,
     every: usize,
-    /// How many sequences each row stands for, `[batch, 1]`, where rows stand for several.
+    /// How many sequences each row stands for, `[batch, 1]`; absent if always one.
     multiplicity: Option<Tensor>,
     sequences: usize,
 }
@@ -32,26 +32,26 @@ pub struct Feedback {
 /// The loss of one window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WindowLoss {
-    /// Mean over everything that carries a target; 0 where nothing does.
+    /// Mean over everything that carries a target; 0 if nothing does.
     pub loss: f64,
     /// Steps that carry a target.
     pub targets: usize,
 }
 
-/// The losses of windows that were run together. They may still lie on a device.
+/// The losses of windows that ran together, possibly still on a device.
 #[derive(Debug, Clone)]
 pub struct Losses {
-    /// Of each step that carries a target, one window behind the other.
+    /// Per step that carries a target, in the order of the windows.
     pub(super) per_step: Numbers,
-    /// For each window, how many steps carry a target.
+    /// Per window, the number of steps that carry a target.
     counts: Vec<usize>,
 }
 
 impl Losses {
-    /// The losses themselves, one a window, which may have to be waited for.
+    /// Reads the losses, one per window; may block on a device.
     ///
     /// # Errors
-    /// Fails if the device does.
+    /// Fails on a device error.
     pub fn read(&self) -> Result<Vec<WindowLoss>> {
         let mut steps = self.per_step.read()?.into_iter();
         let window = |&targets: &usize| {
@@ -66,7 +66,7 @@ impl Feedback {
     /// The targets of a batch of `steps` steps, thinned to every `every`-th step.
     ///
     /// # Errors
-    /// Fails if the targets are not what the task's interface promises.
+    /// Fails if the targets do not match the task's shape.
     pub fn new(
         targets: &Targets,
         shape: &TaskShape,
@@ -87,7 +87,7 @@ impl Feedback {
                 check_classes(classes, count)?;
                 classes.unsqueeze(0)?
             }
-            _ => return Err(Error::Training("the task's targets are not of the kind that it promised".into())),
+            _ => return Err(Error::Training("the task's targets are not of the kind that its shape declares".into())),
         };
         let mut expected = vec![if when == When::LastStep { 1 } else { steps }, rows.count];
         if let TargetKind::Values { size } = kind {
@@ -95,7 +95,7 @@ impl Feedback {
         }
         if target.dims() != expected {
             return Err(Error::Training(format!(
-                "the task's targets are {:?} (time, batch, width) where {expected:?} were promised",
+                "the task's targets are {:?} (time, batch, width) instead of {expected:?}",
                 target.dims(),
             )));
         }
@@ -110,7 +110,7 @@ impl Feedback {
         })
     }
 
-    /// When the model has to answer.
+    /// When the task has targets.
     pub fn when(&self) -> When {
         self.when
     }
@@ -131,9 +131,9 @@ impl Feedback {
         }
     }
 
-    /// The context of the states after `step` steps, for the synthesizer: the one target of the sequence, or the target
-    /// of the step that produced the state, whether or not it carries feedback; at the start the first. Classes are
-    /// one-hot. `[batch, width]`
+    /// The synthesizer's context for the states after `step` steps, `[batch, width]`: the sequence's only target, or the
+    /// target of the step that produced the state (the first one at the start), whether or not that step carries feedback.
+    /// Classes are one-hot.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -149,9 +149,8 @@ impl Feedback {
         }
     }
 
-    /// Losses of the windows of a span, and the gradient of their sum at the outputs, for one sequence each; no gradient
-    /// where no window has a target. `outputs` are those at `steps` ([`Feedback::steps`] of the span),
-    /// `[steps, batch, width]`.
+    /// Losses of the windows of a span, and the gradient of their sum at the outputs, per sequence; `None` if no window has
+    /// a target. `outputs` are those at `steps` ([`Feedback::steps`] of the span), `[steps, batch, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -171,7 +170,7 @@ impl Feedback {
             None => Ok(squares),
         };
         let batch = self.sequences as f64;
-        // Loss of each step, and its gradient, as if it were alone.
+        // Each step's loss and gradient, before averaging over its window.
         let (per_step, gradient) = match self.kind {
             TargetKind::Values { size } => {
                 let difference = (outputs - target)?;
@@ -210,8 +209,8 @@ impl Feedback {
         }
     }
 
-    /// Factor on `Σ n_w ℓ_w` in the original's reported loss: 2 for squared errors whatever the number of coordinates,
-    /// over the whole length even where targets are sparse.
+    /// Factor on `Σ n_w ℓ_w` in the loss that the original code reports: 2 for squared errors whatever the number of
+    /// coordinates, divided by the sequence length even if targets are sparse.
     pub fn original_scale(&self) -> f64 {
         let squared = if matches!(self.kind, TargetKind::Values { .. }) { 2.0 } else { 1.0 };
         match self.when {
@@ -221,7 +220,7 @@ impl Feedback {
     }
 }
 
-/// Classes `[batch]` as one-hot rows, `[batch, count]`. candle's own reads the classes back from a device.
+/// Classes `[batch]` as one-hot rows, `[batch, count]`. candle's own reads the classes back from the device.
 fn one_hot(classes: &Tensor, count: usize) -> Result<Tensor> {
     let all = constant((0..count as u32).collect(), &[1, count], classes.device())?;
     Ok(classes.unsqueeze(1)?.broadcast_eq(&all)?.to_dtype(DType::F32)?)
@@ -241,7 +240,7 @@ fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, Tensor)> 
     cross_entropy_anywhere(logits, classes)
 }
 
-/// As [`cross_entropy`], by tensor operations: the definition.
+/// [`cross_entropy`] by tensor operations: the definition.
 fn cross_entropy_anywhere(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, Tensor)> {
     let classes = classes.unsqueeze(2)?;
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?;
@@ -250,14 +249,14 @@ fn cross_entropy_anywhere(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, 
     Ok((log_p.gather(&classes, 2)?.neg()?, gradient))
 }
 
-/// Makes sure that every class is one of `count`. On a device nothing is checked, since that would have to be waited for: what
-/// goes there is checked before (`supply.rs`).
+/// Checks that every class is below `count`. On a device nothing is checked, since reading would block: the loader checks
+/// batches before the upload.
 pub(super) fn check_classes(classes: &Tensor, count: usize) -> Result<()> {
     if !classes.device().is_cpu() {
         return Ok(());
     }
     match classes.flatten_all()?.to_vec1::<u32>()?.into_iter().find(|&class| class as usize >= count) {
-        Some(class) => Err(Error::Training(format!("the task gave class {class}, but promised {count} classes"))),
+        Some(class) => Err(Error::Training(format!("the task gave class {class}, but declares {count} classes"))),
         None => Ok(()),
     }
 }
@@ -267,7 +266,7 @@ mod tests {
     use super::*;
     use crate::spec::task_shape::{Input, Target};
 
-    /// One row a sequence.
+    /// One row per sequence.
     fn rows(count: usize) -> Rows {
         Rows { count, sequences: count, multiplicity: None, repetition: None }
     }
@@ -291,8 +290,8 @@ mod tests {
         assert_eq!(losses.iter().map(|w| (w.loss, w.targets)).collect::<Vec<_>>(), [(1.0, 1), (0.0, 0), (1.0, 1)]);
         let gradient = gradient.map(|g| g.to_vec3::<f32>()).transpose()?.unwrap_or_default();
         assert_eq!(gradient.iter().map(|step| step[0][0]).collect::<Vec<_>>(), [1.0, 1.0]);
-        let silent = 1..2;
-        assert!(feedback.losses(None, &feedback.steps(&silent), std::slice::from_ref(&silent))?.1.is_none());
+        let no_target = 1..2;
+        assert!(feedback.losses(None, &feedback.steps(&no_target), std::slice::from_ref(&no_target))?.1.is_none());
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Metrics over a split: whole sequences in one piece, no windows, no synthesizer, no dropout, every step.
+//! Metrics over a split, on whole sequences: no windows, synthesizers or dropout.
 
 use candle_core::Device;
 
@@ -13,11 +13,11 @@ use crate::model::Model;
 use crate::nn::Numbers;
 use crate::spec::task_shape::TaskShape;
 
-/// The metrics of a model on the split that `at` names; empty where there are no batches or no metrics. `loader` brings the data to
-/// the model's device.
+/// The metrics of a model on the split of `at`; empty if there are no batches or no metrics. `loader` moves the data to the
+/// model's device.
 ///
 /// # Errors
-/// Fails if the task fails to give a batch.
+/// Fails if the task cannot provide a batch.
 pub fn measure(
     model: &Model,
     backend: &dyn Backend,
@@ -55,7 +55,7 @@ pub fn measure(
 /// A model's outputs for a task's showcase.
 ///
 /// # Errors
-/// Fails if the showcase has no numbers as targets at every step, or not one label for each of its sequences.
+/// Fails if the showcase's targets are not values at every step, or if it does not have one label per sequence.
 pub fn show(predictor: &dyn Predictor, showcase: Showcase) -> Result<ShowcaseResult> {
     let Targets::Values(targets) = showcase.batch.expanded()?.targets else {
         return Err(Error::Training("a showcase needs numbers as targets, at every step".into()));
@@ -63,7 +63,7 @@ pub fn show(predictor: &dyn Predictor, showcase: Showcase) -> Result<ShowcaseRes
     let predictions = predictor.predict(&showcase.batch)?;
     if predictions.dims() != targets.dims() || showcase.labels.len() != targets.dim(0)? {
         return Err(Error::Training(format!(
-            "the task shows {} patterns with targets of shape {:?}; the network answers with {:?}",
+            "the showcase has {} labels and targets of shape {:?}; the network's outputs have shape {:?}",
             showcase.labels.len(),
             targets.dims(),
             predictions.dims()

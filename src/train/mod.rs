@@ -29,20 +29,20 @@ pub use unit::{Callback, EpochRow, Extra, Finished, MetricInfo, Next, Outcome, P
 use crate::model;
 use crate::plugins::Kinds;
 
-/// What networks are made of and trained with.
+/// The plug-ins for models and training.
 pub struct Plugins {
-    /// The parts of models.
+    /// Cells and synthesizers.
     pub model: model::Plugins,
     /// `train.optimizer`
     pub optimizers: Kinds<dyn OptimizerRule>,
 }
 
 impl Plugins {
-    /// What comes with the crate.
+    /// The built-in plug-ins.
     pub fn built_in() -> Self {
         Plugins { model: model::Plugins::built_in(), optimizers: optimizer::built_in() }
     }
 }
 
-/// Raised by hand when a golden-tested number may change its bits: units of another value are not mixed or resumed.
+/// Incremented when the bits of a golden-tested number may change: units with different values are not mixed or resumed.
 pub const NUMERICS: u32 = 2;

@@ -1,4 +1,4 @@
-//! A trained network at work: whole sequences without dropout or synthesizers.
+//! Inference with a trained network: whole sequences, without dropout or synthesizers.
 
 use candle_core::Tensor;
 
@@ -11,12 +11,12 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::spec::task_shape::When;
 
-/// A model, and the backend that computes it.
+/// A trained model and its backend.
 #[derive(Clone, Copy)]
 pub struct Trained<'a> {
     /// The model, with its trained weights.
     pub model: &'a Model,
-    /// What computes it.
+    /// The backend that computes it.
     pub backend: &'a dyn Backend,
 }
 

@@ -1,9 +1,9 @@
-//! What is recorded during training: states, gradients, activity and weights of every n-th batch. Recording changes no
-//! update.
+//! Recordings during training: states, gradients, activity and weights of every n-th batch. Recording does not affect
+//! updates.
 //!
-//! Per window and layer, with the state `s₀` at the window's start: `hidden` is `s₀`, `synthetic` is `S(s₀)`, not scaled,
-//! `target` is the gradient `δ` that the synthesizer learns from ([`engine`](super::engine)), and `true` is the derivative
-//! of the sum of all windows' losses with respect to `s₀`, in one pass that is not cut.
+//! Per window and layer, with the state `s₀` at the window's start: `hidden` is `s₀`, `synthetic` is `S(s₀)`, unscaled,
+//! `target` is the gradient `δ` on which the synthesizer is trained ([`engine`](super::engine)), and `true` is the gradient
+//! at `s₀` of the sum of all windows' losses, by untruncated backpropagation.
 //!
 //! An epoch's recordings are one file. Tensors are named `batch0001.<what>.layer0`, batches counted from 1, and have the
 //! shape `[windows, batch, width]`; `batch0001.weights.<parameter>` has the parameter's shape.
@@ -20,12 +20,12 @@ use crate::error::Result;
 use crate::model::Model;
 use crate::spec::{RecordSpec, Recorded};
 
-/// Gathers an epoch's recordings.
+/// Collects an epoch's recordings.
 pub struct Recorder {
     spec: RecordSpec,
     /// Finished batches of the epoch.
     buffer: Vec<(String, Tensor)>,
-    /// The batch at work: a list over windows for each name.
+    /// The current batch: by name, one tensor per window.
     windows: BTreeMap<String, Vec<Tensor>>,
     truth: Vec<Vec<Tensor>>,
     rows: Option<Rows>,
@@ -42,7 +42,7 @@ pub struct Cosine {
 }
 
 impl Recorder {
-    /// A recorder with nothing recorded yet.
+    /// An empty recorder.
     pub fn new(spec: RecordSpec) -> Self {
         Recorder {
             spec,
@@ -68,7 +68,7 @@ impl Recorder {
         self.spec.cosine || self.has(Recorded::True)
     }
 
-    /// Begins a batch, before its first update: `truth[window][layer]` as [`super::engine::true_gradients`] gives it.
+    /// Begins a batch, before its first update: `truth[window][layer]` from [`super::engine::true_gradients`].
     pub fn begin(&mut self, batch: usize, model: &Model, rows: &Rows, truth: Vec<Vec<Tensor>>) -> Result<()> {
         self.windows.clear();
         self.rows = Some(rows.clone());
@@ -81,7 +81,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Takes the windows of a group, the first of which is number `first`, with the parameters as they were used.
+    /// Records the windows of a group, numbered from `first`, before the update that follows them.
     pub fn windows(
         &mut self,
         model: &Model,
@@ -130,7 +130,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Ends a batch. What was recorded of a row that stands for several sequences is there once for each of them.
+    /// Ends a batch, and expands its recordings to one row per sequence.
     pub fn end(&mut self, batch: usize) -> Result<()> {
         for (name, windows) in std::mem::take(&mut self.windows) {
             let all = Tensor::stack(&windows, 0)?;
@@ -141,18 +141,18 @@ impl Recorder {
         Ok(())
     }
 
-    /// What has been recorded in this epoch so far, for a checkpoint.
+    /// The epoch's recordings so far, for a checkpoint.
     pub fn pending(&self) -> (&[(String, Tensor)], Cosine) {
         (&self.buffer, self.cosine)
     }
 
-    /// Takes [`Recorder::pending`] back.
+    /// Restores [`Recorder::pending`].
     pub fn restore(&mut self, buffer: Vec<(String, Tensor)>, cosine: Cosine) {
         self.buffer = buffer;
         self.cosine = cosine;
     }
 
-    /// Ends an epoch: its recordings, and the mean cosine (NaN if there is none), if asked for.
+    /// Ends an epoch. Returns its recordings and, if requested, the mean cosine (NaN if there is none).
     pub fn end_epoch(&mut self) -> (Vec<(String, Tensor)>, Option<f64>) {
         let cosine = std::mem::take(&mut self.cosine);
         (std::mem::take(&mut self.buffer), self.spec.cosine.then_some(cosine.sum / cosine.count))

@@ -1,28 +1,28 @@
-//! What the rows of a batch stand for: one sequence each, or several that are equal.
+//! The rows of a batch, each of which stands for one sequence or several equal ones.
 
 use candle_core::{Device, Tensor};
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
 
-/// What the rows of a batch stand for.
+/// The rows of a batch and the sequences they stand for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// Number of rows.
     pub count: usize,
     /// Number of sequences.
     pub sequences: usize,
-    /// How many sequences each row stands for; one each where absent.
+    /// How many sequences each row stands for; absent if always one.
     pub multiplicity: Option<Vec<f32>>,
-    /// The row of each sequence, where rows stand for several.
+    /// The row of each sequence; absent if each row is one sequence, in order.
     pub repetition: Option<Vec<u32>>,
 }
 
 impl Rows {
-    /// What the rows of a batch stand for.
+    /// Counts the rows of a batch and the sequences of each row.
     ///
     /// # Errors
-    /// Fails if a sequence is of a row that is not there, or a row stands for none.
+    /// Fails if a sequence refers to a row out of range, or a row stands for no sequence.
     pub fn of(batch: &Batch) -> Result<Rows> {
         let count = batch.rows()?;
         let Some(repetition) = batch.repetition() else {
@@ -38,7 +38,7 @@ impl Rows {
             return Err(Error::Training(format!("the task gave a batch in which row {row} stands for no sequence")));
         }
         let sequences = repetition.len();
-        // Rows of one sequence each, in another order perhaps, weigh alike.
+        // A permutation needs no weights.
         let multiplicity = (sequences > count).then_some(multiplicity);
         Ok(Rows { count, sequences, multiplicity, repetition: Some(repetition.to_vec()) })
     }
@@ -52,7 +52,7 @@ impl Rows {
         Ok(self.multiplicity.as_ref().map(column).transpose()?)
     }
 
-    /// A tensor over rows (along `axis`) as one over sequences.
+    /// Expands a tensor from rows to sequences along `axis`.
     ///
     /// # Errors
     /// Fails on a tensor error.

@@ -1,11 +1,11 @@
-//! What happens when the first validation metric no longer improves: a lower learning rate, or the end.
+//! Responses to a plateau of the first validation metric: a lower learning rate, or early stopping.
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::Direction;
 use crate::spec::ScheduleSpec;
 
-/// A reduction of the learning rate by no more than this is not worth making (PyTorch's `eps`).
+/// Smaller reductions of the learning rate are skipped (PyTorch's `eps`).
 const SMALLEST_REDUCTION: f64 = 1e-8;
 
 /// The best metric so far, and the epochs since: the state of both rules, kept in checkpoints.
@@ -13,12 +13,12 @@ const SMALLEST_REDUCTION: f64 = 1e-8;
 pub struct Stagnation {
     /// The best metric that counted as an improvement, if there was one.
     pub best: Option<f64>,
-    /// Epochs that brought no improvement since the last one that did, or since the rate was lowered.
+    /// Epochs without improvement since the last improvement or reduction of the learning rate.
     pub bad: usize,
 }
 
 impl Stagnation {
-    /// Counts an epoch; `threshold` is the relative improvement that counts. A metric that is not finite never does.
+    /// Counts an epoch; `threshold` is the relative improvement required. A non-finite metric is no improvement.
     fn observe(&mut self, metric: f64, direction: Direction, threshold: f64) {
         let improved = metric.is_finite()
             && self.best.is_none_or(|best| match direction {
@@ -36,7 +36,7 @@ impl Stagnation {
 /// Lowers the learning rate on a plateau, by PyTorch's rule.
 #[derive(Debug, Clone)]
 pub struct ReduceOnPlateau {
-    /// What a checkpoint keeps.
+    /// The state kept in checkpoints.
     pub state: Stagnation,
     direction: Direction,
     factor: f64,
@@ -46,13 +46,13 @@ pub struct ReduceOnPlateau {
 }
 
 impl ReduceOnPlateau {
-    /// A schedule that has seen nothing, for a metric of this direction.
+    /// A new schedule for a metric of this direction.
     pub fn new(spec: &ScheduleSpec, direction: Direction) -> Self {
         let ScheduleSpec::ReduceOnPlateau { factor, patience, threshold, min_lr } = *spec;
         ReduceOnPlateau { state: Stagnation::default(), direction, factor, patience, threshold, min_lr }
     }
 
-    /// Takes an epoch's metric and the rate it was trained with, and returns the rate of the next.
+    /// Takes an epoch's metric and learning rate, and returns the next epoch's learning rate.
     pub fn observe(&mut self, metric: f64, lr: f64) -> f64 {
         self.state.observe(metric, self.direction, self.threshold);
         if self.state.bad <= self.patience {
@@ -64,22 +64,22 @@ impl ReduceOnPlateau {
     }
 }
 
-/// Ends training after `patience` epochs in a row without a better metric.
+/// Stops training after `patience` consecutive epochs without improvement.
 #[derive(Debug, Clone)]
 pub struct EarlyStopping {
-    /// What a checkpoint keeps.
+    /// The state kept in checkpoints.
     pub state: Stagnation,
     direction: Direction,
     patience: usize,
 }
 
 impl EarlyStopping {
-    /// A rule that has seen nothing, for a metric of this direction.
+    /// A new rule for a metric of this direction.
     pub fn new(patience: usize, direction: Direction) -> Self {
         EarlyStopping { state: Stagnation::default(), direction, patience }
     }
 
-    /// Takes an epoch's metric and says whether to stop.
+    /// Takes an epoch's metric and returns whether to stop.
     pub fn observe(&mut self, metric: f64) -> bool {
         self.state.observe(metric, self.direction, 0.0);
         self.state.bad >= self.patience
@@ -110,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn more_is_better_where_the_metric_says_so() {
+    fn higher_is_better_for_metrics_of_that_direction() {
         let mut schedule = plateau(Direction::Higher);
         assert_eq!([0.5, 0.6, 0.7, 0.7, 0.7].map(|metric| schedule.observe(metric, 1.0)), [1.0, 1.0, 1.0, 1.0, 0.5]);
     }
 
     #[test]
-    fn early_stopping_waits_for_its_patience() {
+    fn early_stopping_respects_its_patience() {
         for (metrics, stops, why) in [
             (vec![3.0, 2.0, 1.0], vec![false, false, false], "never while it improves"),
             (vec![3.0, 3.0, 3.0], vec![false, false, true], "an equal metric is no improvement"),

@@ -1,4 +1,4 @@
-//! What a trainer tells whoever watches it: the contract between the engine and the runner.
+//! The interface between the trainer and the runner: progress, results and callbacks.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -7,29 +7,29 @@ use super::Checkpoint;
 use crate::data::{Direction, Evaluation, Metric};
 use crate::error::Result;
 
-/// Where training stands, after a batch.
+/// Training progress after a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
     /// Epoch in progress, counted from 1.
     pub epoch: usize,
-    /// Epochs asked for.
+    /// Number of epochs.
     pub epochs: usize,
-    /// Batches of this epoch that are done.
+    /// Completed batches of this epoch.
     pub batch: usize,
-    /// Batches an epoch.
+    /// Batches per epoch.
     pub batches: usize,
-    /// Training loss of this batch, in the unit of the validation metric; unknown while it lies on a device.
+    /// Training loss of this batch, in the unit of the validation metric; `None` while it is on a device.
     pub loss: Option<f64>,
 }
 
 /// What to do after a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Go on.
+    /// Continue.
     Continue,
-    /// Hand out a checkpoint, then go on.
+    /// Emit a checkpoint, then continue.
     Checkpoint,
-    /// Hand out a checkpoint and stop.
+    /// Emit a checkpoint and stop.
     Stop,
 }
 
@@ -40,12 +40,12 @@ pub struct EpochRow {
     pub epoch: usize,
     /// Mean loss over the steps that carry a target, in the unit of the validation metric.
     pub train_loss: f64,
-    /// The training loss as the original reports it.
+    /// The training loss as the original code reports it.
     pub train_loss_original: f64,
     /// Validation metrics, in the order of [`Finished::metrics`].
     #[serde(with = "nan_as_null")]
     pub validation: Vec<f64>,
-    /// Wall clock of the epoch: data, training, validation.
+    /// Wall-clock time of the epoch: data, training, validation.
     pub seconds: f64,
     /// Further columns, the same names in every epoch of a unit.
     pub extra: Vec<Extra>,
@@ -56,7 +56,7 @@ pub struct EpochRow {
 pub struct Extra {
     /// The column's name.
     pub name: String,
-    /// Its value; NaN where there is none in this epoch.
+    /// Its value; NaN if there is none in this epoch.
     #[serde(with = "nan_as_null::one")]
     pub value: f64,
 }
@@ -99,16 +99,16 @@ pub struct MetricInfo {
 }
 
 impl MetricInfo {
-    /// What files say of a metric.
+    /// The description of a metric in output files.
     pub fn of(metric: &Metric) -> Self {
         MetricInfo { name: metric.name.to_string(), unit: metric.unit.into(), direction: metric.direction }
     }
 }
 
-/// A unit (one spec, one seed) that is trained to the end.
+/// The results of a unit (one spec, one seed) trained to completion.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Every epoch.
+    /// One row per epoch.
     pub history: Vec<EpochRow>,
     /// The validation metrics.
     pub metrics: Vec<MetricInfo>,
@@ -118,11 +118,11 @@ pub struct Finished {
     pub kept_epoch: usize,
     /// The kept weights by PyTorch name, in order.
     pub weights: Vec<(String, Tensor)>,
-    /// Metrics of the kept weights on the test data; empty where there are none.
+    /// Metrics of the kept weights on the test data; empty if there are none.
     pub test: Vec<f64>,
-    /// Outputs of the kept weights for the task's showcase, `[patterns, time, size]`, and what they should be.
+    /// Outputs of the kept weights for the task's showcase, `[patterns, time, size]`, and its targets.
     pub showcase: Option<ShowcaseResult>,
-    /// The evaluation of the kept weights, where the dataset has one of its own.
+    /// The dataset's own evaluation of the kept weights, if it has one.
     pub evaluation: Option<Evaluation>,
 }
 
@@ -135,7 +135,7 @@ pub struct ShowcaseResult {
     pub targets: Tensor,
     /// A name for each pattern.
     pub labels: Vec<String>,
-    /// Images of what went in, `[patterns, height, width]`, u8, where the task gives them.
+    /// Images of the inputs, `[patterns, height, width]`, u8, if the task provides them.
     pub images: Option<Tensor>,
 }
 
@@ -144,18 +144,18 @@ pub struct ShowcaseResult {
 pub enum Outcome {
     /// All epochs, or early stopping.
     Finished(Box<Finished>),
-    /// The callback said stop; a checkpoint was handed out.
+    /// The callback requested a stop; a checkpoint was emitted.
     Stopped,
 }
 
-/// Follows a unit while it trains; the runner implements it. As it is, it lets everything pass.
+/// Observes a unit's training; implemented by the runner. The default methods do nothing.
 pub trait Callback {
     /// After every batch.
     fn batch(&mut self, _progress: &Progress) -> Result<Next> {
         Ok(Next::Continue)
     }
 
-    /// After every epoch, before the batch that follows. Returning [`Next::Checkpoint`] asks for one.
+    /// After every epoch. Returning [`Next::Checkpoint`] requests a checkpoint.
     fn epoch(&mut self, _row: &EpochRow, _metrics: &[MetricInfo]) -> Result<Next> {
         Ok(Next::Continue)
     }
@@ -165,7 +165,7 @@ pub trait Callback {
         Ok(())
     }
 
-    /// Keeps an epoch's recordings, whole.
+    /// Stores an epoch's complete recordings.
     fn recording(&mut self, _epoch: usize, _tensors: &[(String, Tensor)]) -> Result<()> {
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::nn::{Gradients, ParamStore, Part};
 use crate::plugins::Kinds;
 use crate::spec::{ClipSpec, DniSpec, FrozenInNorm, TrainSpec};
 
-/// What a synthesizer does in an epoch.
+/// A synthesizer's role in an epoch.
 pub fn role(dni: &DniSpec, epoch: usize) -> Role {
     if dni.lesion_at.is_some_and(|lesion| epoch >= lesion) {
         return Role::Lesioned;
@@ -31,15 +31,15 @@ pub fn role(dni: &DniSpec, epoch: usize) -> Role {
 pub struct Updater {
     optimizer: Optimizer,
     clip: Option<ClipSpec>,
-    /// Gradients of synthesizers that do not learn, piled up as in the original: clipped with the rest, never cleared.
+    /// Gradients of frozen synthesizers, accumulated as in the original code: clipped with the rest, never cleared.
     held: Option<Gradients>,
 }
 
 impl Updater {
-    /// An updater at its start.
+    /// An updater with a fresh optimizer state.
     ///
     /// # Errors
-    /// Fails where `rules` have no such optimizer, or where the device has no room for its state.
+    /// Fails if the optimizer is not registered, or if its state cannot be allocated.
     pub fn new(spec: &TrainSpec, rules: &Kinds<dyn OptimizerRule>, params: &ParamStore) -> Result<Self> {
         let rule = rules.open(&spec.optimizer.kind, &spec.optimizer.keys)?;
         Ok(Updater { optimizer: Optimizer::new(rule, params)?, clip: spec.clip.clone(), held: None })
@@ -55,11 +55,11 @@ impl Updater {
         self.optimizer.set_lr(lr);
     }
 
-    /// Makes one step, and gives the squares of the gradients before clipping; `None` where there is no gradient at all,
-    /// and so no step.
+    /// Makes one step and returns the gradients' sums of squares before clipping; `None` if there is no gradient, and so no
+    /// step.
     ///
-    /// Parameters without a gradient are skipped: neither their moments nor their step count move. On the CPU, gradients that
-    /// are not finite change nothing; elsewhere nobody has looked at them yet. The caller decides what it means.
+    /// Parameters without a gradient are skipped: their moments and step counts stay. On the CPU, non-finite gradients
+    /// change nothing; on a device they have not been read yet. The caller handles both.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -89,7 +89,7 @@ impl Updater {
         Ok(Some(clipped.squares))
     }
 
-    /// Adds what was held of parameters that still accumulate, and forgets the rest of it. `roles` are the parameters'.
+    /// Adds the held gradients of parameters that still accumulate, and drops the others. `roles` is per parameter.
     fn add_held(&mut self, roles: &[Role], gradients: &mut Gradients) -> Result<()> {
         let Some(held) = &mut self.held else { return Ok(()) };
         for (index, role) in roles.iter().enumerate() {
@@ -101,7 +101,6 @@ impl Updater {
         Ok(())
     }
 
-    /// Holds the clipped gradients of parameters that accumulate.
     fn hold(&mut self, model: &Model, roles: &[Role], factors: &[f64], gradients: &Gradients) -> Result<()> {
         for (index, (role, factor)) in roles.iter().zip(factors).enumerate() {
             if *role == Role::Accumulating
@@ -113,7 +112,7 @@ impl Updater {
         Ok(())
     }
 
-    /// Everything that a checkpoint needs: tensors by name, and the rest as JSON.
+    /// The state for a checkpoint: tensors by name, and the rest as JSON.
     pub fn state(&self, names: &[String]) -> Result<(Vec<(String, Tensor)>, serde_json::Value)> {
         let (mut tensors, value) = self.optimizer.state(names)?;
         for (index, name) in names.iter().enumerate() {
@@ -124,7 +123,7 @@ impl Updater {
         Ok((tensors, value))
     }
 
-    /// Takes back what [`Updater::state`] gave.
+    /// Restores [`Updater::state`].
     ///
     /// # Errors
     /// Fails if it is the state of another model or optimizer.
@@ -145,7 +144,6 @@ impl Updater {
     }
 }
 
-/// The held gradients, none at first.
 fn held<'a>(held: &'a mut Option<Gradients>, params: &ParamStore) -> Result<&'a mut Gradients> {
     match held {
         Some(held) => Ok(held),
@@ -215,13 +213,13 @@ mod tests {
             }
             Ok(squares.map(f64::sqrt))
         };
-        // Both ways: by numbers that are read at once, and by numbers that stay where they are.
+        // With sums that are read at once, and with sums that stay on the device.
         for deferred in [false, true] {
             let [network, synthesizer] = moved("separate", 0.5, deferred)?;
             assert!((network - 0.5).abs() < 1e-5 && (synthesizer - 0.5).abs() < 1e-5, "{network} {synthesizer}");
             let [network, synthesizer] = moved("all", 0.5, deferred)?;
             assert!((network.hypot(synthesizer) - 0.5).abs() < 1e-5 && network < 0.1, "{network} {synthesizer}");
-            // What is short enough stays as it is: 25 numbers of 1, and those of the synthesizer of 10.
+            // Gradients below the threshold are not clipped: 25 ones, and the synthesizer's tens.
             for scope in ["separate", "all"] {
                 let [network, synthesizer] = moved(scope, 1e3, deferred)?;
                 assert!((network - 25f64.sqrt()).abs() < 1e-4 && synthesizer > 10.0, "{network} {synthesizer}");

@@ -1,7 +1,7 @@
-//! The composed backend: plain tensor operations and automatic differentiation, on any device. It is the definition.
+//! The composed backend: plain tensor operations and automatic differentiation, on any device: the reference implementation.
 //!
-//! The forward pass builds no graph. The backward pass runs its windows again, side by side and from the states that
-//! the forward pass left at their starts, so that the graph is only as deep as one window is long.
+//! The forward pass builds no graph. The backward pass recomputes its windows side by side from the states at their starts,
+//! so that the graph is only one window deep.
 
 use std::ops::Range;
 
@@ -27,8 +27,8 @@ struct Run {
     top: Vec<Tensor>,
 }
 
-/// Runs windows of one length side by side from `start`, `[windows · batch, width]` for each layer. `feature` stands for
-/// what is read before the tokens, where gradients flow into it.
+/// Runs windows of one length side by side from `start`, `[windows · batch, width]` per layer. `feature` replaces the input
+/// before the tokens if its gradient is tracked.
 fn run(
     model: &Model,
     sequence: &DeviceBatch,
@@ -55,8 +55,8 @@ fn run(
     Ok(Run { states, top: inputs })
 }
 
-/// The model's outputs over a run at some steps of its windows, `[steps · batch, width]`, with the place of each step in
-/// `outputs`; nothing where there is no such step.
+/// The model's outputs over a run at some steps of its windows, `[steps · batch, width]`, and the index of each step in
+/// `outputs`; `None` if there is no such step.
 fn read_out(
     model: &Model,
     run: &Run,
@@ -117,12 +117,12 @@ impl Backend for Composed {
     }
 }
 
-/// A forward pass, of which the states at the boundaries of its windows are left.
+/// A forward pass, with the states at the boundaries of its windows.
 struct Pass<'a> {
     model: &'a Model,
     sequence: &'a DeviceBatch,
     plan: Plan<'a>,
-    /// For each layer `[windows + 1, batch, width]`.
+    /// Per layer, `[windows + 1, batch, width]`.
     boundaries: Vec<Tensor>,
 }
 
@@ -137,7 +137,7 @@ impl Pullback for Pass<'_> {
         let wanted: Vec<usize> = (0..windows.len()).filter(|&w| needs_backward[w]).collect();
         let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); self.model.layers.len()];
         let mut feature = None;
-        // Windows of one length go together; only the last of a sequence can be shorter.
+        // Windows of equal length run together; only the last of a sequence can be shorter.
         let mut first = 0;
         for group in wanted.chunk_by(|&a, &b| windows[a].len() == windows[b].len()) {
             let group = Group { pass: &self, windows: group, first, cotangents, leaves: &leaves };
@@ -161,7 +161,7 @@ struct Group<'a> {
     pass: &'a Pass<'a>,
     /// Which windows, ascending.
     windows: &'a [usize],
-    /// Windows that need a backward pass before these.
+    /// Number of windows with a backward pass before these.
     first: usize,
     cotangents: &'a Cotangents,
     leaves: &'a Leaves,
@@ -172,8 +172,8 @@ impl Group<'_> {
         let Pass { model, sequence, plan, boundaries } = self.pass;
         let (cotangents, rows) = (self.cotangents, sequence.rows());
         let multiplicity = rows.column(model.device())?;
-        // Cotangents are for one sequence, and parameters receive them from every one: each row counts as often as it
-        // occurs. Gradients at the starts are then for all of them, and are divided again.
+        // Cotangents are per sequence, and parameters receive them from every sequence: rows are weighted by multiplicity.
+        // Gradients at the starts are divided by it again.
         let weighted = |tensor: Tensor| -> Result<Tensor> {
             let Some(weights) = &multiplicity else { return Ok(tensor) };
             let (all, width) = tensor.dims2()?;
@@ -223,7 +223,7 @@ impl Group<'_> {
             for (index, leaf) in self.leaves.iter() {
                 match store.get(leaf) {
                     Some(gradient) => gradients.add(index, gradient)?,
-                    // Whatever a window has looked up is reached with the window, if only by zeros, as in PyTorch.
+                    // As in PyTorch, an embedding that was looked up has a gradient, even if it is zero.
                     None if Some(index) == model.embedding_index() && looked_up => {
                         gradients.add(index, &leaf.zeros_like()?)?;
                     }
@@ -231,14 +231,17 @@ impl Group<'_> {
                 }
             }
         }
-        let one = multiplicity.as_ref().map(|weights| weights.recip()).transpose()?;
+        let inverse = multiplicity.as_ref().map(|weights| weights.recip()).transpose()?;
         let gradient = |input: &Var| -> Result<Tensor> {
             let gradient = match store.get(input) {
                 Some(gradient) => gradient.detach(),
                 None => input.as_tensor().detach().zeros_like()?,
             };
-            let (Some(one), (all, width)) = (&one, gradient.dims2()?) else { return Ok(gradient) };
-            Ok(gradient.reshape((all / rows.count, rows.count, width))?.broadcast_mul(one)?.reshape((all, width))?)
+            let (Some(inverse), (all, width)) = (&inverse, gradient.dims2()?) else { return Ok(gradient) };
+            Ok(gradient
+                .reshape((all / rows.count, rows.count, width))?
+                .broadcast_mul(inverse)?
+                .reshape((all, width))?)
         };
         Ok(InputGradients {
             starts: starts.iter().filter(|_| cotangents.starts).map(gradient).collect::<Result<_>>()?,

@@ -1,7 +1,8 @@
-//! What computes the network: the recurrent stack over a span of steps, forward and, with windows side by side, backward;
-//! and the synthesizers.
+//! Backends compute the network: forward and backward passes of the recurrent stack over a span of steps, with windows side
+//! by side, and the synthesizers.
 //!
-//! The engine never sees how; a backend never sees losses, optimizers or what a synthesizer is for.
+//! The engine is independent of how a backend computes; a backend is independent of losses, optimizers and the use of
+//! synthesizers.
 
 mod composed;
 mod fused;
@@ -24,15 +25,15 @@ use crate::nn::Gradients;
 use crate::nn::cells::Cell;
 use crate::spec::BackendKind;
 
-/// What a forward pass goes over.
+/// The steps of a forward pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
-    /// The windows, one after the other. All have the same length, but for the last one, which may be shorter.
+    /// Consecutive windows of equal length, except that the last may be shorter.
     pub windows: &'a [Range<usize>],
-    /// For each window, whether a backward pass through it follows: nothing is kept of the others.
+    /// Per window, whether a backward pass follows; nothing is saved of the others.
     pub needs_backward: &'a [bool],
-    /// The steps of the sequence at which outputs are wanted, ascending. Where a backward pass follows, they lie in
-    /// windows that need it.
+    /// The steps of the sequence at which outputs are needed, ascending. If a backward pass follows, they lie in windows
+    /// that need it.
     pub outputs: &'a [usize],
 }
 
@@ -47,16 +48,16 @@ impl Plan<'_> {
     }
 }
 
-/// What a forward pass computes.
+/// The results of a forward pass.
 pub struct Outputs {
-    /// `[outputs, batch, width]`: the readout at each step that was asked for; none where there is no such step.
+    /// `[outputs, batch, width]`: the readout at each step of [`Plan::outputs`]; `None` if there are none.
     pub readout: Option<Tensor>,
-    /// For each layer the joined states at the boundaries of the windows, `[windows + 1, batch, width]`.
+    /// Per layer, the joined states at the boundaries of the windows, `[windows + 1, batch, width]`.
     pub boundaries: Vec<Tensor>,
 }
 
 impl Outputs {
-    /// The joined states at the end of the span, `[batch, width]` for each layer.
+    /// The joined states at the end of the span, `[batch, width]` per layer.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -66,36 +67,35 @@ impl Outputs {
     }
 }
 
-/// Gradients of the loss at what a forward pass computed, from which a backward pass begins. All of them are for one
-/// sequence: where a row of the batch stands for several, they hold for each of those.
+/// Gradients of the loss with respect to the results of a forward pass. All are per sequence: if a row of the batch stands
+/// for several sequences, they apply to each.
 #[derive(Debug, Default)]
 pub struct Cotangents {
     /// At the outputs, shaped like [`Outputs::readout`].
     pub outputs: Option<Tensor>,
-    /// For each layer, at the ends of the windows that need a backward pass, `[windows · batch, width]`, if anything.
+    /// Per layer, at the ends of the windows that need a backward pass, `[windows · batch, width]`, if any.
     pub ends: Vec<Option<Tensor>>,
     /// `a` in `a · mean(h²)`, the mean over a window's steps, batch and units; summed over layers and windows.
     pub activity: f64,
-    /// Whether gradients at the starts of the windows are wanted.
+    /// Whether gradients at the starts of the windows are needed.
     pub starts: bool,
 }
 
-/// Gradients at the inputs of a forward pass; all of them for one sequence.
+/// Gradients with respect to the inputs of a forward pass, per sequence.
 #[derive(Debug, Default)]
 pub struct InputGradients {
-    /// For each layer, at the starts of the windows that need a backward pass, `[windows · batch, width]`; nothing if it is
-    /// not wanted.
+    /// Per layer, at the starts of the windows that need a backward pass, `[windows · batch, width]`; empty if not
+    /// requested.
     pub starts: Vec<Tensor>,
-    /// At the feature before the tokens, `[batch, width]`, where an encoder learns from it
-    /// ([`DeviceBatch::learned_feature`]), its window needs a backward pass, and gradients are wanted.
+    /// At the feature before the tokens, `[batch, width]`, if an encoder learns from it ([`DeviceBatch::learned_feature`]),
+    /// its window needs a backward pass, and parameter gradients are requested.
     pub feature: Option<Tensor>,
 }
 
-/// The backward pass of one forward pass. It owns what the forward pass kept, and is consumed: it runs once.
+/// The backward pass of one forward pass. It owns the saved activations and runs once.
 pub trait Pullback {
-    /// The vector-Jacobian product of the windows that need it, each by itself from its start state (a constant) to its
-    /// end: adds the gradients of embedding, stack and readout, each row as often as it occurs, and gives those at the
-    /// inputs.
+    /// The vector-Jacobian product of the windows that need it, each with its start state held constant: accumulates the
+    /// gradients of embedding, stack and readout, weighted by row multiplicity, and returns those at the inputs.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -104,10 +104,10 @@ pub trait Pullback {
 
 /// Computes the network.
 pub trait Backend {
-    /// Runs over the windows of a plan from the joined states `start`, `[batch, width]` for each layer.
+    /// Runs over the windows of a plan from the joined states `start`, `[batch, width]` per layer.
     ///
     /// # Errors
-    /// Fails on a tensor error, or where the sequence is not one of the model's.
+    /// Fails on a tensor error, or if the sequence does not fit the model.
     fn forward<'a>(
         &'a self,
         model: &'a Model,
@@ -116,10 +116,10 @@ pub trait Backend {
         start: &[Tensor],
     ) -> Result<(Outputs, Box<dyn Pullback + 'a>)>;
 
-    /// Predicts the gradients at states `[rows, width]` with context `[rows, context]` by a synthesizer.
+    /// Predicts the gradients at states `[rows, width]` with a synthesizer, given its context `[rows, context]`.
     ///
     /// # Errors
-    /// Fails on a tensor error, or where the context is missing or there should be none.
+    /// Fails on a tensor error, or if the context is missing or unexpected.
     fn predict<'a>(
         &'a self,
         model: &'a Model,
@@ -129,11 +129,11 @@ pub trait Backend {
     ) -> Result<Prediction<'a>>;
 }
 
-/// The backend that computes these cells on a device, where a spec asks for `kind`. `auto` is the fused one on the CPU and
-/// the unrolled one elsewhere, or the composed one where a cell has no fast path for that.
+/// Resolves `run.backend` for these cells on a device. `auto` is the fused backend on the CPU and the unrolled one
+/// elsewhere, or the composed one if a cell lacks the fast path.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no such backend for the device or for a cell.
+/// [`Error::Usage`] if the backend does not support the device or a cell.
 pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], device: &Device) -> Result<BackendKind> {
     let fastest = if device.is_cpu() { BackendKind::Fused } else { BackendKind::Unrolled };
     let computes = |kind| {
@@ -151,13 +151,13 @@ pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], device: &Device) -> Re
         ))),
         kind if computes(kind) => Ok(kind),
         kind => Err(Error::Usage(format!(
-            "`run.backend: {}` has no way to compute one of the model's cells; use `auto`",
+            "`run.backend: {}` does not support one of the model's cells; use `auto`",
             name(kind)
         ))),
     }
 }
 
-/// The backend that computes a model, as [`choose`] has it; `threads` is `run.threads`.
+/// Creates the backend that [`choose`] resolves; `threads` is `run.threads`.
 ///
 /// # Errors
 /// As [`choose`].
@@ -170,7 +170,7 @@ pub fn open(kind: BackendKind, threads: usize, model: &Model) -> Result<Box<dyn 
     })
 }
 
-/// A backend's name, as units note it.
+/// A backend's name, as recorded in units.
 pub fn name(kind: BackendKind) -> &'static str {
     match kind {
         BackendKind::Auto => "auto",

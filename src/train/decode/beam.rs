@@ -1,4 +1,4 @@
-//! Beam search: the sentences of one image, a step at a time.
+//! Beam search: the sentences of one image, one step at a time.
 
 use std::cmp::Ordering;
 
@@ -6,22 +6,21 @@ use super::choose::{Allowed, Row};
 use super::{Path, Search};
 use crate::error::Result;
 
-/// One more token for a sentence.
+/// A sentence extended by one token.
 struct Extension {
-    /// Which sentence.
     parent: usize,
     id: u32,
     log_probability: f64,
-    /// The log-probability of all.
+    /// The log-probability of the whole sentence.
     sum: f64,
 }
 
 impl Search {
-    /// Lets the sentences go on by one token, and keeps the best.
+    /// Extends the sentences by one token and keeps the best.
     pub(super) fn advance_beam(&mut self, logits: &[f32], allowed: &Allowed, width: usize) -> Result<()> {
         let before = std::mem::take(&mut self.live);
         for (rank, extension) in extensions(&before, logits, allowed, width)?.into_iter().enumerate() {
-            // An end that is not among the likeliest tokens would be taken for want of others, not for being likely.
+            // An end token further down would be taken for lack of alternatives, not for its probability.
             let wanted = if extension.id == allowed.end { rank < width } else { self.live.len() < width };
             if wanted {
                 let path = before[extension.parent].with(extension.id, extension.log_probability, allowed.end);
@@ -29,7 +28,7 @@ impl Search {
             }
         }
         keep_best(&mut self.finished, width);
-        // All unfinished sentences are equally long: the first scores most.
+        // All unfinished sentences have the same length, so the first has the highest score.
         if let (Some(last), Some(first)) = (self.finished.get(width - 1), self.live.first())
             && first.score() <= last.score()
         {
@@ -39,8 +38,8 @@ impl Search {
     }
 }
 
-/// The likeliest extensions of sentences, those first; of each sentence enough that `width` of them do not end it. Of equally
-/// likely ones the lower id comes first, then the likelier sentence.
+/// Extensions of the sentences, the likeliest first, with at least `width` per sentence that do not end it. Ties go to the
+/// lower id, then to the likelier sentence.
 fn extensions(paths: &[Path], logits: &[f32], allowed: &Allowed, width: usize) -> Result<Vec<Extension>> {
     let mut all = Vec::new();
     for (parent, path) in paths.iter().enumerate() {
@@ -54,7 +53,7 @@ fn extensions(paths: &[Path], logits: &[f32], allowed: &Allowed, width: usize) -
     Ok(all)
 }
 
-/// Keeps the `width` sentences with the best scores, the best first; of equally good ones those that are there for longer.
+/// Keeps the `width` sentences with the best scores, the best first; ties go to the older sentence.
 pub(super) fn keep_best(paths: &mut Vec<Path>, width: usize) {
     paths.sort_by(|a, b| descending(a.score(), b.score()));
     paths.truncate(width);

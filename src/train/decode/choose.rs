@@ -6,21 +6,20 @@ use std::collections::BinaryHeap;
 use super::Limits;
 use crate::error::{Error, Result};
 
-/// What may be chosen.
 pub(super) struct Allowed {
-    /// For each token whether it may not.
+    /// Per token, whether it is excluded.
     never: Vec<bool>,
     /// The token that ends a sentence.
     pub(super) end: u32,
 }
 
 impl Allowed {
-    /// What the limits allow of a vocabulary of so many tokens.
+    /// The tokens of a vocabulary of this size that the limits allow.
     pub(super) fn new(vocabulary: usize, limits: &Limits) -> Result<Allowed> {
         let known = |id: u32, what: &str| match (id as usize) < vocabulary {
             true => Ok(id as usize),
             false => Err(Error::Usage(format!(
-                "the {what} is token {id}, and the network knows {vocabulary}: it was trained with another vocabulary"
+                "the {what} is token {id}, and the network has {vocabulary}: it was trained with another vocabulary"
             ))),
         };
         known(limits.start, "start of a sentence")?;
@@ -43,28 +42,26 @@ impl Allowed {
 pub(super) struct Row<'a> {
     logits: &'a [f32],
     allowed: &'a Allowed,
-    /// The logarithm of the sum of their exponentials.
+    /// Log-sum-exp of the logits.
     total: f64,
 }
 
 impl<'a> Row<'a> {
-    /// Row number `row` of `[rows, vocabulary]`.
     pub(super) fn new(logits: &'a [f32], row: u32, allowed: &'a Allowed) -> Result<Row<'a>> {
         let logits = &logits[row as usize * allowed.never.len()..][..allowed.never.len()];
         let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let total = largest + logits.iter().map(|&x| (f64::from(x) - largest).exp()).sum::<f64>().ln();
         match total.is_finite() {
             true => Ok(Row { logits, allowed, total }),
-            false => Err(not_a_number()),
+            false => Err(not_finite()),
         }
     }
 
-    /// The log-probability of a token.
     pub(super) fn log_probability(&self, id: u32) -> f64 {
         f64::from(self.logits[id as usize]) - self.total
     }
 
-    /// The `count` likeliest tokens that may be chosen, in falling order; of equally likely ones the lower id first.
+    /// The `count` likeliest tokens that may be chosen, in descending order; ties go to the lower id.
     pub(super) fn likeliest(&self, count: usize) -> Vec<u32> {
         if count > self.logits.len() / 8 {
             let mut ids: Vec<u32> =
@@ -76,7 +73,7 @@ impl<'a> Row<'a> {
         let mut kept: BinaryHeap<Reverse<Candidate>> = BinaryHeap::new();
         let mut worst = f32::NEG_INFINITY;
         for ((&logit, &never), id) in self.logits.iter().zip(&self.allowed.never).zip(0..) {
-            // Ids rise: of equals those that are there stay.
+            // Ids ascend, so on ties the earlier token stays.
             if never || kept.len() >= count && logit <= worst {
                 continue;
             }
@@ -89,7 +86,7 @@ impl<'a> Row<'a> {
         kept.into_sorted_vec().into_iter().map(|Reverse(candidate)| candidate.id).collect()
     }
 
-    /// The token at `share`, in 0..1, of the probabilities of those that may be chosen. See [`super::Strategy::Sample`].
+    /// The token at `share`, in 0..1, of the cumulative probability of the allowed tokens. See [`super::Strategy::Sample`].
     pub(super) fn drawn(&self, temperature: f64, top_p: f64, share: f64) -> Result<u32> {
         let may = || self.logits.iter().zip(&self.allowed.never).map(|(logit, never)| (f64::from(*logit), *never));
         let largest =
@@ -98,7 +95,7 @@ impl<'a> Row<'a> {
         let weights: Vec<f64> = may().map(|(logit, never)| if never { 0.0 } else { weight(logit) }).collect();
         let total: f64 = weights.iter().sum();
         if !total.is_finite() {
-            return Err(not_a_number());
+            return Err(not_finite());
         }
         let ids = if top_p < 1.0 { self.nucleus(&weights, top_p * total) } else { (0..weights.len() as u32).collect() };
         let kept: f64 = ids.iter().map(|&id| weights[id as usize]).sum();
@@ -111,7 +108,7 @@ impl<'a> Row<'a> {
                 break;
             }
         }
-        // Rounding may leave a little behind the last one.
+        // Rounding may leave a remainder after the last one.
         Ok(last)
     }
 
@@ -131,19 +128,17 @@ impl<'a> Row<'a> {
             if reached.is_some() || count >= weights.len() {
                 return ids;
             }
-            // Few words are enough nearly always; where they are not, many are needed.
+            // A few tokens nearly always suffice; otherwise many are needed.
             count = weights.len();
         }
     }
 }
 
-fn not_a_number() -> Error {
-    Error::Training(
-        "the network answers with something that is no number: its weights are damaged, or it diverged".into(),
-    )
+fn not_finite() -> Error {
+    Error::Training("the network's outputs are not finite: its weights are damaged, or training diverged".into())
 }
 
-/// A token, ordered by how likely it is; of equals the lower id is greater.
+/// A token, ordered by likelihood; on ties the lower id is greater.
 struct Candidate {
     logit: f32,
     id: u32,
@@ -201,7 +196,7 @@ mod tests {
         // Without the second token 0.8 is left; 0.85 of that is first reached by the first, the fourth and the third.
         let allowed = allowed(5, &[1]);
         let row = Row::new(&logits, 0, &allowed)?;
-        assert!((row.log_probability(1) - 0.2f64.ln()).abs() < 1e-6, "told over all tokens");
+        assert!((row.log_probability(1) - 0.2f64.ln()).abs() < 1e-6, "over all tokens");
         for (temperature, top_p, expected) in [
             (1.0, 1.0, [0.5 / 0.8, 0.0, 0.1 / 0.8, 0.15 / 0.8, 0.05 / 0.8]),
             (1.0, 0.85, [0.5 / 0.75, 0.0, 0.1 / 0.75, 0.15 / 0.75, 0.0]),
@@ -232,11 +227,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_an_error() {
+    fn non_finite_logits_are_an_error() {
         for bad in [f32::NAN, f32::INFINITY] {
             let allowed = allowed(3, &[]);
             let error = Row::new(&[0.0, bad, 1.0], 0, &allowed).err().expect("an error").to_string();
-            assert!(error.contains("no number"), "{error}");
+            assert!(error.contains("not finite"), "{error}");
         }
     }
 }

@@ -1,10 +1,9 @@
 //! From a trained network to sentences: greedy, beam and sampling.
 //!
-//! The network was trained with a feature vector (a image's) as its first input, from which it predicts the start token,
-//! from that the first word, and so on to the end token. So it is fed here: the feature, the start token (whatever was predicted
-//! from the feature), then every word that is chosen, until the end token or a limit. All sentences of all images go
-//! through the network as one batch, a step at a time. Images do not influence each other, but for the last bits of products,
-//! which depend on the size of a batch.
+//! The network was trained with a feature vector (an image's) as its first input, from which it predicts the start token,
+//! from that the first word, and so on to the end token. Decoding likewise feeds the feature, the start token (whatever the
+//! prediction from the feature), then every chosen word, until the end token or a limit. All sentences of all images form
+//! one batch, one step at a time. Images are independent but for the last bits of products, which depend on the batch size.
 
 mod beam;
 mod choose;
@@ -20,12 +19,12 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
 use crate::rng::Stream;
 
-/// Sentences for what the first step reads, `[images, ...]` (features, or what the model's encoder makes features of): for
-/// each image one, or for a beam up to `width` different ones, the best first.
+/// Sentences for the inputs of the first step, `[images, ...]` (features, or the encoder's input): one per image, or with a
+/// beam up to `width` different ones, the best first.
 ///
 /// # Errors
-/// [`Error::Usage`] for a strategy or limits that cannot be, [`Error::Training`] where the model reads no tokens, does not
-/// answer with them, or gives something that is no number.
+/// [`Error::Usage`] for an invalid strategy or limits, [`Error::Training`] if the model's inputs or outputs are not tokens,
+/// or if an output is not finite.
 pub fn decode(
     model: &Model,
     backend: &dyn Backend,
@@ -57,7 +56,7 @@ pub fn decode(
     Ok(searches.into_iter().map(|search| search.sentences(strategy)).collect())
 }
 
-/// The number of tokens that the model reads and answers with.
+/// The size of the model's vocabulary, which is the same for inputs and outputs.
 fn vocabulary(model: &Model) -> Result<usize> {
     let embedding = model.embedding(Weights::Constant);
     let read = match &embedding {
@@ -88,30 +87,25 @@ fn check_strategy(strategy: &Strategy) -> Result<()> {
     }
 }
 
-/// Which draw it is.
 #[derive(Clone, Copy)]
 struct Draw {
     image: usize,
     step: usize,
 }
 
-/// The sentences of one image.
 struct Search {
-    /// Those that go on, the likeliest first.
+    /// Unfinished ones, the likeliest first.
     live: Vec<Path>,
-    /// Those that have ended.
     finished: Vec<Path>,
 }
 
-/// A sentence so far.
+/// A partial sentence.
 #[derive(Clone)]
 struct Path {
     decoded: Decoded,
-    /// The sum of its log-probabilities.
     sum: f64,
     /// The word to feed next.
     last: u32,
-    /// Its row in the batch.
     row: u32,
 }
 
@@ -140,7 +134,6 @@ impl Search {
         Search { live: vec![path], finished: Vec::new() }
     }
 
-    /// Lets every sentence go on by one token.
     fn advance(&mut self, logits: &[f32], allowed: &Allowed, strategy: &Strategy, draw: Draw) -> Result<()> {
         if let Strategy::Beam { width } = *strategy {
             return self.advance_beam(logits, allowed, width);
@@ -162,7 +155,7 @@ impl Search {
         Ok(())
     }
 
-    /// The best sentences: what is left at the limit counts like what has ended.
+    /// The best sentences; unfinished ones at the limit count like finished ones.
     fn sentences(mut self, strategy: &Strategy) -> Vec<Decoded> {
         let width = if let Strategy::Beam { width } = *strategy { width } else { 1 };
         self.finished.append(&mut self.live);

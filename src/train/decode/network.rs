@@ -1,4 +1,4 @@
-//! The network at work on sentences: one step of all of them at a time, and the states between.
+//! Runs the network on sentences: one step of all of them at a time, keeping the states.
 
 use candle_core::{DType, Device, Tensor};
 use pulp::Arch;
@@ -12,8 +12,8 @@ use crate::nn::slices;
 use crate::train::backend::{Backend, Composed, Plan};
 use crate::train::device_batch::DeviceBatch;
 
-/// So many rows are few: weights are then read where they lie. A backend that trains brings them into another order at every
-/// call, which costs more than all else in a step of one sentence.
+/// Up to this many rows, weights are read in place: training backends repack them at every call, which dominates the cost of
+/// a step of one sentence.
 const FEW: usize = 8;
 
 pub(super) struct Network<'a> {
@@ -21,13 +21,13 @@ pub(super) struct Network<'a> {
     backend: &'a dyn Backend,
     /// The joined states, `[rows, width]` for each layer.
     states: Vec<Tensor>,
-    /// What follows each row, `[rows, vocabulary]`.
+    /// The next token's logits, `[rows, vocabulary]`.
     logits: Vec<f32>,
     rows: usize,
 }
 
 impl<'a> Network<'a> {
-    /// Feeds features `[images, width]`, then the start token: a row for every image.
+    /// Feeds features `[images, width]`, then the start token: one row per image.
     pub(super) fn begin(model: &'a Model, backend: &'a dyn Backend, features: &Tensor, start: u32) -> Result<Self> {
         let rows = features.dim(0)?;
         let states = model.zero_state(rows)?;
@@ -37,15 +37,14 @@ impl<'a> Network<'a> {
         Ok(network)
     }
 
-    /// What follows each row: `[rows, vocabulary]` logits.
     pub(super) fn logits(&self) -> &[f32] {
         &self.logits
     }
 
-    /// Makes a batch of some of the rows (each may occur several times), and feeds one token to each.
+    /// Selects rows (each may occur several times), and feeds one token to each.
     pub(super) fn step(&mut self, rows: &[u32], ids: &[u32]) -> Result<()> {
-        let as_they_are = rows.iter().copied().eq(0..self.rows as u32);
-        if !as_they_are {
+        let unchanged = rows.iter().copied().eq(0..self.rows as u32);
+        if !unchanged {
             let rows = Tensor::from_slice(rows, rows.len(), self.model.device())?;
             self.states = self.states.iter().map(|state| state.index_select(&rows, 0)).collect::<Result<_, _>>()?;
         }
@@ -53,10 +52,10 @@ impl<'a> Network<'a> {
         self.run(Inputs::Tokens { feature: None, ids: Tensor::from_slice(ids, (ids.len(), 1), &Device::Cpu)? })
     }
 
-    /// Runs over inputs as one window, to the states and the logits at its end.
+    /// Runs the inputs as one window, and keeps the states and the logits at its end.
     fn run(&mut self, inputs: Inputs) -> Result<()> {
         let model = self.model;
-        // Nothing is learned, so that targets do not matter.
+        // Targets are irrelevant at inference.
         let targets = Targets::FinalClass(Tensor::zeros(self.rows, DType::U32, &Device::Cpu)?);
         let sequence = DeviceBatch::new(model, &Batch::new(inputs, targets), None)?;
         let (span, last) = (0..sequence.steps(), [sequence.steps() - 1]);
@@ -72,7 +71,7 @@ impl<'a> Network<'a> {
         Ok(())
     }
 
-    /// The logits of few rows.
+    /// The logits of up to [`FEW`] rows.
     fn read_out(&self) -> Result<Vec<f32>> {
         let (Some(layer), Some(joined)) = (self.model.layers.last(), self.states.last()) else {
             return Err(Error::Training("sentences from a model without layers".into()));

@@ -17,37 +17,36 @@ pub struct GradientNorm {
     pub non_finite_parameter: Option<String>,
 }
 
-/// The sums of squares of the gradients of a step, before clipping. They may still lie on a device.
+/// The sums of squares of the gradients of a step, before clipping, possibly still on a device.
 #[derive(Debug, Clone)]
 pub struct GradientSquares {
     /// The parameters that had a gradient.
     parameters: Vec<usize>,
-    /// One for each of them.
+    /// One per parameter.
     pub(super) numbers: Numbers,
 }
 
-/// What clipping leaves to be done.
 pub(in crate::train) struct Clipped {
     pub squares: GradientSquares,
-    /// Factors on the gradients of the network and of synthesizers; `None` where a gradient is known not to be finite.
+    /// Factors on the gradients of the network and of synthesizers; `None` if a gradient is known not to be finite.
     factors: Option<[f64; 2]>,
 }
 
 impl Clipped {
-    /// Whether a gradient is known not to be finite. Where reading is deferred, nobody has looked yet.
+    /// Whether a gradient is known not to be finite. Never true while reads are deferred.
     pub fn is_known_not_to_be_finite(&self) -> bool {
         self.factors.is_none()
     }
 
-    /// The factor that gradients of this part still have to be multiplied with.
+    /// The factor still to be applied to gradients of this part.
     pub fn factor(&self, part: Part) -> f64 {
         let [network, synthesizers] = self.factors.unwrap_or([1.0; 2]);
         if matches!(part, Part::Synthesizer(_)) { synthesizers } else { network }
     }
 }
 
-/// Clips gradients: where reading is deferred they are scaled at once, elsewhere the factors are given back, so that the optimizer
-/// multiplies while it passes over them.
+/// Clips gradients: if reads are deferred they are scaled in place, otherwise the factors are returned, for the optimizer to
+/// apply in its own pass.
 ///
 /// # Errors
 /// Fails on a tensor error.
@@ -63,7 +62,7 @@ pub(in crate::train) fn clip(spec: Option<&ClipSpec>, model: &Model, gradients: 
     Ok(Clipped { squares, factors })
 }
 
-/// Clips gradients where they lie; `squares` (`[parameters]`) are those of these parameters.
+/// Clips gradients in place; `squares` (`[parameters]`) are the sums of squares of these parameters' gradients.
 fn scale_in_place(
     spec: Option<&ClipSpec>,
     model: &Model,
@@ -77,8 +76,9 @@ fn scale_in_place(
     let groups: Vec<Vec<usize>> = match clip.scope {
         ClipScope::All => vec![parameters.to_vec()],
         ClipScope::Separate => {
-            let (theirs, rest): (Vec<usize>, Vec<usize>) = parameters.iter().partition(|index| synthesizer(index));
-            vec![rest, theirs]
+            let (synthesizers, rest): (Vec<usize>, Vec<usize>) =
+                parameters.iter().partition(|index| synthesizer(index));
+            vec![rest, synthesizers]
         }
     };
     for group in groups.iter().filter(|group| !group.is_empty()) {
@@ -106,10 +106,10 @@ impl GradientSquares {
         Ok(GradientSquares { numbers, parameters })
     }
 
-    /// The norm over all gradients, which may have to be waited for.
+    /// The norm over all gradients; may block on a device.
     ///
     /// # Errors
-    /// Fails if the device does.
+    /// Fails on a device error.
     pub fn norm(&self, params: &ParamStore) -> Result<GradientNorm> {
         let norms = Norms::of(&self.parameters, &self.numbers.read()?, params);
         Ok(GradientNorm { value: norms.all(), non_finite_parameter: norms.non_finite_parameter })
@@ -119,15 +119,14 @@ impl GradientSquares {
 /// The sums of squares of these parameters' gradients by tensor operations, `[parameters]`.
 fn squares_by_tensors(gradients: &Gradients, parameters: &[usize]) -> Result<Tensor> {
     let sum = |&index: &usize| match gradients.get(index)? {
-        // A device gives each sum to one of its processors: those of a large matrix are first made for its rows.
+        // A device computes each sum on one processor, so a large matrix is first summed by rows.
         Some(gradient) if gradient.rank() > 1 => Ok(gradient.sqr()?.flatten_from(1)?.sum(1)?.sum_keepdim(0)?),
         Some(gradient) => Ok(gradient.flatten_all()?.sqr()?.sum_keepdim(0)?),
-        None => Err(Error::Training("a gradient that is not there".into())),
+        None => Err(Error::Training("a missing gradient".into())),
     };
     Ok(Tensor::cat(&parameters.iter().map(sum).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// Sums of squares.
 struct Norms {
     network: f64,
     synthesizers: f64,
@@ -154,7 +153,7 @@ impl Norms {
         (self.network + self.synthesizers).sqrt()
     }
 
-    /// The factors on the gradients of the network and of synthesizers; `None` where a gradient is not finite.
+    /// The factors on the gradients of the network and of synthesizers; `None` if a gradient is not finite.
     fn factors(&self, clip: Option<&ClipSpec>) -> Option<[f64; 2]> {
         if self.non_finite_parameter.is_some() {
             return None;

@@ -1,7 +1,7 @@
-//! The batches of a task, where the network is computed.
+//! Moves the batches of a task to the device of the network.
 //!
-//! On the CPU they are passed on as they come. To a device the batches of an epoch go together, in one upload, as far as there is
-//! room, and stay there while the next epoch has the same ones. Whatever has to be looked at is looked at before.
+//! On the CPU they are passed through. To a device, an epoch's batches go in one upload if they fit, and stay there while
+//! the next epoch has the same ones. They are checked before the upload.
 
 use candle_core::{Device, Tensor};
 
@@ -13,10 +13,10 @@ use crate::spec::task_shape::{TargetKind, TaskShape};
 use crate::train::device_batch::check_tokens;
 use crate::train::loss::check_classes;
 
-/// An epoch's batches of a split are kept on a device up to this many bytes.
+/// Largest size, in bytes, of an epoch's batches that are kept on a device.
 const ROOM: usize = 512 << 20;
 
-/// Loads the batches of a task on a device.
+/// Loads the batches of a task onto a device.
 pub struct DeviceLoader {
     device: Device,
     room: usize,
@@ -26,11 +26,10 @@ pub struct DeviceLoader {
 /// The batches of a split in one epoch.
 #[derive(Default)]
 struct LoadedEpoch {
-    /// Epoch and batch size.
     of: Option<(usize, usize)>,
-    /// Whether there was no room for an epoch: then each batch goes up when it is asked for.
+    /// Whether an epoch does not fit: each batch is then uploaded on demand.
     too_large: bool,
-    /// What went up: the numbers and the ids or classes of all batches.
+    /// The uploaded contents: the numbers and the ids or classes of all batches.
     numbers: Vec<f32>,
     ids: Vec<u32>,
     batches: Vec<Batch>,
@@ -42,11 +41,11 @@ impl DeviceLoader {
         DeviceLoader { device: device.clone(), room: ROOM, epochs: Default::default() }
     }
 
-    /// A batch. On a device that is not the CPU it has a row for every sequence, and was checked against model and interface
-    /// before it went up.
+    /// A batch on the device. Off the CPU it has one row per sequence, and was checked against the model and the task's
+    /// shape before the upload.
     ///
     /// # Errors
-    /// Fails if the data do, where the task does not keep what its interface promises, or where the device has no room.
+    /// Fails if the dataset fails, the batch does not match the task's shape, or the device is out of memory.
     pub fn batch(&mut self, data: &dyn Dataset, model: &Model, shape: &TaskShape, at: BatchIndex) -> Result<Batch> {
         if !reads_are_deferred(&self.device) {
             return data.batch(at);
@@ -78,7 +77,7 @@ impl DeviceLoader {
 }
 
 impl LoadedEpoch {
-    /// Brings the batches of an epoch up, unless they are there already or too many.
+    /// Uploads the batches of an epoch, unless they are already there or do not fit.
     fn fill(&mut self, count: usize, room: usize, device: &Device, get: &dyn Fn(usize) -> Result<Batch>) -> Result<()> {
         let (mut numbers, mut ids) = (Vec::new(), Vec::new());
         let mut batches = Vec::with_capacity(count);
@@ -90,7 +89,7 @@ impl LoadedEpoch {
                     _ => numbers.extend(tensor.flatten_all()?.to_vec1::<f32>()?),
                 }
             }
-            // Batches are much alike: after the first, all of them are known not to fit.
+            // Batches are of similar size, so the first ones show whether all of them fit.
             let expected = (numbers.len() + ids.len()) * 4 / (index + 1) * count;
             if expected > room {
                 *self = LoadedEpoch { too_large: true, ..LoadedEpoch::default() };
@@ -102,7 +101,7 @@ impl LoadedEpoch {
         if same && batches.iter().zip(&self.batches).all(|(new, old)| dims(new) == dims(old)) {
             return Ok(());
         }
-        // What is no longer wanted makes room first.
+        // Free the old batches first.
         self.batches.clear();
         let (all_numbers, all_ids) = (flat(&numbers, device)?, flat(&ids, device)?);
         let (mut number, mut id) = (0, 0);
@@ -123,7 +122,7 @@ impl LoadedEpoch {
 }
 
 fn flat<T: candle_core::WithDType>(numbers: &[T], device: &Device) -> Result<Tensor> {
-    // Drivers refuse to allocate nothing.
+    // Drivers refuse empty allocations.
     let numbers = if numbers.is_empty() { &[T::zero()] } else { numbers };
     Ok(Tensor::from_slice(numbers, numbers.len(), device)?)
 }
@@ -142,7 +141,7 @@ fn dims(batch: &Batch) -> Vec<&[usize]> {
     tensors(batch).into_iter().map(Tensor::dims).collect()
 }
 
-/// Makes sure that a batch on the CPU holds no class and no token that there is not.
+/// Checks that all classes and token ids of a batch on the CPU are in range.
 fn check(batch: &Batch, model: &Model, shape: &TaskShape) -> Result<()> {
     if let (Targets::Classes(classes) | Targets::FinalClass(classes), TargetKind::Classes { count }) =
         (&batch.targets, shape.target.kind)
@@ -164,9 +163,9 @@ mod tests {
 
     use crate::model::Plugins;
 
-    /// Batches of classes after dense inputs; the second epoch is the first again, the third is not.
+    /// Batches of classes with dense inputs; the second epoch repeats the first, the third does not.
     struct Data {
-        asked: Cell<usize>,
+        requests: Cell<usize>,
         class: u32,
     }
 
@@ -180,7 +179,7 @@ mod tests {
         }
 
         fn batch(&self, at: BatchIndex) -> Result<Batch> {
-            self.asked.set(self.asked.get() + 1);
+            self.requests.set(self.requests.get() + 1);
             let base = (at.index * 100 + at.epoch / 3) as f32;
             let x: Vec<f32> = (0..8).map(|i| base + i as f32).collect();
             let inputs = Inputs::Dense(Tensor::from_vec(x, (2, 4, 1), &Device::Cpu)?);
@@ -209,11 +208,11 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_goes_up_at_once_and_stays_while_it_is_the_same() -> Result<()> {
+    fn an_epoch_is_uploaded_at_once_and_kept_while_it_is_the_same() -> Result<()> {
         let (model, shape) = model();
         let at = |epoch, index| BatchIndex { split: Split::Train, epoch, index, batch_size: 3 };
         for room in [ROOM, 0] {
-            let data = Data { asked: Cell::new(0), class: 2 };
+            let data = Data { requests: Cell::new(0), class: 2 };
             let mut loader = DeviceLoader { device: Device::Cpu, room, epochs: Default::default() };
             let mut there = Vec::new();
             for epoch in 1..4 {
@@ -226,14 +225,14 @@ mod tests {
             match room {
                 0 => {
                     assert_eq!(there, [None; 3], "one by one");
-                    // Here and in the comparison, and once to see that there is no room.
-                    assert_eq!(data.asked.get(), 2 * 9 + 1);
+                    // In the loader and in the comparison, and once to find that an epoch does not fit.
+                    assert_eq!(data.requests.get(), 2 * 9 + 1);
                 }
                 _ => {
                     assert!(there[0].is_some() && there[0] == there[1] && there[1] != there[2], "{there:?}");
-                    let before = data.asked.get();
+                    let before = data.requests.get();
                     loader.staged(&data, &model, &shape, BatchIndex { batch_size: 2, ..at(3, 0) })?;
-                    assert_eq!(data.asked.get(), before + 3, "other batches");
+                    assert_eq!(data.requests.get(), before + 3, "other batches");
                 }
             }
         }
@@ -241,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_promised_is_found_before_it_goes_up() {
+    fn invalid_batches_are_rejected_before_the_upload() {
         let (model, shape) = model();
-        let data = Data { asked: Cell::new(0), class: 3 };
+        let data = Data { requests: Cell::new(0), class: 3 };
         let mut loader = DeviceLoader { device: Device::Cpu, room: ROOM, epochs: Default::default() };
         let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: 3 };
         let error = loader.staged(&data, &model, &shape, at).expect_err("there are three classes").to_string();
-        assert!(error.contains("class 3, but promised 3"), "{error}");
-        assert_eq!(data.asked.get(), 1);
+        assert!(error.contains("class 3, but declares 3"), "{error}");
+        assert_eq!(data.requests.get(), 1);
     }
 }

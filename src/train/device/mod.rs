@@ -1,6 +1,6 @@
-//! What depends on where numbers lie. Reading a number from a GPU waits until everything before it is computed, so batches go
-//! there an epoch at a time, gradients are clipped there, and what is only reported is read at the end of an epoch or before a
-//! checkpoint. On the CPU each batch is passed on, clipped and read at once. The trainer does the same on both.
+//! Everything that depends on the device. Reading a number from a GPU blocks until all earlier work is done, so batches are
+//! uploaded an epoch at a time, gradients are clipped on the device, and reported numbers are read at the end of an epoch or
+//! before a checkpoint. On the CPU each batch is loaded, clipped and read at once. The trainer's code is the same for both.
 
 mod clip;
 mod loader;

@@ -1,11 +1,11 @@
-//! The statistics of trained batches, which may still lie on a device: what an epoch sums up of them, and what is checked.
+//! The statistics of trained batches, possibly still on a device: sums for the epoch, and values to check.
 
 use super::GradientSquares;
 use crate::error::Result;
 use crate::nn::{Numbers, ParamStore, reads_are_deferred};
 use crate::train::loss::Losses;
 
-/// Trained batches whose statistics nobody has read.
+/// Trained batches whose statistics have not been read.
 #[derive(Default)]
 pub struct PendingStatistics(Vec<PendingBatch>);
 
@@ -19,13 +19,13 @@ pub struct PendingBatch {
     pub metric_scale: f64,
     /// [`crate::train::loss::Feedback::original_scale`]
     pub original_scale: f64,
-    /// Of its groups of windows.
+    /// The losses of its groups of windows.
     pub losses: Vec<Losses>,
-    /// Of its updates.
+    /// The squared gradients of its updates.
     pub squares: Vec<GradientSquares>,
 }
 
-/// What an epoch sums up of a batch.
+/// A batch's contribution to the sums of an epoch.
 #[derive(Debug, PartialEq)]
 pub struct BatchStatistics {
     /// Its index in the epoch.
@@ -34,7 +34,7 @@ pub struct BatchStatistics {
     pub rows: f64,
     /// Mean over the steps that carry a target, in the unit of the validation metric.
     pub loss: f64,
-    /// As the original reports it.
+    /// The loss as the original code reports it.
     pub original: f64,
     /// Sum of the gradients' norms over the updates.
     pub norm: f64,
@@ -45,12 +45,12 @@ pub struct BatchStatistics {
 }
 
 impl PendingStatistics {
-    /// Takes a batch in.
+    /// Adds a batch.
     pub fn push(&mut self, batch: PendingBatch) {
         self.0.push(batch);
     }
 
-    /// The statistics that nobody has to wait for: of all batches on the CPU, of none where reading is deferred.
+    /// The statistics available without blocking: of all batches on the CPU, of none if reads are deferred.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -61,10 +61,10 @@ impl PendingStatistics {
         }
     }
 
-    /// Reads the statistics of all batches at once, in their order, and forgets them.
+    /// Reads the statistics of all batches at once, in order, and clears them.
     ///
     /// # Errors
-    /// Fails if the device does.
+    /// Fails on a device error.
     pub fn flush(&mut self, params: &ParamStore) -> Result<Vec<BatchStatistics>> {
         let mut batches = std::mem::take(&mut self.0);
         Numbers::read_all(batches.iter_mut().flat_map(|batch| {
@@ -138,7 +138,7 @@ mod tests {
                 let outputs = Tensor::full(batch as f32, (3, 2, 1), &Device::Cpu)?;
                 let (losses, _) = feedback.losses(Some(&outputs), &[0, 1, 2], &[0..2, 2..3])?;
                 let mut gradients = Gradients::none(&model.params)?;
-                // The last batch has a gradient that is no number.
+                // The last batch has a gradient that is NaN.
                 let value = if batch == 2 { f32::NAN } else { 0.5 };
                 gradients.add(1, &model.params.get(1).value().affine(0.0, f64::from(value))?)?;
                 let squares = updater.apply(&model, &[Role::Learning; 0], &mut gradients)?;
@@ -154,7 +154,7 @@ mod tests {
             let mut read = pending.ready(&model.params)?;
             assert_eq!(read.is_empty(), reads_are_deferred(&Device::Cpu));
             read.extend(pending.flush(&model.params)?);
-            assert!(pending.flush(&model.params)?.is_empty(), "forgotten");
+            assert!(pending.flush(&model.params)?.is_empty(), "cleared");
             Ok(read)
         };
         let read = statistics()?;

@@ -1,7 +1,7 @@
-//! The synthesizers at the boundaries of a group's windows: what they predict there, what is injected, how they learn.
+//! The synthesizers at the boundaries of a group's windows: predictions, injected gradients and learning.
 //!
-//! A boundary between two windows is one state, at which a synthesizer predicts once. So is a state that many sequences
-//! share: where the batch starts from zero, all sequences that have the same context are one row.
+//! A boundary between two windows is one state with one prediction. Likewise, if the batch starts from zero, all sequences
+//! with the same context share one row.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,29 +18,27 @@ use crate::train::backend::Backend;
 use crate::train::device_batch::stack_rows;
 use crate::train::rows::Rows;
 
-/// The predictions at the boundaries of a group's windows: one per synthesizer; none where it is lesioned.
+/// The predictions at the boundaries of a group's windows: one per synthesizer; `None` if it is lesioned.
 pub(super) struct WindowBoundaries<'a>(Vec<Option<BoundaryPrediction<'a>>>);
 
 /// The predictions of one synthesizer. Rows are ordered: the first boundary of every layer, the inner boundaries of every
-/// layer, the last boundary of every layer; so what learns is the beginning, and what is injected the end.
+/// layer, the last boundary of every layer; so training uses a prefix of the rows, and injection a suffix.
 struct BoundaryPrediction<'a> {
     prediction: Prediction<'a>,
     first: First,
     layers: usize,
     windows: usize,
-    /// Rows of the batch.
     rows: usize,
 }
 
-/// Rows at the first boundary.
 struct First {
-    /// For each row of the batch, its row here; the same where absent.
+    /// Per row of the batch, its row here; the same if absent.
     of: Option<Vec<u32>>,
     count: usize,
 }
 
 impl First {
-    /// The rows of the first boundary: the distinct contexts where all states are zero.
+    /// The rows of the first boundary: the distinct contexts if all states are zero.
     fn new(at_zero: bool, context: Option<&Tensor>, rows: usize) -> Result<First> {
         match (at_zero, context) {
             (true, None) => Ok(First { of: Some(vec![0; rows]), count: 1 }),
@@ -59,7 +57,7 @@ impl First {
         }
     }
 
-    /// Of `[batch, n]`, one row for each row here.
+    /// Selects from `[batch, n]` one row per row here.
     fn pick(&self, all: &Tensor) -> Result<Tensor> {
         let Some(of) = &self.of else { return Ok(all.clone()) };
         let mut picked = vec![0u32; self.count];
@@ -69,14 +67,14 @@ impl First {
         Ok(all.index_select(&constant(picked, &[self.count], all.device())?, 0)?)
     }
 
-    /// Of one row for each row here, `[batch, n]`.
+    /// Expands one row per row here to `[batch, n]`.
     fn spread(&self, first: &Tensor) -> Result<Tensor> {
         let Some(of) = &self.of else { return Ok(first.clone()) };
         Ok(first.contiguous()?.index_select(&constant(of.clone(), &[of.len()], first.device())?, 0)?)
     }
 
-    /// Where rows of the batch share a row here: how many sequences each of these stands for, `[count, 1]`, and the matrix
-    /// `[count, batch]` that adds them up.
+    /// If rows of the batch share a row here: the number of sequences per row, `[count, 1]`, and the matrix `[count, batch]`
+    /// that sums over them.
     fn weights(&self, rows: &Rows, device: &Device) -> Result<Option<(Tensor, Tensor)>> {
         let Some(of) = &self.of else { return Ok(None) };
         let mut matrix = vec![0f32; self.count * rows.count];
@@ -93,8 +91,8 @@ impl First {
 }
 
 impl<'a> WindowBoundaries<'a> {
-    /// Lets every synthesizer that is not lesioned predict at the states at the windows' boundaries, `[windows + 1, batch,
-    /// width]` for each layer.
+    /// Predicts with every synthesizer that is not lesioned, at the states at the windows' boundaries,
+    /// `[windows + 1, batch, width]` per layer.
     pub(super) fn predict(
         model: &'a Model,
         backend: &'a dyn Backend,
@@ -130,8 +128,8 @@ impl<'a> WindowBoundaries<'a> {
         Ok(WindowBoundaries(predictions))
     }
 
-    /// For each layer, the synthetic gradients at the ends of the windows, `[windows · batch, width]`: `scale · S(s₁)`, a
-    /// constant, stands for the gradient that truncation cuts off (Jaderberg et al. 2017, section 2.1). It enters a window's
+    /// Per layer, the synthetic gradients at the ends of the windows, `[windows · batch, width]`: `scale · S(s₁)`, a
+    /// constant, replaces the gradient that truncation cuts off (Jaderberg et al. 2017, section 2.1). It enters a window's
     /// backward pass as the cotangent of the window's last state `s₁`.
     pub(super) fn inject_synthetic_gradients(&self, model: &Model) -> Result<Vec<Option<Tensor>>> {
         let mut ends = vec![None; model.layers.len()];
@@ -182,8 +180,8 @@ impl<'a> WindowBoundaries<'a> {
         Ok(traces)
     }
 
-    /// Adds the gradients of the synthesizers' parameters, given the gradients `δ` at the starts `s₀` of the windows,
-    /// `[windows · batch, width]` for each layer: of `factor / 2 · Σ (S(s₀) − δ)²`, with `δ` a constant. It holds the
+    /// Accumulates the gradients of `factor / 2 · Σ (S(s₀) − δ)²` with respect to the synthesizers' parameters, given the
+    /// gradients `δ`, constants, at the starts `s₀` of the windows, `[windows · batch, width]` per layer. `δ` contains the
     /// synthetic gradient that was injected at the window's end, so that a synthesizer learns from its own later predictions
     /// (Jaderberg et al. 2017, section 2.1; as a model of the cerebellum, Pemberton, Boven et al. 2021).
     pub(super) fn learn(
@@ -209,8 +207,8 @@ impl<'a> WindowBoundaries<'a> {
 }
 
 impl BoundaryPrediction<'_> {
-    /// `S(s₀) − δ` at the starts of the windows, in the order of the predictions, each row as often as it occurs. `targets`
-    /// are `δ` for each layer, `[windows · batch, width]`.
+    /// `S(s₀) − δ` at the starts of the windows, in the order of the predictions, weighted by multiplicity. `targets` are
+    /// `δ` per layer, `[windows · batch, width]`.
     fn errors(&self, targets: &[&Tensor], rows: &Rows) -> Result<Tensor> {
         let device = self.prediction.values.device();
         let (multiplicity, shared) = (rows.column(device)?, self.first.weights(rows, device)?);
@@ -240,7 +238,7 @@ impl BoundaryPrediction<'_> {
         stack_rows(&first)
     }
 
-    /// At one boundary of a layer, by its place among those of the synthesizer: `[batch, width]`.
+    /// The predictions at one boundary of a layer, by its place among those of the synthesizer: `[batch, width]`.
     fn at(&self, place: usize, boundary: usize) -> Result<Tensor> {
         match boundary {
             0 => self.first.spread(&self.first(place)?),
@@ -249,10 +247,10 @@ impl BoundaryPrediction<'_> {
         }
     }
 
-    /// At the ends of all windows, `[windows · batch, width]`.
+    /// The predictions at the ends of all windows, `[windows · batch, width]`.
     fn ends(&self, place: usize) -> Result<Tensor> {
         match (self.layers, self.windows) {
-            // The inner boundaries and the last one lie one after the other.
+            // The inner boundaries and the last one are contiguous.
             (1, windows) => Ok(self.prediction.values.narrow(0, self.first.count, windows * self.rows)?),
             (_, 1) => self.last(place),
             _ => Ok(Tensor::cat(&[self.inner(place)?, self.last(place)?], 0)?),
@@ -274,12 +272,12 @@ impl BoundaryPrediction<'_> {
     }
 }
 
-/// Brings `[windows + 1, batch, n]` of each layer into the order of rows of [`BoundaryPrediction`].
+/// Arranges `[windows + 1, batch, n]` of each layer in the row order of [`BoundaryPrediction`].
 fn arrange(layers: &[&Tensor], first: &First, windows: usize, rows: usize) -> Result<Tensor> {
     if let ([one], count) = (layers, first.count)
         && (first.of.is_none() || count == 1)
     {
-        // The last row of the first boundary stands for it, and everything else follows it in memory.
+        // The last row of the first boundary represents it, and all other rows follow it in memory.
         return Ok(one.flatten(0, 1)?.narrow(0, rows - count, count + windows * rows)?);
     }
     let mut parts = Vec::with_capacity(3 * layers.len());

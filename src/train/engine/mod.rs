@@ -1,6 +1,6 @@
 //! Truncated backpropagation through time with synthetic gradients (Jaderberg et al. 2017, "Decoupled Neural Interfaces
-//! using Synthetic Gradients", section 2.1; Pemberton, Boven et al. 2021, "Cortico-cerebellar networks as decoupling
-//! neural interfaces").
+//! using Synthetic Gradients", section 2.1; Pemberton, Boven et al. 2021, "Cortico-cerebellar networks as decoupling neural
+//! interfaces").
 //!
 //! A sequence is cut into windows. The state flows across a cut by value; no gradient does, except what a synthesizer `S`
 //! predicts. With `s₀` a window's first state, a constant, `s₁(s₀, θ)` its last one and `ℓ` its loss:
@@ -8,12 +8,11 @@
 //! - the network's parameters receive `∂/∂θ [ℓ + ⟨e, s₁⟩]`, where `e = scale · S(s₁)` is a constant: the injected synthetic
 //!   gradient, without which there is only the loss of the window;
 //! - the synthesizer's parameters receive the gradient of `factor / 2 · Σ (S(s₀) − δ)²`, where its target
-//!   `δ = ∂/∂s₀ [ℓ + ⟨e, s₁⟩]` is a constant, too. It contains `e`, by which the synthesizer learns of what lies beyond the
-//!   window.
+//!   `δ = ∂/∂s₀ [ℓ + ⟨e, s₁⟩]` is a constant, too. It contains `e`, which accounts for the losses beyond the window.
 //!
-//! Gradients of all windows add up. Windows of one batch need nothing from one another but the states at their boundaries,
-//! so they can run one after the other or all side by side. Both orders are the same code over *groups* of windows: groups
-//! of one, or one group of all.
+//! The gradients of all windows are summed. Windows of one batch depend on one another only through the states at their
+//! boundaries, so they can run one after the other or all side by side. Both orders are the same code over *groups* of
+//! windows: groups of one, or one group of all.
 
 mod boundaries;
 
@@ -39,7 +38,7 @@ pub enum Order {
     SideBySide,
 }
 
-/// What a synthesizer does in an epoch.
+/// A synthesizer's role in an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It injects gradients and learns.
@@ -48,11 +47,11 @@ pub enum Role {
     Fixed,
     /// It injects gradients; its own are computed and count in the clip norm, but it does not change.
     Accumulating,
-    /// The interface is cut: the layers learn as if there were none.
+    /// It is lesioned: the layers learn as if there were none.
     Lesioned,
 }
 
-/// What is asked of the engine for a batch.
+/// A batch, and how to train on it.
 pub struct Batch<'a> {
     /// The inputs.
     pub sequence: &'a DeviceBatch,
@@ -60,33 +59,33 @@ pub struct Batch<'a> {
     pub feedback: &'a Feedback,
     /// Window length in steps.
     pub window: usize,
-    /// One role a synthesizer.
+    /// One role per synthesizer.
     pub roles: &'a [Role],
     /// `train.activity_l2`
     pub activity: f64,
-    /// Whether states, synthetic and target gradients are handed out.
+    /// Whether states, synthetic and target gradients are returned.
     pub trace: bool,
 }
 
-/// What a group of windows gives, beside gradients.
+/// The results of a group of windows, besides gradients.
 pub struct Group {
     /// Losses of its windows.
     pub losses: Losses,
-    /// If asked for, one a window.
+    /// One per window, if requested.
     pub traces: Vec<Trace>,
 }
 
-/// What passes a window's boundaries. Everything is per layer, `[batch, width]` (a row of the batch may stand for several
-/// sequences); gradients of layers without a synthesizer are absent.
+/// States and gradients at a window's boundaries. Everything is per layer, `[batch, width]` (a row of the batch may stand
+/// for several sequences); gradients of layers without a synthesizer are absent.
 #[derive(Debug, Clone)]
 pub struct Trace {
     /// Joined state at its start.
     pub start: Vec<Tensor>,
     /// Joined state at its end.
     pub end: Vec<Tensor>,
-    /// `S` at its start, not scaled.
+    /// `S` at its start, unscaled.
     pub synthetic_start: Vec<Option<Tensor>>,
-    /// `S` at its end, not scaled.
+    /// `S` at its end, unscaled.
     pub synthetic_end: Vec<Option<Tensor>>,
     /// The gradient at its start: the synthesizer's target.
     pub target: Vec<Tensor>,
@@ -97,9 +96,9 @@ pub fn windows(steps: usize, window: usize) -> Vec<Range<usize>> {
     (0..steps).step_by(window.max(1)).map(|start| start..(start + window.max(1)).min(steps)).collect()
 }
 
-/// Runs a batch from the joined states `start` (zero where there are none). Gradients are added to `gradients`, and every
-/// group of windows is handed to `each` as soon as it is done; with [`Order::Sequential`], `each` may change the
-/// parameters and clear the gradients. Gives the states at the end.
+/// Runs a batch from the joined states `start` (zero if `None`). Gradients are accumulated in `gradients`, and `each` is
+/// called for every completed group of windows; with [`Order::Sequential`], it may change the parameters and clear the
+/// gradients. Returns the states at the end.
 ///
 /// # Errors
 /// Fails if `each` does, or on a tensor error.
@@ -140,7 +139,7 @@ fn run_group(
     let (sequence, feedback) = (batch.sequence, batch.feedback);
     let counts: Vec<usize> = windows.iter().map(|window| feedback.count(window)).collect();
     let injecting = batch.roles.iter().any(|&role| role != Role::Lesioned);
-    // Without a synthesizer, a window has gradients only where it has a loss.
+    // Without a synthesizer, a window has gradients only if it has a loss.
     let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0;
     let needs_backward: Vec<bool> = counts.iter().map(needs).collect();
     let span = windows[0].start..windows[windows.len() - 1].end;
@@ -170,8 +169,8 @@ fn run_group(
     Ok((Group { losses, traces }, computed.end()?))
 }
 
-/// The outputs for whole sequences in one piece, batch first (`[batch, time, width]`, or `[batch, width]` for the last
-/// step), and the states at their end. No synthesizer, no windows.
+/// The outputs for whole sequences, without windows or synthesizers, batch first (`[batch, time, width]`, or
+/// `[batch, width]` for the last step), and the states at their end.
 ///
 /// # Errors
 /// Fails on a tensor error.
@@ -198,9 +197,9 @@ pub fn evaluate(
     Ok((batch_first, end))
 }
 
-/// The true gradients at the starts of the windows: of the sum of all windows' losses, in one backward pass that is not
-/// cut and knows no synthesizer. `true[window][layer]` is `[batch, width]`. The loss at the last step of a window does not
-/// count at the start of the next, although the state is the same.
+/// The true gradients at the starts of the windows: of the sum of all windows' losses, by untruncated backpropagation
+/// without synthesizers. `true[window][layer]` is `[batch, width]`. The loss at the last step of a window does not count at
+/// the start of the next, although the state is the same.
 ///
 /// # Errors
 /// Fails on a tensor error.

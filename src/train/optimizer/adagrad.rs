@@ -21,7 +21,7 @@ pub struct Adagrad {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
-    /// Decay of the learning rate with the steps.
+    /// Decay of the learning rate over steps.
     #[serde(default = "lr_decay")]
     #[schemars(range(min = 0.0))]
     pub lr_decay: f64,

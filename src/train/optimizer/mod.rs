@@ -1,11 +1,11 @@
-//! Optimizers: what gradients do to parameters, and the state that has to be kept for it.
+//! Optimizers and their state.
 //!
-//! candle's own keep their state private, so that it could not be part of a checkpoint. A parameter without a gradient
-//! is simply not stepped: its moments and its step count stay.
+//! candle's own optimizers keep their state private, so it could not be checkpointed. A parameter without a gradient is not
+//! stepped: its moments and step count stay.
 //!
-//! A rule (`adam.rs`, `sgd.rs`, ...) is written once; `rule.rs` carries it out in place on the CPU, and by tensor operations
-//! elsewhere, with the same bits on the CPU. Operations are in PyTorch's order. State lies in a flat tensor like the parameters,
-//! so that a step is one pass over adjacent parameters that are at the same step.
+//! A rule (`adam.rs`, `sgd.rs`, ...) is written once; `rule.rs` applies it in place on the CPU and by tensor operations
+//! elsewhere, with identical bits on the CPU. Operations are in PyTorch's order. The state is a flat tensor like the
+//! parameters, so that a step is one pass over adjacent parameters with the same step count.
 
 mod adadelta;
 mod adagrad;
@@ -32,7 +32,7 @@ use crate::error::{Error, Problem, Result};
 use crate::nn::{Gradients, ParamStore, reads_are_deferred, slices};
 use crate::plugins::Kinds;
 
-/// The rules that come with the crate.
+/// The built-in rules.
 pub fn built_in() -> Kinds<dyn OptimizerRule> {
     let mut rules = Kinds::<dyn OptimizerRule>::new("optimizer");
     rules.register::<Adam>(|rule| Box::new(rule));
@@ -49,24 +49,24 @@ pub fn built_in() -> Kinds<dyn OptimizerRule> {
 pub struct Optimizer {
     rule: Box<dyn OptimizerRule>,
     lr: f64,
-    /// For each parameter the steps made, which are the gradients received.
+    /// Per parameter, the number of steps made.
     steps: Vec<u64>,
-    /// Where each parameter lies, and its shape.
+    /// Each parameter's range in the flat tensor, and its shape.
     places: Vec<(Range<usize>, Vec<usize>)>,
-    /// The rule's slots, one after the other, each laid out as [`ParamStore::flat`].
+    /// The rule's slots, concatenated, each laid out as [`ParamStore::flat`].
     slots: Tensor,
-    /// Numbers of a slot.
+    /// Length of a slot.
     numbers: usize,
 }
 
-/// The part of the state that is no tensor.
+/// The part of the state that is not a tensor.
 #[derive(Serialize, Deserialize)]
 struct Progress {
     lr: f64,
     steps: Vec<u64>,
 }
 
-/// Adjacent parameters that are at the same step.
+/// Adjacent parameters with the same step count.
 #[derive(Debug, PartialEq)]
 struct Run {
     range: Range<usize>,
@@ -74,14 +74,14 @@ struct Run {
 }
 
 impl Optimizer {
-    /// An optimizer for the parameters of a store, none of which has made a step.
+    /// An optimizer for the parameters of a store, before their first step.
     ///
     /// # Errors
-    /// Fails if the device has no room for its state.
+    /// Fails if its state cannot be allocated.
     pub fn new(rule: Box<dyn OptimizerRule>, params: &ParamStore) -> Result<Self> {
         let places = params.iter().enumerate().map(|(index, p)| (params.range(index), p.dims().to_vec())).collect();
         let numbers = params.flat().elem_count();
-        // Drivers refuse to allocate nothing.
+        // Drivers refuse empty allocations.
         let slots = Tensor::zeros((rule.slot_names().len() * numbers).max(1), DType::F32, params.flat().device())?;
         Ok(Optimizer { lr: rule.initial_lr(), rule, steps: vec![0; params.len()], places, slots, numbers })
     }
@@ -91,16 +91,15 @@ impl Optimizer {
         self.lr
     }
 
-    /// Changes the learning rate of the steps to come.
+    /// Sets the learning rate.
     pub fn set_lr(&mut self, lr: f64) {
         self.lr = lr;
     }
 
-    /// Makes a step with every parameter that has a gradient and a coefficient, by which its gradient is multiplied first
-    /// (clipping).
+    /// Steps every parameter that has a gradient and a coefficient, by which the gradient is multiplied first (clipping).
     ///
     /// # Errors
-    /// Fails if parameters and gradients are of different stores.
+    /// Fails if parameters and gradients belong to different stores.
     pub fn step(&mut self, params: &ParamStore, gradients: &Gradients, coefficients: &[Option<f64>]) -> Result<()> {
         self.check_count(params.len())?;
         self.check_count(coefficients.len())?;
@@ -146,13 +145,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// All that has to be kept, on the CPU: tensors `optimizer.<slot>.<parameter>`, and the learning rate and step counts.
+    /// The state, on the CPU: tensors `optimizer.<slot>.<parameter>`, and the learning rate and step counts.
     ///
-    /// `names` are the parameters', in the order of their indices. A parameter that never had a gradient has no
-    /// tensors.
+    /// `names` are the parameters', in the order of their indices. A parameter without steps has no tensors.
     ///
     /// # Errors
-    /// Fails if `names` are not as many as the parameters.
+    /// Fails if the number of names is wrong.
     pub fn state(&self, names: &[String]) -> Result<(Vec<(String, Tensor)>, serde_json::Value)> {
         self.check_count(names.len())?;
         let mut tensors = Vec::new();
@@ -169,10 +167,10 @@ impl Optimizer {
         Ok((tensors, progress))
     }
 
-    /// Takes over what [`Self::state`] returned; `tensors` may hold others besides.
+    /// Restores [`Self::state`]; `tensors` may contain others.
     ///
     /// # Errors
-    /// Fails if the state is of other parameters or of another rule; nothing has changed then.
+    /// Fails, without any change, if the state is of other parameters or of another rule.
     pub fn restore(
         &mut self,
         names: &[String],
@@ -216,12 +214,12 @@ fn damaged(what: String) -> Error {
     Error::Training(format!("the optimizer's state does not fit: {what}"))
 }
 
-/// What a running mean that started at zero lacks after `t` steps.
+/// Bias correction of a running mean after `t` steps: `1 − decayᵗ`.
 fn bias_correction(decay: f64, t: u64) -> f64 {
     1.0 - decay.powf(t as f64)
 }
 
-/// Of rules that would divide by zero at the first gradient that is zero.
+/// Rejects `eps = 0` for rules that would then divide by zero at the first zero gradient.
 fn refuse_zero_eps(eps: f64) -> Vec<Problem> {
     let message = "expected a number above 0: the first gradient that is zero would be divided by zero";
     let problem = || Problem::new("eps", message).help("leave `eps` out for its default");

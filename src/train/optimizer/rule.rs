@@ -1,4 +1,4 @@
-//! What an update rule is, and how it is carried out: in place on slices, or by tensor operations.
+//! Update rules, and their application: in place on slices, or by tensor operations.
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -7,8 +7,8 @@ use pulp::Arch;
 
 use crate::error::Result;
 
-/// The arithmetic that a rule is written in: a number on the CPU, a tensor of any shape elsewhere. Constants are f64 until they
-/// meet a number, which is an f32.
+/// The arithmetic that a rule is written in: a number on the CPU, a tensor of any shape elsewhere. Constants are f64 until
+/// they are combined with a number, which is an f32.
 pub trait Number:
     Clone + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Sized
 {
@@ -45,18 +45,18 @@ pub trait Number:
     }
 }
 
-/// As many things as a rule has slots: `[T; N]`, N up to 3.
+/// An array with one element per slot of a rule: `[T; N]`, N up to 3.
 pub trait Slots<T>: AsRef<[T]> + IntoIterator<Item = T> + Sized {
-    /// One for each slot.
+    /// One element per slot.
     fn each(of: impl FnMut(usize) -> T) -> Self;
 
-    /// Goes once over parameters, gradients and slots, all of the same length, and changes parameters and slots by the rule.
+    /// Applies the rule in one pass over parameters, gradients and slots, all of the same length.
     fn pass(p: &mut [T], gradient: &[T], slots: Vec<&mut [T]>, rule: impl Fn(T, T, Self) -> (T, Self))
     where
         T: Copy;
 }
 
-// One loop over zipped slices for each number of slots: the compiler does not vectorise a loop over an array of slices.
+// One loop over zipped slices per number of slots: the compiler does not vectorise a loop over an array of slices.
 macro_rules! slots {
     ($count:literal, $p:ident, $gradient:ident, [$($slot:ident),*], $zipped:pat) => {
         impl<T> Slots<T> for [T; $count] {
@@ -85,24 +85,24 @@ slots!(1, p, g, [a], ((p, g), a));
 slots!(2, p, g, [a, b], (((p, g), a), b));
 slots!(3, p, g, [a, b, c], ((((p, g), a), b), c));
 
-/// An update rule, written once for numbers of any kind: what a step does with one parameter, its gradient and what the rule
-/// keeps of earlier steps. Implement it for a [`Plugin`](crate::plugins::Plugin) that has the key `lr`.
+/// An update rule, written once for any [`Number`]: a step of one parameter, given its gradient and the rule's state.
+/// Implement it for a [`Plugin`](crate::plugins::Plugin) that has the key `lr`.
 pub trait UpdateRule: Send + Sync + 'static {
-    /// What is kept for each parameter: `[T; N]` for N slots, all of which start at zero.
+    /// The state per parameter: `[T; N]` for N slots, initially zero.
     type Slots<T>: Slots<T>;
 
-    /// The slots' names in a checkpoint, by which no two of them may be confused.
+    /// The slots' distinct names in a checkpoint.
     const SLOTS: Self::Slots<&'static str>;
 
     /// The initial learning rate.
     fn lr(&self) -> f64;
 
-    /// What step number `t`, counted from 1, does at the learning rate `lr`: a function from parameter, gradient and slots to the
-    /// new parameter and slots. What depends on `lr` and `t` alone is computed before, outside the function.
+    /// Step number `t`, counted from 1, at the learning rate `lr`: a function from parameter, gradient and slots to the new
+    /// parameter and slots. Whatever depends on `lr` and `t` alone is computed outside the function.
     fn step<N: Number>(&self, lr: f64, t: u64) -> impl Fn(N, N, Self::Slots<N>) -> (N, Self::Slots<N>) + Copy;
 }
 
-/// One step of adjacent parameters that are at the same step.
+/// One step of adjacent parameters with the same step count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// The learning rate.
@@ -113,7 +113,7 @@ pub struct Step {
     pub coefficient: f64,
 }
 
-/// An [`UpdateRule`] whose type is not known.
+/// A type-erased [`UpdateRule`].
 pub trait OptimizerRule: Send + Sync {
     /// The initial learning rate.
     fn initial_lr(&self) -> f64;
@@ -121,7 +121,7 @@ pub trait OptimizerRule: Send + Sync {
     /// The names of the slots.
     fn slot_names(&self) -> Vec<&'static str>;
 
-    /// Changes parameters and slots in place. All slices are of the same length.
+    /// Updates parameters and slots in place. All slices have the same length.
     fn step_in_place(&self, step: Step, p: &mut [f32], gradient: &[f32], slots: Vec<&mut [f32]>);
 
     /// The new parameters and slots; all tensors are of the same shape.
@@ -152,7 +152,7 @@ impl<R: UpdateRule> OptimizerRule for R {
         Arch::new().dispatch(
             #[inline(always)]
             move || {
-                // A copy of its own: of numbers that lie in memory the compiler could not know that no parameter lies there.
+                // A local copy: behind a reference, the compiler could not rule out aliasing with the parameters.
                 let rule = rule;
                 <R::Slots<f32>>::pass(p, gradient, slots, |p, g, slots| rule(p, g * coefficient, slots));
             },
@@ -201,7 +201,7 @@ impl Number for f32 {
     }
 }
 
-/// A tensor, or why there is none: an operation's operands may have failed before.
+/// A tensor, or the error of the first operation that failed.
 #[derive(Clone)]
 struct Traced(std::result::Result<Tensor, String>);
 

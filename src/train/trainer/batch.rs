@@ -17,8 +17,8 @@ use crate::train::record::Recorder;
 use crate::train::update::role;
 
 impl Trainer {
-    /// Trains the batch at the cursor, and moves the cursor on. Gives the batch's loss, in the unit of the validation metric, where
-    /// nobody has to wait for it.
+    /// Trains on the batch at the cursor and advances the cursor. Returns the batch's loss, in the unit of the validation
+    /// metric, if it is available without blocking.
     pub(super) fn train_batch(&mut self) -> Result<Option<f64>> {
         let began = Instant::now();
         let (sequence, feedback) = self.load_batch()?;
@@ -39,7 +39,7 @@ impl Trainer {
         let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.shape, at)?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
         if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() {
-            // Equal sequences do not stay equal, and batch normalisation counts each of them.
+            // Equal sequences do not stay equal, and batch normalisation weighs every sequence.
             batch = batch.expanded()?;
         }
         let sequence = DeviceBatch::new(&self.model, &batch, Some(dropout))?;
@@ -48,7 +48,7 @@ impl Trainer {
         Ok((sequence, feedback))
     }
 
-    /// Runs the windows of a batch, updates the parameters, and records what is wanted.
+    /// Runs the windows of a batch, updates the parameters, and records what the spec requests.
     fn learn(&mut self, sequence: &DeviceBatch, feedback: &Feedback) -> Result<PendingBatch> {
         let Cursor { epoch, batch: index, .. } = self.cursor;
         let train = &self.spec.train;
@@ -115,7 +115,7 @@ impl Trainer {
         })
     }
 
-    /// Records what there is before the batch's first update.
+    /// Starts a batch's recording, before its first update.
     fn begin_recording(&self, recorder: &mut Recorder, batch: &engine::Batch, start: Option<&[Tensor]>) -> Result<()> {
         let truth = match recorder.wants_truth() {
             true => engine::true_gradients(&self.model, self.backend.as_ref(), batch, start)?,
@@ -124,8 +124,8 @@ impl Trainer {
         recorder.begin(self.cursor.batch, &self.model, batch.sequence.rows(), truth)
     }
 
-    /// Guards against parts of the graph through which no gradient flows: in the first batch of an epoch, every
-    /// parameter that may learn in it must have received one in some window (zeros are fine).
+    /// Guards against disconnected parts of the graph: in the first batch of an epoch, every trainable parameter must have
+    /// received a gradient in some window (zeros are fine).
     fn check_reached(&self, reached: &[bool], roles: &[Role]) -> Result<()> {
         if self.cursor.batch > 0 {
             return Ok(());
@@ -143,7 +143,7 @@ impl Trainer {
             return Ok(());
         }
         Err(Error::Training(format!(
-            "no gradient reaches {} in epoch {}: nothing that it computes has to do with a target",
+            "no gradient reaches {} in epoch {}: no target depends on it",
             missed.join(", "),
             self.cursor.epoch
         )))

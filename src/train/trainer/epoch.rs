@@ -14,7 +14,7 @@ use crate::train::device::BatchStatistics;
 use crate::train::record::Recorder;
 use crate::train::unit::Extra;
 
-/// Where training stands, and the sums of the epoch so far.
+/// The position in training, and the sums of the epoch so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Cursor {
     pub epoch: usize,
@@ -34,7 +34,6 @@ impl Cursor {
         Cursor { epoch, ..Cursor::default() }
     }
 
-    /// Adds the statistics of a batch to the sums.
     fn add(&mut self, batch: &BatchStatistics) {
         self.rows += batch.rows;
         self.loss += batch.rows * batch.loss;
@@ -43,7 +42,7 @@ impl Cursor {
         self.steps += batch.steps;
     }
 
-    /// The row of the epoch that is over; `lr` is the rate that it was trained with.
+    /// The row of the completed epoch; `lr` is its learning rate.
     fn row(&self, validation: Vec<f64>, lr: f64, cosine: Option<f64>) -> EpochRow {
         let extra = |name: &str, value| Extra { name: name.into(), value };
         let mut extras = vec![extra("learning_rate", lr), extra("grad_norm", self.norm / self.steps)];
@@ -64,17 +63,16 @@ impl Cursor {
 pub(super) struct Best {
     pub epoch: usize,
     pub value: f64,
-    /// Its weights, where they are wanted.
+    /// Its weights, if they are kept.
     pub weights: Vec<(String, Tensor)>,
 }
 
 impl Trainer {
-    /// What runs at the end of an epoch: reads what is pending, validates, keeps the best weights, adjusts the learning rate,
-    /// decides whether to stop, makes the epoch's row, and moves the cursor to the next epoch. Gives the row and the epoch's
-    /// recordings.
+    /// Ends an epoch: reads pending statistics, validates, keeps the best weights, adjusts the learning rate, decides
+    /// whether to stop, and moves the cursor to the next epoch. Returns the epoch's row and recordings.
     ///
     /// # Errors
-    /// Fails where a validation metric is not finite.
+    /// Fails if a validation metric is not finite.
     pub(super) fn end_epoch(&mut self) -> Result<(EpochRow, Vec<(String, Tensor)>)> {
         self.flush_statistics()?;
         let began = Instant::now();
@@ -101,8 +99,7 @@ impl Trainer {
         }
     }
 
-    /// Keeps the best weights, adjusts the learning rate, and tells whether to stop early: what follows the first validation
-    /// metric.
+    /// Keeps the best weights, adjusts the learning rate and decides on early stopping, by the first validation metric.
     fn follow_metric(&mut self, epoch: usize, value: Option<f64>) -> Result<bool> {
         let (Some(metric), Some(value)) = (self.metrics.first(), value) else { return Ok(false) };
         if self.best.as_ref().is_none_or(|best| metric.direction.better(value, best.value)) {
@@ -118,7 +115,7 @@ impl Trainer {
         Ok(self.stopping.as_mut().is_some_and(|stopping| stopping.observe(value)))
     }
 
-    /// Reads the statistics that are pending, wherever they lie, into the sums of the epoch.
+    /// Adds the pending statistics to the sums of the epoch.
     ///
     /// # Errors
     /// Names the first batch in which something is not finite.
@@ -130,8 +127,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Adds statistics to the sums of the epoch, and gives the loss of the last batch among them, in the unit of the validation
-    /// metric.
+    /// Adds statistics to the sums of the epoch, and returns the loss of the last batch among them, in the unit of the
+    /// validation metric.
     ///
     /// # Errors
     /// Names the first batch in which something is not finite.
@@ -149,7 +146,7 @@ impl Trainer {
         Ok(statistics.last().map(|batch| batch.loss))
     }
 
-    /// What was trained last: epoch, and batch counted from 1.
+    /// The last trained epoch, and batch counted from 1.
     pub(super) fn trained(&self) -> (usize, Option<usize>) {
         match self.cursor {
             Cursor { epoch, batch: 0, .. } => (epoch.saturating_sub(1), None),

@@ -41,16 +41,16 @@ pub struct Trainer {
     plateau: Option<ReduceOnPlateau>,
     stopping: Option<EarlyStopping>,
     recorder: Option<Recorder>,
-    /// The final states of the last batch, where they start the next.
+    /// The final states of the last batch, if the next one starts from them.
     carried: Option<Vec<Tensor>>,
     best: Option<Best>,
     history: Vec<EpochRow>,
     cursor: Cursor,
-    /// Of batches that are trained, and that are not in the cursor's sums yet.
+    /// Statistics of trained batches that are not yet in the cursor's sums.
     pending: PendingStatistics,
 }
 
-/// Makes sure that there are data to train with, in batches of the size that the spec asks for.
+/// Checks that there are training data for the spec's batch size.
 ///
 /// # Errors
 /// [`Error::Usage`] if there are none.
@@ -58,7 +58,7 @@ pub fn check_data(spec: &Spec, data: &dyn Dataset) -> Result<()> {
     let batch_size = spec.train.batch_size;
     data.check(batch_size)?;
     match data.batches(Split::Train, batch_size) {
-        0 => Err(Error::Usage("the task, as it is set, has no training data".into())),
+        0 => Err(Error::Usage("the task, as configured, has no training data".into())),
         _ => Ok(()),
     }
 }
@@ -112,7 +112,7 @@ impl Trainer {
         })
     }
 
-    /// Starts from the weights of another run (`train.init_from`): `model` is that run's, `weights` by its names.
+    /// Starts from the weights of another run (`train.init_from`): `model` is that run's, and names the `weights`.
     ///
     /// # Errors
     /// Names the first parameter that does not fit.
@@ -120,10 +120,10 @@ impl Trainer {
         self.model.adopt(&Layout::new(&plugins.model, model, &self.shape)?, weights)
     }
 
-    /// Starts from the backbone's weights that the spec names, where the backbone learns.
+    /// Loads the backbone weights that the spec names, if the backbone is trainable.
     ///
     /// # Errors
-    /// Whatever is wrong with these weights.
+    /// Fails if these weights are invalid.
     pub fn start_encoder(&mut self, spec: &ModelSpec, device: &Device) -> Result<()> {
         let trained = spec.encoder.as_ref().filter(|encoder| encoder.trainable() == Trainable::All);
         if let (Some(encoder), Input::Tokens { first: First::Image { side }, .. }) = (trained, &self.shape.input)
@@ -135,11 +135,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// Trains until the end, or until the callback asks to stop.
+    /// Trains until the end, or until the callback requests a stop.
     ///
     /// # Errors
-    /// Fails where a loss, gradient or parameter is not finite, where a parameter that may learn receives no gradient,
-    /// and where the callback fails.
+    /// Fails if a loss, gradient or parameter is not finite, if a trainable parameter receives no gradient, or if the
+    /// callback fails.
     pub fn train(&mut self, callback: &mut dyn Callback) -> Result<Outcome> {
         let epochs = self.spec.train.epochs;
         let batches = self.data.batches(Split::Train, self.spec.train.batch_size);
@@ -166,7 +166,7 @@ impl Trainer {
         Ok(Outcome::Finished(Box::new(self.finish(metrics)?)))
     }
 
-    /// Hands out a checkpoint if the callback asks for one; true where training has to stop.
+    /// Emits a checkpoint if requested; true if training has to stop.
     fn pause(&mut self, next: Next, callback: &mut dyn Callback) -> Result<bool> {
         if next != Next::Continue {
             self.flush_statistics()?;
@@ -175,7 +175,7 @@ impl Trainer {
         Ok(next == Next::Stop)
     }
 
-    /// Chooses the kept weights and measures them on the test data.
+    /// Selects the kept weights and measures them on the test data.
     fn finish(&mut self, metrics: Vec<MetricInfo>) -> Result<Finished> {
         let last = self.history.last().map_or(0, |row| row.epoch);
         let best_epoch = self.best.as_ref().map_or(last, |best| best.epoch);
@@ -203,7 +203,7 @@ impl Trainer {
         })
     }
 
-    /// The metrics on a split; empty where it has no batches.
+    /// The metrics on a split; empty if it has no batches.
     fn measure(&mut self, split: Split, epoch: usize) -> Result<Vec<f64>> {
         let at = BatchIndex { split, epoch, index: 0, batch_size: self.spec.train.batch_size };
         let from = (self.data.as_ref(), &mut self.loader);

@@ -1,4 +1,4 @@
-//! What a trainer puts into a checkpoint, and how it goes on from one.
+//! Saves a trainer to a checkpoint, and resumes from one.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::train::record::Cosine;
 use crate::train::schedule::Stagnation;
 use crate::train::{Checkpoint, CheckpointState};
 
-/// All that a checkpoint holds besides tensors and history.
+/// The trainer's state besides tensors and history.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     cursor: Cursor,
@@ -23,7 +23,7 @@ struct Saved {
 }
 
 impl Trainer {
-    /// Goes on where a checkpoint left off.
+    /// Resumes from a checkpoint.
     ///
     /// # Errors
     /// Fails if the checkpoint is of another model.
@@ -75,10 +75,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// Everything needed to go on from here.
+    /// Everything needed to resume from here.
     ///
     /// # Errors
-    /// Fails, so that the last good checkpoint is kept, if a parameter is no longer a finite number.
+    /// Fails if a parameter is not finite, so that the last good checkpoint is kept.
     pub(super) fn checkpoint(&self) -> Result<Checkpoint> {
         let names = self.model.params.names();
         let mut tensors = Vec::new();

@@ -17,20 +17,19 @@ use crate::train::rows::Rows;
 /// Buffers of a backward pass.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// `[rows, hidden]`: what reaches `h` at each step from outputs and upper layers.
+    /// `[rows, hidden]`: the gradient at `h` at each step, from outputs and upper layers.
     dh_here: Vec<f32>,
-    /// `[rows, inputs]`: what reaches a layer's inputs.
+    /// `[rows, inputs]`: the gradient at a layer's inputs.
     dx: Vec<f32>,
-    /// `[windows · batch, hidden]`: what reaches the state from later steps.
+    /// `[windows · batch, hidden]`: the gradient at the state from later steps.
     dh: Vec<f32>,
     dc: Vec<f32>,
-    /// Products that become gradients of parameters.
     weights: Vec<f32>,
-    /// The gradient at the outputs, each row as often as it occurs.
+    /// The gradient at the outputs, weighted by row multiplicity.
     outputs: Vec<f32>,
 }
 
-/// Runs the stack backward, adds to `gradients`, and gives the gradients at the inputs.
+/// Backpropagates through the stack: accumulates into `gradients` and returns the gradients at the inputs.
 pub(super) fn run(
     pass: &mut ForwardPass<'_>,
     cotangents: &Cotangents,
@@ -51,7 +50,7 @@ pub(super) fn run(
         let readout = Readout { fused, model, plan, layout, cotangent: &cotangent, hidden: last.hidden };
         readout.pass_down(weight, scratch);
         if let Some(gradients) = gradients.as_deref_mut() {
-            readout.learn(top, sequence.rows(), scratch, gradients)?;
+            readout.add_gradients(top, sequence.rows(), scratch, gradients)?;
         }
     }
     let mut starts = Vec::with_capacity(model.layers.len());
@@ -80,14 +79,14 @@ pub(super) fn run(
             pass.pass_down(&gates.weight_ih(model, &params), saved, scratch);
         }
         if let Some(gradients) = gradients.as_deref_mut() {
-            pass.learn(saved, scratch, gradients)?;
+            pass.add_gradients(saved, scratch, gradients)?;
             if embeds {
-                embed(model, sequence, &inputs, layout, scratch, gradients)?;
+                add_embedding_gradient(model, sequence, &inputs, layout, scratch, gradients)?;
                 feature = at_feature(model, sequence, &inputs, layout, scratch)?;
             }
         }
         if k > 0 {
-            // What reached this layer's inputs reaches the outputs of the one below, before they were dropped out.
+            // The gradient at this layer's inputs is that at the outputs of the layer below, after dropout.
             std::mem::swap(&mut scratch.dx, &mut scratch.dh_here);
             for step in layout.steps() {
                 if let (Some(rows), Some(mask)) = (layout.rows_of(step), inputs.layer_mask(k - 1, step)) {
@@ -101,7 +100,7 @@ pub(super) fn run(
     Ok(InputGradients { starts, feature })
 }
 
-/// What reached the feature before the tokens, where an encoder learns from it and its window needed a backward pass.
+/// The gradient at the feature before the tokens, if an encoder learns from it and its window needed a backward pass.
 fn at_feature(
     model: &Model,
     sequence: &DeviceBatch,
@@ -116,13 +115,13 @@ fn at_feature(
     Ok(Some(Tensor::from_vec(gradient, feature.dims(), model.device())?))
 }
 
-/// The gradient at a start that no cotangent reaches, if it is wanted.
+/// The gradient at a start that no cotangent reaches, if requested.
 fn zeros(wanted: bool, rows: usize, width: usize, model: &Model) -> Result<Option<Tensor>> {
     let zeros = || Tensor::zeros((rows, width), candle_core::DType::F32, model.device());
     Ok(wanted.then(zeros).transpose()?)
 }
 
-/// The readout's part.
+/// The backward pass through the readout.
 struct Readout<'a> {
     fused: &'a Fused,
     model: &'a Model,
@@ -151,8 +150,7 @@ impl Readout<'_> {
         }
     }
 
-    /// Gradients of weight and bias.
-    fn learn(&self, top: &[f32], rows: &Rows, scratch: &mut Scratch, gradients: &mut Gradients) -> Result<()> {
+    fn add_gradients(&self, top: &[f32], rows: &Rows, scratch: &mut Scratch, gradients: &mut Gradients) -> Result<()> {
         let (count, n, width) = (self.plan.outputs.len() * self.layout.batch, self.hidden, self.width());
         let cotangent = match &rows.multiplicity {
             Some(multiplicity) => {
@@ -174,20 +172,20 @@ impl Readout<'_> {
     }
 }
 
-/// The pass through one layer.
+/// The backward pass through one layer.
 struct Pass<'a> {
     fused: &'a Fused,
     layout: &'a Layout,
     rows: &'a Rows,
     gates: Gates<'a>,
     cotangents: &'a Cotangents,
-    /// `[windows · batch, width]`: what is injected at the ends of the windows.
+    /// `[windows · batch, width]`: the cotangents at the ends of the windows.
     ends: Option<&'a [f32]>,
 }
 
 impl Pass<'_> {
-    /// Goes from the ends of the windows to their starts; the gates become the gradients of what went into them. Gives
-    /// the gradients at the starts, if they are wanted.
+    /// Runs from the ends of the windows to their starts, and overwrites the gates with the gradients at their
+    /// pre-activations. Returns the gradients at the starts, if requested.
     fn scan(&self, weight_hh: &[f32], saved: &mut SavedLayer, scratch: &mut Scratch) -> Option<Vec<f32>> {
         let (n, columns, cells) = (self.gates.hidden, self.gates.width(), self.gates.cell_width());
         let (width, stride) = (self.gates.state_width(), self.gates.input_width());
@@ -230,7 +228,7 @@ impl Pass<'_> {
                 let here = self.gates.h_columns();
                 let gradient = Matrix::strided(&gates[here.start..], rows.len(), here.len(), columns);
                 let weight = Matrix::new(weight_hh, here.len(), n);
-                // What is there of the others has arrived.
+                // If the cell passes `h` on directly, `dh` already holds that part.
                 let add = self.gates.blocks.passes_h;
                 product(MatrixMut::new(dh, rows.len(), n), gradient, weight, add, self.fused.threads);
             }
@@ -256,8 +254,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Gradients of the layer's parameters: one product over all rows, each as often as it occurs.
-    fn learn(&self, saved: &mut SavedLayer, scratch: &mut Scratch, gradients: &mut Gradients) -> Result<()> {
+    /// Gradients of the layer's parameters: one product over all rows, weighted by multiplicity.
+    fn add_gradients(&self, saved: &mut SavedLayer, scratch: &mut Scratch, gradients: &mut Gradients) -> Result<()> {
         let (rows, columns, width) = (self.layout.rows(), self.gates.width(), self.gates.input_width());
         let gates = &mut saved.gates[..rows * columns];
         if let Some(multiplicity) = &self.rows.multiplicity {
@@ -292,8 +290,8 @@ impl Pass<'_> {
     }
 }
 
-/// Adds to the embedding what reached the inputs of all steps that looked something up.
-fn embed(
+/// Accumulates the embedding's gradient over all steps whose input was looked up.
+fn add_embedding_gradient(
     model: &Model,
     sequence: &DeviceBatch,
     inputs: &OnCpu<'_>,

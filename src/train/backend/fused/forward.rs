@@ -17,19 +17,18 @@ use crate::train::device_batch::{DeviceBatch, OnCpu};
 #[derive(Default)]
 pub(super) struct Scratch {
     packed: Packed,
-    /// `[batch, hidden]`: the state as it is.
+    /// `[batch, hidden]`: the current state.
     h: Vec<f32>,
     c: Vec<f32>,
-    /// What need not be kept: a step's `[batch, inputs + 1]`, `[batch, blocks · hidden]`, `[batch, hidden]`.
+    /// Buffers of a step that is not saved: `[batch, inputs + 1]`, `[batch, blocks · hidden]`, `[batch, hidden]`.
     inputs: Vec<f32>,
     gates: Vec<f32>,
     tanh_c: Vec<f32>,
-    /// `[steps · batch, hidden]`: what the layer below gives, and what this one gives to the layer above.
+    /// `[steps · batch, hidden]`: the outputs of the layer below, and of this one for the layer above.
     below: Vec<f32>,
     above: Vec<f32>,
 }
 
-/// Runs the stack.
 pub(super) fn run(
     fused: &Fused,
     model: &Model,
@@ -50,7 +49,7 @@ pub(super) fn run(
         let gates = Gates::new(model, layer)?;
         if k == 0 && gates.inputs != sequence.width() {
             return Err(Error::Training(format!(
-                "the task gave inputs of {} numbers to a network that reads {}",
+                "the task's inputs have {} features, the network expects {}",
                 sequence.width(),
                 gates.inputs
             )));
@@ -78,7 +77,6 @@ pub(super) fn run(
     Ok(Outputs { readout: Some(outputs), boundaries })
 }
 
-/// The pass through one layer.
 struct Pass<'a> {
     fused: &'a Fused,
     plan: Plan<'a>,
@@ -87,12 +85,11 @@ struct Pass<'a> {
     layout: &'a Layout,
     gates: Gates<'a>,
     layer: usize,
-    /// Whether there is a layer above.
     above: bool,
 }
 
 impl Pass<'_> {
-    /// Runs the layer from the joined states `start`, and gives those at the boundaries, `[windows + 1, batch, width]`.
+    /// Runs the layer from the joined states `start`, and returns those at the boundaries, `[windows + 1, batch, width]`.
     fn run(&self, start: &[f32], saved: &mut SavedLayer, top: &mut Vec<f32>, scratch: &mut Scratch) -> Vec<f32> {
         let (batch, n) = (self.layout.batch, self.gates.hidden);
         let (width, columns, cells) = (self.gates.state_width(), self.gates.width(), self.gates.cell_width());
@@ -141,7 +138,7 @@ impl Pass<'_> {
         boundaries
     }
 
-    /// The product of the inputs of all steps that need a backward pass with their weights, biases included.
+    /// The input projection of all steps that need a backward pass, biases included.
     fn project(&self, saved: &mut SavedLayer, scratch: &Scratch) {
         let (n, rows) = (self.gates.hidden, self.layout.rows());
         let (inputs, stride) = (self.gates.inputs, self.gates.input_width());
@@ -177,7 +174,7 @@ impl Pass<'_> {
         }
     }
 
-    /// One step: the state in `scratch` becomes the next.
+    /// Advances the state in `scratch` by one step.
     fn step(&self, step: usize, saved: &mut SavedLayer, scratch: &mut Scratch) {
         let (batch, n, inputs) = (self.layout.batch, self.gates.hidden, self.gates.inputs);
         let (columns, cells, stride) = (self.gates.width(), self.gates.cell_width(), self.gates.input_width());
@@ -209,7 +206,6 @@ impl Pass<'_> {
         self.gates.cell.forward(self.fused.arch, n, state);
     }
 
-    /// The joined state as it is.
     fn join(&self, scratch: &Scratch, joined: &mut [f32]) {
         let (n, width) = (self.gates.hidden, self.gates.state_width());
         copy_rows(joined, width, &scratch.h, n, n);

@@ -1,7 +1,7 @@
-//! How a layer's weights and the blocks of its gates belong together.
+//! The mapping between a layer's weights and the blocks of its gates.
 //!
-//! Weights have their rows gate by gate, as PyTorch's do. A row of gates has the blocks that the cell's kernels want
-//! ([`Blocks`]), with the input's part and the state's part each in adjacent ones.
+//! Weight rows are ordered by gate, as in PyTorch. A row of gates consists of the blocks that the cell's kernels expect
+//! ([`Blocks`]), with the input's and the state's part in adjacent blocks each.
 
 use std::ops::Range;
 
@@ -17,20 +17,19 @@ pub(super) struct Gates<'a> {
     pub(super) blocks: Blocks,
     pub(super) hidden: usize,
     pub(super) inputs: usize,
-    /// Width of the joined state.
     state_width: usize,
     /// Indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
     weights: [usize; 4],
 }
 
-/// A layer's weights as its forward pass wants them.
+/// A layer's weights, packed for the forward pass.
 #[derive(Default)]
 pub(super) struct Packed {
-    /// `[inputs + 1, x columns]`: transposed, the biases below.
+    /// `[inputs + 1, x columns]`: transposed, with the biases as the last row.
     pub(super) x: Vec<f32>,
     /// `[hidden, h columns]`: transposed.
     pub(super) h: Vec<f32>,
-    /// Recurrent biases that are not in the sums, gate by gate.
+    /// Recurrent biases that are not part of the sums, by gate.
     pub(super) separate_bias: Vec<f32>,
 }
 
@@ -42,38 +41,34 @@ impl<'a> Gates<'a> {
         Ok(Gates { cell, blocks, hidden, inputs, state_width, weights: layer.weights })
     }
 
-    /// Numbers in a row of gates.
+    /// Width of a row of gates.
     pub(super) fn width(&self) -> usize {
         self.blocks.count() * self.hidden
     }
 
-    /// Numbers in a row of [`super::SavedLayer::inputs`].
+    /// Width of a row of [`super::SavedLayer::inputs`].
     pub(super) fn input_width(&self) -> usize {
         self.hidden + self.inputs + 1
     }
 
-    /// Columns of the input's part.
     pub(super) fn x_columns(&self) -> usize {
         self.blocks.input.len() * self.hidden
     }
 
-    /// Columns of the state's part.
     pub(super) fn h_columns(&self) -> Range<usize> {
         let first = self.blocks.first * self.hidden;
         first..first + self.blocks.state.len() * self.hidden
     }
 
-    /// Width of what the state has beside `h`.
+    /// Width of the state besides `h`.
     pub(super) fn cell_width(&self) -> usize {
         self.state_width - self.hidden
     }
 
-    /// Width of the joined state.
     pub(super) fn state_width(&self) -> usize {
         self.state_width
     }
 
-    /// Transposes the weights.
     pub(super) fn pack(&self, model: &Model, params: &[f32], packed: &mut Packed) {
         let [w_ih, w_hh, b_ih, b_hh] = self.weights.map(|index| &params[model.params.range(index)]);
         let (n, inputs) = (self.hidden, self.inputs);
@@ -143,7 +138,7 @@ impl<'a> Gates<'a> {
     }
 }
 
-/// Puts rows of `width` numbers into a gradient, or adds them to what is there.
+/// Writes rows of `width` numbers into a gradient, or adds them to it.
 fn put<'a>((to, add): (&mut [f32], bool), width: usize, rows: impl Iterator<Item = (usize, &'a [f32])>) {
     for (row, from) in rows {
         let to = &mut to[row * width..][..width];

@@ -1,23 +1,20 @@
-//! Where the steps of the windows that need a backward pass lie in memory.
+//! The memory layout of the steps of windows that need a backward pass.
 //!
-//! Rows are ordered by (offset in the window, window, batch): all that a backward step touches, which is one offset of every
-//! window that is that long, is one block without gaps. A last window that is shorter comes last among the windows, so it is
-//! simply missing from the blocks of its missing offsets.
+//! Rows are ordered by (offset in the window, window, batch), so that a step of the backward pass, which covers one offset
+//! of every window of that length, accesses one contiguous block. A shorter last window is absent from the blocks beyond its
+//! length.
 
 use std::ops::Range;
 
 use super::Plan;
 
-/// Where the steps of a forward pass lie.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Rows of the batch.
     pub(super) batch: usize,
-    /// First step of the span.
     first: usize,
-    /// For each step of the span its first row; none where its window needs no backward pass.
+    /// Per step of the span, its first row; `None` if its window needs no backward pass.
     steps: Vec<Option<usize>>,
-    /// Rows of each offset.
     pub(super) offsets: Vec<Range<usize>>,
     /// Lengths of the windows that need a backward pass.
     pub(super) lengths: Vec<usize>,
@@ -46,17 +43,15 @@ impl Layout {
         Layout { batch, first: span.start, steps, offsets, lengths }
     }
 
-    /// The rows of a step; none where its window needs no backward pass.
+    /// The rows of a step; `None` if its window needs no backward pass.
     pub(super) fn rows_of(&self, step: usize) -> Option<Range<usize>> {
         self.steps[step - self.first].map(|first| first..first + self.batch)
     }
 
-    /// The steps of the span.
     pub(super) fn steps(&self) -> Range<usize> {
         self.first..self.first + self.steps.len()
     }
 
-    /// Number of rows.
     pub(super) fn rows(&self) -> usize {
         self.offsets.last().map_or(0, |offset| offset.end)
     }

@@ -1,8 +1,8 @@
-//! The fused backend: plain slices of the CPU, matrix products, and pointwise parts that are one pass each.
+//! The fused backend: CPU slices, matrix products, and one fused pass per pointwise part.
 //!
-//! The forward pass keeps what the backward pass needs, so that nothing is computed twice. The backward pass goes through
-//! all windows at once, as one batch of `windows · batch` rows: only as many steps are sequential as a window is long.
-//! [`layout`] says where a step lies in memory. Buffers are handed from batch to batch.
+//! The forward pass saves what the backward pass needs, so that nothing is recomputed. The backward pass runs through all
+//! windows at once, as one batch of `windows · batch` rows, with only as many sequential steps as a window is long.
+//! [`layout`] maps steps to memory. Buffers are reused across batches.
 
 mod backward;
 mod forward;
@@ -32,29 +32,29 @@ pub struct Fused {
     scratch: RefCell<Scratch>,
 }
 
-/// What a forward pass keeps.
+/// What a forward pass saves.
 #[derive(Default)]
 struct Saved {
     layout: Layout,
     layers: Vec<SavedLayer>,
-    /// `[outputs · batch, hidden]`: the top layer's `h` where outputs are wanted.
+    /// `[outputs · batch, hidden]`: the top layer's `h` at the steps with outputs.
     top: Vec<f32>,
 }
 
-/// What a forward pass keeps of one layer, in rows of the layout.
+/// What a forward pass saves of one layer, in rows of the layout.
 #[derive(Default)]
 struct SavedLayer {
     /// `[rows, hidden + inputs + 1]`: `h` before the step, the input, and a 1 for the biases.
     inputs: Vec<f32>,
     /// `[rows, blocks · hidden]`
     gates: Vec<f32>,
-    /// `[rows, hidden]`, lstm: the cell before the step.
+    /// `[rows, hidden]`, LSTM: the cell state before the step.
     c_before: Vec<f32>,
-    /// `[rows, hidden]`, lstm: tanh of the cell.
+    /// `[rows, hidden]`, LSTM: tanh of the cell state.
     tanh_c: Vec<f32>,
 }
 
-/// Buffers that nothing outlives.
+/// Buffers whose contents do not outlive a pass.
 #[derive(Default)]
 struct Scratch {
     forward: forward::Scratch,
@@ -62,7 +62,7 @@ struct Scratch {
 }
 
 impl Fused {
-    /// A backend that uses so many threads for matrix products; no bit depends on their number.
+    /// A backend that uses `threads` threads for matrix products; results do not depend on their number.
     pub fn new(threads: usize) -> Self {
         Fused {
             arch: Arch::new(),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::Pass;
-use super::cells::{self, Delivered};
+use super::cells::{self, LayerGradients};
 use super::steps::Steps;
 use crate::error::{Error, Result};
 use crate::model::Weights;
@@ -41,7 +41,7 @@ pub(super) fn run(
         (plan.windows.iter().zip(plan.needs_backward)).filter(|(_, needs)| **needs).map(|(w, _)| w).collect();
     let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); model.layers.len()];
     let (mut feature, mut first) = (None, 0);
-    // Windows of one length go together; only the last of a sequence can be shorter.
+    // Windows of equal length run together; only the last of a sequence can be shorter.
     for windows in wanted.chunk_by(|a, b| a.len() == b.len()) {
         let windows: Vec<Range<usize>> = windows.iter().map(|&window| window.clone()).collect();
         let steps = Steps::new(&windows, sequence.rows().count, plan.span().start);
@@ -62,10 +62,10 @@ pub(super) fn run(
 struct Group<'a> {
     pass: &'a Pass<'a>,
     cotangents: &'a Cotangents,
-    /// `[batch, 1]`, where rows stand for several sequences.
+    /// `[batch, 1]`; absent if always one.
     multiplicity: Option<&'a Tensor>,
     steps: Steps,
-    /// Windows that need a backward pass before these.
+    /// Number of windows with a backward pass before these.
     first: usize,
 }
 
@@ -75,7 +75,7 @@ impl Group<'_> {
         let model = self.pass.model;
         let mut starts = vec![None; model.layers.len()];
         let mut cotangent = at_top.map(|at_top| self.at_outputs(at_top)).transpose()?.flatten();
-        let mut something = false;
+        let mut reached = false;
         for k in (0..model.layers.len()).rev() {
             let trace = &self.pass.traces[k];
             if let (Some(here), Some(mask)) = (&cotangent, self.pass.sequence.layer_mask(k)) {
@@ -88,25 +88,25 @@ impl Group<'_> {
             if cotangent.is_none() && end.is_none() {
                 continue;
             }
-            something = true;
+            reached = true;
             let weights = model.cell_weights(k, Weights::Constant);
             let wants = self.cotangents.starts;
             let (layer, outputs, end) = (&model.layers[k], cotangent.as_ref(), end.as_ref());
-            let delivered = cells::backward(layer, trace, &weights.weight_hh, &self.steps, outputs, end, wants)?;
+            let layer_gradients = cells::backward(layer, trace, &weights.weight_hh, &self.steps, outputs, end, wants)?;
             if let Some(gradients) = gradients.as_deref_mut() {
-                self.add_gradients(k, &delivered, gradients)?;
+                self.add_gradients(k, &layer_gradients, gradients)?;
             }
             let reads = k > 0 || (gradients.is_some() && model.embedding_index().is_some());
             cotangent = match reads {
                 true => {
-                    let below = delivered.inputs.matmul(&weights.weight_ih)?;
+                    let below = layer_gradients.inputs.matmul(&weights.weight_ih)?;
                     Some(below.reshape((self.steps.length, self.steps.windows * self.steps.rows, below.dim(1)?))?)
                 }
                 false => None,
             };
-            starts[k] = delivered.start;
+            starts[k] = layer_gradients.start;
         }
-        if !something {
+        if !reached {
             return Err(Error::Training("a backward pass without cotangents".into()));
         }
         let feature = gradients
@@ -125,7 +125,7 @@ impl Group<'_> {
         Ok(InputGradients { starts, feature })
     }
 
-    /// The gradients at the top layer at every step of these windows, if there are any: zero where there is no output.
+    /// The gradients at the top layer at every step of these windows, if any; zero at steps without output.
     fn at_outputs(&self, at_top: &Tensor) -> Result<Option<Tensor>> {
         let outputs = self.pass.plan.outputs;
         let places: Vec<Option<usize>> = self.steps.all.iter().map(|step| outputs.binary_search(step).ok()).collect();
@@ -142,7 +142,7 @@ impl Group<'_> {
         }
     }
 
-    /// What the activity term adds at a layer's outputs.
+    /// The activity term's gradient at a layer's outputs.
     fn activity(&self, k: usize) -> Result<Option<Tensor>> {
         let weight = self.cotangents.activity;
         if weight <= 0.0 {
@@ -154,7 +154,7 @@ impl Group<'_> {
         Ok(Some((self.for_all(&h)? * (2.0 * weight / count as f64))?))
     }
 
-    /// What is injected into a layer at the ends of these windows.
+    /// The cotangent at a layer's states at the ends of these windows.
     fn end(&self, k: usize) -> Result<Option<Tensor>> {
         let Some(injected) = self.cotangents.ends.get(k).and_then(Option::as_ref) else { return Ok(None) };
         let (rows, windows) = (self.steps.rows, self.steps.windows);
@@ -162,12 +162,12 @@ impl Group<'_> {
         Ok(Some(self.for_all(&here)?))
     }
 
-    /// Gradients for one sequence, `[.., windows · batch, n]`, for all that a row stands for.
+    /// Scales gradients per sequence, `[.., windows · batch, n]`, to all sequences of a row.
     fn for_all(&self, x: &Tensor) -> Result<Tensor> {
         self.multiplicity.map_or(Ok(x.clone()), |weights| self.times(x, weights))
     }
 
-    /// The other way round.
+    /// The inverse of [`Group::for_all`].
     fn for_one(&self, x: &Tensor) -> Result<Tensor> {
         self.multiplicity.map_or(Ok(x.clone()), |weights| self.times(x, &weights.recip()?))
     }
@@ -178,8 +178,7 @@ impl Group<'_> {
         Ok(x.reshape((blocks, self.steps.rows, n))?.broadcast_mul(weights)?.reshape(x.dims())?)
     }
 
-    /// Adds the gradients of a layer's parameters.
-    fn add_gradients(&self, k: usize, delivered: &Delivered, gradients: &mut Gradients) -> Result<()> {
+    fn add_gradients(&self, k: usize, layer_gradients: &LayerGradients, gradients: &mut Gradients) -> Result<()> {
         let trace = &self.pass.traces[k];
         let [weight_ih, weight_hh, bias_ih, bias_hh] = self.pass.model.layers[k].weights;
         let flat = |x: Tensor| {
@@ -188,18 +187,18 @@ impl Group<'_> {
         };
         let inputs = flat(self.steps.pick(&trace.inputs)?)?;
         let before = flat(self.steps.pick(&trace.h.narrow(0, 0, trace.inputs.dim(0)?)?)?)?;
-        let recurrent = delivered.recurrent.as_ref().unwrap_or(&delivered.inputs);
-        gradients.add(weight_ih, &delivered.inputs.t()?.matmul(&inputs)?)?;
+        let recurrent = layer_gradients.recurrent.as_ref().unwrap_or(&layer_gradients.inputs);
+        gradients.add(weight_ih, &layer_gradients.inputs.t()?.matmul(&inputs)?)?;
         gradients.add(weight_hh, &recurrent.t()?.matmul(&before)?)?;
-        gradients.add(bias_ih, &delivered.inputs.sum(0)?)?;
+        gradients.add(bias_ih, &layer_gradients.inputs.sum(0)?)?;
         gradients.add(bias_hh, &recurrent.sum(0)?)
     }
 
-    /// Adds the gradient of the embedding, and gives that at the feature, `[batch, width]`, where an encoder learns from it.
+    /// Adds the gradient of the embedding, and returns that at the feature, `[batch, width]`, if an encoder learns from it.
     /// `cotangent` is the gradient at the inputs of these windows.
     fn add_embedding_gradient(&self, cotangent: Option<&Tensor>, gradients: &mut Gradients) -> Result<Option<Tensor>> {
         let sequence = self.pass.sequence;
-        // Where there is an embedding, a gradient reaches it: whatever reaches a layer goes on to the inputs.
+        // An embedding always has a gradient: a layer's gradient propagates to its inputs.
         let (Some(index), Some(cotangent)) = (self.pass.model.embedding_index(), cotangent) else { return Ok(None) };
         let table = self.pass.model.params.get(index).value();
         let learned = sequence.learned_feature().filter(|_| self.steps.all.first() == Some(&0));

@@ -1,8 +1,6 @@
-//! A layer over many steps: forward with all that the way back needs, and the way back in closed form
-//! ([`ClosedForm`]).
+//! A layer over many steps: the forward pass, and the backward pass in closed form ([`ClosedForm`]).
 //!
-//! Gates are blocks of their own, `[gates, rows, hidden]`, not columns: every operation then goes over numbers that lie one
-//! behind the other.
+//! Gates are separate blocks, `[gates, rows, hidden]`, not columns, so that every operation is on contiguous memory.
 
 use candle_core::Tensor;
 
@@ -11,19 +9,19 @@ use crate::error::{Error, Result};
 use crate::model::Layer;
 use crate::nn::cells::{CellWeights, ClosedForm, Past, State};
 
-/// What a layer did over the steps of a span.
+/// A layer's forward pass over a span of steps.
 pub(super) struct Trace {
-    /// What went in, `[steps, rows, in]`.
+    /// The inputs, `[steps, rows, in]`.
     pub inputs: Tensor,
     /// `h` before the first step and after each, `[steps + 1, rows, hidden]`.
     pub h: Tensor,
-    /// What the state has beside `h`, likewise.
+    /// The rest of the state, likewise.
     pub c: Option<Tensor>,
-    /// What [`ClosedForm::forward`] gave at each step, `[steps, ..]`.
+    /// What [`ClosedForm::forward`] saved at each step, `[steps, ..]`.
     kept: Vec<Tensor>,
 }
 
-/// Runs a layer over inputs `[steps, rows, in]` from a state. `keep` where a way back follows.
+/// Runs a layer over inputs `[steps, rows, in]` from a state. `keep` if a backward pass follows.
 pub(super) fn forward(
     layer: &Layer,
     weights: &CellWeights,
@@ -71,18 +69,18 @@ fn closed_form(layer: &Layer) -> Result<&dyn ClosedForm> {
     layer.cell.closed_form().ok_or_else(|| Error::Training("a cell without a backward pass in closed form".into()))
 }
 
-/// What arrives at a layer's parameters and inputs.
-pub(super) struct Delivered {
+/// The gradients at a layer's sums and start state.
+pub(super) struct LayerGradients {
     /// At the sums of the inputs, `[offsets · rows, gates · hidden]`.
     pub inputs: Tensor,
-    /// At the recurrent sums, where that is something else.
+    /// At the recurrent sums, if different.
     pub recurrent: Option<Tensor>,
-    /// At the joined state at the start, `[rows, width]`, if it was asked for.
+    /// At the joined state at the start, `[rows, width]`, if requested.
     pub start: Option<Tensor>,
 }
 
-/// The way back through windows of one length side by side, given what arrives at the output of every step, `[offsets,
-/// rows, hidden]`, and at the joined state at the end, `[rows, width]`.
+/// The backward pass through windows of one length side by side, given the gradients at the output of every step,
+/// `[offsets, rows, hidden]`, and at the joined state at the end, `[rows, width]`.
 pub(super) fn backward(
     layer: &Layer,
     trace: &Trace,
@@ -91,7 +89,7 @@ pub(super) fn backward(
     outputs: Option<&Tensor>,
     end: Option<&Tensor>,
     wants_start: bool,
-) -> Result<Delivered> {
+) -> Result<LayerGradients> {
     let pick = |x: &Tensor| if x.rank() == 3 { steps.pick(x) } else { steps.pick_blocks(x) };
     let back =
         closed_form(layer)?.backward(&Past { h: &trace.h, c: trace.c.as_ref(), kept: &trace.kept, pick: &pick })?;
@@ -100,13 +98,13 @@ pub(super) fn backward(
     let (mut inputs, mut recurrent) = (Vec::with_capacity(steps.length), Vec::new());
     for offset in (0..steps.length).rev() {
         let here = outputs.map(|outputs| outputs.get(offset)).transpose()?;
-        let arriving = match (dh, here) {
+        let total = match (dh, here) {
             (Some(dh), Some(here)) => (dh + here)?,
             (Some(dh), None) => dh,
             (None, Some(here)) => here,
-            (None, None) => return Err(Error::Training("a backward pass in which nothing arrives".into())),
+            (None, None) => return Err(Error::Training("a backward pass without cotangents".into())),
         };
-        let step = back(offset, &arriving, dc.as_ref())?;
+        let step = back(offset, &total, dc.as_ref())?;
         let wanted = offset > 0 || wants_start;
         dh = match wanted {
             true => {
@@ -125,5 +123,5 @@ pub(super) fn backward(
         Tensor::cat(&parts, 0)
     };
     let recurrent = (!recurrent.is_empty()).then(|| in_order(recurrent)).transpose()?;
-    Ok(Delivered { inputs: in_order(inputs)?, recurrent, start })
+    Ok(LayerGradients { inputs: in_order(inputs)?, recurrent, start })
 }

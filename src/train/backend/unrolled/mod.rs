@@ -1,9 +1,9 @@
-//! The unrolled backend: tensor operations alone, on any device, with a backward pass in closed form. It is made for GPUs, on which
-//! the number of operations decides.
+//! The unrolled backend: tensor operations on any device, with a backward pass in closed form. It is designed for GPUs,
+//! where the number of operations dominates the cost.
 //!
-//! Inputs are multiplied with their weights for all steps at once, a step has one product for all its gates, and the way
-//! back goes through all windows side by side. What the gradients of a step are multiplied with is computed for all steps at
-//! once, and so are the gradients of weights. Nothing waits for the device.
+//! Inputs are projected for all steps at once, a step has one product for all its gates, and the backward pass runs through
+//! all windows side by side. Local derivatives are computed for all steps at once, and so are the gradients of weights.
+//! Nothing blocks on the device.
 
 mod backward;
 mod cells;
@@ -29,7 +29,6 @@ struct Pass<'a> {
     model: &'a Model,
     sequence: &'a DeviceBatch,
     plan: Plan<'a>,
-    /// One per layer.
     traces: Vec<Trace>,
     /// The top layer's output at the steps with outputs, `[outputs, batch, hidden]`.
     top: Option<Tensor>,

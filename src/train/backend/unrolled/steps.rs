@@ -1,4 +1,4 @@
-//! The steps of windows of one length that stand side by side.
+//! The steps of windows of one length that run side by side.
 
 use std::ops::Range;
 
@@ -15,9 +15,9 @@ pub(super) struct Steps {
     pub windows: usize,
     /// Rows of the batch.
     pub rows: usize,
-    /// The steps, counted from the sequence's first.
+    /// The steps, counted from the start of the sequence.
     pub all: Vec<usize>,
-    /// The first step of the span over which traces go.
+    /// The first step of the span of the traces.
     span: usize,
 }
 
@@ -29,25 +29,24 @@ impl Steps {
         Steps { length, windows: windows.len(), rows, all, span }
     }
 
-    /// Of one row for each step of the span, `[steps, rows, n]`, those of these steps: `[length, windows · rows, n]`.
+    /// Selects these steps from a tensor over the span, `[steps, rows, n]`: `[length, windows · rows, n]`.
     pub fn pick(&self, x: &Tensor) -> Result<Tensor> {
         self.pick_at(x, |step| step - self.span)
     }
 
-    /// As [`Steps::pick`], of one row for each step of the whole sequence.
+    /// [`Steps::pick`] from a tensor over the whole sequence.
     pub fn pick_absolute(&self, x: &Tensor) -> Result<Tensor> {
         self.pick_at(x, |step| step)
     }
 
-    /// As [`Steps::pick`], where `place` says which row of `x` belongs to a step.
+    /// [`Steps::pick`], where `place` maps a step to its index in `x`.
     pub fn pick_at(&self, x: &Tensor, place: impl Fn(usize) -> usize) -> Result<Tensor> {
         let n = x.dim(2)?;
         let places: Vec<u32> = self.all.iter().map(|&step| place(step) as u32).collect();
         Ok(select(x, &places)?.reshape((self.length, self.windows * self.rows, n))?)
     }
 
-    /// Of blocks for each step of the span, `[steps, blocks, rows, n]`, those of these steps:
-    /// `[blocks, length, windows · rows, n]`.
+    /// Selects these steps from blocks over the span, `[steps, blocks, rows, n]`: `[blocks, length, windows · rows, n]`.
     pub fn pick_blocks(&self, x: &Tensor) -> Result<Tensor> {
         let (_, blocks, _, n) = x.dims4()?;
         let places: Vec<u32> = self.all.iter().map(|&step| (step - self.span) as u32).collect();
@@ -56,7 +55,7 @@ impl Steps {
     }
 }
 
-/// Some items of the first axis. Where they follow one another, nothing is copied.
+/// Selects items along the first axis; consecutive ones without a copy.
 pub(super) fn select(x: &Tensor, places: &[u32]) -> Result<Tensor> {
     match places {
         [first, ..] if places.iter().zip(*first..).all(|(&place, expected)| place == expected) => {
@@ -66,7 +65,6 @@ pub(super) fn select(x: &Tensor, places: &[u32]) -> Result<Tensor> {
     }
 }
 
-/// Places as a tensor.
 fn index(places: Vec<u32>, device: &Device) -> Result<Tensor> {
     let count = places.len();
     constant(places, &[count], device)
