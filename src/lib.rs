@@ -1,29 +1,43 @@
 //! `ccdni`: declarative experiments with recurrent networks and decoupled neural interfaces (synthetic gradients).
 //!
-//! The rooms of the house and which may use which: `docs/architecture.md`. Begin with [`train::engine`] for the science, with
-//! [`tasks::Task`] for a task of one's own, with [`dni`] for synthetic gradients outside of recurrent networks.
+//! - [`App`]: the program, to which another program adds tasks, cells, synthesizers and optimizers of its own.
+//! - [`tasks::Task`] and [`data::Dataset`]: a task.
+//! - [`nn::cells::Cell`]: a recurrent cell. [`dni::Synthesizer`]: a synthesizer. [`train::optimizer`]: an optimizer.
+//! - [`train::engine`]: truncated backpropagation with synthetic gradients. [`dni`]: synthetic gradients outside of recurrent
+//!   networks.
+//! - [`testing`]: the conformance kit for all of these.
+//!
+//! `docs/architecture.md` describes the modules and which may use which.
 
 #![warn(missing_docs)]
 
-pub mod app;
-pub mod cli;
-pub mod counter;
 pub mod data;
-pub mod device;
 pub mod dni;
-pub mod error;
-pub mod files;
 pub mod model;
 pub mod nn;
 pub mod plugins;
-pub mod records;
-pub mod report;
 pub mod rng;
-pub mod run;
 pub mod spec;
 pub mod tasks;
 pub mod testing;
 pub mod train;
 
+mod app;
+mod counter;
+mod error;
+// Of the program; its own tests use them.
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod device;
+#[doc(hidden)]
+pub mod files;
+#[doc(hidden)]
+pub mod records;
+#[doc(hidden)]
+pub mod report;
+#[doc(hidden)]
+pub mod run;
+
 pub use app::App;
-pub use error::{Error, Problem, Result};
+pub use error::{Error, Problem, Problems, Result};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ccdni::data::Dataset;
-use ccdni::error::Problem;
+use ccdni::Problem;
 use ccdni::plugins::Plugin;
 use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{Request, Resolved, resolve};
