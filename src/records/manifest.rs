@@ -1,4 +1,4 @@
-//! `manifest.json`: which program, on which machine and from which data made a run's numbers.
+//! `manifest.json`: the program, machine and data that produced a run's numbers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 use super::SeedRecord;
 use crate::error::{Error, Result};
 
-/// `manifest.json`.
+/// Contents of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The run's hash.
     pub hash: String,
-    /// The spec's name, for people.
+    /// The spec's name.
     pub name: Option<String>,
     /// `task.kind`.
     pub task: String,
-    /// Epochs asked for.
+    /// Epochs requested.
     pub epochs: usize,
-    /// When the directory was made.
+    /// When the directory was created.
     pub created: String,
-    /// The program that made it.
+    /// The program that created it.
     pub program: Program,
-    /// The working directory's repository, where git knows one.
+    /// State of the git repository that contains the working directory, if any.
     pub git: Option<Git>,
     /// The machine.
     pub host: String,
@@ -31,26 +31,26 @@ pub struct Manifest {
     pub instruction_set: String,
     /// `run.threads`.
     pub threads: usize,
-    /// Environment variables that may change numbers or speed, where they were set.
+    /// Environment variables that may affect numbers or speed, where set.
     pub environment: BTreeMap<String, String>,
-    /// BLAKE3 digests, in hex, of the files that the data come from, by path, and of the initial weights, by run and seed.
+    /// BLAKE3 digests (hex) of the data files, by path, and of the initial weights, by run and seed.
     pub data: BTreeMap<String, String>,
-    /// Every seed that was ever asked of this directory, ascending.
+    /// Every seed ever requested of this run, ascending.
     pub seeds_asked: Vec<u64>,
-    /// The seed whose weights lie at the top of the directory.
+    /// The seed whose weights are at the top of the directory.
     pub best_seed: Option<u64>,
     /// The units that the aggregated files were made from, by seed.
     pub seeds: BTreeMap<u64, SeedRecord>,
 }
 
-/// A program that makes numbers.
+/// The program that produced the numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// Its version.
     pub version: String,
-    /// [`crate::train::NUMERICS`] of it.
+    /// Its [`crate::train::NUMERICS`].
     pub numerics: u32,
-    /// System and architecture it was built for.
+    /// The architecture and system it was built for.
     pub target: String,
     /// The features it was built with.
     pub features: Vec<String>,
@@ -61,14 +61,14 @@ pub struct Program {
 /// State of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Git {
-    /// The commit that is checked out.
+    /// The commit checked out.
     pub commit: String,
-    /// Whether files differ from it.
+    /// Whether the working tree has uncommitted changes.
     pub dirty: bool,
 }
 
 impl Manifest {
-    /// Makes sure that the files behind the run's data are those it was begun with.
+    /// Checks that the data files are those the run was started with.
     ///
     /// # Errors
     /// [`Error::Data`] naming the first file whose content changed.

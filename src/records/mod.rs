@@ -1,5 +1,5 @@
-//! What a run leaves on disk, declared once: `manifest.json`, `unit.json`, and where the files of a seed are. [`crate::run`]
-//! writes these files, [`crate::report`] reads them.
+//! Declares the files of a run: `manifest.json`, `unit.json`, and the paths within a seed's directory. [`crate::run`] writes
+//! these files, [`crate::report`] reads them.
 
 mod manifest;
 mod seed;

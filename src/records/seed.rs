@@ -1,4 +1,4 @@
-//! The files of one seed of a run: where they are, and what is in `unit.json`.
+//! The files of one seed of a run: their paths, and the contents of `unit.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::files;
 use crate::train::MetricInfo;
 
-/// A spec trained with one seed, by where its files are.
+/// One unit, a spec trained with one seed, identified by its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeedRun {
     /// The directory `seeds/<seed>`.
@@ -17,12 +17,12 @@ pub struct SeedRun {
     pub seed: u64,
 }
 
-/// What is known about a unit, from `unit.json`. Whether it is being trained follows from its claim, and is not here.
+/// Contents of `unit.json`. Whether the unit is being trained follows from its claim and is not recorded here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeedRecord {
     /// The seed.
     pub seed: u64,
-    /// How far it is.
+    /// State of training.
     pub state: SeedState,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,7 @@ pub struct SeedRecord {
     /// Version of that program.
     #[serde(default)]
     pub version: String,
-    /// The machine.
+    /// The host's name.
     #[serde(default)]
     pub host: String,
     /// The device, as `cpu` or `cuda:0`.
@@ -42,42 +42,42 @@ pub struct SeedRecord {
     /// The processor's instruction set.
     #[serde(default)]
     pub instruction_set: String,
-    /// What computed the network: `fused`, `unrolled` or `composed`.
+    /// The backend: `fused`, `unrolled` or `composed`.
     #[serde(default)]
     pub backend: String,
-    /// Threads within the unit.
+    /// Threads per unit.
     #[serde(default)]
     pub threads: usize,
-    /// When training began first.
+    /// When training first began.
     #[serde(default)]
     pub started: String,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
-    /// What a reader of the result should know, such as a resume on another processor.
+    /// Remarks on the result, such as a resume on another processor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What training gave; only of a unit that is done.
+    /// The result; only for a unit that is done.
     #[serde(flatten)]
     pub result: Option<SeedResult>,
 }
 
-/// How far a unit is.
+/// State of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeedState {
-    /// Begun, and neither done nor failed.
+    /// Begun, neither done nor failed.
     Unfinished,
     /// Trained to the end.
     Done,
-    /// Stopped by an error; its last checkpoint is good.
+    /// Stopped by an error; its last checkpoint is valid.
     Failed,
 }
 
-/// What training a unit gave, in a few numbers. A number that is none is `null`.
+/// Summary of a unit's result. NaN and infinities are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeedResult {
-    /// Sum of the epochs' wall clock.
+    /// Wall-clock seconds, summed over epochs.
     #[serde(default)]
     pub seconds: f64,
     /// The validation metrics.
@@ -97,18 +97,18 @@ pub struct SeedResult {
     pub validation: Vec<Option<f64>>,
     /// Test metrics of the kept weights.
     pub test: Vec<Option<f64>>,
-    /// Scores of the sentences of the kept weights, by the names of the COCO tools.
+    /// Caption scores of the kept weights, by the names of the COCO tools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<(String, f64)>,
 }
 
 impl SeedRun {
-    /// That of a seed in the directory of a run, whether it was begun or not.
+    /// The unit of a seed in a run's directory, whether or not it exists.
     pub fn of(run: &Path, seed: u64) -> Self {
         SeedRun { directory: run.join("seeds").join(seed.to_string()), seed }
     }
 
-    /// Every one that has a directory in that of a run, by ascending seed. What was set aside has another name.
+    /// Every unit that has a directory in a run's directory, by ascending seed. Units set aside have other names.
     pub fn all(run: &Path) -> Vec<Self> {
         let entries = std::fs::read_dir(run.join("seeds")).into_iter().flatten().flatten();
         let mut seeds: Vec<u64> = entries.filter_map(|entry| seed_of(entry.file_name().to_str()?)).collect();
@@ -126,17 +126,17 @@ impl SeedRun {
         self.directory.join("metrics.csv")
     }
 
-    /// `showcase.safetensors`: the outputs for the task's showcase, if it has one.
+    /// `showcase.safetensors`: the outputs for the task's showcase, if any.
     pub fn showcase_path(&self) -> PathBuf {
         self.directory.join("showcase.safetensors")
     }
 
-    /// `recordings`, with a file `epoch-0001.safetensors` per recorded epoch.
+    /// `recordings`, with one file `epoch-0001.safetensors` per recorded epoch.
     pub fn recordings_path(&self) -> PathBuf {
         self.directory.join("recordings")
     }
 
-    /// What is known about the unit; `None` if it was never begun.
+    /// Reads `unit.json`; `None` if the unit was never begun.
     ///
     /// # Errors
     /// [`crate::Error::Data`] if `unit.json` is damaged.
@@ -144,7 +144,7 @@ impl SeedRun {
         files::read_json(&self.record_path(), &self.advice())
     }
 
-    /// What to do where a file of this unit is missing or damaged.
+    /// Advice for a missing or damaged file of this unit.
     pub fn advice(&self) -> String {
         format!("train this seed again with `--force --seeds {}`", self.seed)
     }
@@ -152,6 +152,6 @@ impl SeedRun {
 
 /// The seed that a directory is named after.
 fn seed_of(name: &str) -> Option<u64> {
-    // `007` is no name that we give.
+    // Names such as `007` are never written.
     name.parse().ok().filter(|seed: &u64| seed.to_string() == name)
 }

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::units::{FinishedSeed, Showcase};
 use crate::error::{Error, Result};
 
-/// A number that NumPy knows.
+/// A number type of NumPy.
 pub trait Element: Copy {
     /// NumPy's name for the type.
     const DESCR: &'static str;
-    /// Appends its bytes, little end first.
+    /// Appends its bytes in little-endian order.
     fn extend(self, bytes: &mut Vec<u8>);
 }
 
@@ -31,7 +31,7 @@ impl Element for f32 {
 
 /// An array as a NumPy file, format version 1.0; `data` in C order.
 pub fn npy<T: Element>(shape: &[usize], data: impl IntoIterator<Item = T>) -> Vec<u8> {
-    // As Python writes a tuple: readers count the commas.
+    // The notation of Python tuples: a single element needs a comma.
     let axes = match shape {
         [length] => format!("{length},"),
         _ => shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
@@ -51,7 +51,7 @@ pub fn npy<T: Element>(shape: &[usize], data: impl IntoIterator<Item = T>) -> Ve
     bytes
 }
 
-/// `scores.npy`, (seeds, models, metrics, epochs), and its axes. Where a seed stopped early, the rest is NaN.
+/// `scores.npy`, (seeds, models, metrics, epochs), and its axes. Epochs after an early stop are NaN.
 pub(super) fn scores(run: &Path, units: &[FinishedSeed]) -> (Vec<u8>, Value) {
     let epochs = units.iter().map(|unit| unit.table.rows.len()).max().unwrap_or(0);
     let names = units.first().map(|unit| unit.table.scores()).unwrap_or_default();

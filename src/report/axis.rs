@@ -17,34 +17,34 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// A linear axis that holds these values, and zero: the natural floor of an error.
+    /// A linear axis that includes these values and zero, the natural lower bound of an error.
     pub fn linear(values: impl IntoIterator<Item = f64>) -> Self {
         let finite = values.into_iter().filter(|value| value.is_finite());
         let (low, high) = finite.fold((0.0, f64::MIN), |(low, high), x| (x.min(low), x.max(high)));
         let high = if high > low { high } else { low + 1.0 };
         let margin = 0.04 * (high - low);
-        // A floor of zero needs no margin.
+        // A lower end of zero needs no margin.
         Axis { low: if low < 0.0 { low - margin } else { 0.0 }, high: high + margin, log: false }
     }
 
-    /// A logarithmic axis that holds those of these values that are above zero; linear if there is none.
+    /// A logarithmic axis that includes the positive values; linear if there are none.
     pub fn logarithmic(values: impl IntoIterator<Item = f64>) -> Self {
         let positive = values.into_iter().filter(|value| value.is_finite() && *value > 0.0);
         let (low, high) = positive.fold((f64::MAX, 0.0), |(low, high), x| (x.min(low), x.max(high)));
         if high == 0.0 {
             return Axis::linear([]);
         }
-        // A span of at least a fifth around a constant, and some room above and below.
+        // At least a fifth of the value around a constant, with margins above and below.
         let margin = (high / low).powf(0.05).max(1.1);
         Axis { low: (low / margin).max(f64::MIN_POSITIVE), high: (high * margin).min(f64::MAX), log: true }
     }
 
-    /// Whether a value has a place on it.
+    /// Whether a value can be shown.
     pub fn shows(&self, value: f64) -> bool {
         value.is_finite() && (!self.log || value > 0.0)
     }
 
-    /// The value, or the end of the axis that it lies beyond.
+    /// The value, clamped to the axis.
     pub fn clamp(&self, value: f64) -> f64 {
         value.clamp(self.low, self.high)
     }
@@ -54,7 +54,7 @@ impl Axis {
         (self.low, self.high)
     }
 
-    /// Where a value is between both ends, 0 to 1.
+    /// Relative position of a value between both ends, 0 to 1.
     fn place(&self, value: f64) -> f64 {
         if self.log {
             (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln()
@@ -63,13 +63,12 @@ impl Axis {
         }
     }
 
-    /// Ticks at 1, 2 and 5 times powers of ten, or at 1 and 3 times, or at powers alone, so that there are no more than
-    /// `most`.
+    /// Ticks at 1, 2 and 5 times powers of ten, at 1 and 3 times, or at powers alone: no more than `most`.
     fn log_ticks(&self, most: usize) -> Vec<f64> {
         let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
         let ticks = |steps: &[f64], every: usize| -> Vec<f64> {
             let powers = (first..=last).filter(|power| power.rem_euclid(every as i32) == 0);
-            // Divided, so that 3e-1 is the number that reads 0.3.
+            // Division gives the number closest to 0.3 for 3e-1.
             let scaled = |step: f64, power: i32| {
                 if power < 0 { step / 10f64.powi(-power) } else { step * 10f64.powi(power) }
             };
@@ -78,7 +77,7 @@ impl Axis {
         };
         let mut chosen = ticks(&[1.0, 2.0, 5.0], 1);
         if chosen.len() < 2 {
-            // Less than an octave: what a linear axis would have.
+            // Less than an octave: ticks of a linear axis.
             return RangedCoordf64::from(self.low..self.high).key_points(most);
         }
         if chosen.len() > most {
@@ -106,7 +105,7 @@ impl Ranged for Axis {
         if self.log {
             return self.log_ticks(hint.max_num_points());
         }
-        // Ticks are sums of steps, and where the sum should be zero some dust may be left.
+        // Ticks are sums of steps: a sum that should be zero may have a rounding error.
         let dust = 1e-9 * (self.high - self.low);
         let ticks = RangedCoordf64::from(self.range()).key_points(hint);
         ticks.into_iter().map(|tick| if tick.abs() < dust { 0.0 } else { tick }).collect()
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_linear_axis_stands_on_zero() {
+    fn a_linear_axis_starts_at_zero() {
         assert_eq!(Axis::linear([1.0, 4.0, f64::NAN]).ends(), (0.0, 4.16));
         let (low, high) = Axis::linear([-1.0, 1.0]).ends();
         assert!((low + 1.08).abs() < 1e-12 && (high - 1.08).abs() < 1e-12);

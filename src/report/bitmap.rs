@@ -1,10 +1,10 @@
-//! plotters' bitmap backend with two things put right, so that a PNG looks like the SVG.
+//! plotters' bitmap backend with two corrections, so that a PNG looks like the SVG.
 
 use plotters::prelude::*;
 use plotters_backend::text_anchor::VPos;
 use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingErrorKind, FontTransform};
 
-/// Draws round joints, where plotters' mitres become long spikes at sharp angles, and centres text on its place.
+/// Draws round joins, where plotters' mitres become long spikes at sharp angles, and centres text vertically.
 pub(super) struct SmoothBitmap<'a>(pub BitMapBackend<'a>);
 
 type Outcome<'a> = Result<(), DrawingErrorKind<<BitMapBackend<'a> as DrawingBackend>::ErrorType>>;
@@ -42,7 +42,7 @@ impl<'a> DrawingBackend for SmoothBitmap<'a> {
         self.0.draw_rect(upper_left, bottom_right, style, fill)
     }
 
-    /// Segment by segment, with a disc on every joint: right for opaque colours only.
+    /// Draws segment by segment, with a disc on every joint: correct for opaque colours only.
     fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Outcome<'a> {
         let mut points: Vec<BackendCoord> = path.into_iter().collect();
         points.dedup();
@@ -56,7 +56,7 @@ impl<'a> DrawingBackend for SmoothBitmap<'a> {
     }
 
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, (x, y): BackendCoord) -> Outcome<'a> {
-        // plotters takes the height of the letters for less than it is. Of rotated text, the shift would be sideways.
+        // plotters underestimates the height of letters. For rotated text the shift would be horizontal.
         let share = match style.anchor().v_pos {
             VPos::Top => 0.1,
             VPos::Center => 0.2,

@@ -1,4 +1,4 @@
-//! Learning curves of a run: each seed, and mean and standard error over seeds.
+//! Learning curves of a run: individual seeds, and mean and standard error over seeds.
 
 use plotters::prelude::*;
 
@@ -12,8 +12,8 @@ use crate::data::Direction;
 
 const CURVE: Style = Style { color: RGBColor(0, 94, 162), dash: None, width: 2.2 };
 
-/// Columns that are for finding mistakes, not for looking at results: in the tables, not in the figure.
-const BOOKKEEPING: [&str; 2] = ["learning_rate", "grad_norm"];
+/// Diagnostic columns: in the tables, not in the figure.
+pub(super) const DIAGNOSTICS: [&str; 2] = ["learning_rate", "grad_norm"];
 
 /// One panel for the training loss, one for each validation metric and further column.
 pub(super) struct LearningCurves {
@@ -28,7 +28,7 @@ impl LearningCurves {
         let mut panels = vec![panel(units, "train_loss", "Training", labelled("loss", unit))];
         let mut comparable = false;
         for name in first.table.scores().into_iter().skip(2) {
-            if BOOKKEEPING.contains(&name) {
+            if DIAGNOSTICS.contains(&name) {
                 continue;
             }
             let metric =
@@ -39,7 +39,7 @@ impl LearningCurves {
                 None => panel(units, name, name, name.to_owned()),
             });
         }
-        // The training loss is in the unit of the first validation metric: on one scale they can be compared.
+        // The training loss is in the unit of the first validation metric: a common scale makes them comparable.
         if let (true, [training, validation, ..]) = (comparable, panels.as_mut_slice()) {
             let values = [&*training, &*validation].map(values).concat();
             (training.axis, validation.axis) = (Axis::linear(values.clone()), Axis::linear(values));
@@ -64,7 +64,7 @@ fn panel(units: &[FinishedSeed], column: &str, title: &str, label: String) -> Pa
     panel
 }
 
-/// The numbers of every seed.
+/// The values of every seed.
 fn values(panel: &Panel) -> Vec<f64> {
     panel.series.iter().flat_map(|series| &series.seeds).flat_map(|curve| curve.values().copied()).collect()
 }

@@ -1,4 +1,4 @@
-//! What networks that answer with points in the plane have drawn, against what they should.
+//! Trajectories drawn in the plane by a network, with their targets.
 
 use std::f64::consts::TAU;
 
@@ -10,10 +10,10 @@ use super::figure::{Area, Drawn, FAINT, Figure, INK, Pen, tick};
 use super::units::{FinishedSeed, Showcase, ranked};
 
 const PANEL: u32 = 330;
-/// Patterns named in the legend: as many as have room.
+/// Maximum number of patterns in the legend.
 const NAMED: usize = 13;
 
-/// Colours of up to ten patterns, told apart easily.
+/// Distinguishable colours for up to ten patterns.
 const COLORS: [RGBColor; 10] = [
     RGBColor(31, 119, 180),
     RGBColor(255, 127, 14),
@@ -27,7 +27,7 @@ const COLORS: [RGBColor; 10] = [
     RGBColor(90, 90, 90),
 ];
 
-/// The colour of one of `count` patterns. More than [`COLORS`] has go round the circle of hues, light and dark in turn.
+/// The colour of one of `count` patterns. More than [`COLORS`] are spread over the hue circle, alternately light and dark.
 fn color_of(pattern: usize, count: usize) -> RGBColor {
     match COLORS.get(pattern) {
         Some(&color) if count <= COLORS.len() => color,
@@ -39,8 +39,8 @@ fn color_of(pattern: usize, count: usize) -> RGBColor {
     }
 }
 
-/// Marks at the ends of lines, which tell patterns apart where there are no colours: corners, which way the first points
-/// (in turns, clockwise from the top), their distance from the centre, and that of the points between them in a star.
+/// Marks at line ends, which distinguish patterns without colours: number of corners, direction of the first corner (in
+/// turns, clockwise from the top), radius of the corners, and for a star the radius of the points between them.
 const MARKS: [(usize, f64, f64, Option<f64>); 7] = [
     (24, 0.0, 1.0, None),        // disc
     (4, 0.125, 1.2, None),       // square
@@ -63,13 +63,13 @@ fn mark_of(pattern: usize, radius: f64) -> Vec<(i32, i32)> {
     (0..corners).flat_map(corner).collect()
 }
 
-/// One panel a seed: the best, and of several the middle one and the worst, all on one scale.
+/// One panel per seed: the best and, of several, the median and the worst, on one scale.
 pub(super) struct Drawings<'a> {
     panels: Vec<(String, &'a Showcase)>,
     bounds: Bounds,
 }
 
-/// The square that holds everything drawn: its centre and half the length of its sides.
+/// The square that contains everything drawn: its centre and half its side length.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     center: (f64, f64),
@@ -77,7 +77,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// The square around outputs and targets of showcases; `None` where nothing in them is finite.
+    /// The square around outputs and targets of showcases; `None` if nothing in them is finite.
     pub fn of<'a>(showcases: impl IntoIterator<Item = &'a Showcase> + Clone) -> Option<Bounds> {
         let bounds = |axis: usize| {
             let all = showcases.clone().into_iter().flat_map(|s| s.predictions.chunks(2).chain(s.targets.chunks(2)));
@@ -100,7 +100,7 @@ impl Bounds {
 }
 
 impl<'a> Drawings<'a> {
-    /// The drawings; `None` where outputs are not points in the plane.
+    /// The drawings; `None` if outputs are not points in the plane.
     pub fn new(units: &'a [FinishedSeed]) -> Option<Self> {
         let order = ranked(units);
         let places: &[(usize, &str)] = match order.len() {
@@ -141,7 +141,7 @@ impl Figure for Drawings<'_> {
 
 impl Drawings<'_> {
     fn draw_panel<DB: DrawingBackend>(&self, area: &Area<DB>, pen: Pen, title: &str, showcase: &Showcase) -> Drawn<DB> {
-        // Label areas and margins are such that what is left is a square: lengths must not depend on direction.
+        // Label areas and margins leave a square: lengths must not depend on direction.
         let (margin, left, right, bottom) = (6.0, 46.0, 8.0, 42.0);
         let (width, height) = area.dim_in_pixel();
         let side = width as i32 - pen.px(margin) - pen.px(left) - pen.px(right);
@@ -212,7 +212,7 @@ fn draw_legend<DB: DrawingBackend>(area: &Area<DB>, pen: Pen, labels: &[String])
     Ok(())
 }
 
-/// The points of one pattern, without those that are not finite.
+/// The finite points of one pattern.
 pub(super) fn path(points: &[f32], pattern: usize, time: usize) -> Vec<(f64, f64)> {
     let of_pattern = points.chunks(2).skip(pattern * time).take(time);
     of_pattern.map(|p| (f64::from(p[0]), f64::from(p[1]))).filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_are_named_are_told_apart_without_colors() {
+    fn named_patterns_are_distinguishable_without_colors() {
         let marks: std::collections::BTreeSet<_> = (0..MARKS.len()).map(|pattern| mark_of(pattern, 100.0)).collect();
         assert_eq!(marks.len(), MARKS.len());
         assert_eq!(mark_of(2, 100.0)[0], (0, -135), "a triangle points up, where y is negative");

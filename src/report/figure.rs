@@ -1,7 +1,7 @@
-//! One drawing, two files: SVG and PNG from the same code, looking the same on every machine.
+//! Renders a figure as SVG and PNG with the same code, identically on every machine.
 //!
-//! plotters places everything on whole pixels. So figures are drawn much larger than they are shown: an SVG is scaled
-//! down by its view box, and the pixels of a PNG are means over squares of drawn ones, which also smooths every edge.
+//! plotters rounds all positions to pixels, so figures are drawn much larger than shown: an SVG is scaled down by its view
+//! box, and a PNG by averaging over squares of pixels, which also smooths edges.
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -17,27 +17,27 @@ use super::bitmap::SmoothBitmap;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
-/// Drawn units a shown one in an SVG.
+/// Drawn units per shown unit in an SVG.
 const SVG_FINENESS: u32 = 10;
-/// Pixels of a PNG a shown unit, for dense displays and print.
+/// Pixels of a PNG per shown unit, for high-resolution displays and print.
 const PNG_DENSITY: u32 = 2;
-/// The chunk of a PNG that says 300 dots an inch (11811 a metre), length and checksum included.
+/// The PNG chunk for 300 dots per inch (11811 per metre), length and checksum included.
 const PNG_RESOLUTION: &[u8; 21] = b"\0\0\0\x09pHYs\x00\x00\x2e\x23\x00\x00\x2e\x23\x01\x78\xa5\x3f\x76";
-/// Where that chunk goes: behind the signature and the header.
+/// Its position: after the signature and the header.
 const PNG_HEADER_END: usize = 33;
-/// Drawn pixels a PNG pixel, in each direction.
+/// Drawn pixels per PNG pixel, in each direction.
 const PNG_SMOOTHING: u32 = 3;
 
-/// The shipped font comes first, so that a viewer that has it measures text as we did.
+/// The bundled font comes first, so that a viewer that has it uses the metrics used for layout.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
 pub(super) const INK: RGBColor = RGBColor(38, 38, 38);
 pub(super) const FAINT: RGBColor = RGBColor(150, 150, 150);
 pub(super) const GRID: RGBColor = RGBColor(232, 232, 232);
 
-/// A place to draw on.
+/// A drawing area.
 pub(super) type Area<DB> = DrawingArea<DB, Shift>;
-/// What drawing returns.
+/// The result of drawing.
 pub(super) type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 /// Something that can be drawn at any scale.
@@ -48,7 +48,7 @@ pub(super) trait Figure {
     fn draw<DB: DrawingBackend>(&self, area: &Area<DB>, pen: Pen) -> Drawn<DB>;
 }
 
-/// Turns shown units into drawn ones.
+/// Converts shown units to drawn ones.
 #[derive(Clone, Copy)]
 pub(super) struct Pen {
     scale: f64,
@@ -60,22 +60,22 @@ impl Pen {
         (units * self.scale).round() as i32
     }
 
-    /// A stroke.
+    /// A stroke style.
     pub fn line(self, color: impl Color, width: f64) -> ShapeStyle {
         ShapeStyle { color: color.to_rgba(), filled: false, stroke_width: self.px(width).max(1) as u32 }
     }
 
-    /// Text of a height, with the given point of its box at the place it is drawn at.
+    /// A text style of a height, anchored at the given point of the text's box.
     pub fn text(self, color: RGBColor, height: f64, x: HPos, y: VPos) -> TextStyle<'static> {
         let font = (FONT, height * self.scale).into_font();
         TextStyle { color: color.to_backend_color(), pos: Pos::new(x, y), ..TextStyle::from(font) }
     }
 }
 
-/// A kind of file.
+/// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Scalable, for papers and browsers.
+    /// Vector graphics.
     Svg,
     /// Pixels, at 300 dots an inch.
     Png,
@@ -85,7 +85,7 @@ impl Format {
     /// Both.
     pub const ALL: [Format; 2] = [Format::Svg, Format::Png];
 
-    /// What names of such files end in.
+    /// The file name extension.
     pub fn extension(self) -> &'static str {
         match self {
             Format::Svg => "svg",
@@ -94,7 +94,7 @@ impl Format {
     }
 }
 
-/// Draws `figure` into `<dir>/<name>.svg`, `<dir>/<name>.png` or both, and gives the files.
+/// Draws `figure` into `<dir>/<name>.svg`, `<dir>/<name>.png` or both, and returns the paths.
 ///
 /// # Errors
 /// Fails if a file cannot be written.
@@ -103,7 +103,7 @@ pub(super) fn save(figure: &impl Figure, dir: &Path, name: &str, formats: &[Form
     formats.iter().map(|&format| save_as(figure, path(format), format)).collect()
 }
 
-/// Draws `figure` into one file, and gives it back.
+/// Draws `figure` into one file, and returns its path.
 ///
 /// # Errors
 /// Fails if the file cannot be written.
@@ -126,7 +126,7 @@ pub(super) fn to_svg(figure: &impl Figure) -> Result<String> {
     svg(figure).map_err(|error| undrawable(Path::new("a figure"), error))
 }
 
-/// Once for the process: plotters keeps fonts in a table of its own.
+/// Registers the font once per process, in plotters' own table.
 fn register() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
@@ -178,7 +178,7 @@ fn render<DB: DrawingBackend>(figure: &impl Figure, area: &Area<DB>, scale: f64)
     drawn().map_err(|error| error.to_string())
 }
 
-/// Means over squares of `factor` pixels, three bytes a pixel.
+/// Means over squares of `factor` pixels, three bytes per pixel.
 fn shrink(drawn: &[u8], width: usize, height: usize, factor: usize) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(width * height * 3);
     let mut sums = vec![0u32; width * 3];
@@ -197,16 +197,16 @@ fn shrink(drawn: &[u8], width: usize, height: usize, factor: usize) -> Vec<u8> {
     pixels
 }
 
-/// What `color` looks like on white at this opacity. Lines are drawn in pieces: where they overlap, it must not show.
+/// The opaque colour that equals `color` at this opacity on white. Lines are drawn in pieces, whose overlaps must not show.
 pub(super) fn tint(color: RGBColor, opacity: f64) -> RGBColor {
     let mix = |channel: u8| (255.0 - opacity * (255.0 - f64::from(channel))).round() as u8;
     RGBColor(mix(color.0), mix(color.1), mix(color.2))
 }
 
-/// A number on an axis: as short as it can be, with a true minus sign.
+/// Formats a number on an axis: as short as possible, with a true minus sign.
 pub(super) fn tick(value: f64) -> String {
-    // Ticks are sums of steps, and summing leaves dust: three digits are as many as steps have. What is left of a sum that
-    // should be zero is far below any number that is shown.
+    // Ticks are sums of steps with rounding errors: three digits suffice for steps, and the remainder of a sum that should
+    // be zero is far below any number shown.
     let magnitude = value.abs();
     let text = if magnitude < 1e-12 {
         "0".into()

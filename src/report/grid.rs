@@ -1,4 +1,4 @@
-//! A figure of several panels with one legend, beside them so that it covers no data.
+//! A figure of several panels with one legend, beside the panels so that it covers no data.
 
 use plotters::prelude::*;
 
@@ -7,13 +7,13 @@ use super::legend::{self, LegendEntry, Sample};
 use super::panel::{Panel, PanelRows};
 use super::style::Style;
 
-/// Panels in rows, and a legend on their right.
+/// Panels in rows, and a legend to their right.
 pub(super) struct Grid {
     pub panels: Vec<Panel>,
     pub legend: Vec<LegendEntry>,
 }
 
-/// Space above the legend, so that it begins where the first panel's frame does.
+/// Space above the legend, which aligns it with the first panel's frame.
 const TOP: f64 = 36.0;
 
 impl Figure for Grid {
@@ -31,12 +31,12 @@ impl Figure for Grid {
     }
 }
 
-/// The entry of a line that stands for this many seeds.
+/// The legend entry of a line that represents this many seeds.
 pub(super) fn entry(text: String, style: Style, seeds: usize) -> LegendEntry {
     LegendEntry { text, sample: if seeds > 1 { Sample::Band(style) } else { Sample::Line(style) } }
 }
 
-/// The entry that says what lines and bands are; all curves have between `least` and `most` seeds.
+/// The legend entry that explains lines and bands; all curves have between `least` and `most` seeds.
 pub(super) fn remark(least: usize, most: usize) -> LegendEntry {
     let text = match (least, most) {
         (1, 1) => "one seed each".into(),

@@ -1,5 +1,4 @@
-//! What a network has drawn of each pattern that comes with a image: the image, and beside it the drawing over its
-//! target.
+//! A network's drawing of each pattern that has an image: the image, and beside it the drawing over its target.
 
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
@@ -9,23 +8,23 @@ use super::drawings::{Bounds, path};
 use super::figure::{Area, Drawn, FAINT, Figure, INK, Pen, tick};
 use super::units::{FinishedSeed, InputImages, Showcase, ranked};
 
-/// A cell: title above, image on the left, axes on the right; all in shown units.
+/// A cell: title above, image on the left, axes on the right; in shown units.
 const CELL: (f64, f64) = (288.0, 202.0);
 const COLUMNS: usize = 5;
-/// Cells that have room in a figure.
+/// Maximum number of cells in a figure.
 const MOST: usize = 25;
 const TITLE: f64 = 26.0;
 const PICTURE: f64 = 84.0;
-/// The side of the square that is drawn in.
+/// Side of the square of the axes.
 const SIDE: f64 = 132.0;
 const LEFT: f64 = 6.0;
-/// From the image to the axes: room for their numbers.
+/// Gap between image and axes, for tick labels.
 const GAP: f64 = 48.0;
 const HEAD: f64 = 40.0;
 
 const LINE: RGBColor = RGBColor(0, 94, 162);
 
-/// The best seed's drawings, one cell a pattern.
+/// The best seed's drawings, one cell per pattern.
 pub(super) struct ImageGrid<'a> {
     title: String,
     showcase: &'a Showcase,
@@ -34,7 +33,7 @@ pub(super) struct ImageGrid<'a> {
 }
 
 impl<'a> ImageGrid<'a> {
-    /// The drawings of the best seed; `None` where there are no images, or outputs are not points in the plane.
+    /// The drawings of the best seed; `None` without images, or if outputs are not points in the plane.
     pub fn new(units: &'a [FinishedSeed]) -> Option<Self> {
         let best = *ranked(units).first()?;
         let showcase = best.showcase.as_ref().filter(|showcase| showcase.shape[2] == 2)?;
@@ -56,7 +55,7 @@ impl Figure for ImageGrid<'_> {
     fn size(&self) -> (u32, u32) {
         let columns = self.cells().clamp(1, COLUMNS);
         let rows = self.cells().div_ceil(COLUMNS).max(1);
-        // One cell alone has no room for the legend.
+        // A single cell has no room for the legend.
         let width = (CELL.0 * columns as f64).max(2.0 * CELL.0);
         (width as u32, (HEAD + CELL.1 * rows as f64) as u32)
     }
@@ -104,7 +103,7 @@ impl ImageGrid<'_> {
         area.draw_text(&self.showcase.labels[pattern], &title, (middle, pen.px(top - 5.0)))?;
         self.draw_image(area, pen, pattern, (LEFT, top))?;
 
-        // The chart's own margins, so that what is left is a square.
+        // Margins that leave a square.
         let (right, bottom) = (CELL.0 - axes.0 - SIDE, CELL.1 - axes.1 - SIDE);
         let [x, y] = self.bounds.ranges();
         let mut chart = ChartBuilder::on(area)
@@ -143,7 +142,7 @@ impl ImageGrid<'_> {
         Ok(())
     }
 
-    /// The image in a frame, dark on white, its upper left corner at `(x, y)`.
+    /// Draws the framed image, dark on white, its upper left corner at `(x, y)`.
     fn draw_image<DB: DrawingBackend>(
         &self,
         area: &Area<DB>,
@@ -152,7 +151,7 @@ impl ImageGrid<'_> {
         (x, y): (f64, f64),
     ) -> Drawn<DB> {
         let InputImages { height, width, pixels } = self.images;
-        // Corners are rounded, not lengths: no gap opens between pixels.
+        // Corners are rounded instead of lengths, so that no gap opens between pixels.
         let scale = PICTURE / *height.max(width) as f64;
         let corner = |column: usize, row: usize| (pen.px(x + scale * column as f64), pen.px(y + scale * row as f64));
         for (place, &ink) in pixels.iter().skip(pattern * height * width).take(height * width).enumerate() {

@@ -1,4 +1,4 @@
-//! Legends: what lines, bands and marks mean.
+//! Legends: the meaning of lines, bands and marks.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -6,21 +6,21 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::figure::{Area, Drawn, FAINT, INK, Pen, tint};
 use super::style::Style;
 
-/// How strongly a band is coloured.
+/// Opacity of a band.
 pub(super) const BAND: f64 = 0.22;
-/// The look of a vertical line where something happens.
+/// Style of a vertical line that marks an event.
 pub(super) const EVENT: Style = Style { color: FAINT, dash: Some((4.0, 4.0)), width: 1.4 };
 
 const ROW: f64 = 19.0;
 const SAMPLE: f64 = 30.0;
 
-/// A line of a legend.
+/// An entry of a legend.
 pub(super) struct LegendEntry {
     pub text: String,
     pub sample: Sample,
 }
 
-/// What stands before the text.
+/// The sample before the text.
 pub(super) enum Sample {
     /// A line.
     Line(Style),
@@ -28,24 +28,24 @@ pub(super) enum Sample {
     Band(Style),
     /// A vertical dashed line.
     Event,
-    /// Nothing: a remark.
+    /// None: a remark.
     None,
 }
 
 impl LegendEntry {
-    /// Where the text begins, in shown units.
+    /// Horizontal offset of the text, in shown units.
     fn indent(&self) -> f64 {
         if matches!(self.sample, Sample::None) { 0.0 } else { SAMPLE + 7.0 }
     }
 }
 
-/// Room that entries take, in shown units, with some to spare. What a figure's size follows from has no font to ask.
+/// Estimated width of entries in shown units, rounded up: a figure's size is determined before a font is available.
 pub(super) fn width(entries: &[LegendEntry]) -> u32 {
     let room = |entry: &LegendEntry| 7.1 * entry.text.chars().count() as f64 + entry.indent();
     (entries.iter().map(room).fold(0.0, f64::max) + 16.0).ceil() as u32
 }
 
-/// The width of entries as they are drawn.
+/// The width of entries as drawn.
 pub(super) fn measure<DB: DrawingBackend>(
     area: &Area<DB>,
     pen: Pen,
@@ -59,12 +59,12 @@ pub(super) fn measure<DB: DrawingBackend>(
     Ok(width)
 }
 
-/// Height of that many entries, in shown units.
+/// Height of this many entries, in shown units.
 pub(super) fn height(entries: usize) -> u32 {
     (ROW * entries as f64 + 8.0).ceil() as u32
 }
 
-/// Draws entries below one another from a corner, `corner` being their upper left.
+/// Draws entries in a column with its upper left at `corner`.
 pub(super) fn draw<DB: DrawingBackend>(
     area: &Area<DB>,
     pen: Pen,

@@ -1,6 +1,6 @@
-//! Reports: tables, arrays and plots of a run, made of the files of its finished units and nothing else.
+//! Reports: tables, arrays and plots of a run, made from the files of its finished units alone.
 //!
-//! The same files give the same reports, byte for byte, whoever makes them.
+//! The same files give byte-identical reports.
 
 pub mod analysis;
 mod arrays;

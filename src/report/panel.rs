@@ -1,4 +1,4 @@
-//! One set of axes: curves over epochs, their mean and standard error over seeds.
+//! One pair of axes: curves over epochs, with mean and standard error over seeds.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use super::figure::{Area, GRID, INK, Pen, tick, tint};
 use super::legend::{BAND, EVENT};
 use super::style::Style;
 
-/// The size of a panel, in shown units.
+/// Size of a panel, in shown units.
 pub(super) const PANEL: (u32, u32) = (400, 310);
-/// Panels side by side.
+/// Panels per row.
 pub(super) const PANELS_A_ROW: usize = 3;
 
 /// Values of one seed by epoch. Seeds may have stopped at different epochs.
 pub(super) type Curve = BTreeMap<usize, f64>;
 
-/// The curves of one thing, one a seed.
+/// The curves of one quantity, one per seed.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub style: Style,
@@ -28,30 +28,30 @@ pub(super) struct Series {
 /// The horizontal axis of learning curves.
 pub(super) const EPOCH: &str = "Epoch";
 
-/// One set of axes.
+/// One pair of axes.
 #[derive(Debug, Clone)]
 pub(super) struct Panel {
     pub title: String,
-    /// What goes along the horizontal axis.
+    /// Label of the horizontal axis.
     pub x: String,
-    /// What the values are, with their unit.
+    /// Label of the value axis, with the unit.
     pub label: String,
     pub axis: Axis,
     pub series: Vec<Series>,
-    /// Whether single seeds are drawn too.
+    /// Whether individual seeds are drawn too.
     pub singles: bool,
-    /// Epochs at whose start something happens, with the colour of the curve that it happens to, if it is one alone.
+    /// Epochs at whose start an event happens, with the colour of the affected curve if it is only one.
     pub events: BTreeMap<usize, Option<RGBColor>>,
 }
 
 impl Panel {
-    /// The first and the last place of any curve.
+    /// The least and the greatest position of any curve.
     fn ends(&self) -> (usize, usize) {
         let places = || self.series.iter().flat_map(|series| series.seeds.iter().flat_map(BTreeMap::keys).copied());
         (places().min().unwrap_or(1), places().max().unwrap_or(1))
     }
 
-    /// Draws it. Gives the pixels of its frame within `area`: left, right, top, bottom.
+    /// Draws the panel. Returns the pixels of its frame within `area`: left, right, top, bottom.
     pub fn draw<DB: DrawingBackend>(
         &self,
         area: &Area<DB>,
@@ -88,7 +88,7 @@ impl Panel {
 
         let (low, high) = self.axis.ends();
         for (&epoch, color) in &self.events {
-            // An epoch's numbers are of its end: what happens at its start happens between two of them.
+            // Values of an epoch are of its end: an event at its start lies between two of them.
             let x = epoch as f64 - 0.5;
             if x > first && x < last {
                 Style { color: color.unwrap_or(INK), ..EVENT }.draw(plot, pen, vec![(x, low), (x, high)])?;
@@ -97,7 +97,7 @@ impl Panel {
         let summaries: Vec<Summary> = self.series.iter().map(|series| Summary::of(&series.seeds)).collect();
         let several = |series: &&Series| series.seeds.len() > 1;
         for (series, summary) in self.series.iter().zip(&summaries).filter(|(series, _)| several(series)) {
-            // Bands of several curves may cross: what lies below has to show. One alone needs no blending.
+            // Bands of several curves may overlap and need blending, a single one does not.
             let color = series.style.color;
             let fill = if self.series.len() > 1 { color.mix(BAND) } else { tint(color, BAND).to_rgba() };
             for run in summary.runs(&self.axis) {
@@ -135,12 +135,12 @@ impl Panel {
     }
 }
 
-/// Panels in rows.
+/// Panels arranged in rows.
 pub(super) struct PanelRows<'a>(pub &'a [Panel]);
 
 impl PanelRows<'_> {
     fn columns(&self) -> usize {
-        // Four are two and two.
+        // Four panels make two rows of two.
         if self.0.len() == 4 { 2 } else { self.0.len().clamp(1, PANELS_A_ROW) }
     }
 
@@ -153,7 +153,7 @@ impl PanelRows<'_> {
         (PANEL.0 * self.columns() as u32, PANEL.1 * self.rows() as u32)
     }
 
-    /// Draws every panel, and gives the frame of the first as [`Panel::draw`] does.
+    /// Draws every panel, and returns the frame of the first as [`Panel::draw`] does.
     pub fn draw<DB: DrawingBackend>(
         &self,
         area: &Area<DB>,
@@ -168,8 +168,8 @@ impl PanelRows<'_> {
     }
 }
 
-/// Mean and standard error over seeds, by epoch. Where not every seed has a number there is none: a mean over those
-/// that have not stopped yet would jump whenever one does.
+/// Mean and standard error over seeds, by epoch; none for epochs that some seed lacks, since the mean over the others would
+/// jump whenever a seed stops.
 pub(super) struct Summary(pub Vec<(f64, f64, f64)>);
 
 impl Summary {
@@ -186,18 +186,18 @@ impl Summary {
         Summary(seeds.first().into_iter().flat_map(|seed| seed.keys().filter_map(of_epoch)).collect())
     }
 
-    /// Means and errors added and taken away: what an axis has to hold.
+    /// Means plus and minus errors: what the axis must include.
     pub fn extent(&self) -> impl Iterator<Item = f64> {
         self.0.iter().flat_map(|&(_, mean, error)| [mean, mean + error, mean - error])
     }
 
-    /// What an axis can show, without what it cannot.
+    /// The points that an axis can show.
     fn runs<'a>(&'a self, axis: &'a Axis) -> impl Iterator<Item = &'a [(f64, f64, f64)]> {
         self.0.split(|&(_, mean, _)| !axis.shows(mean)).filter(|run| !run.is_empty())
     }
 }
 
-/// A table's column as a curve.
+/// A column of a table as a curve.
 pub(super) fn curve(values: Vec<f64>) -> Curve {
     values.into_iter().enumerate().map(|(index, value)| (index + 1, value)).collect()
 }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_leaves_out_what_it_cannot_show() {
+    fn a_logarithmic_axis_omits_values_without_logarithm() {
         let summary = Summary::of(&[curve(vec![0.0, 1.0, 2.0, -1.0, 3.0])]);
         let axis = Axis::logarithmic(summary.extent());
         assert_eq!(summary.runs(&axis).map(<[_]>::len).collect::<Vec<_>>(), [2, 1]);

@@ -2,7 +2,7 @@
 
 use crate::rng::Stream;
 
-/// The median; NaN of nothing.
+/// The median; NaN without values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -13,8 +13,8 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Two-sided p of the exact Mann-Whitney test that two samples are of one distribution. Ties count as half a pair, which
-/// makes the test approximate where there are many.
+/// Two-sided p of the exact Mann-Whitney test of the hypothesis that two samples have the same distribution. Ties count as
+/// half a pair, so that the test is approximate with many ties.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let halves: usize = a.iter().flat_map(|x| b.iter().map(move |y| usize::from(y < x) + usize::from(y <= x))).sum();
     let pairs = a.len() * b.len();
@@ -24,11 +24,11 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     (2.0 * ways[..=u].iter().sum::<f64>() / all).min(1.0)
 }
 
-/// In how many orders of `n` values of one sample and `m` of another `u` pairs have the second below the first, for each
-/// `u` in `0..=n·m`.
+/// For each `u` in `0..=n·m`, the number of orders of `n` values of one sample and `m` of another with `u` pairs in which
+/// the second is below the first.
 fn orders(n: usize, m: usize) -> Vec<f64> {
-    // With the first `j` of the second sample fixed: the largest value of all is of the first sample (and above all `j`), or
-    // of the second.
+    // For the first `j` of the second sample: the largest value belongs to the first sample (and exceeds all `j`) or to the
+    // second.
     let mut by_first: Vec<Vec<f64>> = vec![vec![1.0]; n + 1];
     for j in 1..=m {
         let mut next = vec![vec![1.0]];
@@ -47,22 +47,21 @@ fn orders(n: usize, m: usize) -> Vec<f64> {
     by_first.swap_remove(n)
 }
 
-/// The mean; NaN of nothing.
+/// The mean; NaN without values.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The standard error of the mean; NaN of less than two values.
+/// The standard error of the mean; NaN with less than two values.
 pub fn standard_error(values: &[f64]) -> f64 {
     let (n, mean) = (values.len() as f64, mean(values));
     (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt()
 }
 
-/// Samples that a bootstrap interval is made of.
+/// Number of bootstrap samples.
 const RESAMPLES: usize = 10_000;
 
-/// The interval that holds the means of 95 % of samples drawn with replacement from these values; always the same for the
-/// same values. NaN of nothing.
+/// 95 % bootstrap percentile interval of the mean, deterministic for given values. NaN without values.
 pub fn bootstrap(values: &[f64]) -> (f64, f64) {
     if values.is_empty() {
         return (f64::NAN, f64::NAN);
@@ -76,30 +75,30 @@ pub fn bootstrap(values: &[f64]) -> (f64, f64) {
     (at(0.025), at(0.975))
 }
 
-/// Pairs up to which the signed-rank test is exact.
+/// Greatest number of pairs for which the signed-rank test is exact.
 const EXACT: usize = 200;
 
-/// Two-sided p of Wilcoxon's signed-rank test that differences of pairs lie around zero. Differences of zero say nothing
-/// and are left out; equal ones share their ranks. Exact for up to 200 pairs, normal beyond; 1 where nothing is left.
+/// Two-sided p of Wilcoxon's signed-rank test of paired differences. Zero differences are left out; ties share their ranks.
+/// Exact for up to 200 pairs, the normal approximation beyond; 1 if no difference is left.
 pub fn signed_rank(differences: &[f64]) -> f64 {
-    let mut told: Vec<f64> = differences.iter().copied().filter(|difference| *difference != 0.0).collect();
-    told.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
-    // Ranks times two, so that shared ones are whole.
-    let mut ranks: Vec<usize> = Vec::with_capacity(told.len());
-    for tied in told.chunk_by(|a, b| a.abs() == b.abs()) {
+    let mut nonzero: Vec<f64> = differences.iter().copied().filter(|difference| *difference != 0.0).collect();
+    nonzero.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
+    // Ranks are doubled, so that shared ones are integers.
+    let mut ranks: Vec<usize> = Vec::with_capacity(nonzero.len());
+    for tied in nonzero.chunk_by(|a, b| a.abs() == b.abs()) {
         let first = ranks.len() + 1;
         ranks.extend(std::iter::repeat_n(2 * first + tied.len() - 1, tied.len()));
     }
     let all: usize = ranks.iter().sum();
     let positive: usize =
-        told.iter().zip(&ranks).filter(|(difference, _)| **difference > 0.0).map(|(_, rank)| rank).sum();
+        nonzero.iter().zip(&ranks).filter(|(difference, _)| **difference > 0.0).map(|(_, rank)| rank).sum();
     let smaller = positive.min(all - positive);
-    if told.len() > EXACT { by_normal(&ranks, smaller) } else { by_all_signs(&ranks, smaller) }
+    if nonzero.len() > EXACT { by_normal(&ranks, smaller) } else { by_all_signs(&ranks, smaller) }
 }
 
-/// Two-sided p of the smaller sum of (doubled) ranks among all ways to give signs.
+/// Two-sided p of the smaller sum of (doubled) ranks over all sign assignments.
 fn by_all_signs(ranks: &[usize], smaller: usize) -> f64 {
-    // Shares of all signs that give each sum of positive ranks.
+    // Share of sign assignments that give each sum of positive ranks.
     let mut shares = vec![1.0];
     for &rank in ranks {
         shares.resize(shares.len() + rank, 0.0);
@@ -110,13 +109,13 @@ fn by_all_signs(ranks: &[usize], smaller: usize) -> f64 {
     (2.0 * shares[..=smaller].iter().sum::<f64>()).min(1.0)
 }
 
-/// The same from a normal distribution of sums.
+/// The normal approximation of [`by_all_signs`].
 fn by_normal(ranks: &[usize], smaller: usize) -> f64 {
     let deviation = ranks.iter().map(|rank| (*rank as f64).powi(2) / 4.0).sum::<f64>().sqrt();
     normal_tails((ranks.iter().sum::<usize>() as f64 / 2.0 - smaller as f64) / deviation)
 }
 
-/// The share of a standard normal distribution that is further than `z` from zero (Abramowitz and Stegun, 7.1.26).
+/// Two-sided tail probability of the standard normal distribution at `z` (Abramowitz and Stegun, 7.1.26).
 fn normal_tails(z: f64) -> f64 {
     let x = z.abs() / std::f64::consts::SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * x);
@@ -142,7 +141,7 @@ mod tests {
         let values: Vec<f64> = (0..40).map(|i| f64::from(i % 7)).collect();
         let (low, high) = bootstrap(&values);
         let (mean, error) = (mean(&values), standard_error(&values));
-        // Of many values the interval is that of a normal distribution.
+        // For many values the interval approaches that of a normal distribution.
         assert!((mean - low - 1.96 * error).abs() < 0.1 * error && (high - mean - 1.96 * error).abs() < 0.1 * error);
         assert_eq!(bootstrap(&values), (low, high));
         assert_eq!(bootstrap(&[2.5]), (2.5, 2.5));

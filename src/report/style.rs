@@ -1,4 +1,4 @@
-//! How lines are told apart: by colour, by lightness (in grey print) and by dashes.
+//! Line styles, distinguishable by colour, by lightness (in greyscale print) and by dashes.
 
 use plotters::coord::CoordTranslate;
 use plotters::element::DashedPathElement;
@@ -6,7 +6,7 @@ use plotters::prelude::*;
 
 use super::figure::{Drawn, INK, Pen};
 
-/// The look of a line.
+/// A line style.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Style {
     pub color: RGBColor,
@@ -15,7 +15,7 @@ pub(super) struct Style {
     pub width: f64,
 }
 
-/// Colours of networks with a synthesizer, and of anything that is no network. Neighbours differ in lightness.
+/// Colours of networks with a synthesizer, and of labels that are not networks. Neighbours differ in lightness.
 const COLORS: [RGBColor; 6] = [
     RGBColor(224, 123, 0),
     RGBColor(0, 55, 120),
@@ -24,27 +24,27 @@ const COLORS: [RGBColor; 6] = [
     RGBColor(135, 200, 250),
     RGBColor(110, 100, 20),
 ];
-/// Greys of plain networks beside networks with a synthesizer.
+/// Greys for networks without a synthesizer beside networks with one.
 const GREYS: [RGBColor; 3] = [RGBColor(105, 105, 105), RGBColor(40, 40, 40), RGBColor(165, 165, 165)];
 const DASHES: [Option<(f64, f64)>; 5] = [None, Some((8.0, 3.5)), Some((2.5, 2.5)), Some((14.0, 3.0)), Some((5.0, 5.0))];
 
 impl Style {
-    /// The look of the line of this index among all.
+    /// The style of line `index`.
     pub fn color(index: usize) -> Self {
         Style::nth(&COLORS, index)
     }
 
-    /// The look of the plain network of this index among all plain ones.
+    /// The style of line `index` among networks without a synthesizer.
     pub fn grey(index: usize) -> Self {
         Style::nth(&GREYS, index)
     }
 
-    /// The look of what others are held against.
+    /// The style of the reference.
     pub fn reference() -> Self {
         Style { color: INK, dash: Some((5.0, 4.0)), width: 1.6 }
     }
 
-    /// Colours in turn, and with them dashes; after each round of colours the dashes are shifted by one.
+    /// Cycles through colours and dashes; after each round of colours the dashes are shifted by one.
     fn nth(colors: &[RGBColor], index: usize) -> Self {
         let (round, place) = (index / colors.len(), index % colors.len());
         Style { color: colors[place], dash: DASHES[(place + round) % DASHES.len()], width: 2.2 }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_told_apart_in_grey_print() {
+    fn lines_are_distinguishable_in_greyscale_print() {
         for styles in [(0..12).map(Style::color).collect::<Vec<_>>(), (0..6).map(Style::grey).collect()] {
             for (index, a) in styles.iter().enumerate() {
                 for b in &styles[..index] {

@@ -1,23 +1,23 @@
-//! `metrics.csv` and `results.csv`: every epoch of every seed, and one row a seed.
+//! `metrics.csv` and `results.csv`: every epoch of every seed, and one row per seed.
 
 use super::units::FinishedSeed;
 
-/// The rows of all units below one header, each cell as the unit wrote it.
+/// The rows of all units below one header, with cells copied verbatim.
 pub(super) fn metrics(units: &[FinishedSeed]) -> String {
     let header = units.iter().take(1).map(|unit| unit.table.header.clone());
     let rows = units.iter().flat_map(|unit| &unit.table.rows);
     write(header.chain(rows.map(|row| row.iter().map(str::to_owned).collect())))
 }
 
-/// The rows of `results.csv`, its header first, as a file.
+/// `results.csv`, header included.
 pub(super) fn results(units: &[FinishedSeed]) -> String {
     write(result_rows(units).into_iter())
 }
 
-/// One row per seed after the header: epochs, the last epoch's losses and metrics, the metrics of the best epoch, the test's,
-/// the sentences' scores.
+/// One row per seed after the header: epochs, the last epoch's losses and metrics, the best epoch's metrics, the test
+/// metrics, the caption scores.
 ///
-/// What a unit does not have (no test, no validation) is an empty cell, or no column where no unit has it.
+/// A value missing from a unit (no test, no validation) is an empty cell; one missing from all units has no column.
 pub(super) fn result_rows(units: &[FinishedSeed]) -> Vec<Vec<String>> {
     let Some(first) = units.first() else { return Vec::new() };
     let validation: Vec<&String> = first.table.header.iter().filter(|name| name.starts_with("val_")).collect();
@@ -34,7 +34,7 @@ pub(super) fn result_rows(units: &[FinishedSeed]) -> Vec<Vec<String>> {
     let row = |unit: &FinishedSeed| {
         let FinishedSeed { seed, result, table, .. } = unit;
         let last = |name: &str| number(table.column(name).last().copied());
-        // JSON has no NaN: a metric that is none is `null`.
+        // JSON has no NaN: it is stored as `null`.
         let test = |index: usize| result.test.get(index).map(|value| value.unwrap_or(f64::NAN));
         let score = |name: &String| result.scores.iter().find(|(other, _)| other == name).map(|(_, value)| *value);
         let mut row = vec![seed.to_string()];
@@ -57,7 +57,7 @@ fn number(value: Option<f64>) -> String {
 pub(super) fn write(rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
-        // Into memory, and rows of one length: there is nothing that could fail.
+        // Writing rows of equal length into memory cannot fail.
         let _ = writer.write_record(row);
     }
     String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()

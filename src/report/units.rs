@@ -1,4 +1,4 @@
-//! What finished units left on disk: the only thing that reports are made of.
+//! Reads the files of finished units, the only input of reports.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 
-/// The columns that every table starts with, and the one that is no score.
+/// The columns that every table starts with, and the one that is not a score.
 const FIRST_COLUMNS: [&str; 4] = ["seed", "epoch", "train_loss", "train_loss_original"];
 const CLOCK: &str = "seconds";
 
@@ -29,20 +29,20 @@ pub(super) struct FinishedSeed {
 #[derive(Debug)]
 pub(super) struct Table {
     pub header: Vec<String>,
-    /// The rows as they are in the file.
+    /// The rows, verbatim.
     pub rows: Vec<csv::StringRecord>,
-    /// The same as numbers, `[row][column]`.
+    /// The rows as numbers, `[row][column]`.
     values: Vec<Vec<f64>>,
 }
 
-/// Outputs for a task's showcase: `[patterns, time, size]`, row by row.
+/// Outputs for a task's showcase: `[patterns, time, size]`, row-major.
 #[derive(Debug)]
 pub(super) struct Showcase {
     pub shape: [usize; 3],
     pub predictions: Vec<f32>,
     pub targets: Vec<f32>,
     pub labels: Vec<String>,
-    /// Images of what went in, where the task gives them.
+    /// Images of the inputs, if the task provides them.
     pub images: Option<InputImages>,
 }
 
@@ -54,10 +54,10 @@ pub(super) struct InputImages {
     pub pixels: Vec<u8>,
 }
 
-/// Reads every finished unit of a run's directory, seeds ascending.
+/// Reads all finished units of a run's directory, by ascending seed.
 ///
 /// # Errors
-/// Fails if a file of a finished unit is missing or damaged, or if units do not have the same columns.
+/// [`Error::Data`] if a file of a finished unit is missing or damaged, or if units have different columns.
 pub(super) fn read_all(run: &Path) -> Result<Vec<FinishedSeed>> {
     let mut units: Vec<FinishedSeed> = Vec::new();
     for files in SeedRun::all(run) {
@@ -72,13 +72,13 @@ pub(super) fn read_all(run: &Path) -> Result<Vec<FinishedSeed>> {
     Ok(units)
 }
 
-/// The units from best to worst by the first validation metric at the epoch whose weights are kept; equal ones by seed.
+/// The units from best to worst by the first validation metric at the epoch whose weights are kept; ties by seed.
 pub(super) fn ranked(units: &[FinishedSeed]) -> Vec<&FinishedSeed> {
     let mut ranked: Vec<&FinishedSeed> = units.iter().collect();
     ranked.sort_by(|a, b| {
         let (x, y) = (a.final_value(), b.final_value());
         match a.direction() {
-            // A NaN is last either way.
+            // NaN is last in either direction.
             Direction::Lower => x.is_nan().cmp(&y.is_nan()).then(x.total_cmp(&y)),
             Direction::Higher => x.is_nan().cmp(&y.is_nan()).then(y.total_cmp(&x)),
         }
@@ -87,7 +87,7 @@ pub(super) fn ranked(units: &[FinishedSeed]) -> Vec<&FinishedSeed> {
 }
 
 impl FinishedSeed {
-    /// The first validation metric, or the training loss where nothing is validated, at the kept epoch.
+    /// The first validation metric, or the training loss without validation, at the kept epoch.
     fn final_value(&self) -> f64 {
         let column = self.first_validation().unwrap_or_else(|| "train_loss".into());
         self.table.at(&column, self.result.kept_epoch).unwrap_or(f64::NAN)
@@ -113,7 +113,7 @@ impl Table {
         ["train_loss_original", "train_loss"].into_iter().chain(rest).collect()
     }
 
-    /// A column, one number an epoch; empty where there is no such column.
+    /// A column, one number per epoch; empty if it does not exist.
     pub fn column(&self, name: &str) -> Vec<f64> {
         let index = self.header.iter().position(|column| column == name);
         index.map(|index| self.values.iter().map(|row| row[index]).collect()).unwrap_or_default()

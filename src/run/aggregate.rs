@@ -12,7 +12,7 @@ use crate::files::{self, write_atomically};
 use crate::records::{Manifest, SeedRecord, SeedResult, SeedState};
 use crate::report;
 
-/// What every finished unit has a part in.
+/// Aggregates of every finished unit.
 const FILES: [&str; 7] = [
     "metrics.csv",
     "results.csv",
@@ -23,37 +23,37 @@ const FILES: [&str; 7] = [
     "plots/learning.png",
 ];
 
-/// What there is where the task has a showcase, and the plots of one that is drawn in the plane.
-const DRAWN: [&str; 3] = ["predictions.npy", "targets.npy", "predictions.json"];
+/// Files that exist only if the task has a showcase, and the plots of one drawn in the plane.
+const SHOWCASE: [&str; 3] = ["predictions.npy", "targets.npy", "predictions.json"];
 const PLANE: [&str; 2] = ["plots/drawings.svg", "plots/drawings.png"];
 
 /// Files of the best seed that only some tasks have.
-const MAYBE: [&str; 2] = [ENCODER, CAPTIONS];
+const OPTIONAL: [&str; 2] = [ENCODER, CAPTIONS];
 
-/// Makes aggregates beside the training: drawing takes longer than a small unit.
+/// Makes aggregates in a thread beside training: drawing takes longer than training a small unit.
 pub struct Aggregator {
     sender: mpsc::Sender<Directory>,
     thread: JoinHandle<()>,
 }
 
 impl Aggregator {
-    /// One that has nothing to do yet.
+    /// Starts the thread.
     pub fn start() -> Self {
         let (sender, receiver) = mpsc::channel::<Directory>();
-        // What cannot be made now is made, or reported, at the end.
+        // Errors are ignored here: `finish` tries again and reports them.
         let work = move || receiver.iter().for_each(|directory| drop(refresh(&directory)));
         Aggregator { sender, thread: std::thread::spawn(work) }
     }
 
-    /// Has the aggregates of a run made soon.
+    /// Queues the aggregates of a run.
     pub fn refresh(&self, directory: &Directory) {
         let _ = self.sender.send(directory.clone());
     }
 
-    /// Waits for what is under way, and makes what is missing of these runs.
+    /// Waits for the thread, then brings the aggregates of these runs up to date.
     ///
     /// # Errors
-    /// The first error of all, as [`refresh`].
+    /// The first error of [`refresh`].
     pub fn finish(self, directories: &[Directory]) -> Result<()> {
         drop(self.sender);
         let _ = self.thread.join();
@@ -61,13 +61,13 @@ impl Aggregator {
     }
 }
 
-/// Rewrites the aggregates from the files on disk, unless they are up to date. Safe to be called by many processes: it
-/// happens under the directory's short lock.
+/// Rewrites the aggregates from the files on disk unless they are up to date. Processes may call this concurrently: it holds
+/// the directory's lock.
 ///
 /// # Errors
-/// [`crate::Error::Io`], or a damaged file of a unit.
+/// [`crate::Error::Io`], or a damaged unit file.
 pub fn refresh(directory: &Directory) -> Result<()> {
-    // Whoever may only read can look at a run whose aggregates are up to date.
+    // Checked before locking, so that a reader without write permission can inspect an up-to-date run.
     if up_to_date(directory, &directory.manifest()?, &settled(directory)?) {
         return Ok(());
     }
@@ -77,7 +77,7 @@ pub fn refresh(directory: &Directory) -> Result<()> {
     if up_to_date(directory, &manifest, &seeds) {
         return Ok(());
     }
-    // Nobody else writes here while we hold the lock.
+    // The lock excludes other writers.
     files::remove_leftovers(&directory.path);
     files::remove_leftovers(&directory.path.join("plots"));
     manifest.best_seed = best(&seeds);
@@ -87,30 +87,30 @@ pub fn refresh(directory: &Directory) -> Result<()> {
             report::write_all(&directory.path)?;
             let kept = directory.unit(seed).weights_path();
             write_atomically(&weights, &std::fs::read(&kept).map_err(Error::io("read", &kept))?)?;
-            for name in MAYBE {
+            for name in OPTIONAL {
                 let path = directory.unit(seed).directory.join(name);
                 if path.exists() {
                     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
                     write_atomically(&directory.path.join(name), &bytes)?;
                 } else {
-                    // That of a seed which was the best before would not belong to the rest.
+                    // A former best seed's file would not match the others.
                     let _ = std::fs::remove_file(directory.path.join(name));
                 }
             }
         }
         None => remove_all(directory),
     }
-    // The manifest comes last: it says which units the other files were made from.
+    // The manifest is written last: it records which units the other files were made from.
     manifest.seeds = seeds;
     files::write_json(&directory.manifest_path(), &manifest)
 }
 
-/// Notes in the manifest that these seeds are asked of the directory, and which files they come from.
+/// Records in the manifest the seeds requested of the directory and the digests of their data.
 ///
 /// # Errors
 /// [`crate::Error::Io`].
 pub fn ask(directory: &Directory, seeds: &[u64], data: BTreeMap<String, String>) -> Result<()> {
-    let asked = |mut manifest: Manifest| {
+    let updated = |mut manifest: Manifest| {
         manifest.seeds_asked.extend(seeds);
         manifest.seeds_asked.sort_unstable();
         manifest.seeds_asked.dedup();
@@ -118,14 +118,14 @@ pub fn ask(directory: &Directory, seeds: &[u64], data: BTreeMap<String, String>)
         manifest
     };
     let before = directory.manifest()?;
-    if asked(before.clone()) == before {
+    if updated(before.clone()) == before {
         return Ok(());
     }
     let _lock = directory.lock()?;
-    files::write_json(&directory.manifest_path(), &asked(directory.manifest()?))
+    files::write_json(&directory.manifest_path(), &updated(directory.manifest()?))
 }
 
-/// Whether the manifest was written for these units, and every file that they give is there.
+/// Whether the manifest was written for these units and all their files exist.
 fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, SeedRecord>) -> bool {
     let is_there = |name: &&str| directory.path.join(name).metadata().is_ok_and(|file| file.len() > 0);
     let files = match best(seeds) {
@@ -133,15 +133,15 @@ fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, 
         Some(seed) => {
             let coordinates = directory.unit(seed).showcase_size();
             FILES.iter().all(is_there)
-                && MAYBE.iter().all(|name| !directory.unit(seed).directory.join(name).exists() || is_there(name))
-                && (coordinates.is_none() || DRAWN.iter().all(is_there))
+                && OPTIONAL.iter().all(|name| !directory.unit(seed).directory.join(name).exists() || is_there(name))
+                && (coordinates.is_none() || SHOWCASE.iter().all(is_there))
                 && (coordinates != Some(2) || PLANE.iter().all(is_there))
         }
     };
     manifest.seeds == *seeds && manifest.best_seed == best(seeds) && files
 }
 
-/// The records of the units that are done or failed.
+/// The records of all units that are done or failed.
 fn settled(directory: &Directory) -> Result<BTreeMap<u64, SeedRecord>> {
     let mut records = BTreeMap::new();
     for unit in directory.units() {
@@ -152,8 +152,8 @@ fn settled(directory: &Directory) -> Result<BTreeMap<u64, SeedRecord>> {
     Ok(records)
 }
 
-/// The seed with the best first validation metric of the kept weights; by training loss where nothing is validated.
-/// The lowest seed of equals.
+/// The seed with the best first validation metric of the kept weights, or the lowest training loss without validation; the
+/// lowest seed on ties.
 fn best(seeds: &BTreeMap<u64, SeedRecord>) -> Option<u64> {
     let mut best: Option<(u64, f64)> = None;
     for (&seed, record) in seeds {
@@ -174,9 +174,9 @@ fn score(result: &SeedResult) -> (f64, Direction) {
     }
 }
 
-/// Removes the aggregates of a directory that has no finished unit any more.
+/// Removes the aggregates of a directory without finished units.
 fn remove_all(directory: &Directory) {
-    for name in FILES.iter().chain(&DRAWN).chain(&MAYBE) {
+    for name in FILES.iter().chain(&SHOWCASE).chain(&OPTIONAL) {
         let _ = std::fs::remove_file(directory.path.join(name));
     }
     let _ = std::fs::remove_dir_all(directory.path.join("plots"));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_seed_follows_the_direction_and_is_no_nan() {
+    fn the_best_seed_follows_the_direction_and_is_not_nan() {
         for (direction, winner) in [(Direction::Lower, 2), (Direction::Higher, 4)] {
             let values = [(1, None), (2, Some(0.1)), (3, Some(0.1)), (4, Some(0.9)), (5, None)];
             let seeds = values.into_iter().map(|(seed, value)| (seed, done(value, direction))).collect();

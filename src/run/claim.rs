@@ -1,9 +1,9 @@
-//! Claims: who trains a unit right now.
+//! Claims: exclusive ownership of a unit during training.
 //!
-//! A claim is an operating-system lock on the unit's `lock` file, so it dies with its owner. The content names the owner
-//! for messages. Where two hosts share a directory but not their locks, the content decides: its owner touches the file
-//! every [`HEARTBEAT`], and a claim of another host that was silent for [`SILENCE`] may be taken over. An owner proves
-//! with each [`Claim::write`] that the content is still its own.
+//! A claim is an operating-system lock on the unit's `lock` file, so it ends with its process. The content identifies the
+//! owner. Where two hosts share a directory but not its locks, the content decides: the owner rewrites the file every
+//! [`HEARTBEAT`], and another host may take over a claim unchanged for [`SILENCE`]. Each [`Claim::write`] verifies that the
+//! content is still the owner's.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -18,36 +18,36 @@ use super::clock;
 use crate::error::{Error, Result};
 use crate::files::{sync_directory, temporary_in, write_atomically_if};
 
-/// How often an owner shows that it lives.
+/// Interval at which an owner rewrites its claim.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// How long another host's claim may be silent before it is taken over.
+/// Age after which another host's claim may be taken over.
 pub const SILENCE: Duration = Duration::from_secs(300);
 
-/// A lock that looks held may be held for an instant by somebody who only looks: so often it is tried again.
+/// Attempts to lock: a reader may hold the lock for an instant.
 const TRIES: usize = 5;
 
-/// Who holds a claim.
+/// The owner of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Name of the machine.
+    /// The host's name.
     pub host: String,
-    /// Process id there.
+    /// Process id on that host.
     pub pid: u32,
     /// When it was claimed.
     pub started: String,
-    /// The cluster job, if there is one.
+    /// The cluster job, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// A random number that tells this claim from every other.
+    /// A random token that identifies this claim.
     token: String,
 }
 
 impl Holder {
     fn here() -> Self {
-        // Without a source of random numbers a number of the standard library's still tells two claims apart.
-        let less = |_| std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0);
-        let random = || getrandom::u64().unwrap_or_else(less);
+        // Without a system source of random numbers, the standard library's hasher seeds still distinguish claims.
+        let fallback = |_| std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0);
+        let random = || getrandom::u64().unwrap_or_else(fallback);
         Holder {
             host: host(),
             pid: std::process::id(),
@@ -65,37 +65,43 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// This machine's name.
+/// This host's name.
 pub fn host() -> String {
-    let asked =
+    let command =
         || std::process::Command::new("hostname").output().ok().map(|o| String::from_utf8_lossy(&o.stdout).into());
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
-        .or_else(asked)
+        .or_else(command)
         .map(|name: String| name.trim().to_string())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "unknown".into())
 }
 
-/// The cluster's number of the job that this process is part of; a task of an array is `12_3`, as its cluster shows it.
+/// Id of the current cluster job, if there is one.
 fn cluster_job() -> Option<String> {
-    let variable = |name: &str| std::env::var(name).ok();
-    if let (Some(array), Some(task)) = (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
-        return Some(format!("{array}_{task}"));
-    }
-    ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"].iter().find_map(|name| std::env::var(name).ok())
+    slurm_task().or_else(|| ["PBS_JOBID", "LSB_JOBID", "JOB_ID"].iter().find_map(|name| std::env::var(name).ok()))
 }
 
-/// What came of trying to claim.
+/// Id of the current SLURM task, `<array>_<index>` in an array: `scontrol` would take the plain job id of one of the tasks for
+/// the whole array.
+pub fn slurm_task() -> Option<String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    match (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
+        (Some(array), Some(task)) => Some(format!("{array}_{task}")),
+        _ => variable("SLURM_JOB_ID"),
+    }
+}
+
+/// Result of an attempt to claim a unit.
 #[derive(Debug)]
 pub enum Attempt {
-    /// The unit is ours.
+    /// This process owns the unit.
     Claimed(Claim),
-    /// Somebody else has it; who, if it can be read.
+    /// Another process owns it; the holder if it could be read.
     Held(Option<Holder>),
 }
 
-/// A claim that is ours until it is dropped, or taken over by another host.
+/// A claim held by this process until it is dropped or taken over by another host.
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
@@ -105,10 +111,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Tries to claim the unit in `directory`, which is created if it is not there.
+    /// Tries to claim the unit in `directory`, which is created if missing.
     ///
     /// # Errors
-    /// [`Error::Io`] if the lock file cannot be made, read or locked.
+    /// [`Error::Io`] if the lock file cannot be created, read or locked.
     pub fn attempt(directory: &Path) -> Result<Attempt> {
         Claim::attempt_as(directory, Holder::here())
     }
@@ -122,14 +128,14 @@ impl Claim {
             }
             std::fs::create_dir_all(directory).map_err(Error::io("create the directory", directory))?;
             let file = match File::options().read(true).write(true).create(true).truncate(false).open(&path) {
-                // The directory was renamed away between the two calls.
+                // The directory was renamed between the two calls.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(Error::io("open", &path))?,
             };
             match file.try_lock() {
                 Ok(()) if !is_at(&file, &path) => continue,
                 Ok(()) => {
-                    // The lock is free. That says that an owner on this host is dead, and nothing about other hosts.
+                    // A free lock means that an owner on this host has died; it proves nothing about other hosts.
                     seen = read_holder(&path);
                     if seen.as_ref().is_none_or(|owner| owner.host == us.host || is_silent(&file, directory)) {
                         return Ok(Attempt::Claimed(Claim::of(path, file, us)?));
@@ -148,24 +154,24 @@ impl Claim {
         Ok(Attempt::Held(seen))
     }
 
-    /// Writes our name into a file that we have locked.
+    /// Writes the holder into a locked file.
     fn of(path: PathBuf, file: File, holder: Holder) -> Result<Claim> {
         file.set_len(0).and_then(|()| rewrite(&file, &holder)).map_err(Error::io("write", &path))?;
         let heart = beat(path.clone(), file.try_clone().map_err(Error::io("open", &path))?, holder.clone());
         Ok(Claim { path, file, holder, heart: Some(heart) })
     }
 
-    /// Writes a file of the unit, whole or not at all, and only if the claim is still ours when it takes its place.
+    /// Writes a file of the unit atomically, and only if the claim still holds when the file is moved into place.
     ///
     /// # Errors
-    /// [`Error::ClaimLost`] if it was taken over, [`Error::Io`]; an older file is then still there.
+    /// [`Error::ClaimLost`] if it was taken over, [`Error::Io`]; an older file is then kept.
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        // Before, too: the directory may have been renamed away, or be somebody else's by now.
+        // Verified first as well: the directory may have been renamed or taken over.
         self.verify()?;
         write_atomically_if(path, bytes, || self.verify())
     }
 
-    /// Makes sure that the claim is still ours.
+    /// Checks that the claim still holds.
     ///
     /// # Errors
     /// [`Error::ClaimLost`] if it was taken over: nothing may then be written.
@@ -178,7 +184,7 @@ impl Claim {
 }
 
 impl Drop for Claim {
-    /// Clears the content: an orderly end leaves no name behind. The lock goes with the file.
+    /// Clears the content; the lock is released with the file.
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.heart.take() {
             drop(stop);
@@ -190,7 +196,7 @@ impl Drop for Claim {
     }
 }
 
-/// Who trains the unit in `directory` right now, if anybody does.
+/// The process that is training the unit in `directory`, if any.
 pub fn holder(directory: &Path) -> Option<Holder> {
     let path = directory.join("lock");
     let owner = read_holder(&path)?;
@@ -204,7 +210,7 @@ pub fn holder(directory: &Path) -> Option<Holder> {
 }
 
 fn content(holder: &Holder) -> String {
-    // A struct of strings and numbers always has a JSON form.
+    // Serialising strings and numbers cannot fail.
     serde_json::to_string(holder).unwrap_or_default()
 }
 
@@ -214,7 +220,7 @@ fn read_holder(path: &Path) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
-/// Puts a lock file of our own in the place of one whose owner, on another host, is silent and still has it locked.
+/// Replaces the lock file of an owner on another host that is silent but still holds the lock.
 fn replace(directory: &Path, path: PathBuf, us: Holder, silent: Option<Holder>) -> Result<Attempt> {
     let failed = |error| Error::io("take over", &path)(error);
     let ours = temporary_in(directory).map_err(failed)?;
@@ -232,14 +238,14 @@ fn replace(directory: &Path, path: PathBuf, us: Holder, silent: Option<Holder>) 
     Ok(Attempt::Claimed(Claim::of(path, file, us)?))
 }
 
-/// Writes the holder from the start of the file.
+/// Overwrites the file from its start.
 fn rewrite(mut file: &File, holder: &Holder) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
     file.write_all(content(holder).as_bytes())?;
     file.sync_all()
 }
 
-/// Whether `path` still leads to `file`, and was not replaced or renamed away after it was opened.
+/// Whether `path` still refers to `file` and was not replaced or renamed since.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -249,13 +255,13 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether `path` still leads to `file`: other systems refuse to replace a file that is open.
+/// Whether `path` still refers to `file`: other systems do not replace an open file.
 #[cfg(not(unix))]
 fn is_at(_file: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Whether a lock file was not touched for [`SILENCE`], by the clock of the file system: hosts' clocks may differ.
+/// Whether a lock file is older than [`SILENCE`] by the file system's clock: hosts' clocks may differ.
 fn is_silent(lock: &File, directory: &Path) -> bool {
     let touched = lock.metadata().and_then(|data| data.modified());
     let now = temporary_in(directory).and_then(|file| file.as_file().metadata()).and_then(|data| data.modified());
@@ -263,7 +269,7 @@ fn is_silent(lock: &File, directory: &Path) -> bool {
     touched.is_ok_and(|touched| now.duration_since(touched).is_ok_and(|silence| silence >= SILENCE))
 }
 
-/// Touches the file until the sender is dropped. Writing the same bytes again is what moves the server's clock.
+/// Rewrites the file until the sender is dropped; rewriting the same bytes updates its time on the server.
 fn beat(path: PathBuf, file: File, holder: Holder) -> (mpsc::Sender<()>, JoinHandle<()>) {
     let (stop, stopped) = mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -297,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_claim_is_told_who_holds_the_first() {
+    fn a_second_claim_names_the_holder_of_the_first() {
         let directory = tempfile::tempdir().unwrap();
         let unit = directory.path().join("1");
         let first = claimed(&unit);
@@ -323,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn another_hosts_claim_holds_while_it_beats_and_falls_when_it_is_silent() {
+    fn another_hosts_claim_holds_while_it_beats_and_ends_when_it_is_silent() {
         let directory = tempfile::tempdir().unwrap();
         let owner = foreign(directory.path(), SILENCE - Duration::from_secs(60));
         assert_eq!(holder(directory.path()), Some(owner.clone()));
@@ -334,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_claim_that_is_still_locked_is_replaced_and_its_owner_finds_out() {
+    fn a_silent_claim_that_is_still_locked_is_replaced_and_lost_to_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let elsewhere = Holder { host: "elsewhere".into(), ..Holder::here() };
@@ -360,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_try_at_once_one_gets_it() {
+    fn one_of_many_concurrent_attempts_succeeds() {
         let directory = tempfile::tempdir().unwrap();
         for _ in 0..20 {
             let claims: Vec<Attempt> = std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! A run's directory, `outputs/<hash>/`: made whole, found by its hash, shared by many processes.
+//! A run's directory, `outputs/<hash>/`: created atomically, found by its hash, shared by processes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,13 +12,13 @@ use crate::records::{Manifest, SeedRun};
 use crate::spec::{self, InitFrom, Request, Resolved};
 use crate::tasks::Registry;
 
-/// Hex digits of a hash.
+/// Number of hex digits in a hash.
 const HASH_LENGTH: usize = 12;
 
-/// A directory that is not whole after this time never will be.
+/// Age after which an incomplete directory is considered abandoned.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// In a run's directory: the words of a token task and their numbers.
+/// File in a run's directory with the vocabulary of a token task.
 pub const TOKENIZER: &str = "tokenizer.json";
 
 /// The directory of one run.
@@ -29,26 +29,25 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory of a spec, whether it exists or not.
+    /// The directory of a spec, whether or not it exists.
     pub fn of(outputs: &Path, hash: &str) -> Self {
         Directory { path: outputs.join(hash) }
     }
 
-    /// The name: the spec's hash.
+    /// The directory's name, which is the spec's hash.
     pub fn hash(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Whether it is there.
+    /// Whether it exists.
     pub fn exists(&self) -> bool {
         self.spec_path().exists()
     }
 
-    /// Makes the directory with spec and manifest in it, whole or not at all. If another process was faster, its
-    /// directory is as good.
+    /// Creates the directory with spec and manifest atomically. If another process was faster, its directory is used.
     ///
     /// # Errors
-    /// [`Error::Usage`] if nothing can be written there.
+    /// [`Error::Usage`] if it cannot be written.
     pub fn create(&self, resolved: &Resolved, manifest: &Manifest) -> Result<()> {
         let outputs = self.path.parent().unwrap_or(Path::new("."));
         let refused = |error: std::io::Error| {
@@ -70,7 +69,7 @@ impl Directory {
             Err(_) if self.path.is_dir() => self.repair(resolved, &manifest.data),
             Err(error) => Err(Error::io("create the directory", &self.path)(error)),
             Ok(()) => {
-                // Nothing is there any more that could be cleaned up.
+                // The directory was renamed: there is nothing left to clean up.
                 let _ = made.keep();
                 sync_directory(outputs).map_err(Error::io("write", outputs))
             }
@@ -87,11 +86,11 @@ impl Directory {
         self.path.join("manifest.json")
     }
 
-    /// The spec that the directory holds. The run that it starts from may have been moved since: where `init_from` is
-    /// given, it is found there.
+    /// Reads the spec in the directory. `init_from`, if given, replaces the recorded path, since that run may have been
+    /// moved.
     ///
     /// # Errors
-    /// [`Error::Data`] if it was changed since: it then no longer says what the directory is named after.
+    /// [`Error::Data`] if the spec was changed: its hash then differs from the directory's name.
     pub fn spec(&self, init_from: Option<&InitFrom>, registry: &Registry) -> Result<Resolved> {
         let json = init_from.map(serde_json::to_string).transpose();
         let json = json.map_err(|error| Error::Usage(format!("train.init_from: {error}")))?;
@@ -112,7 +111,7 @@ impl Directory {
         Ok(resolved)
     }
 
-    /// The manifest.
+    /// Reads the manifest.
     ///
     /// # Errors
     /// [`Error::Data`] if it is missing or damaged.
@@ -124,7 +123,7 @@ impl Directory {
             .ok_or_else(|| Error::data(&self.manifest_path(), format!("is missing; {advice}")))
     }
 
-    /// Writes what is missing or damaged of spec and manifest: both follow from the spec and the units that are there.
+    /// Rewrites a missing or damaged spec or manifest from the spec and the existing units.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -147,12 +146,12 @@ impl Directory {
         SeedRun::of(&self.path, seed)
     }
 
-    /// Every unit that has a directory, by ascending seed.
+    /// All units that have a directory, by ascending seed.
     pub fn units(&self) -> Vec<SeedRun> {
         SeedRun::all(&self.path)
     }
 
-    /// Every seed that was asked for or has a directory, ascending.
+    /// All seeds that were requested or have a directory, ascending.
     pub fn seeds(&self, manifest: &Manifest) -> Vec<u64> {
         let mut seeds: Vec<u64> =
             self.units().iter().map(|unit| unit.seed).chain(manifest.seeds_asked.clone()).collect();
@@ -161,7 +160,7 @@ impl Directory {
         seeds
     }
 
-    /// Takes the directory's short lock, under which aggregates are rewritten; it is released when the file is dropped.
+    /// Locks the directory for rewriting aggregates; dropping the file releases the lock.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -171,15 +170,14 @@ impl Directory {
         file.and_then(|file| file.lock().map(|()| file)).map_err(Error::io("lock", &path))
     }
 
-    /// Adds a line to `log.txt`, with time, host and process. A log that cannot be written stops nothing.
+    /// Appends a line with time, host and process to `log.txt`. Errors are ignored.
     pub fn log(&self, line: &str) {
         let line = format!("{} {}:{} {line}", clock::now(), claim::host(), std::process::id());
         let _ = files::append_line(&self.path.join("log.txt"), &line);
     }
 }
 
-/// Removes directories that processes had begun to make when they were killed: to make one takes much less than
-/// [`ABANDONED`].
+/// Removes temporary directories of killed processes: creating a directory takes far less than [`ABANDONED`].
 fn remove_abandoned(outputs: &Path) {
     for entry in std::fs::read_dir(outputs).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
@@ -189,7 +187,7 @@ fn remove_abandoned(outputs: &Path) {
     }
 }
 
-/// Refuses a place for results that cannot be one, before anything is created.
+/// Rejects an impossible output directory before anything is created.
 ///
 /// # Errors
 /// [`Error::Usage`].
@@ -205,10 +203,10 @@ pub fn check_outputs(outputs: &Path) -> Result<()> {
     }
 }
 
-/// Every run under `outputs`, by name.
+/// All runs under `outputs`, by name.
 ///
 /// # Errors
-/// [`Error::Usage`] if there is no such directory.
+/// [`Error::Usage`] if the directory does not exist.
 pub fn all(outputs: &Path) -> Result<Vec<Directory>> {
     let entries = std::fs::read_dir(outputs).map_err(|error| {
         Error::Usage(format!(
@@ -240,20 +238,20 @@ pub fn find(outputs: &Path, prefix: &str) -> Result<Directory> {
             outputs.display()
         ))),
         _ => Err(Error::Usage(format!(
-            "`{prefix}` may be any of {}; say more digits",
+            "`{prefix}` may be any of {}; give more digits",
             found.iter().map(Directory::hash).collect::<Vec<_>>().join(", ")
         ))),
     }
 }
 
-/// The run that `name` says: its directory, or the first digits of its hash under `outputs`.
+/// The run called `name`: its directory, or a prefix of its hash under `outputs`.
 ///
 /// # Errors
 /// [`Error::Usage`] if there is no such run, or more than one.
 pub fn locate(outputs: &Path, name: &str) -> Result<Directory> {
     let path = Path::new(name);
     if !name.is_empty() && path.join("spec.yaml").is_file() {
-        // With its own name, even where it is called `.`.
+        // Resolve names such as `.`, since the last component is the hash.
         let path = match path.file_name() {
             Some(_) => path.to_path_buf(),
             None => path.canonicalize().map_err(Error::io("read", path))?,
@@ -261,7 +259,7 @@ pub fn locate(outputs: &Path, name: &str) -> Result<Directory> {
         return Ok(Directory { path });
     }
     if path.components().count() > 1 {
-        let what = if path.is_dir() { "holds no `spec.yaml`, and so is no run" } else { "is no directory" };
+        let what = if path.is_dir() { "holds no `spec.yaml`, so it is not a run" } else { "is no directory" };
         return Err(Error::Usage(format!("{name} {what}; `ccdni list` shows the runs there are")));
     }
     find(outputs, name)
@@ -281,13 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_found_by_the_beginning_of_its_hash() {
+    fn a_run_is_found_by_a_prefix_of_its_hash() {
         let outputs = outputs_with(&["3f9a1c04d2be", "3f9b1c04d2be", "notes", "a00000000000x"]);
         assert_eq!(all(outputs.path()).unwrap().len(), 2);
         assert_eq!(find(outputs.path(), "3F9a").unwrap().hash(), "3f9a1c04d2be");
-        for (prefix, said) in [("3f9", "3f9a1c04d2be, 3f9b1c04d2be"), ("4", "ccdni list"), ("", "no run")] {
+        for (prefix, expected) in [("3f9", "3f9a1c04d2be, 3f9b1c04d2be"), ("4", "ccdni list"), ("", "no run")] {
             let error = find(outputs.path(), prefix).unwrap_err();
-            assert!(error.to_string().contains(said) && error.exit_code() == 2, "{error}");
+            assert!(error.to_string().contains(expected) && error.exit_code() == 2, "{error}");
         }
     }
 
@@ -305,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_place_for_results() {
+    fn a_file_is_rejected_as_output_directory() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
@@ -319,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_removed_and_what_is_being_made_is_not() {
+    fn leftovers_of_killed_processes_are_removed_and_recent_ones_are_not() {
         let outputs = outputs_with(&[".tmp-old", ".tmp-new", "3f9a1c04d2be"]);
         for name in [".tmp-old", "3f9a1c04d2be"] {
             let before = std::time::SystemTime::now() - 2 * ABANDONED;
@@ -331,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_listed_by_number_and_old_ones_are_not() {
+    fn units_are_listed_by_number_without_old_ones() {
         let outputs = outputs_with(&["3f9a1c04d2be"]);
         let run = find(outputs.path(), "3").unwrap();
         for name in ["10", "2", "2.old-1", "x", "007", "+3"] {

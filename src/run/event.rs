@@ -1,4 +1,4 @@
-//! What a worker tells its parent: one line of JSON an event, on the worker's standard output.
+//! Events that a worker sends to its parent: one line of JSON per event on standard output.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,81 +8,81 @@ use super::claim::Holder;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The unit is claimed and training goes on after this many whole epochs.
+    /// The unit is claimed; training continues after this many epochs.
     Started {
-        /// Epochs that a checkpoint had.
+        /// Epochs in the checkpoint.
         epochs_done: usize,
     },
-    /// Something that a person should know.
+    /// A message for the user.
     Note {
-        /// What.
+        /// The message.
         text: String,
     },
-    /// A batch is done; not sent for every one.
+    /// A batch is done; not sent for every batch.
     Batch {
         /// Epoch in progress, from 1.
         epoch: usize,
-        /// Epochs asked for.
+        /// Epochs requested.
         epochs: usize,
-        /// Batches of it that are done.
+        /// Batches done in this epoch.
         batch: usize,
-        /// Batches an epoch.
+        /// Batches per epoch.
         batches: usize,
     },
     /// An epoch is done.
     Epoch {
         /// The epoch, from 1.
         epoch: usize,
-        /// Epochs asked for.
+        /// Epochs requested.
         epochs: usize,
-        /// Training loss and validation metrics by column name; what is no number is `null`.
+        /// Training loss and validation metrics by column name; NaN is `null`.
         numbers: Vec<(String, Option<f64>)>,
-        /// Wall clock.
+        /// Wall-clock seconds.
         seconds: f64,
     },
-    /// How it ended: the last event of every worker that ends in order.
+    /// How the unit ended: the last event of every worker that exits normally.
     Ended(Ended),
 }
 
-/// How a unit ended, as far as this worker is concerned.
+/// How a unit ended for this worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Ended {
     /// Trained to the end by this worker.
     Done,
-    /// Another process had trained it to the end.
+    /// Already trained to the end by another process.
     AlreadyDone,
-    /// Somebody else holds it, or took it over.
+    /// Another process holds it or took it over.
     Held {
-        /// Who.
+        /// The holder.
         by: String,
     },
-    /// Stopped as asked, after writing a checkpoint.
+    /// Stopped on request, after writing a checkpoint.
     Stopped,
-    /// It failed.
+    /// Failed.
     Failed {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// Whether another attempt, from the last good checkpoint, may come further.
+        /// Whether another attempt from the last valid checkpoint may succeed.
         again: bool,
     },
 }
 
 impl Ended {
-    /// Not trained here, since somebody else holds it.
+    /// Not trained here: another process holds it.
     pub fn held(by: Option<Holder>) -> Self {
         Ended::Held { by: by.map_or_else(|| "another process".into(), |by| by.to_string()) }
     }
 }
 
 impl Event {
-    /// The line, without its end.
+    /// The event as one line of JSON, without the line feed.
     pub fn to_line(&self) -> String {
-        // Strings, numbers and lists always have a JSON form.
+        // Serialising strings, numbers and lists cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Reads a line; `None` for anything that is no event.
+    /// Parses a line; `None` if it is not an event.
     pub fn from_line(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }

@@ -1,42 +1,42 @@
-//! Which seeds of a run are trained to the end: what plots and analyses are made of.
+//! Which seeds of a run are trained to the end: the input of plots and analyses.
 
 use super::directory::Directory;
 use super::status::{Standing, look};
 use crate::error::{Error, Result};
 use crate::spec::Seeds;
 
-/// Seeds of a run by whether they are finished.
+/// Seeds of a run, divided by whether they are finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
     /// Trained to the end, ascending.
     pub seeds: Vec<u64>,
-    /// Asked for and not finished, and how each stands.
+    /// Requested but not finished, with their status.
     pub missing: Vec<(u64, Standing)>,
 }
 
 impl Finished {
-    /// Those of the run, or of the seeds that are `wanted` of it, all of which must then be finished.
+    /// Examines all seeds of the run, or only the `wanted` ones, all of which must then be finished.
     ///
     /// # Errors
-    /// [`Error::Usage`] if no seed, or not every wanted one, is finished: what is the matter, and what to do.
+    /// [`Error::Usage`] if no seed, or not every wanted one, is finished, with the command that trains the rest.
     pub fn of(run: &Directory, wanted: Option<&Seeds>) -> Result<Finished> {
         let mut finished = Finished { seeds: Vec::new(), missing: Vec::new() };
-        let mut asked = match wanted {
+        let mut requested = match wanted {
             Some(seeds) => seeds.0.clone(),
             None => run.seeds(&run.manifest()?),
         };
-        asked.sort_unstable();
-        for seed in asked {
+        requested.sort_unstable();
+        for seed in requested {
             match look(&run.unit(seed))?.0 {
                 Standing::Done => finished.seeds.push(seed),
                 standing => finished.missing.push((seed, standing)),
             }
         }
         if finished.seeds.is_empty() || wanted.is_some() && !finished.missing.is_empty() {
-            let trained = if finished.seeds.is_empty() { "is not finished" } else { "lacks seeds that are asked for" };
+            let problem = if finished.seeds.is_empty() { "is not finished" } else { "lacks requested seeds" };
             let seeds: Vec<String> = finished.missing.iter().map(|(seed, _)| seed.to_string()).collect();
             return Err(Error::Usage(format!(
-                "run {} {trained} ({}): `ccdni run {} --outputs {} --seeds {}` trains what is missing",
+                "run {} {problem} ({}): `ccdni run {} --outputs {} --seeds {}` trains what is missing",
                 run.hash(),
                 finished.standings(),
                 run.spec_path().display(),
@@ -47,7 +47,7 @@ impl Finished {
         Ok(finished)
     }
 
-    /// What is missing, in words; nothing where all are finished.
+    /// Describes what is missing; `None` if all are finished.
     pub fn note(&self, run: &Directory) -> Option<String> {
         let (done, all) = (self.seeds.len(), self.seeds.len() + self.missing.len());
         let note = || format!("run {} has {done} of {all} seeds finished ({})", run.hash(), self.standings());

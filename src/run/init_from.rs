@@ -1,4 +1,4 @@
-//! `train.init_from`: the weights of another run that a unit starts from.
+//! `train.init_from`: initial weights from another run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::records::SeedRun;
 use crate::spec::{self, InitFrom, Request, Resolved, Spec, Trainable};
 use crate::tasks::Registry;
 
-/// The unit of another run that a unit starts from.
+/// The unit of another run whose weights a unit starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     run: PathBuf,
     unit: SeedRun,
 }
 
-/// Where `seed` of `spec` starts from, if that is another run.
+/// The source of initial weights for `seed` of `spec`, if it is another run.
 pub fn source(spec: &Spec, seed: u64) -> Option<Source> {
     let (run, seed) = match spec.train.init_from.as_ref()? {
         InitFrom::Run(run) => (run, seed),
@@ -32,10 +32,10 @@ pub fn source(spec: &Spec, seed: u64) -> Option<Source> {
     Some(Source { run, unit })
 }
 
-/// Refuses to start from a run whose weights cannot fit.
+/// Rejects a run whose weights do not fit.
 ///
 /// # Errors
-/// [`Error::Spec`] naming the first parameter of another shape, or whatever is wrong with that run's spec.
+/// [`Error::Spec`] naming the first parameter whose shape differs, or an error in that run's spec.
 pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
     let Some(source) = source(&resolved.spec, 0) else { return Ok(()) };
     let theirs = source.resolved(registry)?;
@@ -45,7 +45,7 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
     if let (Some(ours), Some(theirs)) = (&resolved.spec.model.encoder, &theirs.spec.model.encoder)
         && !ours.carries_on(theirs)
     {
-        let message = format!("the encoder of {} stands on another backbone than this model's", source.run.display());
+        let message = format!("the encoder of {} has another backbone than this model's", source.run.display());
         let help = match theirs.trainable() {
             Trainable::All => {
                 "use `trainable: all`, or name its backbone: `model.encoder.weights: <run>/encoder.safetensors`"
@@ -64,10 +64,10 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
     })
 }
 
-/// Refuses to start from a run that numbers its words in another way.
+/// Rejects a run whose vocabulary differs.
 ///
 /// # Errors
-/// [`Error::Usage`] if the words differ; [`Error::Data`] if that run's `tokenizer.json` is missing or damaged.
+/// [`Error::Usage`] if the vocabularies differ; [`Error::Data`] if that run's `tokenizer.json` is missing or damaged.
 pub fn check_words(spec: &Spec, vocabulary: Option<&Vocabulary>) -> Result<()> {
     let (Some(source), Some(vocabulary)) = (source(spec, 0), vocabulary) else { return Ok(()) };
     let path = source.run.join(TOKENIZER);
@@ -75,15 +75,15 @@ pub fn check_words(spec: &Spec, vocabulary: Option<&Vocabulary>) -> Result<()> {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "`train.init_from` names {}, whose words are others than those of this task: use them with \
+        "`train.init_from` names {}, whose vocabulary differs from that of this task: use it with \
          `task.vocabulary: {}`",
         source.run.display(),
         path.display()
     )))
 }
 
-/// BLAKE3 digests, in hex, of the weight files that these seeds start from; every one of them is there. They are named by
-/// the other run's hash and not by its path: the same run may be found in another place.
+/// BLAKE3 digests (hex) of the weight files that these seeds start from. Keys contain the other run's hash instead of its
+/// path, since a run may be moved.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the seeds that the other run has not trained.
@@ -121,15 +121,15 @@ pub fn digests(spec: &Spec, seeds: &[u64], registry: &Registry) -> Result<BTreeM
 }
 
 impl Source {
-    /// The spec that the weights belong to.
+    /// Resolves the spec that the weights belong to.
     ///
     /// # Errors
-    /// Whatever is wrong with that run's spec.
+    /// Any error in that run's spec.
     pub fn resolved(&self, registry: &Registry) -> Result<Resolved> {
         spec::resolve(&Request { file: self.run.join("spec.yaml"), ..Request::default() }, registry)
     }
 
-    /// Its weights by name, ascending.
+    /// Its weights, by ascending name.
     ///
     /// # Errors
     /// As [`weights::read`].

@@ -1,5 +1,4 @@
-//! What a run needs beyond its spec, looked at before anything is written: device, data, initial weights, and what an
-//! earlier run left in the directory.
+//! Checks made before anything is written: device, data, initial weights, and what an earlier run left in the directory.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +13,7 @@ use crate::spec::{EncoderSpec, Resolved, Spec, TaskTable, Trainable};
 use crate::tasks::{Registry, TaskData};
 use crate::train::check_data;
 
-/// Looks at what specs need beyond themselves: device, data, weights. What several specs share is looked at once.
+/// Checks the device, data and weights of specs. What several specs share is checked once.
 pub struct Inspector<'a> {
     registry: &'a Registry,
     elsewhere: bool,
@@ -22,7 +21,7 @@ pub struct Inspector<'a> {
     tasks: Vec<OpenTask>,
 }
 
-/// A task whose data have been opened, and the digests of its files.
+/// A task whose data are open, with the digests of its files.
 struct OpenTask {
     task: TaskTable,
     encoder: Option<EncoderSpec>,
@@ -31,13 +30,12 @@ struct OpenTask {
 }
 
 impl<'a> Inspector<'a> {
-    /// Has looked at nothing yet. `elsewhere` says that training happens on another machine, whose devices are not known
-    /// here.
+    /// Creates an inspector. With `elsewhere`, training happens on another machine, whose devices are unknown here.
     pub fn new(registry: &'a Registry, elsewhere: bool) -> Self {
         Inspector { registry, elsewhere, devices: Vec::new(), tasks: Vec::new() }
     }
 
-    /// The device that computes features, or the CPU where there are none: a GPU is not opened here for nothing.
+    /// The device that computes features, or the CPU if there are none: a GPU is not opened unnecessarily.
     fn device(&mut self, spec: &Spec) -> Result<Device> {
         let name = &spec.run.device;
         let needed = spec.model.encoder.as_ref().is_some_and(|encoder| encoder.trainable() != Trainable::All);
@@ -53,10 +51,10 @@ impl<'a> Inspector<'a> {
         Ok(device)
     }
 
-    /// Everything about a spec that may be refused before anything is written. Gives the digests of its data.
+    /// Checks everything about a spec that can be rejected before writing. Returns the digests of its data.
     ///
     /// # Errors
-    /// Mistakes of the user: no such device, data or initial weights that are missing or do not fit.
+    /// User errors: an unknown device, or data or initial weights that are missing or do not fit.
     pub fn inspect(&mut self, resolved: &Resolved) -> Result<BTreeMap<String, String>> {
         let (spec, registry) = (&resolved.spec, self.registry);
         let device = self.device(spec)?;
@@ -69,9 +67,9 @@ impl<'a> Inspector<'a> {
                     task.prepare()?;
                     let mut digests = manifest::digests(&task.files())?;
                     let seed = spec.seeds.0.first().copied().unwrap_or(1);
-                    // Features of images are computed where they are read, by whoever is first.
+                    // Image features are computed on the machine that trains, by the first process that needs them.
                     let encoder = (!self.elsewhere).then_some((&spec.model, &device));
-                    // A device is closed again before training begins: a GPU may admit only one program.
+                    // Close the device before training begins: a GPU may admit only one process.
                     let data = task.open_with(seed, encoder).inspect_err(|_| device::keep(&device))?;
                     digests.extend(data.digests.clone());
                     let encoder = spec.model.encoder.clone();
@@ -88,11 +86,11 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// Makes sure that what is in a run's directory is of this very spec, that its finished units are whole, and that units
-/// which stay as they are can stand beside new ones or be resumed: all but those of the `forced` seeds.
+/// Checks that the directory holds this spec, that its finished units are complete, and that units which are kept (all but
+/// the `forced` seeds) can be combined with new ones or resumed.
 ///
 /// # Errors
-/// [`Error::Data`] or [`Error::Usage`], naming the file or the seed, and what to do.
+/// [`Error::Data`] or [`Error::Usage`], naming the file or seed, with advice.
 pub fn check_old(
     resolved: &Resolved,
     directory: &Directory,
@@ -115,7 +113,7 @@ pub fn check_old(
     }
     match directory.manifest() {
         Ok(manifest) if old.iter().any(|unit| unit.record_path().exists()) => manifest.check_data(data),
-        // One that is missing or damaged is written again, with these data.
+        // A missing or damaged manifest is rewritten with these digests.
         _ => Ok(()),
     }
 }

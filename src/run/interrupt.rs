@@ -1,4 +1,4 @@
-//! Wishes to stop: Ctrl-C, a termination signal, or a parent that has gone.
+//! Requests to stop: Ctrl-C, a termination signal, or the end of the parent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,73 +6,73 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// Whether a cluster said that the time is nearly up: all that a handler of signals may touch.
+/// Whether the cluster has signalled the time limit; the only state that the signal handler touches.
 static OUT_OF_TIME: AtomicBool = AtomicBool::new(false);
 
-/// How often that is looked at.
-const LISTENING: Duration = Duration::from_millis(50);
+/// Polling interval for that flag.
+const POLL: Duration = Duration::from_millis(50);
 
-/// Whether it is time to stop; clones share the answer.
+/// A request to stop; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Follows Ctrl-C and termination signals. The first asks to stop in order, the second ends the process at once.
+    /// Handles Ctrl-C and termination signals. The first requests an orderly stop, the second exits at once.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the system does not allow it, or if it was asked for before in this process.
+    /// [`Error::Usage`] if no handler can be installed, or if this process already has one.
     pub fn on_signal() -> Result<Self> {
-        let nohup = ignores_hangup();
+        let hangup_ignored = ignores_hangup();
         let stop = Stop::default();
-        let (asked, times) = (stop.clone(), AtomicUsize::new(0));
+        let (requested, times) = (stop.clone(), AtomicUsize::new(0));
         ctrlc::set_handler(move || {
             if times.fetch_add(1, Ordering::Relaxed) > 0 {
                 std::process::exit(i32::from(Error::Interrupted.exit_code()));
             }
-            asked.ask();
+            requested.ask();
         })
-        .map_err(|error| Error::Usage(format!("cannot listen to signals: {error}")))?;
-        if nohup {
+        .map_err(|error| Error::Usage(format!("cannot handle signals: {error}")))?;
+        if hangup_ignored {
             ignore_hangup();
         }
         Ok(stop)
     }
 
-    /// Follows `USR1` too, by which a cluster says that the time is nearly up: [`Stop::out_of_time`] tells.
+    /// Also handles `USR1`, the cluster's warning before the time limit; see [`Stop::out_of_time`].
     pub fn on_time_limit(&self) {
-        listen_to_time_limit();
+        handle_time_limit();
         let stop = self.clone();
         std::thread::spawn(move || {
             while !Stop::out_of_time() {
-                std::thread::sleep(LISTENING);
+                std::thread::sleep(POLL);
             }
             stop.ask();
         });
     }
 
-    /// Whether a cluster said that the time is nearly up.
+    /// Whether the cluster has signalled the time limit.
     pub fn out_of_time() -> bool {
         OUT_OF_TIME.load(Ordering::Relaxed)
     }
 
-    /// Asks to stop.
+    /// Requests a stop.
     pub fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody asked.
+    /// Whether a stop was requested.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Whether this process was started so that it outlives its terminal (`nohup`): the handler must not undo that.
+/// Whether this process was started to outlive its terminal (`nohup`), which the handler must preserve.
 #[cfg(unix)]
 fn ignores_hangup() -> bool {
-    // SAFETY: no handler is installed, and asking is only possible by setting.
+    // SAFETY: no handler is installed yet; the disposition can only be queried by setting it.
     let before = unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
     if before != libc::SIG_IGN {
-        // SAFETY: puts back what was there.
+        // SAFETY: restores the previous disposition.
         unsafe { libc::signal(libc::SIGHUP, before) };
     }
     before == libc::SIG_IGN
@@ -80,7 +80,7 @@ fn ignores_hangup() -> bool {
 
 #[cfg(unix)]
 fn ignore_hangup() {
-    // SAFETY: to ignore a signal runs no code of ours.
+    // SAFETY: ignoring a signal runs no code.
     unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
 }
 
@@ -93,27 +93,27 @@ fn ignores_hangup() -> bool {
 fn ignore_hangup() {}
 
 #[cfg(unix)]
-extern "C" fn time_is_nearly_up(_signal: libc::c_int) {
+extern "C" fn on_time_limit_signal(_signal: libc::c_int) {
     OUT_OF_TIME.store(true, Ordering::Relaxed);
 }
 
 #[cfg(unix)]
-fn listen_to_time_limit() {
-    let handler: extern "C" fn(libc::c_int) = time_is_nearly_up;
-    // SAFETY: the handler stores into an atomic and does nothing else.
+fn handle_time_limit() {
+    let handler: extern "C" fn(libc::c_int) = on_time_limit_signal;
+    // SAFETY: the handler only stores into an atomic.
     unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
 }
 
 #[cfg(not(unix))]
-fn listen_to_time_limit() {}
+fn handle_time_limit() {}
 
-/// Leaves `USR1` to the parent: it may be sent to all processes of a job.
+/// Ignores `USR1`, which is for the parent but may be sent to all processes of a job.
 #[cfg(unix)]
 pub fn ignore_time_limit() {
-    // SAFETY: to ignore a signal runs no code of ours.
+    // SAFETY: ignoring a signal runs no code.
     unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
 }
 
-/// Leaves `USR1` to the parent.
+/// Ignores `USR1`, which does not exist on this system.
 #[cfg(not(unix))]
 pub fn ignore_time_limit() {}

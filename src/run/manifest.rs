@@ -1,4 +1,4 @@
-//! The manifest of a run that begins here and now, and the digests in it.
+//! Creates the manifest of a new run, with the digests of its data.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::train::NUMERICS;
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Features of this program that may change bits.
+/// Cargo features that may affect results bit for bit.
 const FEATURES: &[(&str, bool)] = &[
     ("cuda", cfg!(feature = "cuda")),
     ("cudnn", cfg!(feature = "cudnn")),
@@ -24,10 +24,10 @@ const FEATURES: &[(&str, bool)] = &[
     ("accelerate", cfg!(feature = "accelerate")),
 ];
 
-/// Environment variables that may change numbers or speed.
+/// Environment variables that may affect numbers or speed.
 const VARIABLES: &[&str] = &["RAYON_NUM_THREADS", "CANDLE_GRAD_DO_NOT_DETACH", "CUDA_VISIBLE_DEVICES"];
 
-/// The manifest of a run that is about to begin here and now.
+/// The manifest of a run that begins now on this host.
 pub fn begin(resolved: &Resolved, data: BTreeMap<String, String>) -> Manifest {
     let mut seeds_asked = resolved.spec.seeds.0.clone();
     seeds_asked.sort_unstable();
@@ -64,7 +64,7 @@ fn this_program() -> Program {
     }
 }
 
-/// BLAKE3 digests of files, in hex, by path as written.
+/// BLAKE3 digests (hex) of files, by path as given.
 ///
 /// # Errors
 /// [`Error::Data`] naming a file that cannot be read.
@@ -72,7 +72,7 @@ pub fn digests(files: &[PathBuf]) -> Result<BTreeMap<String, String>> {
     files.iter().map(|path| Ok((path.display().to_string(), digest(path)?))).collect()
 }
 
-/// BLAKE3 digest of a file, in hex.
+/// BLAKE3 digest (hex) of a file.
 ///
 /// # Errors
 /// [`Error::Data`] naming the file if it cannot be read.
@@ -83,7 +83,7 @@ pub fn digest(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The state of the repository around the working directory, as it was when it was first asked for in this process.
+/// State of the repository around the working directory, read once per process.
 fn git() -> Option<Git> {
     static GIT: OnceLock<Option<Git>> = OnceLock::new();
     GIT.get_or_init(ask_git).clone()

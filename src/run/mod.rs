@@ -1,23 +1,23 @@
-//! A spec's life on disk: directory, manifest, claims, units, workers, resume and aggregation.
+//! A run on disk: directory, manifest, claims, units, workers, resume and aggregation.
 //!
-//! The unit of work is (spec, seed). A [`Schedule`] finds out which wanted units of one run or of many are missing and has a
-//! [`pool`] of [`worker`] processes train them; many programs may do so in one directory at the same time. What a unit
-//! gave lies in its own directory, and everything at the top of a run's directory is made from that.
+//! The unit of work is (spec, seed). A [`Schedule`] finds the missing units of one or more runs and has a [`pool`] of
+//! [`worker`] processes train them; several processes may do so in one directory at the same time. A unit's results are in
+//! its own directory; everything at the top of a run's directory is derived from them.
 
-// What is asked for, and what there is.
+// What is requested, and what exists.
 pub mod inspect;
 pub mod schedule;
 pub mod status;
 pub mod survey;
 
-// How it is trained.
+// Training.
 pub mod init_from;
 pub mod interrupt;
 pub mod pool;
 pub mod resume;
 pub mod worker;
 
-// What a worker sends to the scheduler, and what people see.
+// Events from workers, and output for the user.
 pub mod conclusion;
 pub mod event;
 pub mod progress;
@@ -32,7 +32,7 @@ pub mod manifest;
 pub mod unit;
 pub mod weights;
 
-// A trained network, read back.
+// Loading a trained network.
 pub mod trained_network;
 
 // Other machines.

@@ -1,4 +1,4 @@
-//! The pool: trains units in worker processes, so many at a time.
+//! The pool: trains units in a limited number of worker processes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader};
@@ -10,16 +10,16 @@ use super::event::{Ended, Event};
 use super::interrupt::Stop;
 use crate::error::{Error, Result};
 
-/// How often the pool looks up from its workers' messages.
+/// Timeout for worker messages, after which the pool checks for a stop.
 const TICK: Duration = Duration::from_millis(50);
 
-/// So many of the first and of the last lines of a worker's standard error are kept, for the message if it dies.
-const LAST_WORDS: usize = 10;
+/// Number of first and of last lines of a worker's output kept for the error message if it dies.
+const KEPT_LINES: usize = 10;
 
-/// A unit: the place of its run among the runs that are trained, and the seed.
+/// A unit: the index of its run among those being trained, and the seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnitId {
-    /// The place of its run.
+    /// Index of its run.
     pub run: usize,
     /// The seed.
     pub seed: u64,
@@ -30,42 +30,42 @@ pub trait Units {
     /// The next unit to begin.
     ///
     /// # Errors
-    /// Whatever keeps it from being begun, and so everything after it.
+    /// Any error that prevents it, and all after it, from starting.
     fn next(&mut self) -> Result<Option<UnitId>>;
 
-    /// The command that trains a unit, ready but for its pipes.
+    /// The command that trains a unit; the pool sets its pipes.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Usage`].
     fn command(&self, unit: UnitId) -> Result<Command>;
 
-    /// Receives every event of every unit; the last one of each is how it ended.
+    /// Receives every event of every unit; the last is [`Event::Ended`].
     fn follow(&mut self, unit: UnitId, event: &Event);
 }
 
-/// What a worker's pipes say.
+/// A message from a worker's pipes.
 enum Message {
     Event(Event),
-    Words(String),
+    Output(String),
     Closed,
 }
 
 struct Worker {
     child: Child,
-    /// Open as long as the worker shall live.
+    /// The worker stops when this is closed.
     stdin: Option<ChildStdin>,
     ended: Option<Ended>,
-    words: VecDeque<String>,
-    /// Standard output and standard error.
+    output: VecDeque<String>,
+    /// Number of open output pipes (standard output and standard error).
     open_pipes: usize,
 }
 
-/// Trains units in worker processes, at most `jobs` at a time, in their order. If `stop` is asked, workers are told to stop,
-/// and no further unit is begun.
+/// Trains units in order, in at most `jobs` worker processes at a time. On `stop`, workers are stopped and no further unit
+/// is started.
 ///
 /// # Errors
-/// [`Error::Io`] if a worker cannot be started, or what [`Units::next`] gives; workers that are at work then stop by
-/// themselves.
+/// [`Error::Io`] if a worker cannot be started, or an error of [`Units::next`]; running workers then stop when their
+/// standard input closes.
 pub fn train(units: &mut dyn Units, jobs: usize, stop: &Stop) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
     let mut workers: BTreeMap<UnitId, Worker> = BTreeMap::new();
@@ -93,10 +93,10 @@ pub fn train(units: &mut dyn Units, jobs: usize, stop: &Stop) -> Result<()> {
                 }
                 units.follow(unit, &event);
             }
-            Message::Words(line) => {
-                worker.words.push_back(line);
-                if worker.words.len() > 2 * LAST_WORDS {
-                    worker.words.remove(LAST_WORDS);
+            Message::Output(line) => {
+                worker.output.push_back(line);
+                if worker.output.len() > 2 * KEPT_LINES {
+                    worker.output.remove(KEPT_LINES);
                 }
             }
             Message::Closed => worker.open_pipes -= 1,
@@ -104,9 +104,9 @@ pub fn train(units: &mut dyn Units, jobs: usize, stop: &Stop) -> Result<()> {
         if worker.open_pipes == 0
             && let Some(worker) = workers.remove(&unit)
         {
-            let told = worker.ended.is_some();
-            let how = bury(worker, stop)?;
-            if !told {
+            let reported = worker.ended.is_some();
+            let how = reap(worker, stop)?;
+            if !reported {
                 units.follow(unit, &Event::Ended(how));
             }
         }
@@ -120,14 +120,14 @@ fn start(mut command: Command, unit: UnitId, sender: &Sender<(UnitId, Message)>)
     let mut open_pipes = 0;
     if let Some(stdout) = child.stdout.take() {
         open_pipes += 1;
-        let read = |line: String| Event::from_line(&line).map_or(Message::Words(line), Message::Event);
+        let read = |line: String| Event::from_line(&line).map_or(Message::Output(line), Message::Event);
         listen(stdout, unit, sender.clone(), read);
     }
     if let Some(stderr) = child.stderr.take() {
         open_pipes += 1;
-        listen(stderr, unit, sender.clone(), Message::Words);
+        listen(stderr, unit, sender.clone(), Message::Output);
     }
-    Ok(Worker { stdin: child.stdin.take(), child, ended: None, words: VecDeque::new(), open_pipes })
+    Ok(Worker { stdin: child.stdin.take(), child, ended: None, output: VecDeque::new(), open_pipes })
 }
 
 fn listen(
@@ -144,19 +144,19 @@ fn listen(
     });
 }
 
-/// Waits for a worker whose pipes are closed, and says how it ended.
-fn bury(mut worker: Worker, stop: &Stop) -> Result<Ended> {
+/// Waits for a worker whose pipes are closed, and returns how it ended.
+fn reap(mut worker: Worker, stop: &Stop) -> Result<Ended> {
     drop(worker.stdin.take());
     let status = worker.child.wait().map_err(Error::io("wait for the worker of", std::path::Path::new("a seed")))?;
     Ok(match worker.ended {
         Some(how) => how,
-        // Ctrl-C reached it before it could listen.
+        // Ctrl-C was received before the worker installed its handler.
         None if stop.asked() => Ended::Stopped,
         None => {
-            let words = worker.words.make_contiguous().join("\n");
-            let said = if words.is_empty() { String::new() } else { format!("; it said:\n{words}") };
-            let reason = format!("the worker ended without a result ({}){said}", describe(status));
-            // It was killed, by somebody or for want of memory; a worker that ended by itself would do so again.
+            let output = worker.output.make_contiguous().join("\n");
+            let message = if output.is_empty() { String::new() } else { format!("; its output:\n{output}") };
+            let reason = format!("the worker ended without a result ({}){message}", describe(status));
+            // A killed worker may succeed when tried again; one that exited by itself would fail again.
             Ended::Failed { reason, again: status.code().is_none() }
         }
     })
@@ -166,7 +166,7 @@ fn bury(mut worker: Worker, stop: &Stop) -> Result<Ended> {
 fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match status.signal() {
-        Some(9) => "killed by signal 9: by somebody, or for want of memory".into(),
+        Some(9) => "killed by signal 9, possibly for lack of memory".into(),
         Some(signal) => format!("killed by signal {signal}"),
         None => status.to_string(),
     }
@@ -181,12 +181,12 @@ fn describe(status: ExitStatus) -> String {
 mod tests {
     use super::*;
 
-    /// Seeds whose workers are written in shell: `$seed` is theirs.
+    /// Units whose workers are shell scripts with `$seed` set.
     struct Shell {
         script: &'static str,
         seeds: VecDeque<u64>,
         ended: BTreeMap<u64, Ended>,
-        /// Asked to stop as soon as a unit has started.
+        /// Stop requested as soon as a unit has started.
         stop: Option<Stop>,
     }
 
@@ -228,12 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_dies_has_failed_with_its_last_words() {
+    fn a_worker_that_dies_has_failed_with_its_last_output() {
         let ended = ends(&[1, 2], 2, "echo careful >&2; if [ $seed = 1 ]; then kill -9 $$; else exit 3; fi", None);
-        for (seed, said) in [(1, "signal 9"), (2, "3")] {
+        for (seed, expected) in [(1, "signal 9"), (2, "3")] {
             match &ended[&seed] {
                 Ended::Failed { reason, again } => {
-                    assert!(reason.contains(said) && reason.contains("careful"), "{reason}");
+                    assert!(reason.contains(expected) && reason.contains("careful"), "{reason}");
                     assert_eq!(*again, seed == 1, "only what was killed may come further");
                 }
                 other => panic!("{other:?}"),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn a_missing_program_is_named() {
         let (sender, _receiver) = mpsc::channel();
         let started = start(Command::new("/nowhere/ccdni"), UnitId { run: 0, seed: 1 }, &sender);
         let error = started.err().unwrap().to_string();

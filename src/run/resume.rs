@@ -1,4 +1,4 @@
-//! Where training of a unit goes on: at its checkpoint, or at the start where there is none.
+//! Starts a unit from its checkpoint, or from the beginning without one.
 
 use candle_core::Device;
 
@@ -17,10 +17,10 @@ use crate::spec::{EncoderSpec, Resolved, Spec};
 use crate::tasks::Registry;
 use crate::train::{Checkpoint, NUMERICS, Trainer, backend};
 
-/// The checkpoint of a unit, if it has one.
+/// Reads the checkpoint of a unit, if it has one.
 ///
 /// # Errors
-/// [`Error::Data`] if it is damaged, with what to do; the unit has then failed.
+/// [`Error::Data`] with advice if it is damaged; the unit is then recorded as failed.
 pub fn checkpoint(unit: &SeedRun, claim: &Claim) -> Result<Option<Checkpoint>> {
     let path = unit.checkpoint_path();
     let Some(bytes) = files::read(&path)? else { return Ok(None) };
@@ -32,10 +32,10 @@ pub fn checkpoint(unit: &SeedRun, claim: &Claim) -> Result<Option<Checkpoint>> {
     Checkpoint::from_bytes(&bytes).map(Some).or_else(damaged)
 }
 
-/// The trainer of a unit, at its start or where the checkpoint left off, and where its encoder is from.
+/// Creates the trainer of a unit, resumed from the checkpoint if given, and the source of its encoder's weights.
 ///
 /// # Errors
-/// Whatever is wrong with data, initial weights, checkpoint or device.
+/// Any error in data, initial weights, checkpoint or device.
 pub fn trainer(
     directory: &Directory,
     resolved: &Resolved,
@@ -59,7 +59,7 @@ pub fn trainer(
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
         (None, from) => {
-            // What the other run lacks, as a backbone that was frozen there, keeps what the spec says.
+            // Parameters missing from the other run, such as a backbone frozen there, are initialised as in the spec.
             trainer.start_encoder(&spec.model, &device)?;
             if let Some(from) = from {
                 let model = from.resolved(registry)?.spec.model;
@@ -70,7 +70,7 @@ pub fn trainer(
     Ok((trainer, source))
 }
 
-/// The record of a unit that is begun or resumed here and now.
+/// The record of a unit that is started or resumed now on this host.
 ///
 /// # Errors
 /// As [`SeedRun::record`].

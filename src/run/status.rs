@@ -1,25 +1,25 @@
-//! How a unit stands, as its directory shows it.
+//! Status of a unit, read from its directory.
 
 use super::claim::{self, Holder};
 use super::directory::Directory;
 use crate::error::Result;
 use crate::records::{SeedRecord, SeedRun, SeedState};
 
-/// How a unit stands, its claim included.
+/// Status of a unit, including its claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Trained to the end.
     Done,
-    /// Somebody trains it now.
+    /// Being trained now.
     Running,
     /// Stopped by an error.
     Failed,
-    /// Begun or asked for, and nobody trains it now.
+    /// Requested or begun, and not being trained.
     Waiting,
 }
 
 impl Standing {
-    /// All of them, in the order of tables.
+    /// All of them, in the order of table columns.
     pub const ALL: [Standing; 4] = [Standing::Done, Standing::Running, Standing::Failed, Standing::Waiting];
 }
 
@@ -34,7 +34,7 @@ impl std::fmt::Display for Standing {
     }
 }
 
-/// How a unit stands, and what is known about it.
+/// Reads a unit's status and record.
 ///
 /// # Errors
 /// [`crate::Error::Data`] if its record is damaged.
@@ -49,25 +49,25 @@ pub fn look(unit: &SeedRun) -> Result<(Standing, Option<SeedRecord>)> {
     Ok((standing, record))
 }
 
-/// How one unit of a run stands, with the reason and the times.
+/// Status of one unit of a run, with reason and times.
 #[derive(Debug)]
 pub struct SeedStatus {
     /// The seed.
     pub seed: u64,
-    /// How it stands; a unit whose record is damaged has failed.
+    /// Its status; a unit with a damaged record counts as failed.
     pub standing: Standing,
     /// Why it failed.
     pub reason: Option<String>,
-    /// Who trains it.
+    /// The process that is training it.
     pub holder: Option<Holder>,
-    /// How long training took; of a unit that is done.
+    /// Training time in seconds, if done.
     pub seconds: Option<f64>,
-    /// When it ended, if it did.
+    /// When it ended, if it has.
     pub ended: Option<String>,
 }
 
 impl SeedStatus {
-    /// Looks at the directory of a unit. One that is not there yet was not begun.
+    /// Reads the status from a unit's directory, which may not exist yet.
     pub fn of(run: &Directory, seed: u64) -> Self {
         let unit = run.unit(seed);
         let (standing, record) = match look(&unit) {
@@ -97,8 +97,8 @@ impl SeedStatus {
         }
     }
 
-    /// Whether a unit that failed is tried again where all are that failed at `before` or earlier. Times are written so that
-    /// their order is that of texts; a failure that nobody could write down has none.
+    /// Whether a failed unit is retried when those that failed at `before` or earlier are. Timestamps sort as strings; a
+    /// failure that could not be recorded has none.
     pub fn is_retried(&self, before: Option<&str>) -> bool {
         before.is_some_and(|before| self.ended.as_deref().is_none_or(|ended| ended <= before))
     }

@@ -1,4 +1,4 @@
-//! How the units of runs stand, read from their directories alone, and how long the rest may take.
+//! Status of the units of runs, read from their directories, and an estimate of the remaining time.
 
 use std::path::Path;
 
@@ -12,25 +12,25 @@ use crate::report::compare::short_key;
 use crate::report::statistics::median;
 use crate::spec::sweep::{Sweep, SweptRun};
 
-/// The widest cell of the table.
+/// Maximum width of a table cell.
 const WIDEST: usize = 32;
 
-/// How every unit of one run or of many stands.
+/// Status of every unit of one or more runs.
 #[derive(Debug)]
 pub struct Survey<'a> {
     sweep: &'a Sweep,
     runs: Vec<RunStatus>,
 }
 
-/// How the units of one run stand.
+/// Status of the units of one run.
 #[derive(Debug)]
 struct RunStatus {
-    /// Cost of a unit, in no particular measure.
+    /// Cost of a unit, in arbitrary units.
     cost: f64,
     units: Vec<SeedStatus>,
 }
 
-/// What a unit is called in messages: its seed, after its run's hash where there are several runs.
+/// A unit's name in messages: its seed, after its run's hash if there are several runs.
 pub fn name(sweep: &Sweep, UnitId { run, seed }: UnitId) -> String {
     match sweep.runs.as_slice() {
         [_] => format!("seed {seed}"),
@@ -39,7 +39,7 @@ pub fn name(sweep: &Sweep, UnitId { run, seed }: UnitId) -> String {
 }
 
 impl<'a> Survey<'a> {
-    /// Looks at every unit under `outputs`. A directory that is not there yet has none that was begun.
+    /// Reads the status of every unit under `outputs`. Directories may not exist yet.
     pub fn of(sweep: &'a Sweep, outputs: &Path) -> Self {
         let look = |run: &SweptRun| {
             let directory = Directory::of(outputs, &run.resolved.hash);
@@ -49,7 +49,7 @@ impl<'a> Survey<'a> {
         Survey { sweep, runs: sweep.runs.iter().map(look).collect() }
     }
 
-    /// Every unit.
+    /// All units.
     pub fn units(&self) -> impl Iterator<Item = (UnitId, &SeedStatus)> {
         self.runs
             .iter()
@@ -61,8 +61,7 @@ impl<'a> Survey<'a> {
         self.runs.get(unit.run)?.units.iter().find(|status| status.seed == unit.seed)
     }
 
-    /// Units that are not done, the longest first. What has failed is among them only if that was at `failed_before` or
-    /// earlier.
+    /// Units that are not done, longest first. Failed units are included only if they failed at `failed_before` or earlier.
     pub fn missing(&self, failed_before: Option<&str>) -> Vec<UnitId> {
         let wanted = |unit: &SeedStatus| match unit.standing {
             Standing::Waiting | Standing::Running => true,
@@ -73,12 +72,12 @@ impl<'a> Survey<'a> {
         let length = |run: usize| self.runs[run].measured().unwrap_or(self.runs[run].cost * rate);
         let missing = self.units().filter(|(_, unit)| wanted(unit)).map(|(unit, _)| unit);
         let mut missing: Vec<(f64, UnitId)> = missing.map(|unit| (length(unit.run), unit)).collect();
-        // Equal ones in the order of the file, which sorting keeps.
+        // The stable sort keeps equal ones in the order of the file.
         missing.sort_by(|a, b| b.0.total_cmp(&a.0));
         missing.into_iter().map(|(_, unit)| unit).collect()
     }
 
-    /// How long training a unit took, if it is done.
+    /// Training time of a unit in seconds, if it is done.
     pub fn seconds(&self, unit: UnitId) -> Option<f64> {
         self.unit(unit)?.seconds
     }
@@ -88,7 +87,7 @@ impl<'a> Survey<'a> {
         self.unit(unit).is_some_and(|unit| unit.standing == Standing::Failed)
     }
 
-    /// How many units stand so.
+    /// Number of units with this status.
     pub fn count(&self, standing: Standing) -> usize {
         self.units().filter(|(_, unit)| unit.standing == standing).count()
     }
@@ -98,13 +97,13 @@ impl<'a> Survey<'a> {
         self.units().all(|(_, unit)| unit.standing == Standing::Done)
     }
 
-    /// Counts in words.
+    /// The counts as text.
     pub fn counts(&self) -> String {
         let of = |standing| format!("{} {standing}", self.count(standing));
         format!("{}: {}", self.title(), Standing::ALL.map(of).join(", "))
     }
 
-    /// What it is of: a run, or so many runs and units.
+    /// The subject: the name of a single run, or the numbers of runs and units.
     pub fn title(&self) -> String {
         let (runs, units) = (self.runs.len(), self.units().count());
         match self.sweep.runs.as_slice() {
@@ -117,8 +116,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Seconds that what is neither done nor failed would take one worker, from the units that are done; `None` where
-    /// none is.
+    /// Estimated seconds that one worker needs for all units neither done nor failed; `None` if no unit is done yet.
     pub fn left(&self) -> Option<f64> {
         let rate = self.rate();
         let run_left = |run: &RunStatus| {
@@ -132,13 +130,13 @@ impl<'a> Survey<'a> {
         self.runs.iter().map(run_left).sum()
     }
 
-    /// Seconds a unit of cost, from the runs that have units that are done.
+    /// Seconds per unit of cost: the median over runs with finished units.
     fn rate(&self) -> Option<f64> {
         let rates: Vec<f64> = self.runs.iter().filter_map(|run| Some(run.measured()? / run.cost)).collect();
         Some(median(&rates)).filter(|rate| rate.is_finite())
     }
 
-    /// A table for people: hash, the keys that differ, seeds, how the units stand, seconds a unit.
+    /// Text table: hash, the keys that differ, seeds, counts by status, seconds per unit.
     pub fn table(&self) -> String {
         let sweep = self.sweep;
         let mut keys: Vec<String> = Vec::new();
@@ -151,7 +149,7 @@ impl<'a> Survey<'a> {
         let mut header: Vec<String> = vec!["run".into()];
         header.extend(named.then(|| "name".into()));
         header.extend(keys.iter().map(|key| short_key(key, &keys)));
-        header.extend(["seeds", "done", "running", "failed", "waiting", "a unit"].map(String::from));
+        header.extend(["seeds", "done", "running", "failed", "waiting", "per unit"].map(String::from));
         let rate = self.rate();
         let row = |(run, swept): (&RunStatus, &SweptRun)| {
             let mut row = vec![swept.resolved.hash.clone()];
@@ -177,7 +175,7 @@ impl<'a> Survey<'a> {
         align(&header, &self.runs.iter().zip(&sweep.runs).map(row).collect::<Vec<_>>())
     }
 
-    /// A line for each unit that failed, with the reason.
+    /// One line per failed unit, with the reason.
     pub fn failures(&self) -> Vec<String> {
         let failed = self.units().filter(|(_, unit)| unit.standing == Standing::Failed);
         let line = |(unit, status): (UnitId, &SeedStatus)| {
@@ -187,7 +185,7 @@ impl<'a> Survey<'a> {
         failed.map(line).collect()
     }
 
-    /// A line for each unit that is being trained, with who does it, and what a cluster reports of that job.
+    /// One line per unit being trained, with its holder and the state of the cluster job.
     pub fn holders(&self, queue: &Queue) -> Vec<String> {
         let held = self.units().filter_map(|(unit, status)| Some((unit, status.holder.as_ref()?)));
         let line = |(unit, holder): (UnitId, &super::claim::Holder)| {
@@ -200,15 +198,15 @@ impl<'a> Survey<'a> {
 }
 
 impl RunStatus {
-    /// Mean seconds of the units that are done.
+    /// Mean seconds of the finished units.
     fn measured(&self) -> Option<f64> {
         let seconds: Vec<f64> = self.units.iter().filter_map(|unit| unit.seconds).collect();
         (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
     }
 }
 
-/// What a unit costs, to order units by and to carry times over from one run to another: epochs times parameters. It knows
-/// nothing of data, of which runs of one sweep mostly have the same.
+/// Cost of a unit, epochs times parameters, for ordering units and for scaling times between runs. Data are ignored: runs of
+/// one sweep mostly share them.
 fn cost(run: &SweptRun) -> f64 {
     let spec = &run.resolved.spec;
     spec.train.epochs as f64 * run.resolved.parameters.max(1) as f64

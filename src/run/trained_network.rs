@@ -1,4 +1,4 @@
-//! A trained network, back from its weights file.
+//! Loads a trained network from its weight files.
 
 use std::path::{Path, PathBuf};
 
@@ -16,26 +16,26 @@ use crate::train::backend;
 use crate::train::decode::{Decoded, Limits, Strategy, decode};
 use crate::train::{ShowcaseResult, Trained, show};
 
-/// The files of a network. Those that are not named are looked for beside the decoder.
+/// The files of a network. Files not given are looked up beside the decoder.
 #[derive(Debug, Clone, Default)]
 pub struct Beside {
-    /// `decoder.safetensors` of a run or of one of its seeds.
+    /// `decoder.safetensors` of a run or one of its seeds.
     pub decoder: PathBuf,
     /// `spec.yaml`.
     pub spec: Option<PathBuf>,
     /// `tokenizer.json`, of a token task.
     pub vocabulary: Option<PathBuf>,
-    /// `encoder.safetensors`, of a network that reads images.
+    /// `encoder.safetensors`, of a network with an image encoder.
     pub encoder: Option<PathBuf>,
 }
 
-/// A trained network and the spec that it was trained from.
+/// A trained network with its spec.
 pub struct TrainedNetwork {
     /// The spec, without `train.init_from`.
     pub resolved: Resolved,
-    /// The seed that it was trained with.
+    /// The seed it was trained with.
     pub seed: u64,
-    /// The words of a token task.
+    /// The vocabulary of a token task.
     pub vocabulary: Option<Vocabulary>,
     /// The file of its encoder, if it has one.
     pub encoder: Option<PathBuf>,
@@ -43,10 +43,10 @@ pub struct TrainedNetwork {
 }
 
 impl TrainedNetwork {
-    /// Reads a network; the run's `spec.yaml` says what it is.
+    /// Loads a network as described by the run's `spec.yaml`.
     ///
     /// # Errors
-    /// [`Error::Data`] if a file is missing, with the flag that would name it, or is not what it should be.
+    /// [`Error::Data`] if a file is missing, with the flag that would name it, or does not match.
     pub fn load(beside: &Beside, device: &Device, registry: &Registry) -> Result<TrainedNetwork> {
         let decoder = &beside.decoder;
         if !decoder.is_file() {
@@ -60,7 +60,7 @@ impl TrainedNetwork {
             Error::data(decoder, what)
         };
         let file = find(&beside.spec, "spec.yaml").ok_or_else(|| missing("spec.yaml", "--spec FILE"))?;
-        // The weights are here: where they began, and whether that is still there, does not matter.
+        // The weights are trained: whether their initial weights still exist does not matter.
         let set = vec!["train.init_from=null".into()];
         let resolved = spec::resolve(&Request { file: file.clone(), set, ..Request::default() }, registry)?;
         let vocabulary = match resolved.shape.input {
@@ -97,39 +97,39 @@ impl TrainedNetwork {
         Ok(TrainedNetwork { resolved, seed, vocabulary, encoder, model })
     }
 
-    /// The device that it is on.
+    /// The device that holds the model.
     pub fn device(&self) -> &Device {
         self.model.device()
     }
 
-    /// Its outputs for the task's showcase of its seed.
+    /// Outputs for the task's showcase, opened with the network's seed.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the task has nothing to show.
+    /// [`Error::Usage`] if the task has no showcase.
     pub fn show(&self, registry: &Registry) -> Result<ShowcaseResult> {
         let table = &self.resolved.spec.task;
         let task = registry.task(table)?;
         task.prepare()?;
         let showcase: Option<Showcase> = task.open(self.seed)?.showcase()?;
-        let showcase =
-            showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has nothing to show", table.kind)))?;
+        let showcase = showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has no showcase", table.kind)))?;
         let run = &self.resolved.spec.run;
         let backend = backend::open(run.backend, run.threads, &self.model)?;
         show(&Trained { model: &self.model, backend: backend.as_ref() }, showcase)
     }
 
-    /// Its sentences for what its first step reads, `[images, ...]`.
+    /// Captions for the input of the first step, `[images, ...]`.
     ///
     /// # Errors
     /// As [`decode`].
-    pub fn decode(&self, seen: &Tensor, strategy: &Strategy, limits: &Limits) -> Result<Vec<Vec<Decoded>>> {
+    pub fn decode(&self, input: &Tensor, strategy: &Strategy, limits: &Limits) -> Result<Vec<Vec<Decoded>>> {
         let run = &self.resolved.spec.run;
         let backend = backend::open(run.backend, run.threads, &self.model)?;
-        decode(&self.model, backend.as_ref(), seen, strategy, limits)
+        decode(&self.model, backend.as_ref(), input, strategy, limits)
     }
 }
 
-/// A file of the run of a decoder: `outputs/<hash>/decoder.safetensors`, or `outputs/<hash>/seeds/<seed>/decoder.safetensors`.
+/// Looks for a file beside the decoder and up to two directories up: the decoder is in `outputs/<hash>/` or
+/// `outputs/<hash>/seeds/<seed>/`.
 fn found(decoder: &Path, name: &str) -> Option<PathBuf> {
     decoder.ancestors().skip(1).take(3).map(|directory| directory.join(name)).find(|path| path.is_file())
 }

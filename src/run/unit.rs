@@ -1,4 +1,4 @@
-//! The files of a unit: [`SeedRun`] as its worker writes it, under its claim.
+//! The files of a unit: the parts of [`SeedRun`] that a worker writes under its claim.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 use crate::train::{EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
 
 impl SeedResult {
-    /// Sums a finished unit up.
+    /// Summarises a finished unit.
     pub fn of(finished: &Finished) -> Self {
         let kept = finished.history.iter().find(|row| row.epoch == finished.kept_epoch);
         SeedResult {
@@ -49,12 +49,12 @@ impl SeedRun {
         self.directory.join(weights::DECODER)
     }
 
-    /// `encoder.safetensors`: the kept weights of what reads images, if the network does.
+    /// `encoder.safetensors`: the kept weights of the image encoder, if any.
     pub fn encoder_path(&self) -> PathBuf {
         self.directory.join(weights::ENCODER)
     }
 
-    /// Numbers a step of the showcase; `None` where there is none that could be read.
+    /// Size of a showcase output per step; `None` if there is no readable showcase.
     pub fn showcase_size(&self) -> Option<usize> {
         let bytes = files::read(&self.showcase_path()).ok()??;
         let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
@@ -66,10 +66,10 @@ impl SeedRun {
         self.recordings_path().join(format!("epoch-{epoch:04}.safetensors"))
     }
 
-    /// The record of a unit that is done or failed, with all that a unit that is done must have beside it.
+    /// The record of a unit that is done or failed, after checking the files of a done one.
     ///
     /// # Errors
-    /// As [`Self::record`]; [`Error::Data`] naming a file of a done unit that is missing or damaged.
+    /// As [`Self::record`]; [`Error::Data`] naming a missing or damaged file of a done unit.
     pub fn settled(&self) -> Result<Option<SeedRecord>> {
         let record = self.record()?.filter(|record| record.state != SeedState::Unfinished);
         if let Some(done) = record.as_ref().filter(|record| record.state == SeedState::Done) {
@@ -79,7 +79,7 @@ impl SeedRun {
         Ok(record)
     }
 
-    /// Makes sure that weights and metrics of a done unit are there and whole.
+    /// Checks that weights and metrics of a done unit are complete.
     fn check_files(&self, result: &SeedResult) -> Result<()> {
         let (weights, metrics) = (self.weights_path(), self.metrics_path());
         let wrong = |path: &Path, what: &str| Error::data(path, format!("{what}; {}", self.advice()));
@@ -92,7 +92,7 @@ impl SeedRun {
         }
     }
 
-    /// Notes that the unit, which was begun, has failed.
+    /// Records that a unit, if it was begun, has failed.
     ///
     /// # Errors
     /// As [`Self::record`] and [`Claim::write`].
@@ -122,7 +122,7 @@ impl SeedRun {
         Ok(self.record()?.is_some_and(|record| record.state == SeedState::Done))
     }
 
-    /// Refuses results of a program whose numbers differ: they cannot be mixed or resumed.
+    /// Rejects results of a program version whose numerics differ: they can be neither mixed nor resumed.
     ///
     /// # Errors
     /// [`Error::Usage`].
@@ -140,7 +140,7 @@ impl SeedRun {
         }
     }
 
-    /// Writes `metrics.csv`: one row an epoch.
+    /// Writes `metrics.csv`: one row per epoch.
     ///
     /// # Errors
     /// As [`Claim::write`].
@@ -148,8 +148,8 @@ impl SeedRun {
         claim.write(&self.metrics_path(), metrics_csv(self.seed, metrics, history).as_bytes())
     }
 
-    /// Writes `decoder.safetensors` and, where the network reads images, `encoder.safetensors`: what of it was trained,
-    /// and in the header where the rest is from.
+    /// Writes `decoder.safetensors` and, with an image encoder, `encoder.safetensors`: its trained weights, with the source
+    /// of the others in the header.
     ///
     /// # Errors
     /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
@@ -159,7 +159,7 @@ impl SeedRun {
             let source = serde_json::to_string(source).unwrap_or_default();
             claim.write(&self.encoder_path(), &to_safetensors(&encoder, Some((weights::SOURCE, source)))?)?;
         }
-        // The words lie beside the run's seeds, as they do for all of them.
+        // The vocabulary is in the run's directory, shared by all seeds.
         let words = self.directory.ancestors().nth(2).map(|run| run.join(TOKENIZER)).filter(|words| words.is_file());
         let words = words.map(|words| Vocabulary::load(&words)).transpose()?;
         let words = words.map(|words| (weights::WORDS, words.digest()));
@@ -186,7 +186,7 @@ impl SeedRun {
         evaluation.files.iter().try_for_each(|(name, bytes)| claim.write(&self.directory.join(name), bytes))
     }
 
-    /// Writes `showcase.safetensors`: `predictions` and `targets`, perhaps `images`, with the patterns' names as a JSON
+    /// Writes `showcase.safetensors`: `predictions`, `targets` and optionally `images`, with the patterns' names as a JSON
     /// list in the header.
     ///
     /// # Errors
@@ -200,7 +200,7 @@ impl SeedRun {
     }
 }
 
-/// `seed, epoch, train_loss, train_loss_original, val_<metric>..., seconds`, and further columns after these.
+/// Columns `seed, epoch, train_loss, train_loss_original, val_<metric>..., seconds`, then further columns.
 fn metrics_csv(seed: u64, metrics: &[MetricInfo], history: &[EpochRow]) -> String {
     let mut header: Vec<String> = ["seed", "epoch", "train_loss", "train_loss_original"].map(Into::into).into();
     header.extend(metrics.iter().map(|metric| format!("val_{}", metric.name)));
@@ -218,8 +218,8 @@ fn metrics_csv(seed: u64, metrics: &[MetricInfo], history: &[EpochRow]) -> Strin
     lines.join("\n") + "\n"
 }
 
-/// Tensors as a safetensors file with one entry of metadata: with more than one their order, and so the bytes, would be
-/// left to chance.
+/// Serialises tensors as safetensors with at most one metadata entry: the order of several, and so the bytes, would be
+/// arbitrary.
 fn to_safetensors(tensors: &[(String, Tensor)], metadata: Option<(&str, String)>) -> Result<Vec<u8>> {
     let on_cpu = tensors
         .iter()

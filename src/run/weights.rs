@@ -1,4 +1,4 @@
-//! A network's weights on disk: `decoder.safetensors` and, where it reads images, `encoder.safetensors` beside it.
+//! A network's weight files: `decoder.safetensors` and, with an image encoder, `encoder.safetensors` beside it.
 
 use std::path::Path;
 
@@ -9,21 +9,20 @@ use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::model::encoder::PREFIX;
 
-/// The file of the decoder's weights, in a run's directory and in that of each of its seeds.
+/// Name of the decoder's weight file, in a run's directory and in those of its seeds.
 pub const DECODER: &str = "decoder.safetensors";
-/// The file of the encoder's weights, in the same places.
+/// Name of the encoder's weight file, in the same places.
 pub const ENCODER: &str = "encoder.safetensors";
 
-/// The file of the captions for the images to validate with, in the same places.
+/// Name of the file with captions for the validation images, in the same places.
 pub const CAPTIONS: &str = "captions.json";
 
-/// Reads the weights of a decoder and of its encoder, if there is one, by the names that a model has for them,
-/// ascending.
+/// Reads the weights of a decoder and its encoder, if given, by ascending model parameter name.
 ///
 /// # Errors
-/// [`Error::Data`] if a file is no safetensors file, [`Error::Device`] if the device fails.
+/// [`Error::Data`] if a file is not safetensors, [`Error::Device`] if the device fails.
 pub fn read(decoder: &Path, encoder: Option<&Path>, device: &Device) -> Result<Vec<(String, Tensor)>> {
-    // Onto the CPU first: what fails there is the file's fault, and not the device's.
+    // Load on the CPU first, to distinguish errors in the file from errors of the device.
     let load = |path: &Path| {
         candle_core::safetensors::load(path, &Device::Cpu)
             .map_err(|error| Error::data(path, format!("cannot be read as safetensors: {error}")))
@@ -38,31 +37,31 @@ pub fn read(decoder: &Path, encoder: Option<&Path>, device: &Device) -> Result<V
     Ok(weights)
 }
 
-/// What the header of an encoder's file says of the weights of its frozen backbone.
+/// Source of a frozen backbone's weights, stored in the header of an encoder's file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackboneSource {
-    /// As the spec says it.
+    /// As given in the spec.
     pub weights: String,
-    /// BLAKE3 of their file, in hex; none where they were drawn.
+    /// BLAKE3 digest (hex) of their file; none if they were initialised at random.
     pub blake3: Option<String>,
 }
 
-/// The key of that in the header, as JSON.
+/// Key of [`BackboneSource`], as JSON, in the header.
 pub const SOURCE: &str = "source";
 
-/// BLAKE3 of the file of the frozen backbone that an encoder was trained behind, if it was one of a file.
+/// BLAKE3 digest of the weight file of the frozen backbone that an encoder was trained with, if any.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] if the encoder's file is no safetensors file.
+/// [`Error::Io`]; [`Error::Data`] if the encoder's file is not safetensors.
 pub fn backbone_digest(encoder: &Path) -> Result<Option<String>> {
     let source = header(encoder, SOURCE)?.and_then(|source| serde_json::from_str::<BackboneSource>(&source).ok());
     Ok(source.and_then(|source| source.blake3))
 }
 
-/// The key of the digest of the words in the header of a decoder that says words.
+/// Key of the vocabulary's digest in the header of a token decoder.
 pub const WORDS: &str = "words";
 
-/// Refuses words that are not those that a decoder was trained with, or are in another order.
+/// Rejects a vocabulary that differs, in words or order, from the one the decoder was trained with.
 ///
 /// # Errors
 /// [`Error::Data`] naming both files; [`Error::Io`].
@@ -80,7 +79,7 @@ pub fn check_words(decoder: &Path, path: &Path, vocabulary: &Vocabulary) -> Resu
     }
 }
 
-/// What the header of a safetensors file has under a key.
+/// A metadata entry of a safetensors header.
 fn header(path: &Path, key: &str) -> Result<Option<String>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
@@ -88,7 +87,7 @@ fn header(path: &Path, key: &str) -> Result<Option<String>> {
     Ok(header.metadata().as_ref().and_then(|metadata| metadata.get(key)).cloned())
 }
 
-/// Divides a model's weights into those of the decoder and those of the encoder, each by its name in files.
+/// Splits a model's weights into those of the decoder and of the encoder, under their names in files.
 pub fn divide(weights: &[(String, Tensor)]) -> [Vec<(String, Tensor)>; 2] {
     let mut divided = [Vec::new(), Vec::new()];
     for (name, tensor) in weights {

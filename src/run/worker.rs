@@ -1,4 +1,4 @@
-//! The worker: trains one unit in this process, and tells its parent about it.
+//! The worker: trains one unit in this process and reports to its parent.
 
 use std::io::Write;
 use std::path::Path;
@@ -21,47 +21,47 @@ use crate::spec::{CheckpointEvery, Resolved, Spec};
 use crate::tasks::Registry;
 use crate::train::{Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress};
 
-/// How often batches are reported.
+/// Minimum interval between batch events.
 const BATCH_EVENTS: Duration = Duration::from_millis(100);
 
-/// Stack of the thread that trains, in bytes; only what is used of it counts.
+/// Stack size in bytes of the training thread; only pages that are used are allocated.
 const STACK: usize = 256 << 20;
 
-/// The command that trains one unit of a run in a process of its own: `ccdni worker DIR --run JSON --seed N`.
+/// The command that trains one unit in its own process: `ccdni worker DIR --run JSON --seed N`.
 ///
 /// # Errors
-/// [`Error::Io`] if this program cannot be found.
+/// [`Error::Io`] if the program's path cannot be determined.
 pub fn command(directory: &Directory, spec: &Spec, seed: u64) -> Result<Command> {
-    let unwritable = |error: serde_json::Error| Error::Usage(format!("the spec cannot be handed on: {error}"));
+    let refused = |error: serde_json::Error| Error::Usage(format!("the spec cannot be passed to the worker: {error}"));
     let program = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
     let mut command = Command::new(program);
     command.arg("worker").arg(&directory.path).arg("--run");
-    command.arg(serde_json::to_string(&spec.run).map_err(unwritable)?);
+    command.arg(serde_json::to_string(&spec.run).map_err(refused)?);
     if let Some(from) = &spec.train.init_from {
-        command.arg("--init-from").arg(serde_json::to_string(from).map_err(unwritable)?);
+        command.arg("--init-from").arg(serde_json::to_string(from).map_err(refused)?);
     }
     command.arg("--seed").arg(seed.to_string()).env("RAYON_NUM_THREADS", spec.run.threads.to_string());
     Ok(command)
 }
 
-/// Trains one unit of a run in this process. Events go to standard output; the end of standard input means that the
-/// parent is gone or wants it to stop: the batch is finished, a checkpoint written, and that is all.
+/// Trains one unit in this process. Events go to standard output. The end of standard input is a request to stop: the batch
+/// is finished and a checkpoint written.
 ///
 /// # Errors
-/// Whatever ended the unit, which the events told before; [`Error::Interrupted`] if it was asked to stop.
+/// Any error that ended the unit, after it was sent as an event; [`Error::Interrupted`] if stopped on request.
 pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Registry) -> Result<()> {
     interrupt::ignore_time_limit();
     let stop = Stop::on_signal()?;
-    let asked = stop.clone();
+    let parent_stop = stop.clone();
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        asked.ask();
+        parent_stop.ask();
     });
     let emit = |event: Event| {
-        // A parent that is gone is noticed on standard input.
+        // Errors are ignored: the end of the parent is detected on standard input.
         let _ = writeln!(std::io::stdout().lock(), "{}", event.to_line());
     };
-    // Automatic differentiation walks and frees graphs recursively: full backpropagation through long sequences needs
+    // Automatic differentiation traverses and frees graphs recursively: full backpropagation through long sequences needs
     // more stack than the main thread has.
     let outcome = std::thread::scope(|scope| {
         let train = || train(directory, seed, resolved, registry, &stop, &emit);
@@ -77,7 +77,7 @@ pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Re
     };
     match &ended {
         Ended::Done => directory.log(&format!("seed {seed}: done")),
-        Ended::Stopped => directory.log(&format!("seed {seed}: stopped as asked, behind a checkpoint")),
+        Ended::Stopped => directory.log(&format!("seed {seed}: stopped as requested, after a checkpoint")),
         Ended::Failed { reason, .. } => directory.log(&format!("seed {seed}: failed: {reason}")),
         Ended::Held { .. } | Ended::AlreadyDone => {}
     }
@@ -88,7 +88,7 @@ pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Re
     }
 }
 
-/// Claims the unit and trains it from where it is to its end.
+/// Claims the unit and trains it from its current state to the end.
 fn train(
     directory: &Directory,
     seed: u64,
@@ -103,7 +103,7 @@ fn train(
         Attempt::Claimed(claim) => claim,
         Attempt::Held(by) => return Ok(Ended::held(by)),
     };
-    // Only now is it certain that nobody else is about to finish it.
+    // Only under the claim is it certain that no other process is about to finish it.
     if unit.is_done()? {
         return Ok(Ended::AlreadyDone);
     }
@@ -130,7 +130,7 @@ fn train(
         metrics: Vec::new(),
         history: checkpoint.as_ref().map_or_else(Vec::new, |checkpoint| checkpoint.state.history.clone()),
         saved: Instant::now(),
-        told: None,
+        reported: None,
     };
     if checkpoint.is_some() {
         directory.log(&format!("seed {seed}: goes on from its checkpoint"));
@@ -149,8 +149,8 @@ fn train(
         }
         Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(error) => {
-            // Without the claim there is nothing to say any more, and where writing fails the log has the reason. Where
-            // a device failed, the unit is as it was: unfinished.
+            // Errors are ignored: without the claim nothing may be written, and the log has the reason. After a device
+            // failure the unit stays unfinished.
             if !matches!(error, Error::Device(_)) {
                 record.state = SeedState::Failed;
                 record.reason = Some(error.to_string());
@@ -165,7 +165,7 @@ fn train(
     }
 }
 
-/// Writes a finished unit; its record, which says that all is there, comes last.
+/// Writes the files of a finished unit; its record, which marks it as done, comes last.
 fn finish(
     unit: &SeedRun,
     claim: &Claim,
@@ -185,12 +185,12 @@ fn finish(
     record.ended = Some(clock::now());
     record.result = Some(SeedResult::of(finished));
     unit.write_record(claim, record)?;
-    // All that a checkpoint holds is in the result.
+    // The result supersedes the checkpoint.
     let _ = std::fs::remove_file(unit.checkpoint_path());
     Ok(())
 }
 
-/// Follows the trainer: reports, and makes durable what it hands out.
+/// Receives the trainer's callbacks: reports progress, and writes checkpoints and recordings.
 struct Follower<'a> {
     directory: &'a Directory,
     unit: &'a SeedRun,
@@ -202,11 +202,11 @@ struct Follower<'a> {
     metrics: Vec<MetricInfo>,
     history: Vec<EpochRow>,
     saved: Instant,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 impl Follower<'_> {
-    /// What to do after a batch or an epoch.
+    /// Decides what follows a batch or an epoch.
     fn next(&self, epochs_done: Option<usize>) -> Next {
         let due = match (self.every, epochs_done) {
             (CheckpointEvery::Time(every), _) => self.saved.elapsed() >= every,
@@ -224,11 +224,11 @@ impl Follower<'_> {
 impl Callback for Follower<'_> {
     fn batch(&mut self, progress: &Progress) -> Result<Next> {
         let Progress { epoch, epochs, batch, batches, .. } = *progress;
-        if self.told.is_none() {
+        if self.reported.is_none() {
             self.directory.log(&format!("seed {}: trains from epoch {epoch}, batch {batch}", self.unit.seed));
         }
-        if self.told.is_none_or(|told| told.elapsed() >= BATCH_EVENTS) {
-            self.told = Some(Instant::now());
+        if self.reported.is_none_or(|reported| reported.elapsed() >= BATCH_EVENTS) {
+            self.reported = Some(Instant::now());
             (self.emit)(Event::Batch { epoch, epochs, batch, batches });
         }
         Ok(self.next(None))

@@ -112,7 +112,7 @@ fn what_cannot_be_drawn_is_said_and_nothing_is_written() {
         (vec![&one, "--label", "lesion"], "--label lesion: no spec of these runs has this key"),
         (vec![&one, "--label", "learns"], "did you mean `learn`?"),
         (vec![&one, "--panels", "train.btt"], "did you mean `train.bptt`?"),
-        (vec![&one, "--panels", "hidden"], "say more of its path"),
+        (vec![&one, "--panels", "hidden"], "give more of its path"),
         (vec![&one, "--seeds", "1..3"], "--seeds 3` trains what is missing"),
         (vec![&one, &other, "--seeds", "2"], "is not finished (seed 2: waiting)"),
         (vec![&recorded, &one, "--metric", "cosine"], "the runs' metrics differ"),
@@ -138,7 +138,7 @@ fn what_cannot_be_drawn_is_said_and_nothing_is_written() {
     fs::copy(lab.path("outputs").join(&one).join("spec.yaml"), lab.path("outputs").join(&twin).join("spec.yaml"))
         .unwrap();
     let said = lab.ccdni(&["plot", &one[..4]]).exits(2);
-    assert_has(&said, &[&one, &twin, "say more digits"]);
+    assert_has(&said, &[&one, &twin, "give more digits"]);
 }
 
 #[test]

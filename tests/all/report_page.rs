@@ -193,13 +193,11 @@ fn what_is_not_trained_is_said() {
     let lab = Lab::new();
     lab.write("file.yaml", FILE);
     let html = page(&lab, &["file.yaml"]);
-    assert!(
-        html.contains("6 of the units that are asked for are not trained") && html.contains("no unit is trained yet")
-    );
+    assert!(html.contains("6 of the requested units are not trained") && html.contains("no unit is trained yet"));
     assert!(!lab.path("outputs").exists(), "a report writes nothing but itself");
     lab.ccdni(&["sweep", "file.yaml", "--seeds", "1,2"]).exits(0);
     let html = page(&lab, &["file.yaml"]);
-    assert!(html.contains("2 of the units that are asked for are not trained") && html.contains("<svg"));
+    assert!(html.contains("2 of the requested units are not trained") && html.contains("<svg"));
     assert!(html.contains("2 done, 1 waiting") && html.contains("not yet asked: 2 of 3 seeds"));
 
     // Runs by their names: those seeds that were ever asked for.

@@ -184,7 +184,7 @@ fn a_task_whose_time_is_nearly_up_goes_back_into_the_queue() {
     let sent = Command::new("kill").args(["-s", "USR1", &running.id().to_string()]).status().unwrap();
     assert!(sent.success() && running.wait().unwrap().success());
     assert_eq!(std::fs::read_to_string(lab.path("bin/scontrol.said")).unwrap(), "requeue 12_1\n");
-    assert!(runs(&lab).iter().any(|run| run.log().contains("stopped as asked, behind a checkpoint")));
+    assert!(runs(&lab).iter().any(|run| run.log().contains("stopped as requested, after a checkpoint")));
 
     assert!(task(&lab, 12).status().unwrap().success());
     assert_equals_a_local_sweep(&lab);

@@ -8,7 +8,7 @@ use crate::report::grid::{Grid, entry, remark};
 use crate::report::panel::{Curve, EPOCH, Panel, Series, Summary};
 use crate::report::style::Style;
 
-/// Every figure for which there are numbers, by the name of its file. Of several layers each has its own.
+/// All figures with data, by file name. With several layers each has its own.
 pub(super) fn all(analysis: &Analysis) -> Vec<(String, Grid)> {
     let mut figures = Vec::new();
     let recorded: Vec<&Key> = analysis.values.keys().filter(|key| key.measure < Measure::WeightMean).collect();
@@ -28,7 +28,7 @@ pub(super) fn all(analysis: &Analysis) -> Vec<(String, Grid)> {
     figures
 }
 
-/// The recorded quantities that these keys speak of: states first, gradients last.
+/// The recorded quantities in these keys: states first, gradients last.
 fn quantities<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<&'a str> {
     let mut names: Vec<&str> = keys.flat_map(|key| [key.of.as_str(), key.with.as_str()]).collect();
     names.retain(|name| !name.is_empty());
@@ -41,7 +41,7 @@ fn quantities<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<&'a str> {
     names
 }
 
-/// What a recorded quantity is called in a figure.
+/// Label of a recorded quantity.
 fn words(name: &str) -> String {
     let what = name.rsplit_once('.').map_or(name, |(what, _)| what);
     match (what, what.strip_prefix("synthesizer").map(str::parse::<usize>)) {
@@ -66,9 +66,9 @@ fn populations(analysis: &Analysis, names: &[&str]) -> Grid {
     grid(panels.into(), names, words)
 }
 
-/// A panel for each quantity: its correlation with the others.
+/// One panel per quantity: its correlation with the others.
 fn correlations(analysis: &Analysis, names: &[&str]) -> Grid {
-    // A pair is stored under one of its two names.
+    // A pair is stored under one of its two orders.
     let pair = |a: &str, b: &str| Key { measure: Measure::MeanAbsPearson, of: a.min(b).into(), with: a.max(b).into() };
     let panels = names.iter().map(|of| {
         let title = format!("With the {}", words(of));
@@ -99,7 +99,7 @@ fn weights(analysis: &Analysis) -> Grid {
     grid(panels.into(), &names, str::to_owned)
 }
 
-/// A curve for each of the names that has one, in the colour of its place among them.
+/// One curve per name with data, coloured by its index.
 fn panel(analysis: &Analysis, names: &[&str], title: &str, label: &str, log: bool, key: impl Fn(&str) -> Key) -> Panel {
     let mut series = Vec::new();
     for (index, name) in names.iter().enumerate() {
@@ -121,7 +121,7 @@ fn panel(analysis: &Analysis, names: &[&str], title: &str, label: &str, log: boo
     }
 }
 
-/// The panels that have curves, and a legend of the names whose curves are in one of them.
+/// The panels with curves, and a legend of the names that occur in them.
 fn grid(mut panels: Vec<Panel>, names: &[&str], words: impl Fn(&str) -> String) -> Grid {
     panels.retain(|panel| !panel.series.is_empty());
     let mut legend = Vec::new();

@@ -1,27 +1,27 @@
-//! The formulas: what is measured of a population of units (`tests/golden/README.md`, section 13).
+//! Measures of a population of units, as in the analyses of Boven, Pemberton et al. (Nat. Commun. 2023).
 //!
-//! A measure that is not defined (of a single unit, of constant activity) is NaN.
+//! An undefined measure (of a single unit, of constant activity) is NaN.
 
 use nalgebra::DMatrix;
 
-/// The smallest norm that a vector is divided by in [`cosine`].
+/// Lower bound of the norms in the denominator of [`cosine`].
 const EPSILON: f64 = 1e-8;
 
-/// Activity of a population: a row for each variable, a column for each observation.
+/// Activity of a population: one row per variable, one column per observation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Population(DMatrix<f64>);
 
 impl Population {
-    /// A population of `variables` from its observations one after the other, each of which is `variables` numbers; a
-    /// last one that is not whole is left out.
+    /// A population of `variables` from consecutive observations of `variables` numbers each; an incomplete last one is
+    /// dropped.
     pub fn new(variables: usize, mut observations: Vec<f64>) -> Self {
         let count = observations.len().checked_div(variables).unwrap_or(0);
         observations.truncate(count * variables);
         Population(DMatrix::from_vec(variables, count, observations))
     }
 
-    /// The original's rule for a matrix that does not say which side is which: the shorter one is the variables.
-    /// Recordings say it, and are never turned.
+    /// The original's rule for a matrix of unknown orientation: the shorter side is the variables. Recordings have a fixed
+    /// orientation and are never transposed.
     pub fn with_short_side_as_variables(self) -> Self {
         if self.variables() > self.observations() { Population(self.0.transpose()) } else { self }
     }
@@ -36,16 +36,15 @@ impl Population {
         self.0.ncols()
     }
 
-    /// `N/(N−1) · max√λ / Σ√λ − 1/N`, with λ the eigenvalues of the variables' covariance: near 1 where one pattern
-    /// explains all activity, near 0 where all directions are used alike (`1/(N(N−1))` exactly, as in the original).
+    /// `N/(N−1) · max√λ / Σ√λ − 1/N`, with λ the eigenvalues of the variables' covariance: near 1 if one pattern explains
+    /// all activity, near 0 if all directions contribute equally (exactly `1/(N(N−1))`, as in the original).
     pub fn population_correlation(&self) -> f64 {
         let n = self.variables() as f64;
         if self.variables() < 2 || self.observations() < 2 {
             return f64::NAN;
         }
         let centered = self.centered();
-        // The two products have the same eigenvalues but for zeros: the smaller one is cheaper. What they are divided
-        // by cancels out.
+        // Both products have the same non-zero eigenvalues: use the smaller one. The normalisation cancels.
         let product = if self.variables() <= self.observations() {
             &centered * centered.transpose()
         } else {
@@ -53,15 +52,15 @@ impl Population {
         };
         let eigenvalues = product.symmetric_eigenvalues();
         let largest = eigenvalues.max();
-        // What rounding alone can explain is zero: the square root would make it large.
+        // Set eigenvalues within rounding error to zero: the square root would amplify them.
         let floor = largest * f64::EPSILON * eigenvalues.len() as f64;
         let roots = || eigenvalues.iter().map(|&value| if value > floor { value.sqrt() } else { 0.0 });
         let sum: f64 = roots().sum();
         n / (n - 1.0) * largest.max(0.0).sqrt() / sum - 1.0 / n
     }
 
-    /// Mean absolute Pearson correlation of all pairs of two different variables. Pairs with a constant variable, whose
-    /// correlation is not defined, do not count.
+    /// Mean absolute Pearson correlation over all pairs of different variables, without constant ones, whose correlation is
+    /// undefined.
     pub fn mean_abs_pearson(&self) -> f64 {
         let unit = self.standardized();
         let correlations = &unit * unit.transpose();
@@ -71,8 +70,8 @@ impl Population {
         (all - diagonal) / (n * (n - 1.0))
     }
 
-    /// Mean absolute Pearson correlation of every variable here with every one of another population in the same
-    /// observations; NaN where their numbers differ.
+    /// Mean absolute Pearson correlation of every variable with every variable of another population in the same
+    /// observations; NaN if the numbers of observations differ.
     pub fn mean_abs_pearson_with(&self, other: &Population) -> f64 {
         if self.observations() != other.observations() {
             return f64::NAN;
@@ -81,7 +80,7 @@ impl Population {
         correlations.iter().map(|r| r.abs()).sum::<f64>() / correlations.len() as f64
     }
 
-    /// Trace of the variables' covariance: the spread of activity, in its unit squared.
+    /// Trace of the variables' covariance, in squared units of activity.
     pub fn coding_space(&self) -> f64 {
         if self.observations() < 2 {
             return f64::NAN;
@@ -89,8 +88,8 @@ impl Population {
         self.centered().iter().map(|x| x * x).sum::<f64>() / (self.observations() - 1) as f64
     }
 
-    /// `(N − M)/(N − 1)`, M the mean over observations of `(Σ|x|)² / Σx²`: 0 where all variables are equally active, 1
-    /// where only one is. Observations without any activity do not count.
+    /// `(N − M)/(N − 1)`, M the mean over observations of `(Σ|x|)² / Σx²`: 0 if all variables are equally active, 1 if only
+    /// one is. Observations without activity are left out.
     pub fn sparsity(&self) -> f64 {
         let n = self.variables() as f64;
         let of_observation = |column: nalgebra::DVectorView<f64>| {
@@ -102,7 +101,7 @@ impl Population {
         (n - mean) / (n - 1.0)
     }
 
-    /// Every variable less its mean. A constant one is exactly zero: its mean, rounded, might not be its value.
+    /// Centres every variable. A constant one becomes exactly zero, which subtracting a rounded mean might not give.
     fn centered(&self) -> DMatrix<f64> {
         let mut centered = self.0.clone();
         for mut row in centered.row_iter_mut() {
@@ -117,7 +116,7 @@ impl Population {
         centered
     }
 
-    /// Every variable less its mean and divided by its norm, so that correlations are products; without constant ones.
+    /// Centres and normalises every variable, so that correlations are products; without constant ones.
     fn standardized(&self) -> DMatrix<f64> {
         let centered = self.centered();
         let norms: Vec<f64> = centered.row_iter().map(|row| row.norm()).collect();
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Variables in rows, as one writes them.
+    /// Variables in rows.
     fn rows(rows: &[&[f64]]) -> Population {
         let observations = (0..rows[0].len()).flat_map(|column| rows.iter().map(move |row| row[column]));
         Population::new(rows.len(), observations.collect())
@@ -158,7 +157,7 @@ mod tests {
 
     #[test]
     fn constant_variables_have_no_correlation_and_do_not_count() {
-        // Three tenths are no tenth in binary: a rounded mean must not turn a constant into a signal.
+        // 0.3 is not exact in binary: a rounded mean must not turn a constant into a signal.
         let with = rows(&[&[1., 2., 3.], &[0.1, 0.1, 0.1], &[3., 1., 2.]]);
         let without = rows(&[&[1., 2., 3.], &[3., 1., 2.]]);
         assert!((with.mean_abs_pearson() - without.mean_abs_pearson()).abs() < 1e-15);
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_small_to_be_measured_is_nan() {
+    fn undefined_measures_are_nan() {
         for small in
             [Population::new(0, Vec::new()), Population::new(3, Vec::new()), rows(&[&[1., 2.]]), rows(&[&[1.], &[2.]])]
         {
@@ -190,7 +189,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_smaller_product_gives_the_same_number(values in proptest::collection::vec(-2.0..2.0f64, 5 * 4)) {
-            // 5 variables in 4 observations, against the same with every observation twice, which scales all λ alike.
+            // 5 variables in 4 observations, and with every observation twice, which scales all λ equally.
             let few = Population::new(5, values.clone());
             let twice = Population::new(5, [values.clone(), values].concat());
             prop_assert!((few.population_correlation() - twice.population_correlation()).abs() < 1e-6);

@@ -1,16 +1,16 @@
-//! Analyses of recordings: how the activity of a network and of its synthesizers develops while it learns.
+//! Analyses of recordings: how the activity of a network and its synthesizers changes during training.
 //!
 //! # Variables and observations
 //!
-//! A recording is `[windows, batch, width]`: what was there at the start of each window of each sequence of a batch. The
-//! **variables** are the units, the last axis (an LSTM's state is h, then c, and so has two variables a unit). The
-//! **observations** are all pairs of window and sequence of one batch. Units are the variables because every measure
-//! asks how units vary together; a batch is taken by itself, since its recordings share one set of weights, and an epoch
-//! has the mean over its recorded batches. Which side is longer makes no difference: nothing is transposed.
+//! A recording is `[windows, batch, width]`: the values at the start of each window of each sequence of a batch. The
+//! **variables** are the units, the last axis (the state of an LSTM is h, then c: two variables per unit). The
+//! **observations** are all pairs of window and sequence of one batch. Units are the variables because every measure is
+//! about how units vary together. Each batch is measured separately, since its recordings share one set of weights, and an
+//! epoch's value is the mean over its recorded batches. Matrices are never transposed, whichever side is longer.
 //!
-//! The first window is left out of populations: there the state is the zero start, the same for every sequence whatever
-//! was learnt, and the step away from it would correlate all units. With `train.keep_hidden` that is so in an epoch's
-//! first batch alone. Cosines compare vector with vector and take every window, as the column `cosine` of `metrics.csv`.
+//! Populations exclude the first window: its state is the zero initial state, equal for every sequence, and the step away
+//! from it would correlate all units. With `train.keep_hidden` this applies only to the first batch of an epoch. Cosines
+//! compare vectors pairwise and use every window, as the column `cosine` of `metrics.csv` does.
 
 mod figures;
 pub mod measures;
@@ -29,7 +29,7 @@ use crate::files::write_atomically;
 use crate::records::SeedRun;
 use crate::spec::{Recorded, Spec};
 
-/// What can be measured.
+/// A measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
     /// [`Population::population_correlation`].
@@ -44,13 +44,13 @@ pub enum Measure {
     Cosine,
     /// Mean of a parameter's values.
     WeightMean,
-    /// Standard deviation of a parameter's values (divided by their number).
+    /// Standard deviation of a parameter's values (divided by N).
     WeightSd,
     /// Mean absolute value of a parameter.
     WeightMeanAbs,
     /// 2-norm of a parameter.
     WeightNorm,
-    /// Share of a parameter's values that are exactly zero.
+    /// Fraction of a parameter's values that are exactly zero.
     WeightZeros,
 }
 
@@ -72,7 +72,7 @@ impl Measure {
     }
 }
 
-/// What is measured of what: `with` is empty but for measures between two.
+/// A measure and its subject; `with` is empty except for measures of pairs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// The measure.
@@ -83,30 +83,30 @@ pub struct Key {
     pub with: String,
 }
 
-/// What was measured of the seeds of a run.
+/// The measures of a run's seeds.
 #[derive(Debug)]
 pub struct Analysis {
     /// Values by key, then seed, then epoch.
     pub values: BTreeMap<Key, BTreeMap<u64, BTreeMap<usize, f64>>>,
-    /// What a reader should know: what could not be measured, and why.
+    /// Notes for the user: what could not be measured, and why.
     pub notes: Vec<String>,
 }
 
 /// Measures the recordings of these seeds of the run in `dir`, whose spec is `spec`.
 ///
 /// # Errors
-/// [`Error::Usage`] if nothing was recorded, saying how to record it; [`Error::Data`] naming a damaged file.
+/// [`Error::Usage`] if nothing was recorded, with advice; [`Error::Data`] naming a damaged file.
 pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
     let wanted = spec.record.as_ref().map(|record| record.what.as_slice()).unwrap_or_default();
     if wanted.is_empty() {
-        let says = match spec.record {
+        let problem = match spec.record {
             Some(_) => "records no activity (`record.what` is empty)",
             None => "has no `record` table",
         };
-        // The first batch of every epoch is always recorded, so this is one batch an epoch where epochs are short.
+        // The first batch of every epoch is always recorded, so this is one batch per epoch if epochs are short.
         let names: Vec<&str> = recordable(spec).map(|(name, _)| name).collect();
         return Err(Error::Usage(format!(
-            "there is nothing to analyse: the spec of {} {says}; record while training, which makes another run:\n  \
+            "there is nothing to analyse: the spec of {} {problem}; record while training, which makes another run:\n  \
              ccdni run {} --set 'record={{every: 100, what: [{}]}}'",
             dir.display(),
             dir.join("spec.yaml").display(),
@@ -144,11 +144,11 @@ pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
     Ok(analysis)
 }
 
-/// The means over the batches of one epoch, and in how many of these there was nothing but zero starts.
+/// The means over the batches of one epoch, and the number of batches with nothing but zero initial states.
 fn epoch(path: &Path, spec: &Spec) -> Result<(BTreeMap<Key, Mean>, usize)> {
     let (mut means, mut alone): (BTreeMap<Key, Mean>, usize) = (BTreeMap::new(), 0);
     for batch in recordings::read(path)? {
-        // The state that an epoch begins with is never carried.
+        // An epoch's initial state is never carried over.
         let zero_start = !spec.train.keep_hidden || batch.number == 1;
         alone += usize::from(batch.windows.values().any(|windows| zero_start && windows.count < 2));
         measure(&batch, usize::from(zero_start), &mut |key, value| means.entry(key).or_default().add(value));
@@ -156,7 +156,7 @@ fn epoch(path: &Path, spec: &Spec) -> Result<(BTreeMap<Key, Mean>, usize)> {
     Ok((means, alone))
 }
 
-/// What a network of this spec could record.
+/// The quantities that a network of this spec can record.
 fn recordable(spec: &Spec) -> impl Iterator<Item = (&'static str, Recorded)> {
     let with_synthesizer = spec.model.layers.iter().any(|layer| layer.dni.is_some());
     let all = [
@@ -170,7 +170,7 @@ fn recordable(spec: &Spec) -> impl Iterator<Item = (&'static str, Recorded)> {
     all.into_iter().filter(|(.., there)| *there).map(|(name, what, _)| (name, what))
 }
 
-/// Says which recordings would have given more.
+/// Notes which further recordings would allow more measures.
 fn missing(spec: &Spec, wanted: &[Recorded]) -> Option<String> {
     let missing: Vec<&str> =
         recordable(spec).filter(|(_, what)| !wanted.contains(what)).map(|(name, _)| name).collect();
@@ -179,7 +179,7 @@ fn missing(spec: &Spec, wanted: &[Recorded]) -> Option<String> {
         .then(|| format!("not recorded, and so not measured: `{named}` (`record.what` has them recorded)"))
 }
 
-/// Takes every measure of a batch; populations without the first `skip` windows.
+/// Computes every measure of a batch; populations exclude the first `skip` windows.
 fn measure(batch: &Batch, skip: usize, add: &mut impl FnMut(Key, f64)) {
     let key = |measure, of: &str, with: &str| Key { measure, of: of.into(), with: with.into() };
     let population =
@@ -230,7 +230,7 @@ fn layer(name: &str) -> &str {
     name.rsplit_once('.').map_or("", |(_, layer)| layer)
 }
 
-/// A mean of what is defined; NaN where nothing is.
+/// The mean of the defined values; NaN if there are none.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mean {
     sum: f64,
@@ -251,7 +251,7 @@ impl Mean {
 }
 
 impl Analysis {
-    /// Writes `measures.csv` and the figures, SVG and PNG, into `dir`, and says which files that made.
+    /// Writes `measures.csv` and the figures, SVG and PNG, into `dir`, and returns their paths.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -266,7 +266,7 @@ impl Analysis {
         Ok(files)
     }
 
-    /// One row a seed, epoch and key.
+    /// One row per seed, epoch and key.
     fn table(&self) -> String {
         let mut rows: Vec<(u64, usize, &Key, f64)> = Vec::new();
         for (key, seeds) in &self.values {
@@ -283,8 +283,8 @@ impl Analysis {
         tables::write(std::iter::once(header).chain(cells))
     }
 
-    /// A table for people, the header first: the means over seeds at the first and the last epoch. Of weights, which are
-    /// many, there is only the file.
+    /// Text table, header first: means over seeds at the first and the last epoch. Weights, of which there are many, are
+    /// only in the file.
     pub fn summary(&self) -> Vec<Vec<String>> {
         let epochs = || self.values.values().flat_map(BTreeMap::values).flat_map(|epochs| epochs.keys().copied());
         let (Some(first), Some(last)) = (epochs().min(), epochs().max()) else { return Vec::new() };

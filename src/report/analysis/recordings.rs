@@ -1,4 +1,4 @@
-//! What a unit recorded, back from its files.
+//! Reads the recordings of a unit.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(super) struct Batch {
     pub weights: BTreeMap<String, Vec<f64>>,
 }
 
-/// One recorded quantity of a batch, `[windows, batch, width]` row by row.
+/// One recorded quantity of a batch, `[windows, batch, width]`, row-major.
 #[derive(Debug, PartialEq)]
 pub(super) struct Windows {
     pub count: usize,
@@ -28,10 +28,10 @@ pub(super) struct Windows {
     pub values: Vec<f64>,
 }
 
-/// The recordings of a unit's directory: epoch and file, by epoch.
+/// The recordings in a unit's directory: epoch and file, by ascending epoch.
 ///
 /// # Errors
-/// [`Error::Io`] if the directory of recordings is there and cannot be read.
+/// [`Error::Io`] if the directory of recordings exists but cannot be read.
 pub(super) fn files(unit: &SeedRun) -> Result<Vec<(usize, PathBuf)>> {
     let dir = unit.recordings_path();
     let entries = match std::fs::read_dir(&dir) {
@@ -49,10 +49,10 @@ pub(super) fn files(unit: &SeedRun) -> Result<Vec<(usize, PathBuf)>> {
     Ok(files)
 }
 
-/// The batches of one epoch's recordings, in order.
+/// Reads the batches of one epoch's recordings, in order.
 ///
 /// # Errors
-/// [`Error::Data`] naming the file and the tensor that is not what a recording holds.
+/// [`Error::Data`] naming the file and the invalid tensor.
 pub(super) fn read(path: &Path) -> Result<Vec<Batch>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
@@ -86,7 +86,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Batch>> {
     Ok(batches.into_values().collect())
 }
 
-/// All that a batch recorded is of the same windows and sequences: otherwise it cannot be correlated.
+/// Checks that all quantities of a batch have the same windows and sequences, so that they can be correlated.
 fn check(path: &Path, batch: &Batch) -> Result<()> {
     let mut all = batch.windows.iter().map(|(name, windows)| (name, windows.count, windows.batch));
     let Some((first, count, of)) = all.next() else { return Ok(()) };
@@ -114,7 +114,7 @@ fn damaged(path: &Path, what: String) -> Error {
 }
 
 impl Windows {
-    /// The vectors of all windows and sequences, those of the first `skip` windows left out.
+    /// The vectors of all windows and sequences, without the first `skip` windows.
     pub fn rows(&self, skip: usize) -> impl Iterator<Item = &[f64]> {
         // A width of zero has no rows.
         self.values.chunks_exact(self.width.max(1)).skip(skip * self.batch)
@@ -161,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_recording_is_named() {
-        for (tensors, says) in [
+    fn invalid_recordings_are_named() {
+        for (tensors, expected) in [
             (vec![("hidden.layer0", windows((1, 1, 1)))], "`hidden.layer0` is no name"),
             (vec![("batchx.hidden.layer0", windows((1, 1, 1)))], "is no name"),
             (vec![("batch0001.hidden.layer0", windows((1, 4, 1)).squeeze(0).unwrap())], "[4, 1], not [windows"),
@@ -173,7 +173,7 @@ mod tests {
         ] {
             let (_dir, path) = write(&tensors);
             let error = read(&path).unwrap_err();
-            assert!(error.to_string().contains(says) && error.exit_code() == 2, "{error}");
+            assert!(error.to_string().contains(expected) && error.exit_code() == 2, "{error}");
             assert!(error.to_string().contains("epoch-0003"), "{error}");
         }
         let (_dir, path) = write(&[]);

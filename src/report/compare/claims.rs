@@ -1,4 +1,4 @@
-//! What a paper says of runs, held against their numbers.
+//! Checks a paper's claims against runs.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::report::statistics::{mann_whitney, median, signed_rank};
 use crate::spec::{Claim, Plugins};
 
-/// What came of a claim.
+/// Result of checking a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
-    /// The claim in words.
+    /// The claim as text.
     pub claim: String,
-    /// The numbers behind it.
+    /// The numbers that decide it.
     pub numbers: String,
     /// Whether it holds.
     pub outcome: Outcome,
@@ -23,13 +23,13 @@ pub struct Verdict {
 /// Whether a claim holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It does.
+    /// It holds.
     Pass,
-    /// The numbers lie as claimed, but as many seeds could well lie so by chance.
+    /// The numbers agree with the claim, but not significantly.
     NotSignificant,
-    /// It does not.
+    /// It does not hold.
     Fail,
-    /// These runs cannot tell.
+    /// These runs cannot decide it.
     NotAsked,
 }
 
@@ -44,23 +44,24 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// Chance that a test is allowed to be wrong.
+/// Significance level.
 const LEVEL: f64 = 0.05;
 
-/// How a claim finds its runs: by name, and by values where several have the name.
+/// Finds the runs of a claim: by name, and by key values if several have the name.
 pub type Find<'a> = &'a dyn Fn(&str, &BTreeMap<String, serde_json::Value>) -> Result<FinishedRun>;
 
-/// Holds a claim against runs. That one run ends below another is decided by the medians, and whether that is more than
-/// chance by the signed-rank test over seeds, which fails a claim only if the claim says so. Of a `quick` version it is not
-/// asked whether it ends where others did, which trained for longer.
+/// Checks a claim. Whether one run ends below another is decided by the medians; a lack of significance in the
+/// signed-rank test over seeds fails only claims that require it. A `quick` version is not compared with longer training.
 ///
 /// # Errors
-/// What `find` says of a run that is not there; [`crate::Error::Usage`] for an unknown metric; [`crate::Error::Data`]
-/// naming a damaged file.
+/// An error of `find`; [`crate::Error::Usage`] for an unknown metric; [`crate::Error::Data`] naming a damaged file.
 pub fn judge(claim: &Claim, find: Find, quick: bool, plugins: &dyn Plugins) -> Result<Verdict> {
     let load = |name: &str| Loaded::read(&find(name, claim.runs().1)?, plugins);
-    let not_asked =
-        |claim: String| Verdict { claim, numbers: "only asked of the full version".into(), outcome: Outcome::NotAsked };
+    let not_asked = |claim: String| Verdict {
+        claim,
+        numbers: "only checked for the full version".into(),
+        outcome: Outcome::NotAsked,
+    };
     match claim {
         Claim::Below { run, than, metric, p_below, quick: asked, .. } => {
             let (lower, higher) = (load(run)?, load(than)?);
@@ -83,7 +84,7 @@ pub fn judge(claim: &Claim, find: Find, quick: bool, plugins: &dyn Plugins) -> R
             let p = mann_whitney(&ours, values);
             let (here, there) = (digits(median(&ours)), digits(median(values)));
             let numbers = format!("medians {here} and {there}, {} and {} seeds, p {p:.3}", ours.len(), values.len());
-            // A value that is none is of no distribution.
+            // A NaN has no place in a distribution.
             let holds = p > LEVEL && !values.is_empty() && ours.iter().all(|value| value.is_finite());
             Ok(Verdict { claim, numbers, outcome: if holds { Outcome::Pass } else { Outcome::Fail } })
         }
@@ -103,12 +104,12 @@ fn below(pairs: &[(f64, f64)], p_below: Option<f64>) -> (String, Outcome) {
         digits(median(&b)),
         pairs.len()
     );
-    // With all seeds on one side: two of all ways to give signs.
+    // The least p, with all seeds on one side: two of all sign assignments.
     let least = 2f64.powi(1 - i32::try_from(pairs.len()).unwrap_or(i32::MAX));
     if least >= level {
         numbers += &format!(" (so few seeds give none below {least:.3})");
     }
-    // What is no number lies nowhere.
+    // NaN compares with nothing.
     let lies_so = differences.iter().all(|difference| !difference.is_nan()) && median(&a) < median(&b);
     let outcome = match (lies_so, p < level && median(&differences) < 0.0) {
         (false, _) => Outcome::Fail,
@@ -119,7 +120,7 @@ fn below(pairs: &[(f64, f64)], p_below: Option<f64>) -> (String, Outcome) {
     (numbers, outcome)
 }
 
-/// A claim in words, but for its metric.
+/// A claim as text, without its metric.
 pub fn words(claim: &Claim) -> String {
     let (runs, at) = claim.runs();
     match runs.as_slice() {
@@ -143,7 +144,7 @@ fn last(run: &Loaded, metric: &Metric) -> Vec<(u64, f64)> {
     run.units.iter().filter_map(of).collect()
 }
 
-/// The last values of the seeds that both have.
+/// The last values of the seeds that both runs have.
 fn pairs(a: &Loaded, b: &Loaded, metric: &Metric) -> Vec<(f64, f64)> {
     let theirs = last(b, metric);
     let with = |(seed, value): (u64, f64)| Some((value, theirs.iter().find(|(other, _)| *other == seed)?.1));
@@ -154,7 +155,7 @@ fn pairs(a: &Loaded, b: &Loaded, metric: &Metric) -> Vec<(f64, f64)> {
 mod tests {
     use super::*;
 
-    /// Pairs `n`, of which the last `above` are the other way round.
+    /// Pairs `n`, of which the last `above` are reversed.
     fn outcome(n: usize, above: usize, p_below: Option<f64>) -> Outcome {
         let pair = |i: usize| {
             let (low, high) = (1.0 + i as f64 / 100.0, 2.0 + i as f64 / 10.0);
@@ -166,12 +167,12 @@ mod tests {
     #[test]
     fn order_decides_and_chance_is_told_unless_the_claim_asks_for_more() {
         assert_eq!(outcome(10, 0, None), Outcome::Pass);
-        // The largest difference is the other way: p 0.08 of ten.
+        // The largest of ten differences is reversed: p = 0.08.
         assert_eq!(outcome(10, 1, None), Outcome::NotSignificant);
         assert_eq!(outcome(10, 1, Some(0.05)), Outcome::Fail);
         assert_eq!(outcome(10, 1, Some(0.2)), Outcome::Pass);
         assert_eq!(outcome(10, 9, None), Outcome::Fail);
-        // Three seeds can never show more.
+        // Three seeds can never be significant.
         assert_eq!(outcome(3, 0, None), Outcome::NotSignificant);
         assert!(below(&[(1.0, 2.0); 3], None).0.contains("give none below 0.250"));
         assert_eq!(below(&[(f64::NAN, 2.0), (1.0, 2.0), (1.0, 2.0)], None).1, Outcome::Fail);

@@ -1,4 +1,4 @@
-//! Runs in groups by keys of their specs: the metric over seeds, and paired tests between groups.
+//! Runs grouped by keys of their specs: the metric over seeds, and paired tests between groups.
 
 use serde_json::Value;
 
@@ -10,10 +10,10 @@ use crate::report::statistics::{bootstrap, mean, signed_rank, standard_error};
 use crate::report::tables;
 use crate::spec::Plugins;
 
-/// Runs that have the same values of some keys.
+/// Runs with the same values of some keys.
 #[derive(Debug)]
 pub struct Group {
-    /// The values, in words, in the order of the keys.
+    /// The values as text, in the order of the keys.
     pub words: Vec<String>,
     /// Hashes of the runs.
     pub runs: Vec<String>,
@@ -30,7 +30,7 @@ struct Sample {
 
 /// A metric of runs, by group.
 pub struct Groups {
-    /// Keys that make the groups.
+    /// Keys that define the groups.
     keys: Vec<String>,
     /// The column.
     column: String,
@@ -40,9 +40,9 @@ pub struct Groups {
 /// A paired test between two groups that differ in one key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Test {
-    /// Both groups, in words.
+    /// Both groups, as text.
     pub names: [String; 2],
-    /// Seeds that both have.
+    /// Number of seeds that both have.
     pub pairs: usize,
     /// Mean of the first minus the second, at the last epoch.
     pub difference: f64,
@@ -50,7 +50,7 @@ pub struct Test {
     pub p: f64,
 }
 
-/// How a number that is none, or an interval of a single value, is shown.
+/// Shown for NaN, or for the interval of a single value.
 const NONE: &str = "-";
 
 impl Groups {
@@ -98,8 +98,8 @@ impl Groups {
         &self.groups
     }
 
-    /// Header and rows for people: values of the keys, runs, seeds, and for the last and the best epoch mean ± standard
-    /// error with the interval of 95 % of bootstrap means.
+    /// Text table with header: values of the keys, runs, seeds, and for the last and the best epoch mean ± standard error
+    /// with the 95 % bootstrap interval of the mean.
     pub fn table(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let mut header = self.names();
         header.extend(["run", "seeds"].map(String::from));
@@ -120,7 +120,7 @@ impl Groups {
         (header, self.groups.iter().map(row).collect())
     }
 
-    /// The same as CSV: every number in a column of its own, unrounded.
+    /// The table as CSV: every number in its own column, unrounded.
     pub fn csv(&self) -> String {
         let mut header = self.keys.clone();
         header.extend(["runs", "seeds"].map(String::from));
@@ -140,11 +140,11 @@ impl Groups {
         tables::write(std::iter::once(header).chain(self.groups.iter().map(row)))
     }
 
-    /// Paired tests at the last epoch between groups that differ in one key alone: in each of `keys`, or in those that
-    /// have two values.
+    /// Paired tests at the last epoch between groups that differ in exactly one key: each of `keys`, or each with two
+    /// values.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a key that makes no groups.
+    /// [`Error::Usage`] for a key that does not define the groups.
     pub fn tests(&self, keys: &[String]) -> Result<Vec<Test>> {
         let mut places = Vec::new();
         for key in keys {
@@ -178,7 +178,7 @@ impl Groups {
         Ok(tests)
     }
 
-    /// The shortest ends of the keys.
+    /// The shortest unambiguous suffixes of the keys.
     fn names(&self) -> Vec<String> {
         self.keys.iter().map(|key| labels::short(key, &self.keys)).collect()
     }
@@ -196,12 +196,12 @@ impl Group {
     }
 }
 
-/// Seeds are pairs: they see the same data and start from the same weights.
+/// Seeds are pairs: they have the same data and initial weights.
 fn test(a: &Group, b: &Group) -> Test {
     let mut seeds: Vec<u64> = a.values.iter().map(|sample| sample.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    // Several runs of one group and seed count as their mean.
+    // Several runs of one group and seed are averaged.
     let of = |group: &Group, seed: u64| -> Option<f64> {
         let values: Vec<f64> =
             group.values.iter().filter(|sample| sample.seed == seed).map(|sample| sample.last).collect();
@@ -216,7 +216,7 @@ fn test(a: &Group, b: &Group) -> Test {
     }
 }
 
-/// A number with four digits that count.
+/// Formats a number with four significant digits.
 pub(in crate::report) fn digits(value: f64) -> String {
     let magnitude = value.abs();
     match magnitude {

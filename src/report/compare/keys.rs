@@ -1,15 +1,15 @@
-//! Keys of specs: in which ones runs differ, and which one a person means.
+//! Keys of specs: those in which runs differ, and those that an abbreviation stands for.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::spec::{Spec, nearest};
 
-/// What is asked of a run, and its name: everything that a legend can speak of.
+/// The parts of a spec that legends and comparisons refer to, with the name.
 pub(in crate::report) fn tree(spec: &Spec) -> Value {
     let mut model = spec.model.as_written();
     for dni in model.layers.iter_mut().filter_map(|layer| layer.dni.as_mut()) {
-        // What follows from another key is nothing in which runs differ.
+        // A default derived from another key is not a difference.
         let default = if dni.learn { "zero" } else { "uniform" };
         dni.keys.retain(|key, value| key != "init_last" || *value != default);
     }
@@ -23,14 +23,14 @@ pub(in crate::report) fn tree(spec: &Spec) -> Value {
     Value::Object(tree)
 }
 
-/// Which network a run is, as the papers say it: what `model` stands for.
+/// The papers' name of a run's network, the value of `model`.
 pub(super) fn network(tree: &Value) -> &'static str {
     let layers = tree["model"]["layers"].as_array();
     let with = layers.is_some_and(|layers| layers.iter().any(|layer| layer.get("dni").is_some_and(Value::is_object)));
     if with { "ccRNN" } else { "cRNN" }
 }
 
-/// The value at a dotted path; `None` where it is left out or `null`.
+/// The value at a dotted path; `None` if it is absent or `null`.
 pub(super) fn at<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     let mut value = tree;
     for key in path.split('.') {
@@ -42,33 +42,33 @@ pub(super) fn at<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     Some(value).filter(|value| !value.is_null())
 }
 
-/// Whether the table that holds this key is there: a key of a synthesizer says nothing of a network without one.
+/// Whether the table of this key exists: keys of a synthesizer do not apply to a network without one.
 pub(super) fn applies(tree: &Value, path: &str) -> bool {
     path.rsplit_once('.').is_none_or(|(table, _)| at(tree, table).is_some())
 }
 
-/// Paths of the keys in which specs differ, model before training before task. What is recorded changes no number, and
-/// the name is for people: they are not compared.
+/// Paths of the keys in which specs differ, in the order model, train, task. Recordings, which affect no number, and names
+/// are not compared.
 pub(super) fn differing(trees: &[&Value]) -> Vec<String> {
     let mut paths = Vec::new();
     for part in ["model", "train", "task"] {
         differ(part, &trees.iter().map(|tree| at(tree, part)).collect::<Vec<_>>(), &mut paths);
     }
-    // Layers that differ in the same way from run to run are told once.
-    let mut told: Vec<String> = Vec::new();
+    // Layers that differ in the same way between runs are listed once.
+    let mut distinct: Vec<String> = Vec::new();
     for path in paths {
         let alike = |other: &String| {
             let (Some(a), Some(b)) = (below_layer(&path), below_layer(other)) else { return false };
             a == b && trees.iter().all(|tree| at(tree, &path) == at(tree, other))
         };
-        if !told.iter().any(alike) {
-            told.push(path);
+        if !distinct.iter().any(alike) {
+            distinct.push(path);
         }
     }
-    told
+    distinct
 }
 
-/// What a path says of its layer.
+/// The part of a path below its layer.
 fn below_layer(path: &str) -> Option<&str> {
     path.strip_prefix("model.layers.")?.split_once('.').map(|(_, key)| key)
 }
@@ -78,16 +78,16 @@ fn differ(path: &str, values: &[Option<&Value>], paths: &mut Vec<String>) {
     if values.iter().all(|value| value == first) {
         return;
     }
-    let said: Vec<&Value> = values.iter().copied().flatten().collect();
-    let tables: Option<Vec<&Map<String, Value>>> = said.iter().map(|value| value.as_object()).collect();
+    let present: Vec<&Value> = values.iter().copied().flatten().collect();
+    let tables: Option<Vec<&Map<String, Value>>> = present.iter().map(|value| value.as_object()).collect();
     if let Some(tables) = tables {
-        if said.len() < values.len() {
+        if present.len() < values.len() {
             paths.push(path.to_owned());
         }
         let mut keys: Vec<&String> = tables.iter().flat_map(|table| table.keys()).collect();
         keys.sort_unstable();
         keys.dedup();
-        // Two kinds of one thing have keys of their own, which the kind stands for.
+        // Different kinds have different keys, which `kind` represents.
         let kinds = tables.iter().any(|table| table.get("kind") != tables[0].get("kind"));
         for key in keys {
             if !kinds || tables.iter().all(|table| table.contains_key(key)) {
@@ -113,10 +113,10 @@ fn differ(path: &str, values: &[Option<&Value>], paths: &mut Vec<String>) {
     }
 }
 
-/// The path that a person means by a key: a whole path, or the end of one that no other has.
+/// Resolves a key to a path: a whole path, or an unambiguous suffix.
 ///
 /// # Errors
-/// [`Error::Usage`] naming `flag`, and the nearest key where none has this end.
+/// [`Error::Usage`] naming `flag`, and the nearest key if none has this suffix.
 pub(super) fn resolve(flag: &str, key: &str, trees: &[&Value]) -> Result<String> {
     let mut paths = Vec::new();
     trees.iter().for_each(|tree| collect("", tree, &mut paths));
@@ -141,12 +141,12 @@ pub(super) fn resolve(flag: &str, key: &str, trees: &[&Value]) -> Result<String>
         }
         several => {
             let named: Vec<String> = several.iter().map(|path| format!("`{path}`")).collect();
-            Err(Error::Usage(format!("{flag} {key}: may be any of {}; say more of its path", named.join(", "))))
+            Err(Error::Usage(format!("{flag} {key}: may be any of {}; give more of its path", named.join(", "))))
         }
     }
 }
 
-/// Every path in a tree, tables and lists of tables included.
+/// Every path in a tree, including tables and lists of tables.
 fn collect(path: &str, value: &Value, paths: &mut Vec<String>) {
     if !path.is_empty() {
         paths.push(path.to_owned());
@@ -204,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_by_its_end_and_a_slip_is_named() {
+    fn a_key_is_found_by_its_suffix_and_a_typo_is_named() {
         let run = run(json!({"hidden": [400], "lesion_at": 5}), json!({"bptt": 1}));
         let found = |key| resolve("--label", key, &[&run]);
         assert_eq!(found("train.bptt").unwrap(), "train.bptt");
         assert_eq!(found("bptt").unwrap(), "train.bptt");
         assert_eq!(found("dni.hidden").unwrap(), "model.layers.0.dni.hidden");
         assert_eq!(found("model").unwrap(), "model");
-        for (key, says) in [
+        for (key, expected) in [
             ("bppt", "did you mean `bptt`?"),
             ("train.bpt", "did you mean `train.bptt`?"),
             ("lesionat", "did you mean `lesion_at`?"),
@@ -219,7 +219,7 @@ mod tests {
             ("xyz", "ccdni show"),
         ] {
             let error = found(key).unwrap_err();
-            assert!(error.to_string().contains(says) && error.exit_code() == 2, "{error}");
+            assert!(error.to_string().contains(expected) && error.exit_code() == 2, "{error}");
             assert!(error.to_string().starts_with("--label"), "{error}");
         }
     }

@@ -1,14 +1,14 @@
-//! What a legend calls a run, and a title a panel: spec values in the words of the papers.
+//! Labels of runs and titles of panels: spec values in the papers' terms.
 
 use serde_json::Value;
 
 use super::keys::{applies, at, network};
 use crate::spec::line;
 
-/// The longest label; what is longer is cut, and can be read in full in the table.
+/// Maximum length of a label; longer ones are cut, and are complete in the table.
 pub(super) const LONGEST: usize = 60;
 
-/// Values of synthesizers and initial weights that more than half of the runs have: what the others are variants of.
+/// Values of synthesizers and initial weights shared by more than half of the runs: the baseline that the others vary.
 pub(super) fn usual(trees: &[&Value], keys: &[String]) -> Vec<(String, Option<Value>)> {
     let mut usual = Vec::new();
     for key in keys.iter().filter(|key| is_treatment(key)) {
@@ -22,8 +22,8 @@ pub(super) fn usual(trees: &[&Value], keys: &[String]) -> Vec<(String, Option<Va
     usual
 }
 
-/// A run's label from these keys of its spec. What is `usual` is not said; where that is all there is to say of a
-/// synthesizer, the run is "intact".
+/// A run's label from these keys of its spec. Values in `usual` are omitted; if nothing else is known of a synthesizer, the
+/// run is "intact".
 pub(super) fn label(tree: &Value, keys: &[String], usual: &[(String, Option<Value>)]) -> String {
     let mut words: Vec<String> = Vec::new();
     let (mut untreated, mut treated) = (false, false);
@@ -34,19 +34,19 @@ pub(super) fn label(tree: &Value, keys: &[String], usual: &[(String, Option<Valu
         treated |= is_treatment(key) && word.is_some();
         words.extend(word);
     }
-    // A network without a synthesizer has none that could be whole.
+    // A network without a synthesizer has none that could be intact.
     if untreated && !treated && network(tree) != "cRNN" {
         words.push("intact".into());
     }
     if words.is_empty() { "default".into() } else { words.join(", ") }
 }
 
-/// Whether a key says what is done to a network, rather than which network it is.
+/// Whether a key describes an intervention on a network, rather than the network.
 fn is_treatment(key: &str) -> bool {
     key.contains(".dni.") || ["init", "init_scale"].contains(&last(key))
 }
 
-/// The title of the panel of a value. Windows are told in per cent of the sequence where that has a fixed length.
+/// The title of a value's panel. Windows are in per cent of the sequence if its length is fixed.
 pub(super) fn title(tree: &Value, key: &str, steps: Option<usize>) -> String {
     match (key, steps) {
         ("train.bptt", Some(steps)) => {
@@ -57,7 +57,7 @@ pub(super) fn title(tree: &Value, key: &str, steps: Option<usize>) -> String {
     }
 }
 
-/// The words for one value; `None` where the value is what one expects.
+/// The label of one value; `None` for the expected value.
 fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
     let value = at(tree, key);
     let layer = |text: &str| Some(format!("{}{text}", if name.starts_with("layer") { prefix(name) } else { "" }));
@@ -79,7 +79,7 @@ fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
     }
 }
 
-/// What an axis of a key is called.
+/// Axis label of a key.
 pub(super) fn axis(key: &str) -> &str {
     match key {
         "train.bptt" => "bptt (steps)",
@@ -96,7 +96,7 @@ fn last(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// The shortest end of a key that tells it from the other keys, `layers.1` being "layer 1".
+/// The shortest suffix of a key that distinguishes it from the other keys; `layers.1` becomes "layer 1".
 pub fn short(key: &str, keys: &[String]) -> String {
     let ends = key.rmatch_indices('.').map(|(dot, _)| &key[dot + 1..]).chain([key]);
     let unique = |end: &&str| {
@@ -108,7 +108,7 @@ pub fn short(key: &str, keys: &[String]) -> String {
     rest.map_or_else(|| end.to_owned(), |(index, rest)| format!("layer {index} {rest}"))
 }
 
-/// A label of no more than [`LONGEST`] letters.
+/// Cuts a label to [`LONGEST`] characters.
 pub(super) fn cut(label: &str) -> String {
     if label.chars().count() <= LONGEST {
         return label.to_owned();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn lesions_are_told_and_their_absence_is_intact() {
+    fn lesions_are_named_and_their_absence_is_intact() {
         let dni = |dni: Value| run(json!([{"dni": dni}]), json!({}));
         let runs = [
             dni(json!({"learn": true})),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn variants_are_told_by_what_sets_them_apart() {
+    fn variants_are_named_by_their_differences() {
         let layer = |layer: Value| run(json!([layer]), json!({}));
         let runs = [
             layer(json!({"init_scale": 1.0, "dni": {"hidden": [400]}})),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_are_told_by_as_much_of_their_path_as_it_takes() {
+    fn other_keys_are_named_by_an_unambiguous_suffix() {
         let runs = [
             run(json!([{"hidden": 5, "dni": {"hidden": [9], "fibres": 4}}]), json!({"keep_hidden": true})),
             run(json!([{"hidden": 6, "dni": {"hidden": []}}]), json!({"keep_hidden": false})),

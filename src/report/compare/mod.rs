@@ -1,6 +1,6 @@
-//! Several runs on one set of axes, or on a grid of panels.
+//! Several runs on one pair of axes, or on a grid of panels.
 //!
-//! Everything is read from the runs' directories: `spec.yaml` says what a run is called, `seeds/` what came of it.
+//! All input is in the runs' directories: labels come from `spec.yaml`, results from `seeds/`.
 
 mod claims;
 mod difference;
@@ -36,12 +36,12 @@ pub(in crate::report) fn differing_keys(trees: &[Value]) -> Vec<String> {
     keys::differing(&trees.iter().collect::<Vec<_>>())
 }
 
-/// What a spec says of a key, in the words of the papers; a dash where it has no such thing.
+/// A spec's value of a key in the papers' terms; a dash if the key does not apply.
 pub(in crate::report) fn words(tree: &Value, key: &str) -> String {
     if keys::applies(tree, key) { labels::label(tree, &[key.to_owned()], &[]) } else { "–".into() }
 }
 
-/// A finished run, and which of its seeds are drawn.
+/// A finished run, and the seeds to draw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinishedRun {
     /// Its directory.
@@ -53,47 +53,47 @@ pub struct FinishedRun {
 /// What is drawn, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// A column of `metrics.csv`, `val_` left out or not; by default the first validation metric, or `train_loss` where
-    /// nothing is validated.
+    /// A column of `metrics.csv`, with or without `val_`; by default the first validation metric, or `train_loss` without
+    /// validation.
     pub metric: Option<String>,
     /// A logarithmic value axis.
     pub log: bool,
-    /// What values are multiplied with; 1 if `None`.
+    /// Factor for the values; 1 if `None`.
     pub times: Option<f64>,
-    /// Keys that make the legend; by default those in which the runs differ.
+    /// Keys of the legend; by default those in which the runs differ.
     pub label: Vec<String>,
-    /// A panel for each value of this key.
+    /// Makes one panel per value of this key.
     pub panels: Option<String>,
-    /// A key with whole numbers that goes along the horizontal axis; by default epochs do. Drawn are then the last values.
+    /// A key with integer values for the horizontal axis, which then shows last values; by default the axis shows epochs.
     pub x: Option<String>,
-    /// A run that is drawn in every panel, for the others to be held against.
+    /// A reference run, drawn in every panel.
     pub reference: Option<FinishedRun>,
-    /// What that run is called; made of its keys by default.
+    /// Label of the reference; derived from its keys by default.
     pub reference_name: Option<String>,
 }
 
-/// Runs side by side, ready to be drawn.
+/// Runs arranged for drawing.
 pub struct Comparison {
     grid: Grid,
     table: Vec<Vec<String>>,
 }
 
-/// A run, and what it is called.
+/// A run and its label.
 struct Named<'a> {
     run: &'a Loaded,
     label: String,
     /// The title of its panel.
     panel: String,
-    /// Its place on the horizontal axis, where that is no epoch.
+    /// Its position on the horizontal axis, if that is not the epoch.
     x: Option<usize>,
 }
 
 impl Comparison {
-    /// Reads runs and arranges them; `plugins` knows how long sequences are.
+    /// Reads runs and arranges them; `plugins` provides the lengths of sequences.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a run that is named twice, an unknown key or metric, runs whose metrics have different
-    /// units, or values that have no logarithm; [`Error::Data`] naming a damaged file.
+    /// [`Error::Usage`] for a run that is named twice, an unknown key or metric, metrics with different units, or values
+    /// without a logarithm; [`Error::Data`] naming a damaged file.
     pub fn new(runs: &[FinishedRun], options: &Options, plugins: &dyn Plugins) -> Result<Self> {
         for (index, run) in runs.iter().enumerate() {
             let same = |other: &FinishedRun| {
@@ -130,11 +130,11 @@ impl Comparison {
         Ok(comparison)
     }
 
-    /// A panel for each title, a colour for each label.
+    /// One panel per title, one colour per label.
     fn arrange(&mut self, named: &[Named], metric: &Metric, x: &str) {
         let mut titles: Vec<&str> = Vec::new();
         let mut styles: Vec<(&str, Style)> = Vec::new();
-        // Greys mean something only beside colours.
+        // Greys are meaningful only beside colours.
         let plain = |run: &Named| keys::network(&run.run.tree) == "cRNN";
         let mixed = named.iter().any(plain) && !named.iter().all(plain);
         let (mut greys, mut colors) = ((0..).map(Style::grey), (0..).map(Style::color));
@@ -172,7 +172,7 @@ impl Comparison {
                     continue;
                 }
                 for epoch in run.run.events() {
-                    // One colour for what befalls one curve alone.
+                    // An event that affects one curve alone has its colour.
                     let color = Some(style.color).filter(|_| !panel.events.contains_key(&epoch));
                     panel.events.insert(epoch, color);
                 }
@@ -186,7 +186,7 @@ impl Comparison {
         }
     }
 
-    /// The reference goes into every panel, below the others: as a curve, or as a level over these places.
+    /// Draws the reference below the others in every panel: as a curve, or as a level over these positions.
     fn refer(&mut self, run: &Loaded, label: String, metric: &Metric, places: &[usize]) {
         let seeds = if places.is_empty() { run.curves(metric) } else { run.last(metric, places) };
         let style = Style::reference();
@@ -197,7 +197,7 @@ impl Comparison {
         self.row(&label, run, metric);
     }
 
-    /// One scale for all panels, and what the legend says of all curves.
+    /// Sets one scale for all panels, and the legend entries common to all curves.
     fn finish(&mut self, log: bool, first: &Loaded, metric: &Metric) -> Result<()> {
         let series = || self.grid.panels.iter().flat_map(|panel| &panel.series);
         let summaries: Vec<Summary> = series().map(|series| Summary::of(&series.seeds)).collect();
@@ -232,7 +232,7 @@ impl Comparison {
         self.table.push(vec![label.into(), run.hash.clone(), run.units.len().to_string(), epoch, value]);
     }
 
-    /// A table for people, the header first: label, run, number of seeds, last epoch, mean and standard error there.
+    /// Text table, header first: label, run, number of seeds, last epoch, mean and standard error there.
     pub fn table(&self) -> &[Vec<String>] {
         &self.table
     }
@@ -245,7 +245,7 @@ impl Comparison {
         figure::to_svg(&self.grid)
     }
 
-    /// Draws `<dir>/<name>.svg`, `<dir>/<name>.png` or both, and gives the files.
+    /// Draws `<dir>/<name>.svg`, `<dir>/<name>.png` or both, and returns the paths.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -257,18 +257,18 @@ impl Comparison {
     }
 }
 
-/// A panel's title before a label in the table.
+/// Prefix with a panel's title for labels in the table.
 fn prefix(title: &str) -> String {
     if title.is_empty() { String::new() } else { format!("{title}: ") }
 }
 
-/// Names every run, in the order of panels: numbers ascending, windows that span the whole sequence last.
+/// Labels every run, in the order of panels: numbers ascending, windows that span the whole sequence last.
 fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>, x: Option<&str>) -> Result<Vec<Named<'a>>> {
     let trees: Vec<&Value> = runs.iter().map(|run| &run.tree).collect();
     let keys = if label.is_empty() { keys::differing(&trees) } else { label.to_vec() };
-    // What the title or the axis says, the legend need not.
-    let told = |key: &str| Some(key) == panels || Some(key) == x;
-    let keys: Vec<String> = keys.into_iter().filter(|key| !told(key) || !label.is_empty()).collect();
+    // The legend omits what the title or the axis shows.
+    let is_shown = |key: &str| Some(key) == panels || Some(key) == x;
+    let keys: Vec<String> = keys.into_iter().filter(|key| !is_shown(key) || !label.is_empty()).collect();
     let usual = if label.is_empty() { labels::usual(&trees, &keys) } else { Vec::new() };
     let mut order: Vec<&Loaded> = runs.iter().collect();
     let titles = panels.map(|key| titles(runs, key));
@@ -289,7 +289,7 @@ fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>, x: Optio
             x: x.map(|key| run.place(key)).transpose()?,
         });
     }
-    // Two curves of one name in one panel are told apart by their hashes.
+    // Hashes distinguish curves of the same label in one panel.
     let twin = |a: &Named, b: &Named| (&a.label, &a.panel, a.x) == (&b.label, &b.panel, b.x);
     let twins: Vec<bool> = named.iter().map(|a| named.iter().filter(|b| twin(a, b)).count() > 1).collect();
     for (run, _) in named.iter_mut().zip(twins).filter(|(_, twin)| *twin) {
@@ -298,8 +298,8 @@ fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>, x: Optio
     Ok(named)
 }
 
-/// The title of each run's panel, by hash. Per cent that name two windows alike, or windows of sequences of different
-/// lengths, would mislead: then it is steps.
+/// The title of each run's panel, by hash. If per cent would be ambiguous (windows with equal titles, sequences of different
+/// lengths), windows are in steps.
 fn titles(runs: &[Loaded], key: &str) -> BTreeMap<String, String> {
     let steps = runs.first().and_then(|run| run.steps).filter(|steps| runs.iter().all(|run| run.steps == Some(*steps)));
     let with =

@@ -1,4 +1,4 @@
-//! A run as a comparison needs it, and the metric that all of them have.
+//! Reads runs for a comparison, and selects the metric that all of them have.
 
 use serde_json::Value;
 
@@ -14,9 +14,9 @@ pub(super) struct Loaded {
     /// The name of its directory.
     pub hash: String,
     pub spec: Spec,
-    /// The spec as [`keys::tree`] has it.
+    /// The spec, as returned by [`keys::tree`].
     pub tree: Value,
-    /// Steps of every sequence, where that is one number.
+    /// Steps per sequence, if all have the same length.
     pub steps: Option<usize>,
     pub units: Vec<FinishedSeed>,
 }
@@ -31,7 +31,7 @@ impl Loaded {
         if units.len() < run.seeds.len() || units.is_empty() {
             return Err(Error::data(&run.path.join("seeds"), "lacks a finished seed that is to be drawn"));
         }
-        // A task of another program is drawn as well; its sequences are just not known here.
+        // A run of another program's task is drawn too, but without its sequence length.
         let known = plugins.tasks().kinds().contains(&spec.task.kind.as_str());
         let shape = known.then(|| plugins.shape(&spec.task.kind, &spec.task.keys)).transpose();
         Ok(Loaded {
@@ -43,12 +43,12 @@ impl Loaded {
         })
     }
 
-    /// What to call it where there is nothing to tell it from.
+    /// Its label if nothing distinguishes it from others.
     pub fn name(&self) -> String {
         self.spec.name.clone().unwrap_or_else(|| self.hash.clone())
     }
 
-    /// Epochs at whose start a synthesizer is cut off or stops learning, ascending.
+    /// Epochs at whose start a synthesizer is lesioned or frozen, ascending.
     pub fn events(&self) -> Vec<usize> {
         let dnis = self.spec.model.layers.iter().filter_map(|layer| layer.dni.as_ref());
         let mut events: Vec<usize> = dnis.flat_map(|dni| dni.lesion_at.into_iter().chain(dni.freeze_at)).collect();
@@ -64,7 +64,7 @@ impl Loaded {
         self.units.iter().map(|unit| curve(scaled(unit).collect())).collect()
     }
 
-    /// The last value of the metric of each seed, at all of these places.
+    /// The last value of the metric of each seed, at each of these positions.
     pub fn last(&self, metric: &Metric, places: &[usize]) -> Vec<Curve> {
         let last = |unit: &FinishedSeed| {
             unit.table.column(&metric.column).last().map_or(f64::NAN, |value| value * metric.factor)
@@ -72,10 +72,10 @@ impl Loaded {
         self.units.iter().map(|unit| places.iter().map(|&place| (place, last(unit))).collect()).collect()
     }
 
-    /// The place of this run on an axis of a key.
+    /// The position of this run on an axis of a key.
     pub fn place(&self, key: &str) -> Result<usize> {
         let whole = keys::at(&self.tree, key).and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
-        // A window over all is one of as many steps.
+        // A window over the whole sequence has its number of steps.
         whole.or(self.steps.filter(|_| key == "train.bptt" && keys::at(&self.tree, key).is_none())).ok_or_else(|| {
             Error::Usage(format!("`{key}` of run {} is no whole number, which the horizontal axis needs", self.hash))
         })
@@ -86,7 +86,7 @@ impl Loaded {
         self.units.iter().map(|unit| unit.seed).collect()
     }
 
-    /// Whether a metric is better when it is lower.
+    /// Whether lower values of a metric are better.
     pub fn direction(&self, metric: &Metric) -> Direction {
         let metrics = self.units.first().map(|unit| unit.result.metrics.as_slice()).unwrap_or_default();
         let name = metric.column.strip_prefix("val_");
@@ -106,7 +106,7 @@ impl Loaded {
         Some(format!("val_{}", metric.name)).filter(|column| self.columns().contains(&column.as_str()))
     }
 
-    /// The unit of a column; `None` where it is not known. Training losses are in that of the first validation metric.
+    /// The unit of a column; `None` if unknown. Training losses have that of the first validation metric.
     fn unit(&self, column: &str) -> Option<&str> {
         let metrics = &self.units.first()?.result.metrics;
         let metric = match column.strip_prefix("val_") {
@@ -118,21 +118,21 @@ impl Loaded {
     }
 }
 
-/// What is drawn.
+/// The metric that is drawn.
 pub(super) struct Metric {
     /// The column of `metrics.csv`.
     pub column: String,
-    /// The axis.
+    /// The axis label.
     pub label: String,
-    /// What values are multiplied with.
+    /// Factor for the values.
     pub factor: f64,
 }
 
 impl Metric {
-    /// The metric that is asked for, or the first validation metric; all runs must have it, in one unit.
-    pub fn choose(asked: Option<&str>, runs: &[&Loaded]) -> Result<Self> {
+    /// The requested metric, or the first validation metric; all runs must have it, in one unit.
+    pub fn choose(requested: Option<&str>, runs: &[&Loaded]) -> Result<Self> {
         let Some(first) = runs.first() else { return Err(Error::Usage("there is no run to plot".into())) };
-        let column = match asked {
+        let column = match requested {
             Some(name) => find(name, runs)?,
             None => first.first_validation().unwrap_or_else(|| "train_loss".into()),
         };
@@ -161,7 +161,7 @@ impl Metric {
         let unit = first.unit(&column);
         let label = match column.as_str() {
             "train_loss" => labelled("training loss", unit),
-            // It adds up over windows, and so is in no unit of one step.
+            // It is a sum over windows, so the unit per step does not apply.
             "train_loss_original" => "training loss as reported".into(),
             _ => match column.strip_prefix("val_") {
                 Some(name) => labelled(&format!("validation {name}"), unit),
@@ -171,19 +171,19 @@ impl Metric {
         Ok(Metric { column, label, factor: 1.0 })
     }
 
-    /// The same with values multiplied, as axis and tables then say.
+    /// The metric with scaled values, as shown by axis and tables.
     pub fn times(self, factor: f64) -> Self {
         let label = if factor == 1.0 { self.label } else { format!("{} × {factor}", self.label) };
         Metric { label, factor, ..self }
     }
 
-    /// What a column of a table is called.
+    /// Heading of its table column.
     pub fn title(&self) -> String {
         if self.factor == 1.0 { self.column.clone() } else { format!("{} × {}", self.column, self.factor) }
     }
 }
 
-/// The column that a person means.
+/// Resolves a metric's name to a column.
 fn find(name: &str, runs: &[&Loaded]) -> Result<String> {
     let columns: Vec<&str> = runs.iter().flat_map(|run| run.columns()).collect();
     let validation = format!("val_{name}");

@@ -1,8 +1,8 @@
-//! HTML as text: everything that comes from outside goes through [`escape`].
+//! Generates HTML: all external text passes through [`escape`].
 
 use crate::report::compare::digits;
 
-/// Text as HTML shows it, in elements and in quoted attributes.
+/// Escapes text for elements and quoted attributes.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -12,7 +12,7 @@ pub fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // Of other control characters HTML allows none, not even by number.
+            // HTML allows no other control characters, not even as numeric references.
             '\n' | '\t' => escaped.push(letter),
             letter if letter.is_control() => escaped.push('\u{fffd}'),
             letter => escaped.push(letter),
@@ -21,7 +21,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// A number as people read it, with the whole of it beside.
+/// A rounded number, with its full value in the markup.
 pub fn number(value: f64) -> String {
     match value.is_nan() {
         true => "–".into(),
@@ -29,17 +29,17 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// Code, on one line.
+/// Inline code.
 pub fn code(text: &str) -> String {
     format!("<code>{}</code>", escape(text))
 }
 
-/// Code as it is, in a box of its own.
+/// A code block.
 pub fn block(text: &str) -> String {
     format!("<pre tabindex=\"0\">{}</pre>\n", escape(text.trim_end()))
 }
 
-/// A table in a box that scrolls by itself. Cells are HTML; the first of a row is its heading.
+/// A table in a scrollable box. Cells are HTML; the first cell of a row is its heading.
 #[derive(Default)]
 pub struct Table {
     header: Vec<String>,
@@ -47,9 +47,9 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these headings, as text.
+    /// A table with these plain-text headings.
     pub fn new<S: AsRef<str>>(header: impl IntoIterator<Item = S>) -> Self {
-        // Names of columns may be broken between their words, numbers never.
+        // Allow line breaks within column names, never within numbers.
         let broken = |text: &str| escape(text).replace('_', "_<wbr>").replace('.', ".<wbr>");
         Table { header: header.into_iter().map(|text| broken(text.as_ref())).collect(), rows: Vec::new() }
     }
@@ -59,12 +59,12 @@ impl Table {
         self.classed_row("", cells);
     }
 
-    /// A row that looks different.
+    /// Adds a row with a CSS class.
     pub fn classed_row(&mut self, class: &str, cells: Vec<String>) {
         self.rows.push((class.to_owned(), cells));
     }
 
-    /// The HTML, with what the table is about for those who cannot see it.
+    /// The HTML, with a description for screen readers.
     pub fn html(&self, about: &str) -> String {
         let mut html = format!(
             "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">\n<table>\n<thead><tr>",

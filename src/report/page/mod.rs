@@ -1,6 +1,6 @@
-//! A report: one page of HTML with everything about some runs, made of their files alone.
+//! A report: one HTML page about a set of runs, made from their files alone.
 //!
-//! It has no script, loads nothing, and every number in it is that of a file: shown short, and whole in the `value` of its
+//! It has no scripts and loads nothing. Numbers are shown rounded, with the full value in the `value` attribute of their
 //! `data` element.
 
 mod html;
@@ -15,22 +15,22 @@ use crate::spec::Spec;
 use html::{Table, block, code, escape};
 use runs::RunFiles;
 
-/// What a report is made of.
+/// Contents of a report.
 #[derive(Debug)]
 pub struct Page {
-    /// What it is called.
+    /// Its title.
     pub title: String,
-    /// When it is made.
+    /// Time of writing.
     pub written: String,
-    /// Runs, in the order in which they are told.
+    /// Runs, in order of appearance.
     pub runs: Vec<ReportedRun>,
-    /// The figure as SVG, or why there is none.
+    /// The figure as SVG, or the reason why there is none.
     pub figure: Option<std::result::Result<String, String>>,
-    /// What became of the file's claims.
+    /// Results of the file's claims.
     pub verdicts: Vec<Verdict>,
     /// Commands that made the runs and this page.
     pub commands: Vec<String>,
-    /// The file that says the runs: its name and its text.
+    /// The file that defines the runs: its name and its text.
     pub file: Option<(String, String)>,
 }
 
@@ -41,7 +41,7 @@ pub struct ReportedRun {
     pub hash: String,
     /// Its directory.
     pub path: PathBuf,
-    /// What a list calls it.
+    /// Its name in lists.
     pub item: Option<String>,
     /// Its spec.
     pub spec: Spec,
@@ -56,20 +56,20 @@ pub struct ReportedSeed {
     pub seed: u64,
     /// Whether it is trained to the end.
     pub done: bool,
-    /// How it stands, in a word.
+    /// Its status, in one word.
     pub standing: String,
     /// Why it failed.
     pub reason: Option<String>,
 }
 
-/// Missing units that are all shown at once, on paper, too.
+/// Maximum number of missing units that are listed without being unfolded, which print cannot do.
 const FEW: usize = 20;
 
-/// Runs whose curves are shown: more would make a page that takes long to open.
+/// Maximum number of runs with learning curves: more would make the page slow to open.
 const CURVES: usize = 40;
 
 impl Page {
-    /// The page.
+    /// Renders the page.
     ///
     /// # Errors
     /// [`crate::Error::Data`] naming a damaged file of a unit that is done.
@@ -114,7 +114,7 @@ impl Page {
         )
     }
 
-    /// What a partial sweep lacks.
+    /// The units missing from a partial sweep.
     fn missing(&self) -> String {
         let mut lines = String::new();
         for run in &self.runs {
@@ -131,7 +131,7 @@ impl Page {
         match lines.matches("<li>").count() {
             0 => lines,
             count => format!(
-                "<div class=\"notice\">\n<p><strong>This is not all.</strong> {count} of the units that are asked for are \
+                "<div class=\"notice\">\n<p><strong>This report is partial.</strong> {count} of the requested units are \
                  not trained; means and figures are of those that are.</p>\n<details{}><summary>Which ones</summary>\n\
                  <ul>\n{lines}</ul>\n</details>\n</div>\n",
                 if count <= FEW { " open" } else { "" }

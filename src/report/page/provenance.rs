@@ -1,4 +1,4 @@
-//! Where the numbers of a report come from: which program, which machine, which data.
+//! Provenance of a report's numbers: program, machine and data.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::records::Manifest;
 /// Fields and their values, as HTML.
 type Fields = Vec<(&'static str, Vec<String>)>;
 
-/// What is the same for runs of one origin.
+/// The fields that are equal for runs of one origin.
 fn origin(manifest: &Manifest) -> Fields {
     let git = manifest.git.iter().map(|git| {
         let dirty = if git.dirty { ", with changes that were not committed" } else { "" };
@@ -28,7 +28,7 @@ fn origin(manifest: &Manifest) -> Fields {
     ]
 }
 
-/// A list for the runs of each origin, from their hashes and manifests; one whose manifest is missing or damaged is named.
+/// One list per origin, from hashes and manifests of runs; runs whose manifest is missing or damaged are named.
 pub fn section<'a>(runs: impl Iterator<Item = (&'a str, Option<&'a Manifest>)>) -> String {
     let mut groups: Vec<(Fields, Vec<(&str, &str)>)> = Vec::new();
     let mut without: Vec<&str> = Vec::new();

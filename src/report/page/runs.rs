@@ -1,4 +1,4 @@
-//! The runs of a report: one table of all, and a section for each.
+//! The runs of a report: one table of all, and one section per run.
 
 use serde_json::Value;
 
@@ -17,15 +17,15 @@ use crate::spec::write_spec;
 /// The columns of `results.csv` that count rather than measure.
 const COUNTS: [&str; 4] = ["seed", "epochs", "best_epoch", "kept_epoch"];
 
-/// What is in the files of a run.
+/// Data read from a run's files.
 pub struct RunFiles {
     /// The columns of `results.csv`.
     header: Vec<String>,
-    /// Its rows, of the units that are asked for and done.
+    /// Its rows, for the requested units that are done.
     rows: Vec<Vec<String>>,
     /// The units, by row.
     seeds: Vec<FinishedSeed>,
-    /// `None` where it is missing or damaged, which the page then reports.
+    /// `None` if it is missing or damaged, which the page reports.
     pub manifest: Option<Manifest>,
     /// The learning curves, as SVG.
     curves: Option<String>,
@@ -37,7 +37,7 @@ impl RunFiles {
         let mut seeds = units::read_all(&run.path)?;
         seeds.retain(|done| run.units.iter().any(|unit| unit.done && unit.seed == done.seed));
         let mut rows = tables::result_rows(&seeds).into_iter();
-        // Drawn anew rather than read: nothing that is not ours gets into the page.
+        // Redrawn instead of read, so that no foreign markup gets into the page.
         let curves = (with_curves && !seeds.is_empty()).then(|| figure::to_svg(&LearningCurves::new(&seeds)));
         Ok(RunFiles {
             header: rows.next().unwrap_or_default(),
@@ -48,19 +48,19 @@ impl RunFiles {
         })
     }
 
-    /// The commit of the repository that it was begun in.
+    /// The commit of the repository in which it was begun.
     pub fn commit(&self) -> Option<&str> {
         Some(self.manifest.as_ref()?.git.as_ref()?.commit.as_str())
     }
 
-    /// Numbers of a column of `results.csv`, as far as there are some.
+    /// The available numbers of a column of `results.csv`.
     fn column(&self, name: &str) -> Vec<f64> {
         let Some(place) = self.header.iter().position(|column| column == name) else { return Vec::new() };
         self.rows.iter().filter_map(|row| row.get(place)?.parse().ok()).collect()
     }
 }
 
-/// One row a run: the keys that differ, how it stands, and mean and standard error over seeds of each result.
+/// One row per run: the keys that differ, its state, and mean and standard error over seeds of each result.
 pub fn table(runs: &[ReportedRun], read: &[RunFiles]) -> String {
     let trees: Vec<Value> = runs.iter().map(|run| tree(&run.spec)).collect();
     let keys = differing_keys(&trees);
@@ -100,7 +100,7 @@ fn summary(values: &[f64]) -> String {
     }
 }
 
-/// How units stand: one word, or counts.
+/// State of units: one word, or counts.
 fn state(units: &[ReportedSeed]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for unit in units {
@@ -115,7 +115,7 @@ fn state(units: &[ReportedSeed]) -> String {
     }
 }
 
-/// A section for each run: its seeds, its curves, its spec.
+/// One section per run: its seeds, its curves, its spec.
 pub fn details(runs: &[ReportedRun], read: &[RunFiles]) -> String {
     let mut html = String::from("<h2>Run by run</h2>\n");
     for (run, read) in runs.iter().zip(read) {
@@ -139,7 +139,7 @@ pub fn details(runs: &[ReportedRun], read: &[RunFiles]) -> String {
     html
 }
 
-/// One row a seed: `results.csv`, and where and when it was trained.
+/// One row per seed: `results.csv`, and where and when it was trained.
 fn seeds(run: &ReportedRun, read: &RunFiles) -> String {
     if read.rows.is_empty() {
         return format!("<p>No seed is trained yet: {}.</p>\n", escape(&state(&run.units)));

@@ -1,4 +1,4 @@
-//! Clusters: a sweep as a job array, and what the cluster reports of it.
+//! Clusters: a sweep as a job array, and the cluster's report on it.
 
 pub mod queue;
 pub mod slurm;

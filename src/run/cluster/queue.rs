@@ -1,21 +1,21 @@
-//! What SLURM says of the arrays of a sweep, where it answers; where it does not, there is nothing to say.
+//! State of a sweep's job arrays as reported by SLURM, if it responds.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A controller that is away is not waited for much longer.
+/// Timeout for the controller's response.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Arrays that are asked about: the newest.
+/// Maximum number of arrays to query; the newest are.
 const ARRAYS: usize = 50;
 
-/// Tasks of arrays as SLURM knows them.
+/// Tasks of arrays as reported by SLURM.
 #[derive(Debug, Default, PartialEq)]
 pub struct Queue {
-    /// State and further words by task: `12_3`, or `12_[4-7]` for several that wait.
+    /// Tasks by id: `12_3`, or `12_[4-7]` for several pending ones.
     tasks: BTreeMap<String, Task>,
-    /// Whether `squeue` answered, so that a task it does not name is none any more.
+    /// Whether `squeue` responded, so that a task it does not list has left the queue.
     answered: bool,
 }
 
@@ -23,12 +23,12 @@ pub struct Queue {
 struct Task {
     /// Such as `running`.
     state: String,
-    /// Time used of the limit, or why it waits.
+    /// Time used and limit, or the reason for waiting.
     detail: String,
 }
 
 impl Queue {
-    /// Asks `squeue`, and `sacct` about what has left the queue.
+    /// Queries `squeue`, and `sacct` for jobs that have left the queue.
     pub fn of(arrays: &[u64]) -> Self {
         let newest = &arrays[arrays.len().saturating_sub(ARRAYS)..];
         let mut queue = Queue::default();
@@ -39,9 +39,9 @@ impl Queue {
         let jobs = format!("--jobs={}", list(newest));
         let mut squeue = Command::new("squeue");
         squeue.args(["--noheader", "--array", &jobs, "--format=%i|%T|%M|%l|%R"]);
-        if let Some(said) = ask(squeue) {
+        if let Some(output) = ask(squeue) {
             queue.answered = true;
-            queue.read(&said, |fields| match fields {
+            queue.read(&output, |fields| match fields {
                 ["PENDING", _, _, why] => why.trim_matches(['(', ')']).to_owned(),
                 [_, used, limit, place] => format!("{used} of {limit} on {place}"),
                 _ => String::new(),
@@ -52,15 +52,15 @@ impl Queue {
             let jobs = format!("--jobs={}", list(&gone));
             let mut sacct = Command::new("sacct");
             sacct.args(["--noheader", "--parsable2", "--allocations", &jobs, "--format=JobID,State,Elapsed"]);
-            if let Some(said) = ask(sacct) {
-                queue.read(&said, |_| String::new());
+            if let Some(output) = ask(sacct) {
+                queue.read(&output, |_| String::new());
             }
         }
         queue
     }
 
-    fn read(&mut self, said: &str, detail: impl Fn(&[&str]) -> String) {
-        for line in said.lines() {
+    fn read(&mut self, output: &str, detail: impl Fn(&[&str]) -> String) {
+        for line in output.lines() {
             let mut fields = line.trim().split('|');
             let (Some(task), Some(state)) = (fields.next(), fields.next()) else { continue };
             let rest: Vec<&str> = std::iter::once(state).chain(fields).collect();
@@ -75,7 +75,7 @@ impl Queue {
         self.tasks.iter().filter(move |(task, _)| task.starts_with(&begin)).map(|(_, task)| task)
     }
 
-    /// A line for each array that SLURM knows: how many tasks are in which state, and why tasks wait.
+    /// One line per array known to SLURM: number of tasks per state, with the reasons of pending ones.
     pub fn lines(&self, arrays: &[u64]) -> Vec<String> {
         let line = |job: &u64| {
             let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -95,29 +95,29 @@ impl Queue {
         arrays.iter().filter_map(line).collect()
     }
 
-    /// What is known of one task, by the number that its claims have.
+    /// Describes one task, by the id in its claims.
     pub fn task(&self, job: &str) -> Option<String> {
         let task = self.tasks.get(job)?;
         let detail = if task.detail.is_empty() { String::new() } else { format!(", {}", task.detail) };
         Some(format!("{}{detail}", task.state))
     }
 
-    /// Whether some task may still come and train; `None` where SLURM does not say.
+    /// Whether any task may still train; `None` if SLURM did not respond.
     pub fn is_busy(&self) -> Option<bool> {
-        let works = |task: &Task| {
+        let is_active = |task: &Task| {
             ["pending", "running", "configuring", "completing", "requeued", "suspended", "requeue_hold"]
                 .contains(&task.state.as_str())
         };
-        self.answered.then(|| self.tasks.values().any(works))
+        self.answered.then(|| self.tasks.values().any(is_active))
     }
 }
 
-/// What a program says; `None` if it is not there, fails or takes too long. That a job is not known any more is no failure.
+/// Runs a program and returns its output; `None` if it is missing, fails or times out. An unknown job id is not a failure.
 fn ask(mut command: Command) -> Option<String> {
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = started.ok()?;
     let begun = Instant::now();
-    // Read beside the waiting: a full pipe would keep the program from ending.
+    // Read in threads: a full pipe would block the program.
     let pipes = (child.stdout.take()?, child.stderr.take()?);
     let read = |mut pipe: Box<dyn std::io::Read + Send>| {
         std::thread::spawn(move || {
@@ -126,7 +126,7 @@ fn ask(mut command: Command) -> Option<String> {
             String::from_utf8_lossy(&bytes).into_owned()
         })
     };
-    let (said, complained) = (read(Box::new(pipes.0)), read(Box::new(pipes.1)));
+    let (output, errors) = (read(Box::new(pipes.0)), read(Box::new(pipes.1)));
     let status = loop {
         match child.try_wait().ok()? {
             Some(status) => break status,
@@ -138,8 +138,8 @@ fn ask(mut command: Command) -> Option<String> {
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     };
-    let (said, complained) = (said.join().ok()?, complained.join().ok()?);
-    (status.success() || complained.contains("Invalid job id")).then_some(said)
+    let (output, errors) = (output.join().ok()?, errors.join().ok()?);
+    (status.success() || errors.contains("Invalid job id")).then_some(output)
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tasks_are_counted_by_state_and_told_one_by_one() {
+    fn tasks_are_counted_by_state_and_described_one_by_one() {
         let mut queue = Queue { answered: true, ..Queue::default() };
         queue.read(
             "12_0|RUNNING|0:41|10:00|node1\n12_1|PENDING|0:00|10:00|(Resources)\n12_2|PENDING|0:00|10:00|(Resources)\n",

@@ -1,9 +1,9 @@
-//! Sweeps on a SLURM cluster: one job array, each task of which is the same sweep again.
+//! Sweeps on a SLURM cluster: one job array, each task of which runs the same sweep.
 //!
-//! SLURM is the engine. What a task trains is nowhere said: it claims units as every other sweep does, until none is left.
-//! A task is the batch script's own process (`exec`), so that signals for the script reach it: `USR1`, some time before
-//! the limit, has it write checkpoints and go back into the queue; on `TERM`, from `scancel` or a preemption, it writes
-//! checkpoints and ends, and whether it is queued again is up to SLURM (`--requeue` allows it).
+//! Tasks have no fixed work: each claims units, like any other sweep process, until none is left. A task replaces the batch
+//! script's shell (`exec`), so signals to the script reach it: on `USR1`, sent some time before the limit, it writes
+//! checkpoints and requeues itself; on `TERM`, from `scancel` or a preemption, it writes checkpoints and exits, and SLURM
+//! decides whether to requeue it (`--requeue` allows it).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,35 +11,36 @@ use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::run::claim::slurm_task;
 use crate::run::manifest::VERSION;
 use crate::run::shell::quote;
 use crate::spec::LauncherBlock;
 
-/// Where scripts and logs of arrays are, in the directory of the run directories.
+/// Subdirectory of the output directory for scripts and logs of arrays.
 const FOLDER: &str = ".slurm";
 
-/// What a script says of the file that it trains, so that `--status` knows its arrays.
+/// Prefix of the line that identifies a script's sweep file, for `--status`.
 const OF: &str = "# A job array that trains what is missing of ";
 
-/// An array that is to be submitted.
+/// A job array to submit.
 #[derive(Debug)]
 pub struct Array<'a> {
-    /// What the cluster is asked for.
+    /// Resources to request.
     pub launcher: &'a LauncherBlock,
     /// The sweep's file, absolute.
     pub file: PathBuf,
     /// Tasks in the array.
     pub tasks: usize,
-    /// Where the tasks work: relative paths in specs begin here.
+    /// Working directory of the tasks, to which paths in specs are relative.
     pub directory: PathBuf,
-    /// Variables that speak to the spec.
+    /// Environment variables that affect the spec.
     pub variables: Vec<(String, String)>,
     /// Program and arguments of a task.
     pub command: Vec<String>,
 }
 
 impl Array<'_> {
-    /// The batch script. Logs are named relative to where it is submitted from.
+    /// The batch script. Log paths are relative to the directory it is submitted from.
     pub fn script(&self) -> String {
         let LauncherBlock { partition, account, qos, time, memory, cpus, gpus, at_once, grace, sbatch, setup, .. } =
             self.launcher;
@@ -65,7 +66,7 @@ impl Array<'_> {
         option("time", time.as_ref().map(|time| time.0.clone()));
         option("mem", memory.clone());
         option("gres", gpus.map(|count| format!("gpu:{count}")));
-        // The last word wins.
+        // In SLURM the last of repeated options counts.
         options.extend(sbatch.iter().cloned());
 
         let mut lines = vec!["#!/bin/bash".into(), self.mark()];
@@ -76,23 +77,23 @@ impl Array<'_> {
         lines.extend(self.variables.iter().map(|(name, value)| format!("export {name}={}", quote(value))));
         lines.extend(setup.iter().cloned());
         let words: Vec<String> = self.command.iter().map(|word| quote(word)).collect();
-        // In the place of the shell, so that signals for the script are the program's.
+        // Replaces the shell, so that signals to the script reach the program.
         lines.push(format!("exec {}", words.join(" ")));
         lines.join("\n") + "\n"
     }
 
-    /// Submits it, and keeps the script beside the logs. Gives the job's number.
+    /// Submits the array and stores the script beside the logs. Returns the job id.
     ///
     /// # Errors
-    /// [`Error::Usage`] with what `sbatch` said; nothing new is then left on disk. [`Error::Training`] where it was submitted
-    /// and its number is not understood. [`Error::Io`].
+    /// [`Error::Usage`] with the output of `sbatch`; no new files are then left. [`Error::Training`] if it was submitted but
+    /// its id could not be parsed. [`Error::Io`].
     pub fn submit(&self, outputs: &Path) -> Result<String> {
         let folder = outputs.join(FOLDER);
         let before = [outputs.exists(), folder.exists()];
         std::fs::create_dir_all(&folder).map_err(Error::io("create the directory", &folder))?;
         let script = self.script();
         let printed = sbatch(&script, &folder).inspect_err(|_| {
-            // Only if nothing is in them, and they are ours.
+            // Only directories that are empty and were created here.
             for (path, _) in
                 [&folder, &outputs.to_path_buf()].into_iter().zip(before.iter().rev()).filter(|(_, before)| !**before)
             {
@@ -101,8 +102,8 @@ impl Array<'_> {
         })?;
         let job = job_number(&printed).ok_or_else(|| {
             Error::Training(format!(
-                "the array was submitted, but `sbatch` printed no number of a job that is understood; `squeue --me` lists \
-                 it, and `scancel` takes it back. It printed: {printed}"
+                "the array was submitted, but `sbatch` printed no recognisable job id; `squeue --me` lists it, and \
+                 `scancel` cancels it. It printed: {printed}"
             ))
         })?;
         write_atomically(&folder.join(format!("{job}.sh")), script.as_bytes())?;
@@ -114,12 +115,12 @@ impl Array<'_> {
     }
 }
 
-/// The line of a script that says which file it trains.
+/// The line of a script that identifies its sweep file.
 fn mark(file: &Path) -> String {
     format!("{OF}{}", file.to_string_lossy().replace(['\n', '\r'], " "))
 }
 
-/// Numbers of the arrays that were submitted for a file (an absolute path), ascending.
+/// Job ids of the arrays submitted for a file (an absolute path), ascending.
 pub fn arrays(outputs: &Path, file: &Path) -> Vec<u64> {
     let of = |path: PathBuf| -> Option<u64> {
         let job = path.file_name()?.to_str()?.strip_suffix(".sh")?.parse().ok()?;
@@ -132,12 +133,12 @@ pub fn arrays(outputs: &Path, file: &Path) -> Vec<u64> {
     jobs
 }
 
-/// Where scripts and logs are.
+/// The directory of scripts and logs.
 pub fn folder(outputs: &Path) -> PathBuf {
     outputs.join(FOLDER)
 }
 
-/// Makes sure that there is a SLURM to submit to.
+/// Checks that SLURM is available.
 ///
 /// # Errors
 /// [`Error::Usage`].
@@ -147,24 +148,14 @@ pub fn find() -> Result<()> {
     output_of(Command::new("sbatch").arg("--version"), "").map(drop).map_err(refused)
 }
 
-/// Puts the task that this process is back into the queue. SLURM then ends this process.
+/// Requeues the current task. SLURM then ends this process.
 ///
 /// # Errors
-/// [`Error::Training`] where that is refused: what is left of the sweep has to be submitted again.
+/// [`Error::Training`] if that fails: the rest of the sweep has to be submitted again.
 pub fn requeue() -> Result<()> {
     let refused = |what: String| Error::Training(format!("this task could not go back into the queue: {what}"));
-    let job = this_task().ok_or_else(|| refused("SLURM_JOB_ID is not set".into()))?;
+    let job = slurm_task().ok_or_else(|| refused("SLURM_JOB_ID is not set".into()))?;
     output_of(Command::new("scontrol").args(["requeue", &job]), "").map(drop).map_err(refused)
-}
-
-/// The task that this process is. By its number in the array: the job number of one of the tasks is that of the whole
-/// array, and `scontrol` takes it for that.
-fn this_task() -> Option<String> {
-    let variable = |name: &str| std::env::var(name).ok();
-    match (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
-        (Some(array), Some(task)) => Some(format!("{array}_{task}")),
-        _ => variable("SLURM_JOB_ID"),
-    }
 }
 
 /// Submits a script from `folder`.
@@ -173,7 +164,7 @@ fn sbatch(script: &str, folder: &Path) -> Result<String> {
     output_of(Command::new("sbatch").arg("--parsable").current_dir(folder), script).map_err(refused)
 }
 
-/// The number of a job in what `sbatch --parsable` printed: `12` or `12;cluster`, perhaps after a greeting of the login node.
+/// Parses the job id printed by `sbatch --parsable`: `12` or `12;cluster`, possibly after a login banner.
 fn job_number(printed: &str) -> Option<String> {
     let number = |line: &str| {
         let line = line.trim();
@@ -186,7 +177,7 @@ fn job_number(printed: &str) -> Option<String> {
     printed.lines().rev().find_map(number).or_else(|| printed.lines().rev().find_map(sentence))
 }
 
-/// What a program prints on standard output when it is given `input`; or why there is nothing, in words.
+/// Runs a program with `input` and returns its standard output, or an error message.
 fn output_of(command: &mut Command, input: &str) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -195,7 +186,7 @@ fn output_of(command: &mut Command, input: &str) -> Result<String, String> {
         _ => format!("`{name}` cannot be started ({error})"),
     })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that refuses may not read all of it, and prints why.
+        // A program that fails may not read all of its input; its message is reported below.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| format!("`{name}` was lost ({error})"))?;
@@ -203,8 +194,8 @@ fn output_of(command: &mut Command, input: &str) -> Result<String, String> {
         [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
     match (output.status.success(), errors.is_empty() && printed.is_empty()) {
         (true, _) => Ok(printed),
-        (false, true) => Err(format!("`{name}` fails without a message ({})", output.status)),
-        (false, false) => Err(format!("`{name}` fails: {}", format!("{errors}\n{printed}").trim())),
+        (false, true) => Err(format!("`{name}` failed without a message ({})", output.status)),
+        (false, false) => Err(format!("`{name}` failed: {}", format!("{errors}\n{printed}").trim())),
     }
 }
 
