@@ -33,7 +33,7 @@ struct Row {
     caption: Option<Value>,
 }
 
-/// Reads the images of a split file. COCO's own id of a image is taken before the file's.
+/// Reads the images of a split file. COCO's own id of an image is taken before the file's.
 pub(super) fn read(path: &Path, images: Vec<FileImage>) -> Result<CaptionSet> {
     let mut set = CaptionSet::default();
     let mut ids = std::collections::HashSet::new();

@@ -24,7 +24,7 @@ pub use coco::write as write_coco;
 use crate::error::{Error, Result};
 use crate::files::without_mark;
 
-/// A image, by the id and the file name that the caption file gives it.
+/// An image, by the id and the file name that the caption file gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// The id; of a format without ids, 1, 2, ... in order of first appearance.
@@ -35,7 +35,7 @@ pub struct Image {
     pub split: Option<String>,
 }
 
-/// A sentence about a image.
+/// A sentence about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caption {
     /// The id; of a format without ids, 1, 2, ... in order of appearance.
@@ -86,7 +86,7 @@ impl CaptionSet {
     /// Only the images that a list names (one file name per line, as the splits of Flickr8k have it), and their captions.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] if the list is empty or names a image that is not there.
+    /// [`Error::Io`]; [`Error::Data`] if the list is empty or names an image that is not there.
     pub fn only(self, list: &Path) -> Result<Self> {
         let bytes = std::fs::read(list).map_err(Error::io("read", list))?;
         let bytes = without_mark(&bytes);

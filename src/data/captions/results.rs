@@ -26,7 +26,7 @@ struct Row {
 /// Reads a results file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] with the place if it is none, or has a image twice.
+/// [`Error::Io`]; [`Error::Data`] with the place if it is none, or has an image twice.
 pub fn read(path: &Path) -> Result<Vec<CaptionResult>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let rows: Vec<Row> = serde_json::from_slice(without_mark(&bytes)).map_err(|error| {

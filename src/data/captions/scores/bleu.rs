@@ -8,7 +8,7 @@ const TINY: f64 = 1e-15;
 /// Added to numbers of n-grams and to the reference's length, so that nothing is divided by zero.
 const SMALL: f64 = 1e-9;
 
-/// What has to be known of a image or of a whole set.
+/// What has to be known of an image or of a whole set.
 #[derive(Default, Clone, Copy)]
 struct Sums {
     matches: [usize; ORDERS],

@@ -9,7 +9,7 @@ mod rouge;
 
 use std::collections::BTreeMap;
 
-/// A image's caption, and those of people.
+/// An image's caption, and those of people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scored {
     /// The caption in question.
