@@ -126,7 +126,9 @@ fn transfer(job: &Job<'_>, archive: &Archive, url: &str, part: &Path) -> Result<
             (Message::End, Some((file, at, total))) => {
                 file.sync_all().map_err(Error::io("write", part))?;
                 return match total {
-                    Some(total) if at != total => Err(Failure::Transient(format!("cut off after {at} of {total} bytes"))),
+                    Some(total) if at != total => {
+                        Err(Failure::Transient(format!("cut off after {at} of {total} bytes")))
+                    }
                     _ => Ok(()),
                 };
             }

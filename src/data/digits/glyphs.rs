@@ -179,7 +179,9 @@ fn image(class: usize, stream: &mut Stream) -> [u8; PIXELS] {
         let places: Vec<(f32, f32)> = match smooth {
             true => bend(points).map(|point| distortion.place(point)).collect(),
             // Subdivided, so that straight lines are distorted too.
-            false => points.windows(2).flat_map(|ends| straight(ends[0], ends[1])).map(|p| distortion.place(p)).collect(),
+            false => {
+                points.windows(2).flat_map(|ends| straight(ends[0], ends[1])).map(|p| distortion.place(p)).collect()
+            }
         };
         for ends in places.windows(2) {
             pen.touch(&mut nearest, ends[0], ends[1]);

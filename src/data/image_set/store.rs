@@ -83,12 +83,11 @@ impl Work {
         bytes
     }
 
-    /// Makes the store, unless it is there. `make` gets rows to make, `progress` hears how many of how many are done, `stop`
-    /// is asked between them. Only one process makes a store at a time: others wait, and find it made. What cannot be read is
-    /// listed beside the store.
+    /// Creates the store unless it exists. `make` computes rows, `progress` is called with the number done and in all, `stop`
+    /// is polled between chunks. Other processes wait until the first one has finished.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Interrupted`] after `stop`: the same call goes on from there; whatever `make` fails with.
+    /// [`Error::Io`]; [`Error::Interrupted`] after `stop`, whereupon the same call resumes; the errors of `make`.
     pub fn make(&self, make: Make, stop: &dyn Fn() -> bool, progress: &dyn Fn(usize, usize)) -> Result<()> {
         if self.path.exists() {
             return Ok(());
@@ -111,7 +110,6 @@ impl Work {
         let (header, rows) = (self.header().len(), self.rows());
         let todo: Vec<usize> = (0..rows).filter(|&row| state[row] == 0).collect();
         let mut done = rows - todo.len();
-        let mut bad = Vec::new();
         for chunk in todo.chunks(CHUNK) {
             if stop() {
                 return Err(Error::Interrupted);
@@ -130,10 +128,7 @@ impl Work {
                         let what = format!("a row of {} bytes where {} are expected", bytes.len(), self.row());
                         return Err(Error::Training(what));
                     }
-                    Err(why) => {
-                        bad.push((row / self.variants, why));
-                        state[row] = BAD;
-                    }
+                    Err(_) => state[row] = BAD,
                 }
             }
             // Rows are on the disk before they are marked as done.
