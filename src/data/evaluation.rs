@@ -1,32 +1,32 @@
-//! The evaluation at the end of training: what a dataset asks of the trained network, and what comes of it.
+//! The evaluation at the end of training: the predictions that a dataset may request, and the result.
 
 use candle_core::Tensor;
 
 use super::{Batch, Decoded, Limits, Strategy};
 use crate::error::Result;
 
-/// A trained network, as a dataset evaluates it.
+/// The interface of a trained network to [`Dataset::evaluate`](super::Dataset::evaluate).
 pub trait Predictor {
-    /// Its outputs at every step of a batch, one row per sequence: `[batch, time, size]`, f32; logits for classes.
+    /// Outputs at every step of a batch, one row per sequence: `[batch, time, size]`, f32; logits for classes.
     ///
     /// # Errors
-    /// Fails where the batch is not of the shape that the network was trained on.
+    /// Fails if the batch does not have the shape that the network was trained on.
     fn predict(&self, batch: &Batch) -> Result<Tensor>;
 
-    /// Sequences of tokens after `first`, `[batch, ...]`, the feature vectors that the first step reads (or what the
-    /// model's encoder makes them of). For each row one, or for a beam up to `width` different ones, the best first.
+    /// Decodes sequences of tokens after `first`, `[batch, ...]`: the feature vectors of the first step, or the input of the
+    /// model's encoder. Returns one sequence per row, or up to `width` distinct ones for a beam, the best first.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for a strategy or limits that cannot be,
-    /// [`Error::Training`](crate::Error::Training) where the model reads no tokens or does not answer with them.
+    /// [`Error::Usage`](crate::Error::Usage) for an invalid strategy or limits,
+    /// [`Error::Training`](crate::Error::Training) if the model does not both read and predict tokens.
     fn decode(&self, first: &Tensor, strategy: &Strategy, limits: &Limits) -> Result<Vec<Vec<Decoded>>>;
 }
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evaluation {
-    /// Numbers by name; they are part of a seed's results.
+    /// Scores by name; part of a seed's results.
     pub scores: Vec<(String, f64)>,
-    /// Files by name, with their content; they are written beside the weights.
+    /// Contents of files by name, written next to the weights.
     pub files: Vec<(String, Vec<u8>)>,
 }

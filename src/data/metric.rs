@@ -1,4 +1,4 @@
-//! Metrics: a name, a unit, a direction, and how to measure it on a batch.
+//! Metrics: a name, a unit, a direction, and a function of a batch.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Whether `a` is strictly better than `b`. Nothing is better than a number by being NaN.
+    /// Whether `a` is strictly better than `b`; false if either is NaN.
     pub fn better(self, a: f64, b: f64) -> bool {
         match self {
             Direction::Lower => a < b,
@@ -29,17 +29,17 @@ impl Direction {
     }
 }
 
-/// A sum over a batch, and over how much it goes: the metric is the ratio of the sums over all batches.
+/// A sum over a batch and its weight. The metric is the sum over all batches divided by the total weight.
 #[derive(Debug, Clone)]
 pub struct Measured {
-    /// Sum of the quantity: one number, which may still lie on a device.
+    /// Sum of the quantity: a scalar that may still be on the device.
     pub(crate) sum: Numbers,
-    /// Number of things summed (sequences times steps).
+    /// Number of summands (sequences times steps).
     pub weight: f64,
 }
 
 impl Measured {
-    /// A sum over a batch, a single f32, and the number of things summed.
+    /// From the sum over a batch, a scalar, and the number of summands.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -47,37 +47,37 @@ impl Measured {
         Ok(Measured { sum: Numbers::of(sum.to_dtype(DType::F32)?.reshape(1)?)?, weight: weight as f64 })
     }
 
-    /// Nothing.
+    /// A sum of weight zero.
     pub fn nothing() -> Measured {
         Measured { sum: Numbers::Read(vec![0.0]), weight: 0.0 }
     }
 
-    /// The sum, which may have to be waited for.
+    /// The sum; waits for the device if necessary.
     ///
     /// # Errors
-    /// Fails if the device does.
+    /// Fails on a device error.
     pub fn sum(&self) -> Result<f64> {
         Ok(self.sum.read()?.iter().sum())
     }
 }
 
-/// Measures outputs (`[batch, time, width]`, or `[batch, width]` for a target at the last step) against targets.
+/// Compares outputs (`[batch, time, width]`, or `[batch, width]` for a target at the last step) with targets.
 pub type Measure = fn(&Tensor, &Targets) -> Result<Measured>;
 
-/// A metric of validation and test.
+/// A metric for validation and test.
 #[derive(Debug, Clone)]
 pub struct Metric {
-    /// Short name: it becomes the column `val_<name>`.
+    /// Short name; the column is `val_<name>`.
     pub name: Cow<'static, str>,
     /// Unit, for axes.
     pub unit: &'static str,
     /// Which way is better.
     pub direction: Direction,
-    /// How it is measured on a batch.
+    /// Its value on a batch.
     pub measure: Measure,
-    /// Only at this step, where targets are at every step; at all of them where absent.
+    /// The only step measured, for targets at every step; all steps if absent.
     pub step: Option<usize>,
-    /// What is done to the ratio of the sums.
+    /// Applied to the mean over all batches.
     pub finish: fn(f64) -> f64,
 }
 
@@ -87,7 +87,7 @@ impl Metric {
         Metric { name: name.into(), unit, direction, measure, step: None, finish: |mean| mean }
     }
 
-    /// Squared distance between output and target, summed over coordinates, mean over sequences and steps.
+    /// Squared Euclidean distance between output and target, mean over sequences and steps.
     pub fn squared_distance() -> Metric {
         Metric::new("mse", "squared distance", Direction::Lower, squared_distance)
     }
@@ -97,7 +97,7 @@ impl Metric {
         Metric::new("nll", "nats", Direction::Lower, nll)
     }
 
-    /// Share of sequences (and steps) whose largest logit is the target class.
+    /// Fraction of sequences (and steps) whose largest logit is the target class.
     pub fn accuracy() -> Metric {
         Metric::new("accuracy", "share", Direction::Higher, accuracy)
     }
@@ -107,20 +107,20 @@ impl Metric {
         Metric::new("certainty", "probability", Direction::Higher, certainty)
     }
 
-    /// Perplexity: e to the negative log-likelihood of the target class, mean over sequences and steps.
+    /// Perplexity: the exponential of [`Self::nll`].
     pub fn perplexity() -> Metric {
         Metric { finish: f64::exp, ..Metric::new("perplexity", "words", Direction::Lower, nll) }
     }
 
-    /// The same metric at one step alone, counted from 0; its name ends with the step, counted from 1.
+    /// The same metric at one step only, counted from 0; the suffix of its name counts from 1.
     pub fn at_step(self, step: usize) -> Metric {
         Metric { name: format!("{}_{:02}", self.name, step + 1).into(), step: Some(step), ..self }
     }
 
-    /// Measures a batch: nothing, without weight, where sequences do not reach [`Metric::step`].
+    /// Measures a batch; weight zero if its sequences do not reach [`Metric::step`].
     ///
     /// # Errors
-    /// Fails if the targets are of another kind than the metric is for.
+    /// Fails if the metric does not support this kind of targets.
     pub fn on(&self, outputs: &Tensor, targets: &Targets) -> Result<Measured> {
         let Some(step) = self.step else { return (self.measure)(outputs, targets) };
         if step >= outputs.dim(1)? {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_of_one_step_sees_only_that() -> Result<()> {
+    fn a_metric_at_one_step_ignores_the_others() -> Result<()> {
         let outputs = Tensor::new(&[[[0f32, 0.], [0., 3f32.ln()]]], &Device::Cpu)?;
         let targets = Targets::Classes(Tensor::new(&[[0u32, 1]], &Device::Cpu)?);
         let metric = Metric::nll().at_step(1);

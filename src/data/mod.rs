@@ -1,6 +1,6 @@
-//! The task-facing types: batches, targets, datasets and metrics.
+//! Batches, targets, datasets and metrics: the types that tasks implement or return.
 //!
-//! A task hands out [`Batch`]es on the CPU; the trainer moves them to its device. Axes are `[batch, time, features]`.
+//! Tasks return [`Batch`]es on the CPU; the trainer copies them to its device. Axes are `[batch, time, features]`.
 
 pub mod captions;
 pub mod coco;
@@ -23,18 +23,18 @@ use candle_core::{Device, Tensor};
 
 use crate::error::Result;
 
-/// Which part of the data.
+/// A part of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// Sequences that train the network.
+    /// Training sequences.
     Train,
-    /// Sequences that measure it after every epoch.
+    /// Evaluated after every epoch.
     Validation,
-    /// Sequences that measure the result once.
+    /// Evaluated once, at the end of training.
     Test,
 }
 
-/// Which batch is wanted.
+/// Identifies a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchIndex {
     /// The part of the data.
@@ -43,31 +43,31 @@ pub struct BatchIndex {
     pub epoch: usize,
     /// The batch within the epoch, counted from 0.
     pub index: usize,
-    /// `train.batch_size`; a task may hand out batches of another size for validation and test.
+    /// `train.batch_size`; tasks may use another size for validation and test.
     pub batch_size: usize,
 }
 
-/// What the network reads.
+/// The inputs of the network.
 #[derive(Debug, Clone)]
 pub enum Inputs {
-    /// Numbers: `[batch, time, features]`, f32.
+    /// `[batch, time, features]`, f32.
     Dense(Tensor),
-    /// Token ids, and perhaps a feature vector that is the first step.
+    /// Token ids, optionally preceded by a feature vector as the first step.
     Tokens {
-        /// `[batch, features]`, f32: the first input, of the embedding's width; or whatever the model's encoder makes that
-        /// of: features of its backbone, or pixels `[batch, 3, height, width]`.
+        /// `[batch, features]`, f32: the first input, as wide as the embedding; or the input of the model's encoder:
+        /// features of its backbone, or pixels `[batch, 3, height, width]`.
         feature: Option<Tensor>,
-        /// `[batch, time]` (`[batch, time - 1]` behind a feature), u32.
+        /// `[batch, time]` (`[batch, time - 1]` after a feature), u32.
         ids: Tensor,
     },
 }
 
-/// What the network should answer.
+/// The targets of the network.
 #[derive(Debug, Clone)]
 pub enum Targets {
-    /// `[batch, time, size]`, f32: numbers at every step.
+    /// `[batch, time, size]`, f32: values at every step.
     Values(Tensor),
-    /// `[batch, size]`, f32: numbers at the last step.
+    /// `[batch, size]`, f32: values at the last step.
     FinalValues(Tensor),
     /// `[batch, time]`, u32: a class at every step.
     Classes(Tensor),
@@ -75,40 +75,37 @@ pub enum Targets {
     FinalClass(Tensor),
 }
 
-/// Sequences of one length, trained or measured together.
-///
-/// Sequences that are equal, inputs and targets, may be given as one row: see [`Batch::repeating`].
+/// Sequences of one length. Identical sequences may share a row: see [`Batch::repeating`].
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// What the network reads.
+    /// The inputs of the network.
     pub inputs: Inputs,
-    /// What it should answer.
+    /// The targets of the network.
     pub targets: Targets,
-    /// The row of each sequence; one each where absent.
+    /// The row of each sequence; one row per sequence if absent.
     rows: Option<Vec<u32>>,
 }
 
 impl Batch {
-    /// A batch of inputs and what they should be answered with.
+    /// A batch with one row per sequence.
     pub fn new(inputs: Inputs, targets: Targets) -> Batch {
         Batch { inputs, targets, rows: None }
     }
 
     /// A batch in which sequence `i` is row `rows[i]` of inputs and targets. Every row has to occur.
     ///
-    /// It counts in losses, gradients, metrics and recordings exactly as if every sequence had a row of its own, but each
-    /// row is computed once.
+    /// Losses, gradients, metrics and recordings are those of [`Batch::expanded`], but each row is computed once.
     pub fn repeating(inputs: Inputs, targets: Targets, rows: Vec<u32>) -> Batch {
         Batch { inputs, targets, rows: Some(rows) }
     }
 
-    /// A batch in which row `r` of inputs and targets stands for `multiplicity[r]` sequences, at least 1.
+    /// A batch in which row `r` of inputs and targets represents `multiplicity[r]` sequences, at least 1.
     pub fn weighted(inputs: Inputs, targets: Targets, multiplicity: &[usize]) -> Batch {
         let repeated = |(row, &count)| std::iter::repeat_n(row, count);
         Batch::repeating(inputs, targets, (0u32..).zip(multiplicity).flat_map(repeated).collect())
     }
 
-    /// The row of each sequence, where rows stand for several.
+    /// The row of each sequence, if rows are shared.
     pub fn repetition(&self) -> Option<&[u32]> {
         self.rows.as_deref()
     }
@@ -118,10 +115,10 @@ impl Batch {
         self.rows.as_ref().map_or_else(|| self.rows(), |rows| Ok(rows.len()))
     }
 
-    /// The same batch with a row for every sequence.
+    /// The same batch with one row per sequence.
     ///
     /// # Errors
-    /// Fails if a sequence is of a row that is not there.
+    /// Fails if the index of a row is out of range.
     pub fn expanded(&self) -> Result<Batch> {
         let Some(rows) = &self.rows else { return Ok(self.clone()) };
         let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
@@ -141,7 +138,7 @@ impl Batch {
         Ok(Batch::new(inputs, targets))
     }
 
-    /// Number of rows: of sequences, where none stands for several.
+    /// Number of distinct rows.
     pub fn rows(&self) -> Result<usize> {
         Ok(match &self.inputs {
             Inputs::Dense(x) => x.dim(0)?,
@@ -157,22 +154,22 @@ impl Batch {
         })
     }
 
-    /// The same batch on a device.
+    /// Copies the batch to a device.
     ///
     /// # Errors
     /// Fails on a tensor error.
     pub fn to_device(&self, device: &Device) -> Result<Batch> {
         self.map(&mut |tensor| match tensor.elem_count() {
-            // Drivers refuse to allocate nothing.
+            // Drivers reject empty allocations.
             0 => Ok(tensor.clone()),
             _ => Ok(tensor.to_device(device)?),
         })
     }
 
-    /// The same batch with other tensors, in the order: feature, inputs, targets.
+    /// Applies `change` to every tensor, in the order: feature, inputs, targets.
     ///
     /// # Errors
-    /// Whatever `change` says.
+    /// The errors of `change`.
     pub(crate) fn map(&self, change: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Batch> {
         let inputs = match &self.inputs {
             Inputs::Dense(x) => Inputs::Dense(change(x)?),
@@ -190,42 +187,42 @@ impl Batch {
     }
 }
 
-/// Sequences whose outputs are kept with the result and, where they are points in the plane, drawn.
+/// Sequences whose outputs are saved with the result and, if they are points in the plane, plotted.
 #[derive(Debug, Clone)]
 pub struct Showcase {
-    /// The sequences; targets at every step, `[patterns, time, size]`.
+    /// The sequences, with targets at every step, `[patterns, time, size]`.
     pub batch: Batch,
-    /// A name for each of them.
+    /// One label per sequence.
     pub labels: Vec<String>,
-    /// A image of what goes in, to be shown beside the answer: `[patterns, height, width]`, u8, 0 is background.
+    /// An image of each input, shown next to the output: `[patterns, height, width]`, u8, 0 is background.
     pub images: Option<Tensor>,
 }
 
-/// One task's data for one seed. Everything random in it is drawn from [`crate::rng::Stream`]s of that seed.
+/// The data of a task for one seed. All randomness comes from [`crate::rng::Stream`]s of that seed.
 pub trait Dataset {
-    /// Metrics of validation and test; the first decides which epoch and which seed is best.
+    /// Metrics of validation and test; the first one selects the best epoch and seed.
     fn metrics(&self) -> Vec<Metric>;
 
-    /// Number of batches of a split in every epoch; 0 where there is no such split.
+    /// Number of batches of a split per epoch; 0 if there is no such split.
     fn batches(&self, split: Split, batch_size: usize) -> usize;
 
-    /// One batch; the same for the same [`BatchIndex`], whatever was asked before.
+    /// One batch: a pure function of its [`BatchIndex`], independent of earlier calls.
     fn batch(&self, at: BatchIndex) -> Result<Batch>;
 
-    /// Whether it can make batches of this size.
+    /// Checks that batches of this size are possible.
     ///
     /// # Errors
-    /// [`Error::Usage`] that says why not.
+    /// [`Error::Usage`](crate::Error::Usage) with the reason.
     fn check(&self, _batch_size: usize) -> Result<()> {
         Ok(())
     }
 
-    /// Sequences to keep the outputs of, with the result.
+    /// Sequences whose outputs are saved with the result.
     fn showcase(&self) -> Result<Option<Showcase>> {
         Ok(None)
     }
 
-    /// Evaluates the trained network (with the weights that are kept), beyond the metrics of the test.
+    /// Evaluates the selected weights of the trained network, in addition to the metrics of the test.
     ///
     /// # Errors
     /// Fails if the data cannot be read, or on a tensor error.
@@ -239,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_stands_for_as_many_sequences_as_it_weighs() -> Result<()> {
+    fn a_row_is_repeated_by_its_multiplicity() -> Result<()> {
         let inputs = Inputs::Dense(Tensor::new(&[[[1f32]], [[2.]]], &Device::Cpu)?);
         let batch = Batch::weighted(inputs, Targets::FinalClass(Tensor::new(&[5u32, 6], &Device::Cpu)?), &[1, 3]);
         assert_eq!((batch.rows()?, batch.sequences()?), (2, 4));

@@ -55,7 +55,7 @@ pub trait Task {
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>>;
 
     /// As [`Task::open`], with all that a task of words and images has beside its batches. `encoder` is a model whose
-    /// encoder reads the images, and the device that computes features; without one no batch shows a image.
+    /// encoder reads the images, and the device that computes features; without one no batch shows an image.
     ///
     /// # Errors
     /// As [`Task::open`]; names images and weights that cannot be read.

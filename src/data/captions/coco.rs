@@ -9,7 +9,7 @@ use super::{Caption, CaptionSet, Image, karpathy, not_json};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
-// Everything is optional here, so that what is missing can be named with its place. What we do not use is skipped.
+// All keys are optional, so that errors can name a missing one with its position. Unused keys are skipped.
 #[derive(Deserialize)]
 #[serde(expecting = "expected an object with `images` and `annotations`")]
 struct File {
@@ -30,13 +30,13 @@ struct Annotation {
     caption: Option<String>,
 }
 
-/// What tells a split file from a file of COCO: its images have their sentences.
+/// Distinguishes a split file from a COCO file: its images contain sentences.
 #[derive(Deserialize)]
 struct Split {
     images: Vec<karpathy::FileImage>,
 }
 
-/// Reads the bytes of the file `path`.
+/// Parses the content of the file `path`.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
     let file: File = serde_json::from_slice(bytes).map_err(|error| not_json(path, &error))?;
     if file.annotations.is_none()
@@ -77,7 +77,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
     Ok(set)
 }
 
-/// Writes a set in COCO's format, whole or not at all.
+/// Writes a set in COCO's format, atomically.
 ///
 /// # Errors
 /// [`Error::Io`].

@@ -1,5 +1,5 @@
-//! Tables of captions, in the forms in which they are passed on: `name.jpg#0<TAB>caption`, and tables with a header whose
-//! columns are separated by commas, semicolons, tabs or bars. Of a table the header says which column is which.
+//! Tables of captions: lines `name.jpg#0<TAB>caption`, or columns separated by commas, semicolons, tabs or bars, with a header
+//! that names them.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,11 +8,11 @@ use super::records::{Records, fields};
 use super::{Caption, CaptionSet, Image, not_utf8};
 use crate::error::{Error, Result};
 
-/// What the column of the images' names is called, and that of the captions; case and spaces do not count.
-const PICTURES: [&str; 8] = ["image", "image_name", "filename", "file_name", "file", "image_path", "filepath", "img"];
+/// Accepted headers of the columns of images and captions, ignoring case and spaces.
+const IMAGES: [&str; 8] = ["image", "image_name", "filename", "file_name", "file", "image_path", "filepath", "img"];
 const CAPTIONS: [&str; 6] = ["caption", "captions", "comment", "sentence", "text", "description"];
 
-/// Where the columns of a table are.
+/// The columns of a table.
 struct Columns {
     delimiter: char,
     count: usize,
@@ -26,15 +26,15 @@ impl Columns {
             let names: Vec<String> =
                 fields(header, delimiter).iter().map(|name| name.trim().to_lowercase().replace(' ', "_")).collect();
             let find = |wanted: &[&str]| names.iter().position(|name| wanted.contains(&name.as_str()));
-            Some(Columns { delimiter, count: names.len(), image: find(&PICTURES)?, caption: find(&CAPTIONS)? })
+            Some(Columns { delimiter, count: names.len(), image: find(&IMAGES)?, caption: find(&CAPTIONS)? })
         })
     }
 
     /// Image and caption of a row.
     fn read(&self, row: &[String]) -> Option<(String, String)> {
-        // A delimiter in a caption that nobody quoted is still the caption's.
+        // Unquoted delimiters within a caption belong to it.
         let Some(more) = row.len().checked_sub(self.count) else {
-            // One line of a published table has lost its second bar: `name| 4   A dog ...`.
+            // One line of a published table lacks its second bar: `name| 4   A dog ...`.
             let [name, rest] = row else { return None };
             let (number, caption) = rest.trim().split_once(' ')?;
             let lost = self.delimiter == '|' && number.parse::<u32>().is_ok();
@@ -46,7 +46,7 @@ impl Columns {
     }
 }
 
-/// Reads the bytes of the file `path`.
+/// Parses the content of the file `path`.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
     let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(path, bytes, error.valid_up_to()))?;
     let header = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -87,13 +87,13 @@ fn no_header(path: &Path, line: usize, header: &str) -> Error {
     let what = format!(
         "line {line}: `{shown}` is neither a caption (`name.jpg#0<TAB>caption`) nor a header that names a column of images \
          ({}) and one of captions ({}); COCO's JSON is read, too",
-        PICTURES.join(", "),
+        IMAGES.join(", "),
         CAPTIONS.join(", ")
     );
     Error::data(path, what)
 }
 
-/// A set to which captions are added by the names of their images.
+/// A set under construction; captions are added by file name.
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) set: CaptionSet,

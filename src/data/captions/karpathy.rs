@@ -1,5 +1,5 @@
-//! The split files of Karpathy and Fei-Fei (2015), `dataset_coco.json` and its like: `images`, each with its `sentences`
-//! and its `split`. And lists of `image` and `caption`, which others made of them.
+//! The split files of Karpathy and Fei-Fei (2015), such as `dataset_coco.json`: `images`, each with `sentences` and a `split`;
+//! and lists of `image` and `caption` derived from them.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ struct Row {
     caption: Option<Value>,
 }
 
-/// Reads the images of a split file. COCO's own id of a image is taken before the file's.
+/// Converts the images of a split file; COCO's id of an image takes precedence over the file's.
 pub(super) fn read(path: &Path, images: Vec<FileImage>) -> Result<CaptionSet> {
     let mut set = CaptionSet::default();
     let mut ids = std::collections::HashSet::new();
@@ -59,7 +59,7 @@ pub(super) fn read(path: &Path, images: Vec<FileImage>) -> Result<CaptionSet> {
     Ok(set)
 }
 
-/// Reads a list of `image` and `caption`, which may be one text or several.
+/// Parses a list of `image` and `caption`, a string or a list of strings.
 pub(super) fn read_list(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
     let rows: Vec<Row> = serde_json::from_slice(bytes).map_err(|error| super::not_json(path, &error))?;
     let mut table = Table::default();

@@ -1,8 +1,8 @@
-//! Images and the sentences that people wrote about them: files of captions, words, vocabularies, batches, scores.
+//! Image captions: files, tokenisation, vocabularies, batches, scores.
 //!
-//! [`CaptionSet::open`] reads what others publish; [`words`] and [`vocabulary`] turn sentences into ids; [`sampler`] puts
-//! captions of one length into batches and [`windows`] cuts a caption into what a network sees at a time; [`ptb`] and
-//! [`scores`] compare sentences with those of people.
+//! [`CaptionSet::open`] reads published formats; [`words`] and [`vocabulary`] convert sentences to ids; [`sampler`] forms
+//! batches of captions of one length; [`windows`] splits a caption into truncation windows; [`ptb`] and [`scores`] compare
+//! sentences with references.
 
 mod coco;
 mod flickr;
@@ -24,39 +24,39 @@ pub use coco::write as write_coco;
 use crate::error::{Error, Result};
 use crate::files::without_mark;
 
-/// A image, by the id and the file name that the caption file gives it.
+/// An image of a caption file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// The id; of a format without ids, 1, 2, ... in order of first appearance.
+    /// The id; in formats without ids 1, 2, ... in order of first appearance.
     pub id: u64,
     /// The file's name, relative to the folder of the images.
     pub file_name: String,
-    /// The part of the data set that the file puts it into (`train`), where it names parts.
+    /// The part of the data set (such as `train`), if the file has splits.
     pub split: Option<String>,
 }
 
-/// A sentence about a image.
+/// A caption of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caption {
-    /// The id; of a format without ids, 1, 2, ... in order of appearance.
+    /// The id; in formats without ids 1, 2, ... in order of appearance.
     pub id: u64,
-    /// The position of its image in [`CaptionSet::images`].
+    /// Index of its image in [`CaptionSet::images`].
     pub image: usize,
-    /// The sentence as it was written.
+    /// The sentence, unprocessed.
     pub text: String,
 }
 
-/// A file of captions.
+/// The content of a caption file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaptionSet {
-    /// Every image once. One without captions is allowed.
+    /// Every image once; images may have no captions.
     pub images: Vec<Image>,
-    /// The sentences in the order of the file.
+    /// The captions in the order of the file.
     pub captions: Vec<Caption>,
 }
 
 impl CaptionSet {
-    /// Says of a caption file of COCO that is not there which command gets it.
+    /// Fails for a missing caption file of COCO, naming the command that downloads it.
     ///
     /// # Errors
     /// [`Error::Data`].
@@ -66,11 +66,11 @@ impl CaptionSet {
     }
 
     /// Reads a caption file: COCO's JSON, the JSON of Karpathy's splits, or the text tables of Flickr8k and Flickr30k. The
-    /// content says which it is.
+    /// format is detected from the content.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the place if it is none of them, is not UTF-8, misses ids,
-    /// has an id twice, has captions of images that it does not list, or is one of COCO's and not there.
+    /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the position if the format is unknown, the text is not UTF-8, an
+    /// id is missing or duplicate, or a caption refers to an unknown image; also for a missing file of COCO.
     pub fn open(path: &Path) -> Result<Self> {
         Self::find(path)?;
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
@@ -83,10 +83,10 @@ impl CaptionSet {
         }
     }
 
-    /// Only the images that a list names (one file name per line, as the splits of Flickr8k have it), and their captions.
+    /// Restricts the set to the images in a list (one file name per line, as in the splits of Flickr8k).
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] if the list is empty or names a image that is not there.
+    /// [`Error::Io`]; [`Error::Data`] if the list is empty or names an unknown image.
     pub fn only(self, list: &Path) -> Result<Self> {
         let bytes = std::fs::read(list).map_err(Error::io("read", list))?;
         let bytes = without_mark(&bytes);
@@ -113,11 +113,10 @@ impl CaptionSet {
         Ok(self.keep(&wanted))
     }
 
-    /// Only the images of some parts of the data set, and their captions: `train`, or several joined by a plus sign,
-    /// `train+restval`.
+    /// Restricts the set to some splits: `train`, or several joined by a plus sign, `train+restval`.
     ///
     /// # Errors
-    /// [`Error::Data`] of the file `path`, with the parts that there are, if one of them is not.
+    /// [`Error::Data`] for the file `path`, listing its splits, if one does not exist.
     pub fn split(self, parts: &str, path: &Path) -> Result<Self> {
         let parts: Vec<&str> = parts.split('+').map(str::trim).collect();
         let there = self.splits();
@@ -133,10 +132,10 @@ impl CaptionSet {
         Ok(self.keep(&wanted))
     }
 
-    /// As [`CaptionSet::split`] where parts are chosen; where they are not, there must be no choice.
+    /// As [`CaptionSet::split`] if `parts` is given; otherwise the file may have at most one split.
     ///
     /// # Errors
-    /// As there; [`Error::Data`] saying what chooses, such as `example`, if there are several parts and none is chosen.
+    /// As there; [`Error::Data`] with an `example` of a choice if one is required.
     pub fn chosen(self, parts: Option<&str>, path: &Path, example: &str) -> Result<Self> {
         match (parts, self.splits().as_slice()) {
             (Some(parts), _) => self.split(parts, path),
@@ -147,14 +146,14 @@ impl CaptionSet {
         }
     }
 
-    /// The parts that the file puts images into, sorted.
+    /// The splits of the file, sorted.
     fn splits(&self) -> Vec<&str> {
         let names: std::collections::BTreeSet<&str> =
             self.images.iter().filter_map(|image| image.split.as_deref()).collect();
         names.into_iter().collect()
     }
 
-    /// The image that is probably meant: with another folder or another ending.
+    /// The image that is probably meant: in another folder or with another extension.
     fn nearly_called(&self, name: &str) -> Option<&str> {
         let file = |name: &str| Path::new(name).file_name().map(|name| name.to_ascii_lowercase());
         let stem = |name: &str| Path::new(name).file_stem().map(|name| name.to_ascii_lowercase());
@@ -164,7 +163,7 @@ impl CaptionSet {
         like(&|other| file(other) == file(name)).or_else(|| like(&|other| stem(other) == stem(name)))
     }
 
-    /// The images that are wanted, by their places, and their captions.
+    /// Keeps the images at the marked indices, and their captions.
     fn keep(mut self, wanted: &[bool]) -> Self {
         let mut places = vec![0; self.images.len()];
         let mut kept = Vec::new();
@@ -180,7 +179,7 @@ impl CaptionSet {
         self
     }
 
-    /// How many images have no caption.
+    /// Number of images without a caption.
     pub fn images_without_captions(&self) -> usize {
         let mut with = vec![false; self.images.len()];
         self.captions.iter().for_each(|caption| with[caption.image] = true);
@@ -188,13 +187,13 @@ impl CaptionSet {
     }
 }
 
-/// Whether a file is called as COCO's captions are.
+/// Whether a file has a name of COCO's caption files.
 fn is_of_coco(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     ["captions_train20", "captions_val20"].iter().any(|start| name.starts_with(start))
 }
 
-/// A file that is no JSON of captions: says whether it ends early.
+/// The error for invalid JSON, which distinguishes truncation.
 fn not_json(path: &Path, error: &serde_json::Error) -> Error {
     let what = match error.is_eof() {
         true => format!("ends early, at line {} column {}: is the copy whole?", error.line(), error.column()),
@@ -203,7 +202,7 @@ fn not_json(path: &Path, error: &serde_json::Error) -> Error {
     Error::data(path, what)
 }
 
-/// A file that is no text: says at which line.
+/// The error for invalid UTF-8, with its line.
 fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Error {
     let line = 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count();
     Error::data(path, format!("line {line}: is not UTF-8 (byte {at}); convert the file"))
@@ -252,12 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
+    fn errors_name_their_position() {
         let of =
             |images: &str, annotations: &str| format!(r#"{{"images": [{images}], "annotations": [{annotations}]}}"#);
         let image = r#"{"id": 1, "file_name": "a.jpg"}"#;
         let caption = r#"{"id": 2, "image_id": 1, "caption": "x"}"#;
-        for (content, says) in [
+        for (content, expected) in [
             (String::new(), "is empty"),
             ("{\"images\": [".into(), "line 1"),
             (r#"{"annotations": []}"#.into(), "`images`"),
@@ -285,7 +284,7 @@ mod tests {
         ] {
             let error = open(content.as_bytes()).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{content}");
-            assert!(error.to_string().contains(says), "{content}: {error}");
+            assert!(error.to_string().contains(expected), "{content}: {error}");
         }
         let mut bytes = of(image, caption).into_bytes();
         let at = bytes.iter().position(|&byte| byte == b'x').unwrap();
@@ -304,20 +303,20 @@ mod tests {
         let set = open(COCO.as_bytes()).unwrap().only(&list).unwrap();
         assert_eq!(set.images.iter().map(|image| image.id).collect::<Vec<_>>(), [4, 5]);
         assert_eq!(set.captions.iter().map(|c| (c.id, c.image)).collect::<Vec<_>>(), [(70, 0), (71, 0)]);
-        for (content, says) in [("d.jpg\n", "line 1: there is no image `d.jpg`"), ("\n", "names no image")] {
+        for (content, expected) in [("d.jpg\n", "line 1: there is no image `d.jpg`"), ("\n", "names no image")] {
             fs::write(&list, content).unwrap();
             let error = open(COCO.as_bytes()).unwrap().only(&list).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 
-    /// A file of captions, or a list, as people have them.
+    /// A caption file, or a list, as found in the wild.
     fn case(name: &str) -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name)
     }
 
     #[test]
-    fn tables_are_read_whatever_separates_them_and_their_columns_are_called() {
+    fn tables_are_read_with_any_delimiter_and_header() {
         let expected = CaptionSet::open(&case("filename.csv")).unwrap();
         assert_eq!(expected.images.len(), 2);
         assert_eq!(expected.captions[0].text, "Two men , one in red , talk .");
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quotation_that_never_ends_is_no_caption() {
+    fn an_unclosed_quotation_is_an_error() {
         let error = CaptionSet::open(&case("quote.csv")).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("quote.csv: line 3: begins a quotation"), "{error}");
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_calls_images_otherwise_is_answered_with_their_names() {
+    fn a_list_with_similar_names_gets_a_suggestion() {
         let set = CaptionSet::open(&case("tokens.token")).unwrap();
         assert_eq!(set.clone().only(&case("split-bom.txt")).unwrap().images.len(), 2);
         for name in ["split-paths.txt", "split-ids.txt"] {
@@ -373,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_of_coco_that_are_not_there_can_be_got() {
+    fn missing_captions_of_coco_name_the_command_that_downloads_them() {
         let error = CaptionSet::open(Path::new("nowhere/captions_train2014.json")).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains("`ccdni data coco`"), "{error}");
     }

@@ -1,22 +1,20 @@
-//! Sentences cut into words for scoring, as the tokenizer of the COCO caption tools does it: Penn Treebank rules, lower case,
-//! punctuation left out.
+//! Tokenisation for scoring, as in the COCO caption tools: Penn Treebank rules, lower case, without punctuation.
 //!
-//! Of all rules that fit where a token begins, the one counts that takes most of the text, what has to follow included; of
-//! several such, the first. The rules were found by comparing with that tokenizer over captions and mutated captions;
-//! docs/fidelity.md lists what still differs.
+//! The rule with the longest match at a position applies, lookahead included; ties go to the first. The rules were derived by
+//! comparison with that tokenizer on captions and mutated captions; docs/fidelity.md lists the remaining differences.
 
 mod rules;
 
 use super::words::is_python_space as is_space;
 use rules::{Make, longest};
 
-/// Tokens that do not count. Brackets are written out (`-lrb-`), and so they count.
-const LEFT_OUT: [&str; 17] =
+/// Tokens that are dropped. Brackets are spelled in lower case (`-lrb-`), so they are kept.
+const DROPPED: [&str; 17] =
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"];
 
-/// A sentence's words with single spaces between them, lower-cased, without punctuation.
+/// The words of a sentence, lower-cased, without punctuation, joined by single spaces.
 pub fn tokenize(text: &str) -> String {
-    // The tools put one caption on a line; what ends a line is a space within it.
+    // The tools process one caption per line, so line breaks become spaces.
     let mut line =
         text.replace(['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'], " ").trim_end().to_owned();
     line.push('\n');
@@ -37,7 +35,7 @@ pub fn tokenize(text: &str) -> String {
             rest = &rest[first.len_utf8()..];
             continue;
         };
-        // A space within a token is one that does not separate.
+        // Spaces within a token become non-breaking.
         let token = rest[..length].to_lowercase().replace(' ', "\u{a0}");
         match make {
             Make::Itself => tokens.push(token.replace('\u{ad}', "").replace("&amp;", "&")),
@@ -55,24 +53,24 @@ pub fn tokenize(text: &str) -> String {
         }
         rest = &rest[length..];
     }
-    counted(tokens.into_iter())
+    kept(tokens.into_iter())
 }
 
-/// Length of a word of plain letters that nothing could be joined to, or 0: most words of captions, found without rules.
+/// Length of a word of ASCII letters followed by white space, or 0: a fast path for most words of captions.
 fn plain_word(rest: &str) -> usize {
     let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
     let ends = rest.as_bytes().get(letters).is_some_and(|byte| matches!(byte, b' ' | b'\n'));
-    // Six letters and fewer may be two words.
+    // Contractions such as `cannot` are two words.
     if ends && !rules::is_pair(&rest[..letters]) { letters } else { 0 }
 }
 
-/// A sentence split at white space, lower-cased, without punctuation: enough for captions that a network wrote.
+/// As [`tokenize`], but splits at white space only: sufficient for generated captions.
 pub fn simple(text: &str) -> String {
-    counted(text.to_lowercase().split(is_space).filter(|word| !word.is_empty()).map(str::to_owned))
+    kept(text.to_lowercase().split(is_space).filter(|word| !word.is_empty()).map(str::to_owned))
 }
 
-fn counted(tokens: impl Iterator<Item = String>) -> String {
-    let counts = |token: &String| !token.is_empty() && !LEFT_OUT.contains(&token.as_str());
+fn kept(tokens: impl Iterator<Item = String>) -> String {
+    let counts = |token: &String| !token.is_empty() && !DROPPED.contains(&token.as_str());
     tokens.filter(counts).collect::<Vec<_>>().join(" ")
 }
 
@@ -81,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sentences_are_cut_as_in_the_treebank() {
+    fn sentences_are_split_as_in_the_treebank() {
         for (text, words) in [
             ("A man's dog can't jump, it's (very) old.", "a man 's dog ca n't jump it 's -lrb- very -rrb- old"),
             ("He said \"don't\" -- twice...", "he said do n't twice"),
@@ -103,9 +101,9 @@ mod tests {
         assert_eq!(simple("A \"dog\" , runs ."), "a \"dog\" runs");
     }
 
-    /// What the tokenizer of the COCO tools makes of captions, each after a tab.
+    /// Captions and, after a tab, the output of the tokenizer of the COCO tools.
     #[test]
-    fn cases_are_cut_as_there() {
+    fn cases_are_split_as_there() {
         let cases = include_str!("../../../tests/cases/ptb.tsv");
         for (caption, words) in cases.lines().filter_map(|line| line.split_once('\t')) {
             assert_eq!(tokenize(caption), words, "{caption}");
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_makes_it_stumble() {
+    fn arbitrary_text_never_panics() {
         let pieces =
             ["'", "n't", ".", "-", "a", "A", "<", ">", "@", "/", "9", ",", ":", "(", "é", "😀", " ", "&", "y'"];
         let mut stream = crate::rng::Stream::new(1, "test", 0, 0);

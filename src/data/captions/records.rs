@@ -1,5 +1,5 @@
-//! Records of a table whose fields may be quoted. A quotation that is never closed is found where it begins, instead of
-//! taking the rows after it for its text.
+//! Records of a table whose fields may be quoted. An unclosed quotation is reported where it begins instead of consuming the
+//! rows after it.
 
 /// The fields of a line.
 pub(super) fn fields(line: &str, delimiter: char) -> Vec<String> {
@@ -9,15 +9,15 @@ pub(super) fn fields(line: &str, delimiter: char) -> Vec<String> {
     }
 }
 
-/// The records of a text, each with the number of its first line, from 1. Empty lines are passed over. Between bars nothing is
-/// quoted.
+/// The records of a text, each with the number of its first line, from 1. Empty lines are skipped. Tables with bars have no
+/// quotations.
 pub(super) struct Records<'a> {
     rest: &'a str,
     delimiter: char,
     line: usize,
 }
 
-/// A record, or the line and what is wrong there.
+/// A record, or the line and reason of an error.
 type Record = Result<(usize, Vec<String>), (usize, &'static str)>;
 
 const OPEN: &str = "begins a quotation (\") that does not end where its field ends; write a quotation mark within a quoted \
@@ -28,13 +28,13 @@ impl<'a> Records<'a> {
         Records { rest: text, delimiter, line: 1 }
     }
 
-    /// Length of the rest of a line, without its end.
+    /// Length of the rest of a line, without its terminator.
     fn to_line_end(&self, text: &str) -> usize {
         let end = text.find('\n').unwrap_or(text.len());
         end - usize::from(text[..end].ends_with('\r'))
     }
 
-    /// The text of the quotation that `text` begins with, and what follows it: a delimiter, the end of a line, or nothing.
+    /// The content of the quotation at the start of `text`, and the rest, which begins with a delimiter or the end of the line.
     fn quoted(&self, text: &'a str) -> Option<(String, &'a str)> {
         let mut value = String::new();
         let mut rest = text.strip_prefix('"')?;
@@ -55,7 +55,7 @@ impl<'a> Records<'a> {
         ends.then_some((value, after))
     }
 
-    /// Whether a line within a quotation looks like a row of its own: its first field ends as that of the record does.
+    /// Whether a line within a quotation looks like a row: its first field has the same extension as that of the record.
     fn holds_a_row(&self, value: &str, record: &[String]) -> bool {
         let ending = record.first().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| format!(".{ending}"));
         let Some(ending) = ending.filter(|ending| (2..=5).contains(&ending.len())) else { return false };
@@ -77,7 +77,7 @@ impl<'a> Records<'a> {
                 self.rest = after;
             } else {
                 let end = self.to_line_end(self.rest);
-                // `"Stop" sign`: marks of the caption, all of them on its line.
+                // `"Stop" sign`: balanced quotation marks belong to the caption.
                 if is_quoted && self.rest[..end].matches('"').count() % 2 == 1 {
                     return Err((self.line, OPEN));
                 }

@@ -1,4 +1,4 @@
-//! Captions that a network gave, in COCO's results format: a JSON list of `image_id` and `caption`.
+//! Generated captions in COCO's results format: a JSON list of `image_id` and `caption`.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::{without_mark, write_atomically};
 
-/// One image's caption.
+/// The caption of one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CaptionResult {
-    /// The id that the caption file gives the image.
+    /// Id of the image in the caption file.
     pub image_id: u64,
     /// The sentence.
     pub caption: String,
@@ -26,7 +26,7 @@ struct Row {
 /// Reads a results file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] with the place if it is none, or has a image twice.
+/// [`Error::Io`]; [`Error::Data`] with the position if the file is malformed or an image is duplicate.
 pub fn read(path: &Path) -> Result<Vec<CaptionResult>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let rows: Vec<Row> = serde_json::from_slice(without_mark(&bytes)).map_err(|error| {
@@ -46,7 +46,7 @@ pub fn read(path: &Path) -> Result<Vec<CaptionResult>> {
     rows.into_iter().enumerate().map(check).collect()
 }
 
-/// Writes a results file, whole or not at all.
+/// Writes a results file, atomically.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -68,10 +68,10 @@ mod tests {
         let results = [result(7, "a \"dog\" ."), result(3, "")];
         write(&path, &results).unwrap();
         assert_eq!(read(&path).unwrap(), results);
-        // As some editors write it.
+        // With a byte order mark, as some editors write it.
         std::fs::write(&path, b"\xef\xbb\xbf[{\"image_id\": 7, \"caption\": \"x\", \"id\": 1}]").unwrap();
         assert_eq!(read(&path).unwrap(), [result(7, "x")]);
-        for (content, says) in [
+        for (content, expected) in [
             ("{}", "expected a list"),
             ("", "expected a list"),
             (r#"[{"caption": "x"}]"#, "item 0: has no `image_id`"),
@@ -84,7 +84,7 @@ mod tests {
         ] {
             std::fs::write(&path, content).unwrap();
             let error = read(&path).unwrap_err();
-            assert!(error.to_string().contains(says) && error.exit_code() == 2, "{error}");
+            assert!(error.to_string().contains(expected) && error.exit_code() == 2, "{error}");
         }
     }
 }

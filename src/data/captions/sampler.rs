@@ -1,4 +1,4 @@
-//! Batches of captions of one length: which captions, in which order.
+//! Batches of captions of one length, and their order.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -6,35 +6,33 @@ use std::ops::RangeInclusive;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// How many batches a validation looks at unless it is to see all.
+/// Default number of validation batches.
 pub const VALIDATION_BATCHES: usize = 50;
 
-/// How captions become batches.
+/// How captions are grouped into batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampling {
-    /// Captions of a batch; at least 1.
+    /// Captions per batch; at least 1.
     pub batch_size: usize,
-    /// Lengths that take part, both ends included. A length counts words, punctuation, start and end.
+    /// Range of lengths, inclusive. A length counts words, punctuation, start and end.
     pub lengths: RangeInclusive<usize>,
-    /// Every length gives as many batches as the rarest one in the range.
+    /// Every length yields as many batches as the rarest one in the range.
     pub balance: bool,
-    /// Other captions in a batch, and another order of batches, in every epoch.
+    /// Reshuffle captions and batches in every epoch.
     pub shuffle: bool,
-    /// At most this many batches, drawn from all lengths; the same in every epoch unless `shuffle`.
+    /// Maximum number of batches, drawn from all lengths; the same in every epoch unless `shuffle`.
     pub limit: Option<usize>,
 }
 
 impl Sampling {
-    /// The batches of an epoch: positions in `lengths`, all of a batch of one length. Those of a length that fill no
-    /// batch are left out.
+    /// The batches of an epoch: indices into `lengths`, all captions of a batch of one length. Incomplete batches are dropped.
     ///
-    /// Batches are taken in turn from the lengths in rising order: the first of each, the second of each, and so on.
+    /// Batches are taken in turn from the lengths in ascending order: the first of each, the second of each, and so on.
     /// With `balance` or `shuffle`, captions of a length are shuffled first; with `shuffle` or a `limit`, batches are
-    /// shuffled at the end. `stream` gives the generator of a purpose and an epoch; without `shuffle` epoch 0 is asked for.
+    /// shuffled at the end. Without `shuffle` the streams of epoch 0 are used.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `batch_size` is 0; if no length of the range fills a batch; with `balance`, if any does not:
-    /// then every length would have to have none.
+    /// [`Error::Usage`] if `batch_size` is 0; if no length of the range fills a batch; with `balance`, if any does not.
     pub fn batches(&self, lengths: &[usize], seed: u64, purpose: &str, epoch: usize) -> Result<Vec<Vec<usize>>> {
         let (low, high) = (*self.lengths.start(), *self.lengths.end());
         if self.batch_size == 0 {
@@ -107,7 +105,7 @@ mod tests {
         let error = batches(&Sampling { lengths: 6..=9, ..sampling() }).unwrap_err().to_string();
         assert!(error.contains("of 6 to 9"), "{error}");
         assert!(batches(&Sampling { batch_size: 0, ..sampling() }).is_err());
-        // A range the wrong way round has no lengths.
+        // A reversed range is empty.
         #[allow(clippy::reversed_empty_ranges)]
         let none = Sampling { lengths: 5..=3, balance: true, ..sampling() };
         assert!(batches(&none).is_err());

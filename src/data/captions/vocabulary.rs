@@ -1,4 +1,4 @@
-//! Words and their numbers.
+//! Vocabularies: words and their ids.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,18 +11,18 @@ use super::words::WordTokenizer;
 use crate::error::{Error, Result};
 use crate::files::{without_mark, write_atomically};
 
-/// The words that every vocabulary begins with, by their ids.
+/// The first words of every vocabulary, by id.
 pub const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
-/// Fills up what is shorter than the rest.
+/// Padding.
 pub const PAD: u32 = 0;
-/// Begins a caption.
+/// Start of a caption.
 pub const START: u32 = 1;
-/// Ends a caption.
+/// End of a caption.
 pub const END: u32 = 2;
-/// Stands for a word that is not in the vocabulary.
+/// A word that is not in the vocabulary.
 pub const UNKNOWN: u32 = 3;
 
-/// Captions that are counted together: enough that merging costs little.
+/// Captions per parallel task: large enough that merging is cheap.
 const CHUNK: usize = 4096;
 
 /// Words and their ids, 0, 1, 2, ...
@@ -32,17 +32,17 @@ pub struct Vocabulary {
     ids: HashMap<String, u32>,
 }
 
-/// How often the words of captions occur, and how long the captions are.
+/// The frequencies of words, and the lengths of captions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WordCounts {
-    /// Every word in order of first appearance, with its count.
+    /// All words with their counts, in order of first appearance.
     pub words: Vec<(String, u64)>,
-    /// For each caption, its words (punctuation too) and 2 for start and end.
+    /// The length of each caption: words, punctuation, start and end.
     pub lengths: Vec<usize>,
 }
 
 impl WordCounts {
-    /// Counts the words of captions, on all threads of the current pool; the result does not depend on their number.
+    /// Counts words on all threads of the current pool; the result does not depend on their number.
     pub fn of<T: AsRef<str> + Sync>(captions: &[T]) -> WordCounts {
         let parts: Vec<WordCounts> = captions.par_chunks(CHUNK).map(Counter::count).collect();
         let mut whole = Counter::default();
@@ -55,7 +55,7 @@ impl WordCounts {
         whole.counts
     }
 
-    /// All words together.
+    /// Total number of words.
     pub fn total(&self) -> u64 {
         self.words.iter().map(|(_, count)| count).sum()
     }
@@ -101,12 +101,12 @@ impl Vocabulary {
         Vocabulary { words, ids }
     }
 
-    /// The words; the position of each is its id.
+    /// The words, indexed by id.
     pub fn words(&self) -> &[String] {
         &self.words
     }
 
-    /// The id of a word; [`UNKNOWN`] where it has none.
+    /// The id of a word, or [`UNKNOWN`].
     pub fn id(&self, word: &str) -> u32 {
         self.ids.get(word).copied().unwrap_or(UNKNOWN)
     }
@@ -119,19 +119,18 @@ impl Vocabulary {
         ids
     }
 
-    /// The words of ids with spaces between them: up to the first [`END`], without the other special words but
-    /// [`UNKNOWN`]. Ids beyond the vocabulary count as unknown.
+    /// The words of ids up to the first [`END`], joined by spaces, without [`PAD`] and [`START`]. Ids beyond the vocabulary
+    /// are unknown words.
     pub fn decode(&self, ids: &[u32]) -> String {
         let words = ids.iter().take_while(|&&id| id != END).filter(|&&id| id != PAD && id != START);
         let word = |&id: &u32| self.words.get(id as usize).map_or(SPECIAL[UNKNOWN as usize], String::as_str);
         words.map(word).collect::<Vec<_>>().join(" ")
     }
 
-    /// Writes `tokenizer.json`, which the tokenizers library reads: a word-level model over text that is already cut into
-    /// words with spaces between them.
+    /// Writes `tokenizer.json` for the tokenizers library: a word-level model of text whose words are separated by spaces.
     ///
     /// # Errors
-    /// [`Error::Io`]; an older file is then still there.
+    /// [`Error::Io`]; an existing file is then unchanged.
     pub fn save(&self, path: &Path) -> Result<()> {
         let special = |(id, content): (usize, &&str)| {
             serde_json::json!({
@@ -155,7 +154,7 @@ impl Vocabulary {
         write_atomically(path, &text)
     }
 
-    /// BLAKE3 of the words in their order, in hex.
+    /// BLAKE3 digest of the words in order, in hex.
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for word in self.words() {
@@ -164,13 +163,13 @@ impl Vocabulary {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Reads what [`Vocabulary::save`] wrote.
+    /// Reads a file written by [`Vocabulary::save`].
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] if it is no word-level vocabulary, misses the special words, or has gaps in its ids.
+    /// [`Error::Io`]; [`Error::Data`] if it is no word-level vocabulary, lacks the special words, or has gaps in its ids.
     pub fn load(path: &Path) -> Result<Vocabulary> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        let damaged = |what: String| Error::data(path, format!("{what}; make it anew with `ccdni data vocab`"));
+        let damaged = |what: String| Error::data(path, format!("{what}; make it again with `ccdni data vocab`"));
         let tokenizer = Tokenizer::from_bytes(without_mark(&bytes))
             .map_err(|error| damaged(format!("is no tokenizer.json: {error}")))?;
         if !matches!(tokenizer.get_model(), ModelWrapper::WordLevel(_)) {
@@ -210,7 +209,7 @@ struct Model<'a> {
     unk_token: &'a str,
 }
 
-/// Words with their ids, in the order of the ids.
+/// Words with their ids, serialised in the order of the ids.
 struct Ids<'a>(&'a [String]);
 
 impl Serialize for Ids<'_> {
@@ -275,7 +274,7 @@ mod tests {
         let path = directory.path().join("tokenizer.json");
         vocabulary(2).save(&path).unwrap();
         let good = fs::read_to_string(&path).unwrap();
-        for (content, says) in [
+        for (content, expected) in [
             ("{}".to_owned(), "is no tokenizer.json"),
             ("no".to_owned(), "is no tokenizer.json"),
             (good.replace("\"dog\": 5", "\"dog\": 9"), "the id 5"),
@@ -288,7 +287,7 @@ mod tests {
             fs::write(&path, content).unwrap();
             let error = Vocabulary::load(&path).unwrap_err();
             assert_eq!(error.exit_code(), 2);
-            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 }

@@ -1,28 +1,28 @@
-//! What a network reads and predicts of a caption, window by window.
+//! Inputs and targets of a caption, window by window.
 
 use std::ops::Range;
 
-/// A step's input.
+/// The input of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepInput {
     /// The image's feature: the first step.
     Image,
-    /// The word at this position of the caption.
+    /// The word at this index of the caption.
     Word(usize),
 }
 
-/// Steps that are learned from together.
+/// A window of truncated BPTT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptionWindow {
-    /// What each step reads.
+    /// The input of each step.
     pub inputs: Vec<StepInput>,
-    /// Positions of the words that the steps have to predict.
+    /// Indices of the words to predict.
     pub targets: Range<usize>,
 }
 
 /// The windows of a caption of `length` ids, start and end included, with `bptt` steps each (0: one window).
 ///
-/// The image stands before the ids, the last id is never read, and every id, the start too, is predicted once.
+/// The image precedes the ids, the last id is never an input, and every id, the start included, is predicted once.
 pub fn windows(length: usize, bptt: usize) -> Vec<CaptionWindow> {
     let step = if bptt == 0 { length.max(1) } else { bptt };
     let input = |position: usize| position.checked_sub(1).map_or(StepInput::Image, StepInput::Word);

@@ -1,14 +1,13 @@
-//! Captions cut into words, as NLTK's word tokeniser cuts them (`word_tokenize(text.lower(), preserve_line=True)`).
+//! NLTK's word tokenisation of captions: `word_tokenize(text.lower(), preserve_line=True)`.
 //!
-//! The result is defined by `words/rules.rs`: a fixed order of passes over the whole text. Nearly every caption consists of
-//! letters, digits, hyphens, commas and a final period only; those are cut in a single pass, which a test holds equal
-//! to the rules.
+//! `words/rules.rs` defines the result as a sequence of passes. Captions of letters, digits, hyphens, commas and a final
+//! period only, nearly all of them, take a single-pass fast path, which a property test compares with the rules.
 
 mod rules;
 
 pub(super) use rules::is_space as is_python_space;
 
-/// What a caption's words are read with; keeps its buffers from caption to caption.
+/// Splits captions into words, reusing its buffers.
 #[derive(Debug, Default)]
 pub struct WordTokenizer {
     lower: String,
@@ -31,7 +30,7 @@ impl WordTokenizer {
                 return plain(&self.lower, each);
             }
         } else {
-            // Knows a final sigma, and the dotted capital I that becomes two characters.
+            // Handles a final sigma, and the dotted capital I that becomes two characters.
             self.lower.push_str(&text.to_lowercase());
         }
         let mut count = 0;
@@ -50,12 +49,12 @@ impl WordTokenizer {
     }
 }
 
-/// Whether a lower-cased text can be cut by [`plain`]. May say no where it could.
+/// Whether [`plain`] applies to a lower-cased text; conservative.
 fn is_plain(text: &[u8]) -> bool {
     let mut before = b' ';
     for (at, &byte) in text.iter().enumerate() {
         let fits = match byte {
-            // The first letters of the words that are cut in two: cannot, gimme, gonna, gotta, lemme, wanna.
+            // Initials of the contractions that are split: cannot, gimme, gonna, gotta, lemme, wanna.
             b'c' | b'g' | b'l' | b'w' => before.is_ascii_alphanumeric() || !begins_with_a_pair(&text[at..]),
             b'a'..=b'z' | b'0'..=b'9' | b' ' => true,
             b'-' | b',' | b'.' => before != byte,
@@ -66,7 +65,7 @@ fn is_plain(text: &[u8]) -> bool {
         }
         before = byte;
     }
-    // A period that is all there is, or that begins the text, is none that ends it.
+    // A leading period does not end the text.
     text.first() != Some(&b'.')
 }
 
@@ -74,14 +73,14 @@ fn begins_with_a_pair(text: &[u8]) -> bool {
     [&b"cannot"[..], b"gimme", b"gonna", b"gotta", b"lemme", b"wanna"].iter().any(|pair| text.starts_with(pair))
 }
 
-/// Cuts a text that [`is_plain`].
+/// Splits a text that [`is_plain`].
 fn plain(text: &str, mut each: impl FnMut(&str)) -> usize {
     let bytes = text.as_bytes();
     let end = text.trim_end_matches(' ').len();
     let final_period = end > 0 && bytes[end - 1] == b'.';
     let body = if final_period { end - 1 } else { end };
     let (mut start, mut count) = (0, 0);
-    let mut say = |from: usize, to: usize| {
+    let mut emit = |from: usize, to: usize| {
         if from < to {
             each(&text[from..to]);
             count += 1;
@@ -90,21 +89,21 @@ fn plain(text: &str, mut each: impl FnMut(&str)) -> usize {
     for at in 0..body {
         match bytes[at] {
             b' ' => {
-                say(start, at);
+                emit(start, at);
                 start = at + 1;
             }
-            // A comma before a digit belongs to the word.
+            // A comma before a digit is part of the word.
             b',' if bytes.get(at + 1).is_none_or(|next| !next.is_ascii_digit()) => {
-                say(start, at);
-                say(at, at + 1);
+                emit(start, at);
+                emit(at, at + 1);
                 start = at + 1;
             }
             _ => {}
         }
     }
-    say(start, body);
+    emit(start, body);
     if final_period {
-        say(body, end);
+        emit(body, end);
     }
     count
 }
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_are_cut_as_people_would() {
+    fn captions_are_split_into_words() {
         assert_eq!(
             words("A dog, a cat and 1,000 birds ."),
             ["a", "dog", ",", "a", "cat", "and", "1,000", "birds", "."]
@@ -143,7 +142,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
         #[test]
-        fn the_short_way_is_the_long_way(text in "([acgotn]|cannot|gonna|wanna|[ .,-]|[ 5]){0,14}") {
+        fn the_fast_path_agrees_with_the_rules(text in "([acgotn]|cannot|gonna|wanna|[ .,-]|[ 5]){0,14}") {
             let long: Vec<String> = rules::Rules::default().apply(&text).map(str::to_owned).collect();
             prop_assert_eq!(words(&text), long);
         }

@@ -1,4 +1,4 @@
-//! Downloads an archive into a `.part` file, which a later try or run goes on with.
+//! Downloads an archive into a `.part` file, from which later attempts and runs resume.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -6,21 +6,21 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::{Archive, Event, Job, Unlike, gigabytes, part_of};
+use super::{Archive, Event, Job, Mismatch, gigabytes, part_of};
 use crate::error::{Error, Result};
 
-/// How often a transfer is tried in which nothing comes; one that brings something starts the count anew.
+/// Consecutive attempts without progress before giving up.
 const TRIES: u32 = 4;
-/// The wait before the second try; before each further one twice the last.
+/// Delay before the second attempt, doubled before each further one.
 const WAIT: Duration = Duration::from_millis(250);
-/// After so long without a byte a transfer counts as cut off.
+/// Timeout without any data.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How often it is looked whether to stop.
+/// Interval at which the stop flag is polled.
 const LOOK: Duration = Duration::from_millis(100);
-/// Bytes that are handed over at once.
+/// Bytes per message.
 const CHUNK: usize = 1 << 18;
 
-/// Downloads an archive, checks it, and gives it its name.
+/// Downloads an archive, verifies it, and moves it to its final name.
 pub(super) fn get(job: &Job<'_>, archive: &Archive, to: &Path) -> Result<()> {
     let (part, url) = (part_of(to), format!("{}/{}", job.base, archive.path));
     let failed = |what: String| Error::Download(format!("cannot get {url}: {what}"));
@@ -31,8 +31,8 @@ pub(super) fn get(job: &Job<'_>, archive: &Archive, to: &Path) -> Result<()> {
         match transfer(job, archive, &url, &part) {
             Ok(()) => break,
             Err(Failure::Error(error)) => return Err(error),
-            Err(Failure::ForGood(what)) => return Err(failed(what)),
-            Err(Failure::ForNow(what)) => {
+            Err(Failure::Permanent(what)) => return Err(failed(what)),
+            Err(Failure::Transient(what)) => {
                 if length(&part) > before {
                     (attempt, wait) = (0, WAIT);
                 }
@@ -47,8 +47,8 @@ pub(super) fn get(job: &Job<'_>, archive: &Archive, to: &Path) -> Result<()> {
     }
     match job.verify(archive, &part) {
         Ok(()) => fs::rename(&part, to).map_err(Error::io("write", to)),
-        Err(Unlike::Failed(error)) => Err(error),
-        Err(Unlike::Other(what)) => {
+        Err(Mismatch::Failed(error)) => Err(error),
+        Err(Mismatch::Other(what)) => {
             let _ = fs::remove_file(&part);
             Err(failed(format!("what came {what}, so it was not kept; run again, or choose a mirror with `--base`")))
         }
@@ -59,7 +59,7 @@ fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
 }
 
-/// Waits, unless it is time to stop.
+/// Sleeps; fails if interrupted.
 fn pause(job: &Job<'_>, time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -71,10 +71,10 @@ fn pause(job: &Job<'_>, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Why a try failed, and whether another makes sense.
+/// Why an attempt failed, and whether to retry.
 enum Failure {
-    ForNow(String),
-    ForGood(String),
+    Transient(String),
+    Permanent(String),
     Error(Error),
 }
 
@@ -84,9 +84,9 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a transfer says.
+/// A message from the thread of a transfer.
 enum Message {
-    /// The bytes begin there; so many are in the whole file.
+    /// The offset of the first byte, and the size of the whole file.
     Begins {
         from: u64,
         total: Option<u64>,
@@ -96,7 +96,7 @@ enum Message {
     Failed(Failure),
 }
 
-/// One try. The network is asked on a thread of its own, so that one that says nothing can be left behind.
+/// One attempt. The request runs on its own thread, so that a stalled one can be abandoned.
 fn transfer(job: &Job<'_>, archive: &Archive, url: &str, part: &Path) -> Result<(), Failure> {
     let mut have = length(part);
     if archive.size.is_some_and(|size| have > size) {
@@ -109,14 +109,14 @@ fn transfer(job: &Job<'_>, archive: &Archive, url: &str, part: &Path) -> Result<
     let (send, receive) = sync_channel(8);
     let url = url.to_owned();
     std::thread::spawn(move || {
-        let end = ask(&url, have, &send).map_or_else(Message::Failed, |()| Message::End);
-        // A reader that has gone wants nothing more.
+        let end = request(&url, have, &send).map_or_else(Message::Failed, |()| Message::End);
+        // Fails only if the receiver is gone.
         let _ = send.send(end);
     });
     let what = format!("downloading {}", archive.name);
     let mut open: Option<(File, u64, Option<u64>)> = None;
     loop {
-        match (hear(job, &receive)?, &mut open) {
+        match (next_message(job, &receive)?, &mut open) {
             (Message::Begins { from, total }, _) => open = Some(begin(job, archive, part, have, from, total)?),
             (Message::Bytes(bytes), Some((file, at, total))) => {
                 file.write_all(&bytes).map_err(Error::io("write", part))?;
@@ -126,24 +126,26 @@ fn transfer(job: &Job<'_>, archive: &Archive, url: &str, part: &Path) -> Result<
             (Message::End, Some((file, at, total))) => {
                 file.sync_all().map_err(Error::io("write", part))?;
                 return match total {
-                    Some(total) if at != total => Err(Failure::ForNow(format!("cut off after {at} of {total} bytes"))),
+                    Some(total) if at != total => {
+                        Err(Failure::Transient(format!("cut off after {at} of {total} bytes")))
+                    }
                     _ => Ok(()),
                 };
             }
-            (Message::Failed(Failure::ForNow(what)), _) if what == GONE => {
+            (Message::Failed(Failure::Transient(what)), _) if what == GONE => {
                 fs::remove_file(part).map_err(Error::io("delete", part))?;
-                return Err(Failure::ForNow(what));
+                return Err(Failure::Transient(what));
             }
             (Message::Failed(failure), _) => return Err(failure),
             (Message::Bytes(_) | Message::End, None) => {
-                return Err(Failure::ForNow("an answer without a beginning".into()));
+                return Err(Failure::Transient("an answer without a beginning".into()));
             }
         }
     }
 }
 
-/// The next message; an error where there is none, or it is time to stop.
-fn hear(job: &Job<'_>, receive: &Receiver<Message>) -> Result<Message, Failure> {
+/// The next message; fails after a timeout or if interrupted.
+fn next_message(job: &Job<'_>, receive: &Receiver<Message>) -> Result<Message, Failure> {
     let since = Instant::now();
     loop {
         if (job.stop)() {
@@ -151,16 +153,16 @@ fn hear(job: &Job<'_>, receive: &Receiver<Message>) -> Result<Message, Failure> 
         }
         match receive.recv_timeout(LOOK) {
             Ok(message) => return Ok(message),
-            Err(RecvTimeoutError::Disconnected) => return Err(Failure::ForNow("the transfer ended".into())),
+            Err(RecvTimeoutError::Disconnected) => return Err(Failure::Transient("the transfer ended".into())),
             Err(RecvTimeoutError::Timeout) if since.elapsed() > SILENCE => {
-                return Err(Failure::ForNow(format!("nothing came for {} s", SILENCE.as_secs())));
+                return Err(Failure::Transient(format!("nothing came for {} s", SILENCE.as_secs())));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
 
-/// Opens the file for bytes that begin at `from`: at its end, or, from a server that gives no ranges, anew.
+/// Opens the file for bytes from offset `from`; truncates it if the server does not support ranges.
 fn begin(
     job: &Job<'_>,
     archive: &Archive,
@@ -172,13 +174,13 @@ fn begin(
     if let (Some(published), Some(total)) = (archive.size, total)
         && published != total
     {
-        return Err(Failure::ForGood(format!(
+        return Err(Failure::Permanent(format!(
             "it has {total} bytes there, and {published} were published; choose a mirror with `--base`, or take it as \
              it is with `--unchecked`"
         )));
     }
     if from != have && from != 0 {
-        return Err(Failure::ForGood(format!(
+        return Err(Failure::Permanent(format!(
             "the server was asked for bytes from {have}, and sends them from {from}"
         )));
     }
@@ -206,44 +208,44 @@ fn begin(
     Ok((file, from, total))
 }
 
-/// The range that is left is not one of the file.
+/// The server rejected the range.
 const GONE: &str = "what is there already is more than the server has";
 
-/// Asks for a file from byte `have` on.
-fn ask(url: &str, have: u64, send: &SyncSender<Message>) -> Result<(), Failure> {
+/// Requests a file from byte `have`.
+fn request(url: &str, have: u64, send: &SyncSender<Message>) -> Result<(), Failure> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(SILENCE / 2))
         .timeout_recv_response(Some(SILENCE))
         .build();
-    // Packed on its way, ranges would be of something else.
+    // With compression, ranges would refer to the compressed bytes.
     let mut request = ureq::Agent::new_with_config(config).get(url).header("Accept-Encoding", "identity");
     if have > 0 {
         request = request.header("Range", format!("bytes={have}-"));
     }
     let answer = request.call().map_err(|error| match error {
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::ForGood(error.to_string()),
-        error => Failure::ForNow(error.to_string()),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Permanent(error.to_string()),
+        error => Failure::Transient(error.to_string()),
     })?;
     let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let (from, total) = match answer.status().as_u16() {
         200 => (0, header("content-length").and_then(|length| length.parse().ok())),
         206 => header("content-range").and_then(range).ok_or_else(|| {
-            Failure::ForGood("the server does not say which part of the file it sends (`Content-Range`)".into())
+            Failure::Permanent("the server does not say which part of the file it sends (`Content-Range`)".into())
         })?,
-        416 => return Err(Failure::ForNow(GONE.into())),
-        404 => return Err(Failure::ForGood("there is no such file (404)".into())),
-        status @ (408 | 429 | 500..) => return Err(Failure::ForNow(format!("the server fails ({status})"))),
-        status => return Err(Failure::ForGood(format!("the server refuses ({status})"))),
+        416 => return Err(Failure::Transient(GONE.into())),
+        404 => return Err(Failure::Permanent("there is no such file (404)".into())),
+        status @ (408 | 429 | 500..) => return Err(Failure::Transient(format!("the server fails ({status})"))),
+        status => return Err(Failure::Permanent(format!("the server refuses ({status})"))),
     };
-    // An error to send is a reader that has gone.
+    // Sending fails only if the receiver is gone.
     if send.send(Message::Begins { from, total }).is_err() {
         return Ok(());
     }
     let mut body = answer.into_body().into_reader();
     loop {
         let mut chunk = vec![0; CHUNK];
-        let count = body.read(&mut chunk).map_err(|error| Failure::ForNow(format!("cut off: {error}")))?;
+        let count = body.read(&mut chunk).map_err(|error| Failure::Transient(format!("cut off: {error}")))?;
         chunk.truncate(count);
         if count == 0 || send.send(Message::Bytes(chunk)).is_err() {
             return Ok(());
@@ -251,7 +253,7 @@ fn ask(url: &str, have: u64, send: &SyncSender<Message>) -> Result<(), Failure> 
     }
 }
 
-/// `bytes 5-9/10` or `bytes 5-9/*`: where it begins, and the whole.
+/// Parses `bytes 5-9/10` or `bytes 5-9/*`: the first byte and the total size.
 fn range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()))
@@ -262,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_says_where_it_begins() {
+    fn a_range_is_parsed() {
         assert_eq!(range("bytes 5-9/10"), Some((5, Some(10))));
         assert_eq!(range("bytes 0-9/*"), Some((0, None)));
         for text in ["", "bytes */10", "bytes 5/10", "5-9/10", "bytes x-9/10", "bytes -9/10"] {

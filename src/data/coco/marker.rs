@@ -1,4 +1,4 @@
-//! What has been unpacked whole, so that it is known when the archive is gone: `coco.json` in the folder.
+//! `coco.json`: records which archives were unpacked completely, even if they were deleted since.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::files::write_atomically;
 
 const NAME: &str = "coco.json";
 
-/// By the name of the archive.
+/// Entries by name of the archive.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Marker(BTreeMap<String, Entry>);
@@ -22,18 +22,18 @@ pub(super) struct Marker(BTreeMap<String, Entry>);
 struct Entry {
     files: u64,
     bytes: u64,
-    /// The published one, where the archive was held against it.
+    /// The published digest, if the archive was verified.
     sha256: Option<String>,
 }
 
 impl Marker {
-    /// One that cannot be read says nothing: then the archives are looked at again.
+    /// Empty if the file cannot be read; the archives are then examined again.
     pub(super) fn read(folder: &Path) -> Marker {
         let bytes = fs::read(folder.join(NAME)).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
-    /// Whether an archive was unpacked, and nothing of it has been deleted since.
+    /// Whether an archive was unpacked and all of its files still exist.
     pub(super) fn is_there(&self, archive: &Archive, folder: &Path) -> bool {
         let entry =
             self.0.get(&archive.name).filter(|entry| archive.sha256.is_none() || archive.sha256 == entry.sha256);
@@ -50,7 +50,7 @@ impl Marker {
     }
 }
 
-/// Files in a directory and all below it.
+/// Number of files below a directory.
 fn count(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries

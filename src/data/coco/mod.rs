@@ -1,8 +1,7 @@
-//! The images and captions of COCO 2014: downloaded, checked, unpacked.
+//! Downloads, verifies and unpacks the images and captions of COCO 2014.
 //!
-//! Everything goes on where it was cut off: a download in its `.part` file, an unpacked archive file by file. What is whole has
-//! its final name. The download alone needs the cargo feature `hub`; archives that are there already are checked and
-//! unpacked without it.
+//! Interrupted jobs resume: downloads from their `.part` file, archives file by file. Only complete files have their final
+//! name. Only downloads require the cargo feature `hub`.
 
 #[cfg(feature = "hub")]
 mod download;
@@ -22,7 +21,7 @@ use self::marker::Marker;
 use crate::error::{Error, Result};
 use crate::files::FileLock;
 
-/// Where the archives are published. Over HTTP: the name has no certificate, and the SHA-256 vouches for what comes.
+/// Address of the published archives. Plain HTTP, since the host has no certificate; the SHA-256 authenticates the content.
 pub const BASE: &str = "http://images.cocodataset.org";
 
 /// An archive.
@@ -32,29 +31,29 @@ pub struct Archive {
     pub name: String,
     /// Its path below the base address.
     pub path: String,
-    /// The folder in it that holds everything.
+    /// Its top-level folder.
     pub folder: String,
-    /// Its published size in bytes; nothing is asked of one without.
+    /// Its published size in bytes; not checked if absent.
     pub size: Option<u64>,
-    /// Its published SHA-256; likewise.
+    /// Its published SHA-256; not checked if absent.
     pub sha256: Option<String>,
-    /// About how many bytes are in it. The archive itself says it exactly, once it is there.
+    /// Approximate uncompressed size in bytes, for the check before the download.
     pub unpacked: u64,
 }
 
-/// Which of COCO 2014's archives.
+/// An archive of COCO 2014.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// 82,783 images to train with: train2014.zip, 13.5 GB.
+    /// 82,783 training images: train2014.zip, 13.5 GB.
     Train,
-    /// 40,504 images to validate with: val2014.zip, 6.6 GB.
+    /// 40,504 validation images: val2014.zip, 6.6 GB.
     Validation,
-    /// Captions, and everything else that is known of both: annotations_trainval2014.zip, 0.25 GB.
+    /// Captions and other annotations of both: annotations_trainval2014.zip, 0.25 GB.
     Annotations,
 }
 
 impl Part {
-    /// The archive as it was published: sizes and digests that TensorFlow Datasets keeps of the same files.
+    /// The archive as published, with the size and digest listed by TensorFlow Datasets.
     pub fn archive(self) -> Archive {
         let (path, folder, size, sha256, unpacked) = match self {
             Part::Train => (
@@ -90,14 +89,14 @@ impl Part {
     }
 }
 
-/// What happens, for a person to see.
+/// Progress of a job.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A line to say.
+    /// A line of text.
     Line(String),
-    /// How far something is, in bytes.
+    /// Progress in bytes.
     Bytes {
-        /// What is done, such as `downloading train2014.zip`.
+        /// The activity, such as `downloading train2014.zip`.
         what: &'a str,
         /// Bytes done.
         done: u64,
@@ -106,31 +105,31 @@ pub enum Event<'a> {
     },
 }
 
-/// Archives to get into a folder.
+/// A job that fetches archives into a folder.
 pub struct Job<'a> {
-    /// The folder; made if need be. Archives lie in it, and what is in them.
+    /// The folder of the archives and their content; created if necessary.
     pub folder: PathBuf,
-    /// The address below which the archives' paths are.
+    /// The base address of the archives' paths.
     pub base: String,
-    /// What is wanted.
+    /// The archives.
     pub archives: Vec<Archive>,
-    /// Whether an archive is deleted once it is unpacked.
+    /// Whether to delete archives after unpacking.
     pub delete: bool,
-    /// How many bytes are free where a directory is.
+    /// Free bytes on the file system of a directory.
     pub free: &'a dyn Fn(&Path) -> Result<u64>,
-    /// Whether it is time to stop.
+    /// Whether to stop.
     pub stop: &'a dyn Fn() -> bool,
-    /// Shows what happens.
+    /// Displays progress.
     pub show: &'a dyn Fn(Event<'_>),
 }
 
 impl Job<'_> {
-    /// Gets everything that is not there yet.
+    /// Downloads and unpacks the missing archives.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the disk has no room (nothing was begun then), another process is at work in the folder, or the
-    /// program was built without downloads; [`Error::Download`]; [`Error::Data`] for an archive that is not what it should be;
-    /// [`Error::Interrupted`]. What is whole by then stays, and the next run goes on from there.
+    /// [`Error::Usage`] if the disk is too small (checked in advance), another process is using the folder, or the program was
+    /// built without downloads; [`Error::Download`]; [`Error::Data`] for an archive that fails verification;
+    /// [`Error::Interrupted`]. The next run resumes.
     pub fn run(&self) -> Result<()> {
         fs::create_dir_all(&self.folder).map_err(Error::io("create the directory", &self.folder))?;
         let _lock = self.lock()?;
@@ -165,7 +164,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Two processes would write into one `.part` file.
+    /// Prevents two processes from writing to one `.part` file.
     fn lock(&self) -> Result<FileLock> {
         let path = self.folder.join(".coco.lock");
         let file = File::create(&path).map_err(Error::io("write", &path))?;
@@ -174,10 +173,10 @@ impl Job<'_> {
             .ok_or_else(|| Error::Usage(format!("{}: another process is getting COCO there", self.folder.display())))
     }
 
-    /// Refuses to begin what the disk has no room for: at the worst moment an archive lies beside all that is in it.
+    /// Checks the free space against peak usage: an archive next to its unpacked content.
     fn check_space(&self, missing: &[&Archive]) -> Result<()> {
         let (mut held, mut most, mut downloads, mut unpacked) = (0u64, 0u64, 0u64, 0u64);
-        // One that is there already says itself how much is in it.
+        // Archives that are present are checked exactly before they are unpacked.
         for archive in missing.iter().filter(|archive| !self.folder.join(&archive.name).exists()) {
             let Some(size) = archive.size else { continue };
             let begun = fs::metadata(part_of(&self.folder.join(&archive.name))).map_or(0, |file| file.len());
@@ -221,12 +220,12 @@ impl Job<'_> {
         )))
     }
 
-    /// Holds a file against the published size and SHA-256.
-    fn verify(&self, archive: &Archive, path: &Path) -> Result<(), Unlike> {
-        let mut file = File::open(path).map_err(|error| Unlike::Failed(Error::io("read", path)(error)))?;
-        let size = file.metadata().map_err(|error| Unlike::Failed(Error::io("read", path)(error)))?.len();
+    /// Verifies the size and SHA-256 of a file.
+    fn verify(&self, archive: &Archive, path: &Path) -> Result<(), Mismatch> {
+        let mut file = File::open(path).map_err(|error| Mismatch::Failed(Error::io("read", path)(error)))?;
+        let size = file.metadata().map_err(|error| Mismatch::Failed(Error::io("read", path)(error)))?.len();
         if let Some(published) = archive.size.filter(|published| *published != size) {
-            return Err(Unlike::Other(format!(
+            return Err(Mismatch::Other(format!(
                 "has {size} bytes, and {} was published with {published}",
                 archive.name
             )));
@@ -236,9 +235,9 @@ impl Job<'_> {
         let (mut hasher, mut chunk, mut done) = (Sha256::new(), vec![0; 1 << 20], 0);
         loop {
             if (self.stop)() {
-                return Err(Unlike::Failed(Error::Interrupted));
+                return Err(Mismatch::Failed(Error::Interrupted));
             }
-            match file.read(&mut chunk).map_err(|error| Unlike::Failed(Error::io("read", path)(error)))? {
+            match file.read(&mut chunk).map_err(|error| Mismatch::Failed(Error::io("read", path)(error)))? {
                 0 => break,
                 count => {
                     hasher.update(&chunk[..count]);
@@ -250,7 +249,7 @@ impl Job<'_> {
         let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         match digest == *published {
             true => Ok(()),
-            false => Err(Unlike::Other(format!("its SHA-256 is {digest}, and {published} was published"))),
+            false => Err(Mismatch::Other(format!("its SHA-256 is {digest}, and {published} was published"))),
         }
     }
 
@@ -260,30 +259,30 @@ impl Job<'_> {
 }
 
 /// Why a file could not be verified.
-enum Unlike {
-    /// It is another file.
+enum Mismatch {
+    /// The content differs.
     Other(String),
-    /// It could not be found out.
+    /// The check failed.
     Failed(Error),
 }
 
-impl Unlike {
+impl Mismatch {
     fn into_error(self, path: &Path, help: &str) -> Error {
         match self {
-            Unlike::Other(what) => Error::data(path, what + help),
-            Unlike::Failed(error) => error,
+            Mismatch::Other(what) => Error::data(path, what + help),
+            Mismatch::Failed(error) => error,
         }
     }
 }
 
-/// What is there of a file that is being downloaded.
+/// The partial file of a download.
 fn part_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     name.into()
 }
 
-/// Bytes for people.
+/// A human-readable number of bytes.
 fn gigabytes(bytes: u64) -> String {
     match bytes {
         0..10_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),

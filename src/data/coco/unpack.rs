@@ -1,4 +1,4 @@
-//! Unpacks an archive that nobody vouches for: what is in it is looked at as a whole before anything is written.
+//! Unpacks an untrusted archive: all of its entries are validated before anything is written.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -11,14 +11,14 @@ use super::{Archive, Event, Job, gigabytes};
 use crate::error::{Error, Result};
 use crate::files::{TEMPORARY, sync_everything, temporary_in};
 
-/// A packed byte cannot become more.
+/// Largest compression ratio of an entry.
 const MOST_PER_BYTE: u64 = 1032;
-/// What all of an archive may become, in times its size: images and text are far below.
+/// Largest allowed compression ratio of an archive; images and text are far below.
 const MOST_IN_ALL: u64 = 100;
-/// Disks give room in blocks.
+/// Block size of a file system.
 const BLOCK: u64 = 4096;
 
-/// What is in an archive.
+/// Totals of an archive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unpacked {
     pub(super) files: u64,
@@ -28,18 +28,18 @@ pub(super) struct Unpacked {
 /// A file in an archive.
 struct Entry {
     index: usize,
-    /// Where it goes, below the job's folder.
+    /// Relative to the job's folder.
     path: PathBuf,
     size: u64,
 }
 
-/// Unpacks what is not there yet: a file of the right size is. Every file appears whole.
+/// Unpacks all files that do not exist with the right size; each is written atomically.
 pub(super) fn unpack(job: &Job<'_>, archive: &Archive, path: &Path) -> Result<Unpacked> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let size = file.metadata().map_err(Error::io("read", path))?.len();
     let mut zip = ZipArchive::new(BufReader::with_capacity(1 << 16, file))
         .map_err(|error| Error::data(path, format!("is no zip archive that can be read: {error}")))?;
-    let entries = look(&zip, archive, size).map_err(|what| Error::data(path, what + "; nothing was unpacked"))?;
+    let entries = validated(&zip, archive, size).map_err(|what| Error::data(path, what + "; nothing was unpacked"))?;
     let all = Unpacked { files: entries.len() as u64, bytes: entries.iter().map(|entry| entry.size).sum() };
     clean(&job.folder.join(&archive.folder));
     let missing: Vec<&Entry> = entries.iter().filter(|entry| !is_there(&job.folder.join(&entry.path), entry)).collect();
@@ -63,7 +63,7 @@ pub(super) fn unpack(job: &Job<'_>, archive: &Archive, path: &Path) -> Result<Un
         done += entry.size;
         (job.show)(Event::Bytes { what: &what, done, of: all.bytes });
     }
-    // Once for all files, before it is noted that they are there.
+    // Once for all files, before they are recorded as complete.
     sync_everything();
     Ok(all)
 }
@@ -72,8 +72,8 @@ fn damaged(archive: &Path, entry: &Path, error: &dyn std::fmt::Display) -> Error
     Error::data(archive, format!("{} in it is damaged: {error}; delete the archive and run again", entry.display()))
 }
 
-/// All files of an archive, or what is wrong with one.
-fn look<R: Read + std::io::Seek>(zip: &ZipArchive<R>, archive: &Archive, size: u64) -> Result<Vec<Entry>, String> {
+/// All files of an archive, or the defect of one.
+fn validated<R: Read + std::io::Seek>(zip: &ZipArchive<R>, archive: &Archive, size: u64) -> Result<Vec<Entry>, String> {
     let (mut entries, mut paths, mut total) = (Vec::with_capacity(zip.len()), HashSet::new(), 0u64);
     for index in 0..zip.len() {
         let entry = zip.by_index_data(index).map_err(|error| format!("cannot be read: {error}"))?;
@@ -83,7 +83,7 @@ fn look<R: Read + std::io::Seek>(zip: &ZipArchive<R>, archive: &Archive, size: u
         if !path.starts_with(&archive.folder) {
             return refuse(&format!("does not belong to `{}`", archive.folder));
         }
-        // Of the type in a Unix mode; archives made elsewhere have none.
+        // File type bits of the Unix mode, which other systems do not store.
         let plain = entry.unix_mode().is_none_or(|mode| matches!(mode & 0o170_000, 0 | 0o100_000 | 0o040_000));
         if entry.is_symlink() || !plain {
             return refuse("is a link or a special file");
@@ -112,7 +112,7 @@ fn look<R: Read + std::io::Seek>(zip: &ZipArchive<R>, archive: &Archive, size: u
     }
 }
 
-/// The path of an entry, where it is one that stays in its folder on every system.
+/// The path of an entry, if it stays inside the folder on every system.
 fn safe(name: &str) -> Option<PathBuf> {
     let inside = name.strip_suffix('/').unwrap_or(name);
     let plain = |part: &str| {
@@ -125,7 +125,7 @@ fn is_there(path: &Path, entry: &Entry) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == entry.size)
 }
 
-/// Takes away what a killed process has left.
+/// Removes temporary files of killed processes.
 fn clean(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
@@ -134,7 +134,7 @@ fn clean(folder: &Path) {
     }
 }
 
-/// Writes `size` bytes; it is an error if there are fewer or more.
+/// Writes exactly `size` bytes.
 fn write(
     job: &Job<'_>,
     from: &mut impl Read,

@@ -1,14 +1,12 @@
-//! Digits that the program draws: strokes through a few points, bent, turned, sheared and shifted, of varied width, blurred
-//! and noisy.
+//! Synthetic digits: strokes through control points, bent, rotated, sheared and shifted, of varied width, blurred and noisy.
 //!
-//! They stand in for handwriting where none is at hand. Position, slant and size vary as much as the shapes themselves, so
-//! that a linear classifier of the whole image is right on about two of three, and it takes a nonlinear network to do
-//! better. The same [`Glyphs`] give the same images.
+//! A substitute for handwriting that needs no download. Position, slant and size vary so much that a linear classifier of
+//! the whole image reaches an accuracy of only about two thirds. The same [`Glyphs`] give the same images.
 
 use super::{CLASSES, Digits, Glyphs, PIXELS, SIDE};
 use crate::rng::Stream;
 
-/// A stroke: points `(x, y)` in a box from 0 to 1, y downwards, and whether it bends smoothly through them.
+/// A stroke: whether it is smooth, and its points `(x, y)` in the unit square, y downwards.
 struct Stroke(bool, &'static [(f32, f32)]);
 
 const fn curve(points: &'static [(f32, f32)]) -> Stroke {
@@ -19,10 +17,10 @@ const fn lines(points: &'static [(f32, f32)]) -> Stroke {
     Stroke(false, points)
 }
 
-/// Ways to write a digit: each is some strokes.
+/// Variants of a digit, each a list of strokes.
 type Ways = &'static [&'static [Stroke]];
 
-/// The ways to write each digit.
+/// The variants of each digit.
 const DIGITS: [Ways; CLASSES] = [
     &[
         &[curve(&[
@@ -147,10 +145,10 @@ const DIGITS: [Ways; CLASSES] = [
     ],
 ];
 
-/// Lines between two points of a smooth stroke.
+/// Line segments between two points of a stroke.
 const FINENESS: usize = 5;
 
-/// Draws the images, those for training first.
+/// Draws the images, the training images first.
 pub fn draw(spec: &Glyphs) -> Digits {
     let total = spec.train + spec.test;
     let mut digits =
@@ -169,7 +167,7 @@ pub fn draw(spec: &Glyphs) -> Digits {
 fn image(class: usize, stream: &mut Stream) -> [u8; PIXELS] {
     let ways = DIGITS[class];
     let strokes = ways[stream.below(ways.len())];
-    let hand = Hand::new(stream);
+    let distortion = Distortion::new(stream);
     let pen = Pen {
         radius: stream.uniform(0.45, 1.35),
         softness: stream.uniform(0.7, 1.8),
@@ -179,9 +177,11 @@ fn image(class: usize, stream: &mut Stream) -> [u8; PIXELS] {
     let mut nearest = [f32::MAX; PIXELS];
     for Stroke(smooth, points) in strokes {
         let places: Vec<(f32, f32)> = match smooth {
-            true => bend(points).map(|point| hand.place(point)).collect(),
-            // Straight lines too bend with the hand: a few points on each.
-            false => points.windows(2).flat_map(|ends| straight(ends[0], ends[1])).map(|p| hand.place(p)).collect(),
+            true => bend(points).map(|point| distortion.place(point)).collect(),
+            // Subdivided, so that straight lines are distorted too.
+            false => {
+                points.windows(2).flat_map(|ends| straight(ends[0], ends[1])).map(|p| distortion.place(p)).collect()
+            }
         };
         for ends in places.windows(2) {
             pen.touch(&mut nearest, ends[0], ends[1]);
@@ -190,28 +190,28 @@ fn image(class: usize, stream: &mut Stream) -> [u8; PIXELS] {
     nearest.map(|distance| pen.shade(distance, stream))
 }
 
-/// How a hand moves everything that it writes: an affine map and a slow wave.
-struct Hand {
-    /// Columns of the matrix from the box to pixels.
+/// The distortion of an image: an affine map and a slow wave.
+struct Distortion {
+    /// Matrix from the unit square to pixels, row by row.
     matrix: [f32; 4],
     center: (f32, f32),
     wave: [(f32, f32); 4],
 }
 
-impl Hand {
-    fn new(stream: &mut Stream) -> Hand {
+impl Distortion {
+    fn new(stream: &mut Stream) -> Distortion {
         let (width, height) = (stream.uniform(7.0, 15.0), stream.uniform(13.0, 20.0));
         let (sin, cos) = stream.uniform(-0.3, 0.3).sin_cos();
         let shear = stream.uniform(-0.3, 0.3);
-        // Scale, then shear sideways, then turn.
+        // Scale, then shear horizontally, then rotate.
         let matrix = [cos * width, (cos * shear - sin) * height, sin * width, (sin * shear + cos) * height];
         let middle = (SIDE as f32 - 1.0) / 2.0;
         let center = (middle + stream.uniform(-3.5, 3.5), middle + stream.uniform(-3.0, 3.0));
         let wave = std::array::from_fn(|_| (stream.uniform(-0.09, 0.09), stream.uniform(0.0, std::f32::consts::TAU)));
-        Hand { matrix, center, wave }
+        Distortion { matrix, center, wave }
     }
 
-    /// Where a point of the box comes to lie, in pixels.
+    /// Maps a point of the unit square to pixels.
     fn place(&self, (x, y): (f32, f32)) -> (f32, f32) {
         let [(a, p), (b, q), (c, r), (d, s)] = self.wave;
         let u = x - 0.5 + a * (4.0 * y + p).sin() + b * (7.0 * y + 3.0 * x + q).sin();
@@ -221,7 +221,7 @@ impl Hand {
     }
 }
 
-/// How thick, sharp, dark and even a line is; lengths in pixels.
+/// Width, blur, darkness and noise of a line; lengths in pixels.
 struct Pen {
     radius: f32,
     softness: f32,
@@ -230,7 +230,7 @@ struct Pen {
 }
 
 impl Pen {
-    /// Notes the squared distance to a line for all pixels near it.
+    /// Updates the squared distance of all nearby pixels to the nearest line.
     fn touch(&self, nearest: &mut [f32; PIXELS], from: (f32, f32), to: (f32, f32)) {
         let reach = self.radius + self.softness;
         let range = |a: f32, b: f32| {
@@ -251,11 +251,11 @@ impl Pen {
         }
     }
 
-    /// A pixel at this squared distance from the nearest line, with noise.
+    /// The noisy value of a pixel at this squared distance from the nearest line.
     fn shade(&self, distance: f32, stream: &mut Stream) -> u8 {
         let edge = ((self.radius - distance.sqrt()) / self.softness + 0.5).clamp(0.0, 1.0);
         let smooth = edge * edge * (3.0 - 2.0 * edge);
-        // The sum of two even numbers is uneven enough for noise, and cheap.
+        // Triangular noise is cheaper than Gaussian.
         let noise = stream.unit() + stream.unit() - 1.0;
         ((self.ink * smooth + self.grain * noise).clamp(0.0, 1.0) * 255.0).round() as u8
     }
@@ -269,7 +269,7 @@ fn straight(from: (f32, f32), to: (f32, f32)) -> impl Iterator<Item = (f32, f32)
     })
 }
 
-/// Points on a smooth curve through `points` (after Catmull and Rom), which is closed where they end as they began.
+/// Points on a Catmull-Rom spline through `points`, closed if the first and last coincide.
 fn bend(points: &[(f32, f32)]) -> impl Iterator<Item = (f32, f32)> + '_ {
     let last = points.len() - 1;
     let closed = points[0] == points[last];

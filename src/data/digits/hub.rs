@@ -9,9 +9,9 @@ use crate::error::Result;
 #[cfg(feature = "hub")]
 mod parquet;
 
-/// What asks for the hub, in messages.
+/// The setting that requires the hub, for messages.
 const WHAT: &str = "`task.source.kind` is `hub`";
-/// What else there is where the hub is out of reach.
+/// Alternatives to the hub, for messages.
 const ALTERNATIVES: &str = "without the hub, use `task.source: {kind: glyphs}` (digits drawn by the program), or \
                             `task.source: {kind: idx, dir: DIR}` with MNIST's IDX files in a local directory";
 
@@ -37,12 +37,12 @@ pub(super) fn read(dataset: HubDataset, r#use: Use) -> Result<Digits> {
     Ok(Digits::of_parts(parts.collect::<Result<_>>()?))
 }
 
-/// Makes sure that the cache has the files of a data set, whole.
+/// Downloads the files of a data set unless they are cached, and verifies them.
 pub(super) fn fetch(dataset: HubDataset, r#use: Use) -> Result<()> {
     r#use.parts().iter().try_for_each(|&part| dataset.file(part).fetch(WHAT, ALTERNATIVES).map(drop))
 }
 
-/// The files in the cache, and the one that says which version of the data set they are.
+/// The cached files of a data set, and the file with its revision.
 pub(super) fn files(dataset: HubDataset, r#use: Use) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = r#use.parts().iter().flat_map(|&part| dataset.file(part).files()).collect();
     files.sort();
@@ -53,7 +53,7 @@ pub(super) fn files(dataset: HubDataset, r#use: Use) -> Vec<PathBuf> {
 #[cfg(feature = "hub")]
 use parquet::read as contents;
 
-/// Without the feature there is no file that this could be called with.
+/// Unreachable: without the feature no file is ever cached.
 #[cfg(not(feature = "hub"))]
 fn contents(_: &std::path::Path) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok(Default::default())

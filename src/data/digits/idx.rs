@@ -1,6 +1,6 @@
-//! IDX files: a big-endian header of magic number and sizes, then bytes. Gzip or not is told by their first bytes.
+//! IDX files: a big-endian header of magic number and sizes, then bytes. Gzip is detected from the first bytes.
 //!
-//! Nothing that a header claims is believed before it is held against the size of the file: no claim allocates memory.
+//! Sizes in a header are validated against the size of the file before memory is allocated.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -18,10 +18,10 @@ const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
 /// Bytes of the smallest header: magic number and one size.
 const HEADER: u64 = 8;
-/// Deflate makes nothing smaller than by this factor.
+/// The largest compression ratio of deflate.
 const LARGEST_RATIO: u64 = 1032;
 
-/// The names that a part is distributed under: images and labels.
+/// The file names of a part as distributed: images and labels.
 fn names(part: Part) -> [&'static str; 2] {
     match part {
         Part::Train => ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"],
@@ -29,10 +29,10 @@ fn names(part: Part) -> [&'static str; 2] {
     }
 }
 
-/// The files of a part, images and labels. Of a file that is there unpacked and packed, the unpacked one counts.
+/// The files of a part, images and labels; an uncompressed file takes precedence over a compressed one.
 ///
 /// # Errors
-/// [`Error::Data`] naming the directory, what was looked for, and the key that says what is needed.
+/// [`Error::Data`] naming the directory, the expected files, and the key that selects them.
 pub(super) fn find(dir: &Path, part: Part) -> Result<[PathBuf; 2]> {
     let dir = &at_home(dir);
     if !dir.is_dir() {
@@ -65,14 +65,13 @@ pub(super) fn find(dir: &Path, part: Part) -> Result<[PathBuf; 2]> {
     Ok([images?, labels?])
 }
 
-/// The name of a file as it is distributed: without `.gz`, in lower case, with hyphens between its parts
-/// (`Train-Images.idx3-ubyte`, `train images-idx3-ubyte`).
+/// The normalised name of a file (such as `Train-Images.idx3-ubyte`): lower case, hyphenated, without `.gz`.
 fn plain_name(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     name.strip_suffix(".gz").unwrap_or(&name).replace([' ', '.', '_'], "-")
 }
 
-/// The files of a directory that look like IDX files, and those in folders that do; sorted.
+/// Files that look like IDX files, in a directory and its folders of such names; sorted.
 fn files_like(dir: &Path) -> Vec<PathBuf> {
     let entries = |dir: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -88,7 +87,7 @@ fn files_like(dir: &Path) -> Vec<PathBuf> {
 /// Reads a part: pixels `[images, 784]` and labels `[images]`.
 ///
 /// # Errors
-/// [`Error::Data`] naming the file and what is wrong with it.
+/// [`Error::Data`] naming the file and the defect.
 pub(super) fn read(dir: &Path, part: Part) -> Result<(Vec<u8>, Vec<u8>)> {
     let [images, labels] = find(dir, part)?;
     let pixels = read_images(&images)?;
@@ -108,7 +107,7 @@ pub(super) fn read(dir: &Path, part: Part) -> Result<(Vec<u8>, Vec<u8>)> {
 /// Reads a file of images: `[images, 784]`, row by row.
 ///
 /// # Errors
-/// [`Error::Data`] naming the file and what is wrong with it.
+/// [`Error::Data`] naming the file and the defect.
 pub fn read_images(path: &Path) -> Result<Vec<u8>> {
     let mut shape = [SIDE as u32; 2];
     let pixels = with_file(path, |bytes, size| {
@@ -131,7 +130,7 @@ pub fn read_images(path: &Path) -> Result<Vec<u8>> {
 /// Reads a file of labels, each below 10.
 ///
 /// # Errors
-/// [`Error::Data`] naming the file and what is wrong with it.
+/// [`Error::Data`] naming the file and the defect.
 pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
     let labels = with_file(path, |bytes, size| {
         let [count] = header(bytes, LABELS, "labels")?;
@@ -150,7 +149,7 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Opens a file, unpacks it if it is packed, and reads it, given the most bytes that can be in it.
+/// Opens a file, decompressing if necessary, and calls `read` with an upper bound of its uncompressed size.
 fn with_file(path: &Path, read: impl FnOnce(&mut dyn Read, u64) -> Result<Vec<u8>, String>) -> Result<Vec<u8>> {
     let mut file = File::open(path).map_err(|error| Error::data(path, format!("cannot be read: {error}")))?;
     let size = file.metadata().map_err(Error::io("read", path))?.len();
@@ -168,7 +167,7 @@ fn with_file(path: &Path, read: impl FnOnce(&mut dyn Read, u64) -> Result<Vec<u8
     outcome.map_err(|what| Error::data(path, format!("{what}; get the file again")))
 }
 
-/// Reads the header: the sizes behind the magic number.
+/// Reads the header: the sizes after the magic number.
 fn header<const DIMENSIONS: usize>(bytes: &mut dyn Read, magic: u32, what: &str) -> Result<[u32; DIMENSIONS], String> {
     let mut word = || -> Result<u32, String> {
         let mut word = [0; 4];
@@ -186,7 +185,7 @@ fn header<const DIMENSIONS: usize>(bytes: &mut dyn Read, magic: u32, what: &str)
     Ok(sizes)
 }
 
-/// Reads `count` items of `each` bytes, which must be all there is.
+/// Reads `count` items of `each` bytes, which must end the file.
 fn body(bytes: &mut dyn Read, count: u32, each: u64, most: u64, what: &str) -> Result<Vec<u8>, String> {
     let expected = u64::from(count) * each;
     if count == 0 {
@@ -195,7 +194,7 @@ fn body(bytes: &mut dyn Read, count: u32, each: u64, most: u64, what: &str) -> R
     if expected > most.saturating_sub(HEADER) {
         return Err(format!("says that it holds {count} {what}, for which it is too small: it is cut off or damaged"));
     }
-    // What is read grows with what is there, not with what was claimed.
+    // Grows with the data read, not with the declared size.
     let mut items = Vec::new();
     let place = |length: usize| format!("after {} of {count} {what}", length as u64 / each);
     if let Err(error) = bytes.take(expected).read_to_end(&mut items) {
@@ -204,11 +203,11 @@ fn body(bytes: &mut dyn Read, count: u32, each: u64, most: u64, what: &str) -> R
     if (items.len() as u64) < expected {
         return Err(format!("ends {}: it is cut off", place(items.len())));
     }
-    // A packed file has its checksum at the end, which is only looked at here.
+    // Reading to the end verifies the checksum of a compressed file.
     match bytes.read(&mut [0]) {
         Ok(0) => Ok(items),
         Ok(_) => Err(format!("holds more than the {count} {what} that its header names")),
-        Err(error) => Err(broken(&error, &format!("at the end, behind the {count} {what}"))),
+        Err(error) => Err(broken(&error, &format!("at the end, after the {count} {what}"))),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Images of digits, wherever they come from: 28 x 28 pixels of one byte, with a class from 0 to 9.
+//! Images of digits: 28 x 28 pixels of one byte, with a class from 0 to 9.
 //!
 //! Three sources with one interface: [`glyphs`] are drawn by the program, [`idx`] are files in a local directory, and
-//! [`hub`] are data sets of the Hugging Face hub. Whatever the source, all images lie in one store, one behind the other.
+//! [`hub`] are data sets of the Hugging Face hub.
 
 pub mod glyphs;
 pub mod hub;
@@ -15,64 +15,64 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-/// Pixels along an edge.
+/// Width and height, in pixels.
 pub const SIDE: usize = 28;
-/// Pixels of an image.
+/// Pixels per image.
 pub const PIXELS: usize = SIDE * SIDE;
-/// Classes that a label can name.
+/// Number of classes.
 pub const CLASSES: usize = 10;
 
-/// Where images of digits come from.
+/// Source of the images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
-    /// Digits that the program draws itself: nothing is read, nothing downloaded.
+    /// Digits drawn by the program; nothing is downloaded.
     Glyphs(Glyphs),
-    /// IDX files in a local directory, gzip or not, named as MNIST is distributed.
+    /// IDX files in a local directory, optionally gzipped, with the file names of MNIST.
     Idx {
-        /// The directory that holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k`, each
-        /// perhaps with `.gz`.
+        /// The directory with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two `t10k` files, each optionally
+        /// with `.gz`.
         #[schemars(length(min = 1))]
         dir: PathBuf,
-        /// Which of the pairs are used: with one alone, validation is taken from it and there is no test.
+        /// Which parts to use; with a single one, validation is taken from it and there is no test.
         #[serde(default)]
         r#use: Use,
     },
-    /// A data set of the Hugging Face hub, kept in `datasets/hub` once it was downloaded.
+    /// A data set from the Hugging Face hub, cached in `datasets/hub`.
     Hub {
-        /// Which data set.
+        /// The data set.
         #[serde(default)]
         dataset: HubDataset,
-        /// Which of its parts are used: with one alone, validation is taken from it and there is no test.
+        /// Which parts to use; with a single one, validation is taken from it and there is no test.
         #[serde(default)]
         r#use: Use,
     },
 }
 
-/// How many digits the program draws.
+/// Digits drawn by the program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Glyphs {
-    /// Images that train and validate.
+    /// Images for training and validation.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub train: usize,
-    /// Images of the test; 0 for none.
+    /// Test images; 0 for none.
     #[schemars(range(max = 1_000_000))]
     pub test: usize,
-    /// Other digits for another number here: the same for every seed of a run, as with a data set from a file.
+    /// Seed of the drawn digits, independent of the seeds of a run, as for a data set from a file.
     pub draw: u64,
 }
 
-/// Which of the two parts of a data set are used.
+/// Which of the two parts of a data set to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Use {
-    /// Train and validate on the one, test on the other.
+    /// Train and validate on one part, test on the other.
     #[default]
     TrainAndTest,
-    /// The training images alone.
+    /// Only the training images.
     Train,
-    /// The test images alone.
+    /// Only the test images.
     Test,
 }
 
@@ -99,7 +99,7 @@ impl Default for Source {
     }
 }
 
-/// A part of a data set, as both file formats call it.
+/// A part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The training images.
@@ -119,14 +119,14 @@ impl Use {
     }
 }
 
-/// Images and their classes: those for training and validation first, then those of the test.
+/// Images and their classes: first those for training and validation, then the test images.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Digits {
     /// `[images, 784]`, row by row from the top, 0 is background.
     pixels: Vec<u8>,
     /// `[images]`, each below [`CLASSES`].
     labels: Vec<u8>,
-    /// How many of them are for training and validation.
+    /// Number of images for training and validation.
     train: usize,
 }
 
@@ -134,8 +134,8 @@ impl Digits {
     /// Reads or draws the images of a source.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] naming a file that is missing, damaged or not what it should be; [`crate::Error::Usage`]
-    /// if the source cannot be used in this program or at this time.
+    /// [`crate::Error::Data`] naming a file that is missing, damaged or of another kind; [`crate::Error::Usage`] if the source
+    /// is not available.
     pub fn open(source: &Source) -> Result<Digits> {
         match source {
             Source::Glyphs(spec) => Ok(glyphs::draw(spec)),
@@ -147,7 +147,7 @@ impl Digits {
         }
     }
 
-    /// Puts parts one behind the other: the first is for training and validation.
+    /// Concatenates parts; the first is for training and validation.
     pub(crate) fn of_parts(parts: Vec<(Vec<u8>, Vec<u8>)>) -> Digits {
         let mut digits = Digits::default();
         for (index, (pixels, labels)) in parts.into_iter().enumerate() {
@@ -166,7 +166,7 @@ impl Digits {
         0..self.train
     }
 
-    /// Indices of the images of the test.
+    /// Indices of the test images.
     pub fn test(&self) -> Range<usize> {
         self.train..self.labels.len()
     }
@@ -174,7 +174,7 @@ impl Digits {
     /// The [`PIXELS`] of an image, row by row from the top.
     ///
     /// # Panics
-    /// If there is no such image.
+    /// If `index` is out of range.
     pub fn pixels(&self, index: usize) -> &[u8] {
         &self.pixels[index * PIXELS..(index + 1) * PIXELS]
     }
@@ -182,14 +182,14 @@ impl Digits {
     /// The class of an image.
     ///
     /// # Panics
-    /// If there is no such image.
+    /// If `index` is out of range.
     pub fn label(&self, index: usize) -> usize {
         usize::from(self.labels[index])
     }
 }
 
 impl Source {
-    /// Makes sure that the source can be opened: finds its files, downloads and checks those that have to be.
+    /// Prepares for [`Digits::open`]: finds the files of the source, downloading and verifying them if necessary.
     ///
     /// # Errors
     /// As [`Digits::open`].
@@ -201,7 +201,7 @@ impl Source {
         }
     }
 
-    /// The files that the images are read from, those that are there: their content belongs to a run.
+    /// The existing files of the source, whose content is part of a run's manifest.
     pub fn files(&self) -> Vec<PathBuf> {
         match self {
             Source::Glyphs(_) => Vec::new(),

@@ -1,4 +1,4 @@
-//! Gets files of the hub into the cache, and makes sure that they are what the hub says.
+//! Downloads files from the hub into the cache and verifies their checksums.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read, Write};
@@ -14,19 +14,19 @@ use sha2::{Digest, Sha256};
 use super::{CACHE, HubFile, Kind};
 use crate::error::{Error, Result};
 
-/// The hub itself.
+/// Default address of the hub.
 const ENDPOINT: &str = "https://huggingface.co";
-/// How often a download is tried. Every try goes on where the one before was cut off.
+/// Attempts per download; each resumes where the last one ended.
 const TRIES: u32 = 4;
-/// The wait before the second try; before each further one twice the last.
+/// Delay before the second attempt, doubled before each further one.
 const WAIT: Duration = Duration::from_millis(250);
 
-/// Its path in the cache, if it is there.
+/// The path of a file in the cache, if present.
 pub(super) fn cached(file: &HubFile) -> Option<PathBuf> {
     cache().repo(repo(file)).get(&file.name)
 }
 
-/// Where the cache keeps which version of the repository it has.
+/// The file in the cache with the revision of the repository.
 pub(super) fn version(file: &HubFile) -> PathBuf {
     Path::new(CACHE).join(repo(file).folder_name()).join("refs/main")
 }
@@ -43,7 +43,7 @@ fn cache() -> Cache {
     Cache::new(CACHE.into())
 }
 
-/// Gets a file into the cache if it is not there, and checks it.
+/// Downloads a file unless the cache has it, and verifies it.
 pub(super) fn fetch(file: &HubFile, otherwise: &str) -> Result<PathBuf> {
     let HubFile { repository: id, name, .. } = file;
     if let Some(path) = cached(file) {
@@ -52,7 +52,7 @@ pub(super) fn fetch(file: &HubFile, otherwise: &str) -> Result<PathBuf> {
             let help = "HF_HUB_OFFLINE is set, so it cannot be downloaded again";
             return Err(Error::data(&path, format!("{what}; {help}; {otherwise}")));
         }
-        tell(&format!("{}: {what}; downloading it again", path.display()));
+        print(&format!("{}: {what}; downloading it again", path.display()));
         discard(&path);
     }
     if offline() {
@@ -84,12 +84,12 @@ pub(super) fn fetch(file: &HubFile, otherwise: &str) -> Result<PathBuf> {
                     }
                 };
             }
-            Err(Failure::ForGood(what)) => return Err(failed(what)),
-            Err(Failure::ForNow(what)) if attempt >= TRIES => {
+            Err(Failure::Permanent(what)) => return Err(failed(what)),
+            Err(Failure::Transient(what)) if attempt >= TRIES => {
                 return Err(failed(format!("{what} (tried {TRIES} times)")));
             }
-            Err(Failure::ForNow(what)) => {
-                tell(&format!("{name}: {what}; trying again"));
+            Err(Failure::Transient(what)) => {
+                print(&format!("{name}: {what}; trying again"));
                 std::thread::sleep(wait);
                 (wait, attempt) = (wait * 2, attempt + 1);
             }
@@ -97,70 +97,70 @@ pub(super) fn fetch(file: &HubFile, otherwise: &str) -> Result<PathBuf> {
     }
 }
 
-/// One try.
+/// One attempt.
 fn download(file: &HubFile, api: &Api) -> Result<PathBuf, Failure> {
     let (name, remote) = (&file.name, api.repo(repo(file)));
     let metadata = api.metadata(&remote.url(name))?;
-    // The tag becomes the name of a file, and it is what the content is checked against.
+    // The tag becomes the name of a file and the expected checksum.
     if !is_sha256(metadata.etag()) {
         let tag: String = metadata.etag().chars().take(80).collect();
-        return Err(Failure::ForGood(format!("the server gives no SHA-256 to check it against, but `{tag}`")));
+        return Err(Failure::Permanent(format!("the server gives no SHA-256 to check it against, but `{tag}`")));
     }
-    // A part that cannot be continued is of no use.
+    // Discard a partial file that cannot be resumed.
     let part = cache().repo(repo(file)).blob_path(metadata.etag()).with_extension("part");
     if fs::metadata(&part).is_ok_and(|part| part.len() >= metadata.size() as u64) {
         let _ = fs::remove_file(&part);
     }
-    let path = remote.download_with_progress(name, Shown::default())?;
+    let path = remote.download_with_progress(name, DownloadProgress::default())?;
     let size = fs::metadata(&path)?.len();
     if size != metadata.size() as u64 {
         discard(&path);
-        return Err(Failure::ForNow(format!("{size} bytes came, not {}", metadata.size())));
+        return Err(Failure::Transient(format!("{size} bytes came, not {}", metadata.size())));
     }
     Ok(path)
 }
 
-/// Why a try failed, and whether another makes sense.
+/// Why an attempt failed, and whether to retry.
 enum Failure {
-    ForNow(String),
-    ForGood(String),
+    Transient(String),
+    Permanent(String),
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::RequestError(error) => match *error {
-                ureq::Error::StatusCode(404) => Failure::ForGood("there is no such file (404)".into()),
+                ureq::Error::StatusCode(404) => Failure::Permanent("there is no such file (404)".into()),
                 ureq::Error::StatusCode(status @ (400..=407 | 409..=428 | 430..=499)) => {
-                    Failure::ForGood(format!("the server refuses ({status})"))
+                    Failure::Permanent(format!("the server refuses ({status})"))
                 }
-                ureq::Error::StatusCode(status) => Failure::ForNow(format!("the server fails ({status})")),
-                error => Failure::ForNow(error.to_string()),
+                ureq::Error::StatusCode(status) => Failure::Transient(format!("the server fails ({status})")),
+                error => Failure::Transient(error.to_string()),
             },
             ApiError::MissingHeader(name) | ApiError::InvalidHeader(name) => {
-                Failure::ForGood(format!("the server does not answer as the hub does (header `{name}`)"))
+                Failure::Permanent(format!("the server does not answer as the hub does (header `{name}`)"))
             }
-            error => Failure::ForNow(error.to_string()),
+            error => Failure::Transient(error.to_string()),
         }
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Failure::ForNow(error.to_string())
+        Failure::Transient(error.to_string())
     }
 }
 
-/// Whether the network is not to be used; the values that the hub's own tools take for yes.
+/// Whether HF_HUB_OFFLINE is set to a value that the hub's own tools accept.
 fn offline() -> bool {
-    let said = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
-    ["1", "on", "yes", "true"].contains(&said.to_lowercase().as_str())
+    let value = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
+    ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())
 }
 
 /// The hub, or the mirror that HF_ENDPOINT names.
 fn endpoint() -> Result<String> {
-    let said = std::env::var("HF_ENDPOINT").unwrap_or_default();
-    let endpoint = said.trim().trim_end_matches('/');
+    let value = std::env::var("HF_ENDPOINT").unwrap_or_default();
+    let endpoint = value.trim().trim_end_matches('/');
     if endpoint.is_empty() {
         return Ok(ENDPOINT.into());
     }
@@ -169,12 +169,12 @@ fn endpoint() -> Result<String> {
         Some(_) => Ok(endpoint.into()),
         None => {
             let expected = "expected an address such as https://huggingface.co";
-            Err(Error::Usage(format!("the environment variable HF_ENDPOINT is `{said}`: {expected}")))
+            Err(Error::Usage(format!("the environment variable HF_ENDPOINT is `{value}`: {expected}")))
         }
     }
 }
 
-/// Holds a cached file against its SHA-256, which is the name of the file that the cache's link leads to.
+/// Verifies the SHA-256 of a cached file, which is the name of the target of its link.
 fn check(path: &Path) -> Result<(), String> {
     let found = || -> std::io::Result<(String, String)> {
         let blob = fs::canonicalize(path)?;
@@ -199,7 +199,7 @@ fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Removes a file from the cache: what the link leads to, and the link.
+/// Removes a file from the cache: the target of the link, and the link.
 fn discard(path: &Path) {
     if let Ok(blob) = fs::canonicalize(path) {
         let _ = fs::remove_file(blob);
@@ -207,26 +207,26 @@ fn discard(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
-/// Says a line on standard error; a reader that has gone stops nothing.
-fn tell(text: &str) {
+/// Prints a line to standard error; a closed pipe is ignored.
+fn print(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Shows how a download gets on: a bar on a terminal, one line otherwise.
+/// Download progress: a bar on a terminal, one line otherwise.
 #[derive(Default)]
-struct Shown {
+struct DownloadProgress {
     bar: Option<ProgressBar>,
-    told: bool,
+    printed: bool,
 }
 
-impl Progress for Shown {
+impl Progress for DownloadProgress {
     fn init(&mut self, size: usize, name: &str) {
         if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(size as u64).with_message(name.to_owned());
             let style = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {eta}");
             self.bar.get_or_insert(style.map_or(bar.clone(), |style| bar.with_style(style)));
-        } else if !std::mem::replace(&mut self.told, true) {
-            tell(&format!("downloading {name} ({:.1} MB)", size as f64 / 1e6));
+        } else if !std::mem::replace(&mut self.printed, true) {
+            print(&format!("downloading {name} ({:.1} MB)", size as f64 / 1e6));
         }
     }
 

@@ -1,7 +1,7 @@
-//! Files from the Hugging Face hub, kept in a cache of files below `datasets/`.
+//! Files from the Hugging Face hub, cached below `datasets/`.
 //!
-//! A file that is in the cache is never asked for again, so a filled cache needs no network. Every file's size and SHA-256
-//! are held against what the hub says of it when it is fetched, each time a run begins.
+//! A cached file is never requested again, so a filled cache needs no network. The SHA-256 of every file is verified when it
+//! is fetched, at the start of each run.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 #[cfg(feature = "hub")]
 mod cache;
 
-/// Where files of the hub are kept, relative to the working directory; laid out as the hub's own tools do.
+/// The cache, relative to the working directory, with the layout of the hub's own tools.
 pub const CACHE: &str = "datasets/hub";
 
-/// What a repository on the hub is of.
+/// The kind of a repository on the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A data set.
@@ -22,10 +22,10 @@ pub enum Kind {
     Model,
 }
 
-/// A file on the hub, as it is on the main branch.
+/// A file on the main branch of a repository on the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubFile {
-    /// What its repository is of.
+    /// The kind of the repository.
     pub kind: Kind,
     /// Owner and name of the repository: `timm/resnet18.tv_in1k`.
     pub repository: String,
@@ -34,18 +34,18 @@ pub struct HubFile {
 }
 
 impl HubFile {
-    /// Makes sure that the cache has the file, whole, and gives its path there. `what` asks for it, in a message, and
-    /// `otherwise` says what can be done without the hub.
+    /// Downloads the file unless it is cached, verifies it, and returns its path. For messages, `what` names the setting that
+    /// requires it and `otherwise` an alternative without the hub.
     ///
     /// # Errors
-    /// [`Error::Download`] if it cannot be got; [`Error::Usage`] if the network may not be used, or the program was built
-    /// without the hub; [`Error::Data`] naming a damaged file that may not be downloaded again.
+    /// [`Error::Download`] if the download fails; [`Error::Usage`] if the network may not be used, or the program was built
+    /// without the hub; [`Error::Data`] for a damaged file that may not be downloaded again.
     #[cfg(feature = "hub")]
     pub fn fetch(&self, _what: &str, otherwise: &str) -> Result<PathBuf> {
         cache::fetch(self, otherwise)
     }
 
-    /// Says that the program was built without the hub.
+    /// Fails: the program was built without the hub.
     ///
     /// # Errors
     /// [`Error::Usage`], always.
@@ -54,10 +54,10 @@ impl HubFile {
         Err(not_built(what, otherwise))
     }
 
-    /// Its path in the cache.
+    /// The path in the cache.
     ///
     /// # Errors
-    /// [`Error::Data`] if it is not there (any more); [`Error::Usage`] if the program was built without the hub.
+    /// [`Error::Data`] if it is missing; [`Error::Usage`] if the program was built without the hub.
     #[cfg(feature = "hub")]
     pub fn cached(&self, _what: &str, _otherwise: &str) -> Result<PathBuf> {
         cache::cached(self).ok_or_else(|| {
@@ -66,7 +66,7 @@ impl HubFile {
         })
     }
 
-    /// Says that the program was built without the hub.
+    /// Fails: the program was built without the hub.
     ///
     /// # Errors
     /// [`Error::Usage`], always.
@@ -75,7 +75,7 @@ impl HubFile {
         Err(not_built(what, otherwise))
     }
 
-    /// The files in the cache that say what this one is: which version of its repository, and the file itself if it is there.
+    /// The files in the cache that determine the content: the revision of the repository, and the file itself if present.
     pub fn files(&self) -> Vec<PathBuf> {
         #[cfg(feature = "hub")]
         return std::iter::once(cache::version(self)).chain(cache::cached(self)).collect();

@@ -1,4 +1,4 @@
-//! The images of a task: which files, how they are looked at, and a store for what was made of them.
+//! The images of a task: files, preprocessing, and a store for decoded images or features.
 
 mod store;
 
@@ -13,30 +13,29 @@ use super::images::{Crop, Transform, View};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// The images that the batches of a task name by number: those to train with come first.
+/// The images of a task, numbered from the first training image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Images {
-    /// Images to train with.
+    /// Training images.
     pub train: Vec<PathBuf>,
-    /// Images to validate with.
+    /// Validation images.
     pub validation: Vec<PathBuf>,
-    /// How they are looked at.
+    /// Preprocessing.
     pub view: Viewing,
 }
 
-/// How images are looked at.
+/// Preprocessing of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Viewing {
     /// Side of the square to which every image is resized, in pixels.
     pub resize: u32,
-    /// Side of the square that is cut out of it: at random in training, the middle elsewhere. All of it where absent.
+    /// Side of the crop: at a random position in training, centred otherwise. No crop if absent.
     pub crop: Option<u32>,
-    /// Whether training mirrors every other image.
+    /// Whether training mirrors images with probability 1/2.
     pub flip: bool,
-    /// Whether validation sees the whole square.
+    /// Whether validation uses the whole square.
     pub whole: bool,
-    /// Where features are stored: views of each training image, cut out and mirrored at random; 0 for the one of
-    /// validation.
+    /// For stored features: randomly augmented views per training image; 0 for the single view of validation.
     pub variants: usize,
 }
 
@@ -47,27 +46,27 @@ impl Default for Viewing {
 }
 
 impl Viewing {
-    /// Side of the squares that training shows.
+    /// Side of the training inputs.
     pub fn trained_side(&self) -> u32 {
         self.crop.unwrap_or(self.resize)
     }
 
-    /// Side of the squares that validation shows.
+    /// Side of the validation inputs.
     pub fn measured_side(&self) -> u32 {
         if self.whole { self.resize } else { self.trained_side() }
     }
 
-    /// What validation sees of a square.
+    /// The view of an image in validation.
     ///
     /// # Errors
-    /// [`Error::Usage`] if more is to be cut out than there is.
+    /// [`Error::Usage`] if the crop is larger than the image.
     pub fn measured(&self) -> Result<View> {
         let crop = self.crop.filter(|_| !self.whole).map_or(Crop::None, |side| Crop::Centre(side as usize));
-        // Nothing is left to chance.
+        // The stream is not used.
         Transform { crop, flip: false }.view(self.resize as usize, &mut Stream::new(0, "data.view", 0, 0))
     }
 
-    /// What training sees of a square.
+    /// The view of an image in training.
     ///
     /// # Errors
     /// As [`Viewing::measured`].
@@ -84,7 +83,7 @@ impl Viewing {
         self.trained(&mut Stream::new(0, "data.variant", variant, image))
     }
 
-    /// Whether training sees other views than validation does.
+    /// Whether training uses other views than validation.
     pub fn augments(&self) -> bool {
         self.flip || self.trained_side() != self.resize
     }
@@ -92,8 +91,7 @@ impl Viewing {
 
 /// BLAKE3 digest, in hex, of the content of files and of their order.
 ///
-/// Reading many large files takes its time, so the digest is kept in `memory`, a directory, under what the file system says
-/// of the files (paths, sizes, times).
+/// The digest is cached in the directory `memory`, keyed by the paths, sizes and modification times of the files.
 ///
 /// # Errors
 /// [`Error::Data`] naming files that are missing; [`Error::Io`] if one cannot be read.
@@ -127,7 +125,7 @@ pub fn digest(files: &[PathBuf], memory: &std::path::Path) -> Result<String> {
     Ok(digest)
 }
 
-/// What the file system says of a file; `None` where there is none.
+/// Path, size and modification time of a file; `None` if there is no such file.
 fn stamp(path: &std::path::Path) -> Option<String> {
     let about = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     let changed = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -139,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn training_looks_anywhere_and_validation_in_the_middle() -> Result<()> {
+    fn training_crops_at_random_and_validation_in_the_middle() -> Result<()> {
         let viewing = Viewing { resize: 10, crop: Some(8), flip: true, ..Viewing::default() };
         assert_eq!(viewing.measured()?, View { left: 1, top: 1, size: 8, mirrored: false });
         let views = (0..200).map(|image| viewing.variant(image, 0)).collect::<Result<Vec<View>>>()?;
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_of_the_content_and_is_remembered() {
+    fn the_digest_is_of_the_content_and_is_cached() {
         let directory = tempfile::tempdir().unwrap();
         let files: Vec<PathBuf> = ["a", "b"].map(|name| directory.path().join(name)).into();
         files.iter().for_each(|path| std::fs::write(path, path.to_str().unwrap()).unwrap());

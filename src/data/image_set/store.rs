@@ -1,7 +1,7 @@
-//! A file with one row for each image: pixels or features, memory-mapped when it is read.
+//! A memory-mapped file with one row per image: pixels or features.
 //!
-//! It is a safetensors file with `rows` (`[images, ...]`) and `state` (`[images]`, u8). While it is made it has another
-//! name, and `state` says which rows are done, so that whoever was interrupted goes on from there.
+//! A safetensors file with `rows` (`[images, ...]`) and `state` (`[images]`, u8). An unfinished file has a temporary name;
+//! `state` records the completed rows, from which an interrupted job resumes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -12,42 +12,42 @@ use candle_core::safetensors::MmapedSafetensors;
 use crate::error::{Error, Result};
 use crate::files::sync_directory;
 
-/// Rows that are made together.
+/// Rows per call of `make`.
 const CHUNK: usize = 64;
 
-/// A row that could be made.
+/// A complete row.
 const GOOD: u8 = 1;
 /// A row whose image cannot be read.
 const BAD: u8 = 2;
 
-/// What a row is made of.
+/// The source of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Item {
-    /// Position of the image.
+    /// Index of the image.
     pub image: usize,
-    /// Which of its views.
+    /// Index of the view.
     pub variant: usize,
 }
 
-/// What a store is to hold.
+/// Description of a store.
 #[derive(Debug, Clone)]
 pub struct Work {
     /// The file.
     pub path: PathBuf,
     /// Number of images.
     pub images: usize,
-    /// Rows of each.
+    /// Rows per image.
     pub variants: usize,
     /// Shape of a row.
     pub shape: Vec<usize>,
-    /// Type of its numbers: `U8` or `F32`.
+    /// Element type: `U8` or `F32`.
     pub dtype: &'static str,
 }
 
-/// Makes rows: the bytes of each, or why its image cannot be read.
+/// Computes rows: the bytes of each, or why its image cannot be read.
 pub type Make<'a> = &'a mut dyn FnMut(&[Item]) -> Result<Vec<Result<Vec<u8>, String>>>;
 
-/// A store that is whole.
+/// A complete store.
 pub struct Store {
     file: MmapedSafetensors,
     path: PathBuf,
@@ -60,12 +60,12 @@ impl Work {
         self.images * self.variants
     }
 
-    /// Bytes of a row.
+    /// Bytes per row.
     fn row(&self) -> usize {
         self.shape.iter().product::<usize>() * if self.dtype == "U8" { 1 } else { 4 }
     }
 
-    /// The file's first bytes. `state` comes first in it.
+    /// The safetensors header, in which `state` precedes `rows`.
     fn header(&self) -> Vec<u8> {
         let (rows, row) = (self.rows(), self.row());
         let shape: Vec<usize> = std::iter::once(rows).chain(self.shape.iter().copied()).collect();
@@ -74,7 +74,7 @@ impl Work {
             "rows": { "dtype": self.dtype, "shape": shape, "data_offsets": [rows, rows + rows * row] },
         })
         .to_string();
-        // So that numbers of four bytes lie where they can be read as such.
+        // Align the rows.
         while !(8 + header.len() + rows).is_multiple_of(8) {
             header.push(' ');
         }
@@ -83,12 +83,11 @@ impl Work {
         bytes
     }
 
-    /// Makes the store, unless it is there. `make` gets rows to make, `progress` hears how many of how many are done, `stop`
-    /// is asked between them. Only one process makes a store at a time: others wait, and find it made. What cannot be read is
-    /// listed beside the store.
+    /// Creates the store unless it exists. `make` computes rows, `progress` is called with the number done and in all, `stop`
+    /// is polled between chunks. Other processes wait until the first one has finished.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Interrupted`] after `stop`: the same call goes on from there; whatever `make` fails with.
+    /// [`Error::Io`]; [`Error::Interrupted`] after `stop`, whereupon the same call resumes; the errors of `make`.
     pub fn make(&self, make: Make, stop: &dyn Fn() -> bool, progress: &dyn Fn(usize, usize)) -> Result<()> {
         if self.path.exists() {
             return Ok(());
@@ -101,7 +100,7 @@ impl Work {
         let mut file = options.read(true).write(true).create(true).truncate(false).open(&partial).map_err(failed)?;
         file.lock().map_err(failed)?;
         if self.path.exists() {
-            // Somebody made it while we waited; what we hold is a file that has gone, or an empty one of our own.
+            // Another process finished it meanwhile; the open file was renamed, or is an empty one just created.
             if file.metadata().is_ok_and(|about| about.len() == 0) {
                 let _ = std::fs::remove_file(&partial);
             }
@@ -111,7 +110,6 @@ impl Work {
         let (header, rows) = (self.header().len(), self.rows());
         let todo: Vec<usize> = (0..rows).filter(|&row| state[row] == 0).collect();
         let mut done = rows - todo.len();
-        let mut bad = Vec::new();
         for chunk in todo.chunks(CHUNK) {
             if stop() {
                 return Err(Error::Interrupted);
@@ -130,13 +128,10 @@ impl Work {
                         let what = format!("a row of {} bytes where {} are expected", bytes.len(), self.row());
                         return Err(Error::Training(what));
                     }
-                    Err(why) => {
-                        bad.push((row / self.variants, why));
-                        state[row] = BAD;
-                    }
+                    Err(_) => state[row] = BAD,
                 }
             }
-            // Rows that count as done are on the disk before it says so.
+            // Rows are on the disk before they are marked as done.
             file.sync_data().map_err(failed)?;
             write_at(&mut file, header, &state).map_err(failed)?;
             done += chunk.len();
@@ -147,7 +142,7 @@ impl Work {
         sync_directory(folder).map_err(Error::io("write to", folder))
     }
 
-    /// Begins a new file, or finds out which rows of an older one are done.
+    /// Initialises a new file, or reads the state of an unfinished one.
     fn begin(&self, file: &mut File) -> std::io::Result<Vec<u8>> {
         let (header, rows) = (self.header(), self.rows());
         let length = (header.len() + rows + rows * self.row()) as u64;
@@ -174,14 +169,13 @@ fn write_at(file: &mut File, at: usize, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 impl Store {
-    /// Opens what [`Work::make`] made. Nothing but what is looked at is read.
+    /// Maps the file that [`Work::make`] wrote.
     ///
     /// # Errors
-    /// [`Error::Data`] if it is not what it should be.
+    /// [`Error::Data`] if the file is damaged or has another shape.
     pub fn open(work: &Work) -> Result<Store> {
         let damaged = |what: String| Error::data(&work.path, format!("{what}; remove the file, it is made again"));
-        // SAFETY: the file is complete and is never written to again; whoever cuts it off while it is mapped breaks their
-        // own run, as with every mapped file.
+        // SAFETY: the file is complete and never written to again; as with every mapped file, nobody may truncate it.
         let file = unsafe { MmapedSafetensors::new(&work.path) }.map_err(|error| damaged(error.to_string()))?;
         let shape: Vec<usize> = std::iter::once(work.rows()).chain(work.shape.iter().copied()).collect();
         let fits = file.get("rows").is_ok_and(|rows| rows.shape() == shape)
@@ -192,7 +186,7 @@ impl Store {
         }
     }
 
-    /// For each image whether all of its rows could be made.
+    /// For each image, whether all of its rows are complete.
     ///
     /// # Errors
     /// [`Error::Data`] if the file has changed.
@@ -201,7 +195,7 @@ impl Store {
         Ok(state.data().chunks(self.variants.max(1)).map(|rows| rows.iter().all(|&state| state == GOOD)).collect())
     }
 
-    /// What `with` makes of the bytes of a row.
+    /// Applies `with` to the bytes of a row.
     ///
     /// # Errors
     /// [`Error::Data`] if the file has changed; [`Error::Training`] if there is no such row.
@@ -231,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_store_goes_on_and_is_made_once() {
+    fn an_interrupted_store_resumes_and_is_made_once() {
         let directory = tempfile::tempdir().unwrap();
         let work = work(directory.path());
         let asked = std::cell::Cell::new(0);
@@ -256,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_kind_is_begun_again_or_refused() {
+    fn a_file_of_another_kind_is_replaced_or_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let work = work(directory.path());
         std::fs::write(work.path.with_extension("partial"), "something else").unwrap();

@@ -1,4 +1,4 @@
-//! A folder of images resized into another: again and again without doing anything twice.
+//! Resizes a folder of images into another; up-to-date files are skipped.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,45 +15,45 @@ use super::{decode, dimensions, encode, read_bytes, resize_square};
 use crate::error::{Error, Result};
 use crate::files::{TEMPORARY, put_whole, write_atomically};
 
-/// In the target folder: how its images were made.
+/// File in the target folder with the settings of its images.
 pub const SETTINGS: &str = "resized.json";
-/// In the target folder: what could not be resized, one `file<TAB>reason` a line; absent where all could.
+/// File in the target folder that lists failures, one `file<TAB>reason` per line; absent if there are none.
 pub const BAD_FILES: &str = "bad-files.tsv";
 
-/// Names with these endings are taken for images, also where the content turns out to be something else.
+/// Extensions of images; the content is checked later.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff"];
-/// Images with more pixels are decoded one at a time, so that memory does not grow with the number of cores.
+/// Images with more pixels are decoded one at a time, which bounds memory on machines with many cores.
 const LARGE: u64 = 1 << 24;
-/// Enough of a file for its width and height, if we wrote it.
+/// Bytes of a file written here that contain its width and height.
 const HEADER: u64 = 4096;
 
-/// What to resize, into what.
+/// A job that resizes a folder.
 #[derive(Debug, Clone)]
 pub struct ResizeFolder {
-    /// The images, in sub-folders too.
+    /// The source folder, searched recursively.
     pub source: PathBuf,
-    /// Where they go, under the same names: JPEG as JPEG, everything else as PNG.
+    /// The target folder; names are kept, JPEG is written as JPEG and everything else as PNG.
     pub target: PathBuf,
-    /// Width and height of the result.
+    /// Width and height of the result, in pixels.
     pub size: u32,
-    /// Quality of a JPEG, 1 to 100.
+    /// JPEG quality, 1 to 100.
     pub quality: u8,
-    /// The first bad file ends the work with an error.
+    /// Stop with an error at the first bad file.
     pub strict: bool,
 }
 
-/// What was done.
+/// The result of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FolderReport {
-    /// Images that were resized.
+    /// Resized images.
     pub written: usize,
-    /// Images that were there already.
+    /// Images that were up to date.
     pub kept: usize,
-    /// Images that could not be resized, with the reason, sorted by name.
+    /// Images that could not be resized, with reasons, sorted by name.
     pub bad: Vec<(PathBuf, String)>,
 }
 
-/// How the images of a folder were made.
+/// Content of [`SETTINGS`].
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Settings {
     size: u32,
@@ -68,23 +68,22 @@ enum Done {
 }
 
 impl ResizeFolder {
-    /// Resizes what is not resized yet, on all threads of the current pool. `progress` hears how many of how many are done,
-    /// from any thread; once `stop` says so, nothing new is begun.
+    /// Resizes all images that are not up to date, on all threads of the current pool. `progress` is called from any thread
+    /// with the number of images done and in all; no image is started once `stop` returns true.
     ///
-    /// A image counts as resized if its file in the target is not older than the source and has the right size.
-    /// Files appear whole or not at all.
+    /// An image is up to date if its target is not older than the source and has the right size. Files are written atomically.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the folders do not fit: there are no images, the target has other files or images of other
-    /// settings, or another process is at it. With `strict`, [`Error::Data`] of a bad file. [`Error::Io`] if
-    /// something cannot be written. [`Error::Interrupted`] after `stop`; the same call goes on from there.
+    /// [`Error::Usage`] if there are no images, or the target has other files or images with other settings; [`Error::Held`] if
+    /// another process is writing to it; [`Error::Io`] if a file cannot be written; with `strict`, [`Error::Data`] for a bad
+    /// file; [`Error::Interrupted`] after `stop`, whereupon the same call resumes.
     pub fn run(
         &self,
         stop: &(dyn Fn() -> bool + Sync),
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<FolderReport> {
         if self.size == 0 || !(1..=100).contains(&self.quality) {
-            return Err(Error::Usage("a image has at least one pixel, and a quality of 1 to 100".into()));
+            return Err(Error::Usage("an image needs at least one pixel and a quality from 1 to 100".into()));
         }
         let names = images_in(&self.source)?;
         if names.is_empty() {
@@ -124,7 +123,7 @@ impl ResizeFolder {
         Ok(report)
     }
 
-    /// Makes sure that the target is ours, and nobody else's while the returned file is held.
+    /// Checks the target and locks it for as long as the returned file is open.
     fn claim(&self) -> Result<File> {
         let (source, target) = (&self.source, &self.target);
         fs::create_dir_all(target).map_err(Error::io("create the directory", target))?;
@@ -166,7 +165,7 @@ impl ResizeFolder {
         Ok(lock)
     }
 
-    /// Resizes one image. What is wrong with it is no error; what is wrong with the target is.
+    /// Resizes one image. A bad image is no error, a target that cannot be written is.
     fn one(&self, name: &Path, large: &Mutex<()>) -> Result<Done> {
         let (from, to) = (self.source.join(name), self.target.join(name));
         if self.is_done(&from, &to) {
@@ -188,7 +187,7 @@ impl ResizeFolder {
         match made() {
             Ok(bytes) => put_whole(&to, &bytes).map(|()| Done::Written),
             Err(why) => {
-                // What an earlier, good file left must not stand for this one.
+                // Remove the result of an earlier, good file of this name.
                 match fs::remove_file(&to) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &to)(error)),
                     _ => Ok(Done::Bad(why)),
@@ -219,7 +218,7 @@ impl ResizeFolder {
     }
 }
 
-/// Removes what a killed process left half-written. Only while the target is claimed.
+/// Removes partial files of a killed process; requires the lock.
 fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
@@ -229,7 +228,7 @@ fn remove_leftovers(folder: &Path) {
 }
 
 /// The names of all images below a folder, relative to it and sorted, without hidden ones (`._a.png`). Links to folders are
-/// not followed, so that there are no circles.
+/// not followed, which avoids cycles.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -276,7 +275,7 @@ mod tests {
             fs::write(source.join(name), encode(&image, format, 90).unwrap()).unwrap();
         }
         for name in ["notes.txt", "._a.jpg", ".hidden.png", "Thumbs.db"] {
-            fs::write(source.join(name), "not a image").unwrap();
+            fs::write(source.join(name), "not an image").unwrap();
         }
         (directory, ResizeFolder { source, target, size: 8, quality: 95, strict: false })
     }
@@ -286,13 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_done_twice_and_what_changes_is_done_again() {
+    fn only_files_that_changed_are_resized_again() {
         let (_directory, job) = lab();
         assert_eq!(run(&job).unwrap(), FolderReport { written: 2, kept: 0, bad: vec![] });
         let image = super::super::read(&job.target.join("sub/b.png")).unwrap();
         assert_eq!((image.dimensions(), image.get_pixel(3, 3).0), ((8, 8), [200, 100, 50]));
         assert_eq!(run(&job).unwrap(), FolderReport { written: 0, kept: 2, bad: vec![] });
-        // What a power cut leaves of a file that was written but not synced.
+        // As after a power failure before the file was synced.
         fs::write(job.target.join("a.jpg"), "").unwrap();
         fs::write(job.target.join(format!("sub/{TEMPORARY}x")), "half").unwrap();
         assert_eq!(run(&job).unwrap(), FolderReport { written: 1, kept: 1, bad: vec![] });
@@ -303,7 +302,7 @@ mod tests {
     fn bad_files_are_listed_or_fatal() {
         let (_directory, job) = lab();
         fs::write(job.source.join("empty.png"), "").unwrap();
-        fs::write(job.source.join("text.jpg"), "not a image at all").unwrap();
+        fs::write(job.source.join("text.jpg"), "not an image at all").unwrap();
         let report = run(&job).unwrap();
         assert_eq!((report.written, report.bad.len()), (2, 2));
         let list = fs::read_to_string(job.target.join(BAD_FILES)).unwrap();
@@ -318,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_job_goes_on() {
+    fn an_interrupted_job_resumes() {
         let (_directory, job) = lab();
         let begun = AtomicUsize::new(0);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_do_not_fit_are_refused_and_left_alone() {
+    fn unsuitable_folders_are_rejected_unchanged() {
         let (directory, job) = lab();
         run(&job).unwrap();
         let into = |target: PathBuf| run(&ResizeFolder { target, ..job.clone() }).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Image files: reading what the world has, resizing, writing.
+//! Reading, resizing and writing image files.
 
 mod folder;
 mod jpeg;
@@ -22,46 +22,46 @@ pub use transform::{Crop, DEVIATION, MEAN, Transform, View};
 
 use crate::error::{Error, Result};
 
-/// No image may have more pixels: what claims more is damaged or an attack.
+/// Maximum number of pixels of an image; a header that declares more is damaged or malicious.
 pub const MAX_PIXELS: u64 = 1 << 26;
-/// No file may be longer.
+/// Maximum size of a file, in bytes.
 pub const MAX_FILE: u64 = 128 << 20;
-/// No decoder may ask for more memory.
+/// Maximum allocation of a decoder, in bytes.
 const MAX_MEMORY: u64 = 768 << 20;
 
-/// What is read.
+/// Supported formats.
 const FORMATS: [ImageFormat; 6] =
     [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Tiff, ImageFormat::Bmp];
 
-/// Reads a file of PNG, JPEG, WebP, GIF, TIFF or BMP as RGB, turned as its EXIF orientation says.
+/// Reads a PNG, JPEG, WebP, GIF, TIFF or BMP file as RGB and applies its EXIF orientation.
 ///
-/// Grey values are copied to the three channels, palettes are looked up, transparency is dropped without blending, CMYK
-/// is converted, and of an animation the first image is taken. The content says what it is, not the name.
+/// Grey levels are copied to all channels, palettes are resolved, the alpha channel is dropped without blending, CMYK is
+/// converted, and an animation yields its first frame. The format is determined from the content, not from the name.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is no such file, is damaged or cut short, or has more than
-/// [`MAX_PIXELS`] (found before memory is asked for).
+/// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is no such file, is damaged or truncated, or has more than
+/// [`MAX_PIXELS`] (checked before memory is allocated).
 pub fn read(path: &Path) -> Result<RgbImage> {
     let bytes = read_bytes(path)?;
     decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(path, what))
 }
 
-/// The bytes of a file of a size that a image may have.
+/// The bytes of a file of at most [`MAX_FILE`] bytes.
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let about = fs::metadata(path).map_err(Error::io("read", path))?;
     if !about.is_file() {
         return Err(Error::data(path, "is no file"));
     }
     if about.len() > MAX_FILE {
-        return Err(Error::data(path, format!("has {} bytes: too many for a image", about.len())));
+        return Err(Error::data(path, format!("has {} bytes: too many for an image", about.len())));
     }
     fs::read(path).map_err(Error::io("read", path))
 }
 
-/// Width, height and format as the first bytes of a image say.
+/// Width, height and format according to the header of an image.
 ///
 /// # Errors
-/// What is wrong, for a message that names the file.
+/// The reason, to be completed with the name of the file.
 pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32, ImageFormat), String> {
     if bytes.is_empty() {
         return Err("is empty".into());
@@ -79,10 +79,10 @@ pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32, ImageFormat), String> {
     Ok((width, height, format))
 }
 
-/// Decodes the bytes of a image's file as [`read`] does.
+/// Decodes the bytes of an image file as [`read`] does.
 ///
 /// # Errors
-/// What is wrong, for a message that names the file.
+/// The reason, to be completed with the name of the file.
 pub fn decode(bytes: &[u8]) -> Result<(RgbImage, ImageFormat), String> {
     let (width, height, format) = dimensions(bytes)?;
     if width == 0 || height == 0 {
@@ -92,10 +92,10 @@ pub fn decode(bytes: &[u8]) -> Result<(RgbImage, ImageFormat), String> {
         return Err(format!("claims {width} x {height} pixels, more than {MAX_PIXELS}"));
     }
     if format == ImageFormat::Jpeg && !jpeg::is_whole(bytes) {
-        // The decoder would fill up what is missing with grey.
+        // The decoder would fill the missing part with grey.
         return Err("is cut short: the end of the JPEG is missing".into());
     }
-    // A decoder that fails on an assertion says something about the file, and nothing about the rest of the work.
+    // A decoder that panics indicates a bad file; other files are unaffected.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, format)));
     let image = decoded.unwrap_or_else(|_| Err("is damaged: its decoder failed".into()))?;
     Ok((image, format))
@@ -108,17 +108,17 @@ fn decode_checked(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, String>
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
-    // Where this cannot be made out, the image stands as it is stored.
+    // Without a readable orientation the image is kept as stored.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
 }
 
-/// Encodes a image: JPEG of a quality from 1 to 100, or, for every other format, PNG without loss.
+/// Encodes an image as JPEG with a quality from 1 to 100, or, for every other format, as PNG.
 ///
 /// # Errors
-/// [`Error::Usage`] if the encoder refuses.
+/// [`Error::Usage`] if the encoder fails.
 pub fn encode(image: &RgbImage, format: ImageFormat, quality: u8) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let (width, height) = image.dimensions();
@@ -136,7 +136,7 @@ pub fn encode(image: &RgbImage, format: ImageFormat, quality: u8) -> Result<Vec<
             ExtendedColorType::Rgb8,
         ),
     };
-    written.map_err(|error| Error::Usage(format!("cannot encode a image: {error}")))?;
+    written.map_err(|error| Error::Usage(format!("cannot encode an image: {error}")))?;
     Ok(bytes)
 }
 
@@ -149,10 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn hostile_files_are_refused_with_a_reason() {
+    fn hostile_files_are_rejected_with_a_reason() {
         let jpeg = encode(&image(200, 150), ImageFormat::Jpeg, 90).unwrap();
         let png = encode(&image(40, 30), ImageFormat::Png, 90).unwrap();
-        // A header that claims 2^31 - 1 pixels a side, with the right check sum, over the data of a small image.
+        // A header that declares 2^31 - 1 pixels per side, with a valid checksum, on the data of a small image.
         let mut bomb = png.clone();
         bomb[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
         let sum = crc(&bomb[12..29]);
@@ -161,7 +161,7 @@ mod tests {
         let mut wide = jpeg.clone();
         let frame = wide.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
         wide[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
-        for (bytes, says) in [
+        for (bytes, expected) in [
             (Vec::new(), "is empty"),
             (wide, "claims 65500 x 65500 pixels"),
             (b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0".to_vec(), "is damaged"),
@@ -176,11 +176,11 @@ mod tests {
             (bomb, "claims"),
         ] {
             let error = decode(&bytes).unwrap_err();
-            assert!(error.contains(says), "{says}: {error}");
+            assert!(error.contains(expected), "{expected}: {error}");
         }
     }
 
-    /// The check sum of a PNG's chunk.
+    /// The CRC of a PNG chunk.
     fn crc(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |crc, byte| {
             (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
@@ -188,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_image_of_an_animation_is_taken() {
+    fn an_animation_yields_its_first_frame() {
         let png = encode(&image(40, 30), ImageFormat::Png, 90).unwrap();
         let chunk = |kind: &[u8], data: &[u8]| {
             let body = [kind, data].concat();
             [&(data.len() as u32).to_be_bytes()[..], &body, &crc(&body).to_be_bytes()].concat()
         };
-        // Two images, of which the first is the PNG's own and the second is missing.
+        // Two frames: the first is the PNG's image, the second is missing.
         let control = chunk(b"acTL", &[0, 0, 0, 2, 0, 0, 0, 0]);
         let first = chunk(b"fcTL", &[0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 9, 0, 0]);
         let animation = [&png[..33], &control, &first, &png[33..]].concat();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_damaged_byte_is_survived() {
+    fn damaged_bytes_never_panic() {
         let mut stream = crate::rng::Stream::new(1, "test", 0, 0);
         for format in FORMATS {
             let mut good = Cursor::new(Vec::new());
@@ -241,7 +241,7 @@ mod tests {
             *pixel = image::Rgb(if x < 16 && y < 8 { [250, 0, 0] } else { [0, 0, 250] });
         }
         let plain = encode(&stored, ImageFormat::Jpeg, 100).unwrap();
-        // An EXIF segment with the one entry that says orientation 6: turn by 90 degrees clockwise to see it upright.
+        // An EXIF segment with a single entry, orientation 6: rotate by 90 degrees clockwise.
         let tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
         let mut segment = vec![0xff, 0xe1, 0, (2 + 6 + tiff.len()) as u8];
         segment.extend(b"Exif\0\0");

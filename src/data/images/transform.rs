@@ -1,16 +1,16 @@
-//! From a image of bytes to the numbers that a backbone reads: a square part, perhaps mirrored, normalised.
+//! From the bytes of an image to the input of a backbone: cropped to a square, optionally mirrored, normalised.
 
 use image::RgbImage;
 
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// Mean of each channel over the images of ImageNet, of 0..1.
+/// Mean of each channel over ImageNet, for values in 0..1.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Their standard deviation.
+/// Standard deviation of each channel over ImageNet.
 pub const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// What each byte of each channel becomes: `(byte / 255 - mean) / deviation`.
+/// Lookup table per channel: `(byte / 255 - mean) / deviation`.
 const NORMALISED: [[f32; 256]; 3] = {
     let mut table = [[0.0; 256]; 3];
     let mut channel = 0;
@@ -25,44 +25,44 @@ const NORMALISED: [[f32; 256]; 3] = {
     table
 };
 
-/// How a image is made an input.
+/// How an image becomes an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transform {
-    /// Which part of it.
+    /// The crop.
     pub crop: Crop,
-    /// Whether it is mirrored, left to right, one time in two.
+    /// Whether it is mirrored left to right with probability 1/2.
     pub flip: bool,
 }
 
-/// Which part of a image is taken; sides are in pixels.
+/// Which part of an image is used; sides are in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crop {
-    /// All of it.
+    /// The whole image.
     None,
-    /// A square of this side, from the middle.
+    /// A centred square of this side.
     Centre(usize),
-    /// A square of this side, from anywhere.
+    /// A square of this side at a random position.
     Random(usize),
 }
 
-/// A square part of a image, as it was drawn.
+/// A square part of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
-    /// Pixels left of it.
+    /// First column.
     pub left: usize,
-    /// Pixels above it.
+    /// First row.
     pub top: usize,
-    /// Pixels along its edge.
+    /// Side, in pixels.
     pub size: usize,
-    /// Whether left and right are exchanged.
+    /// Whether it is mirrored left to right.
     pub mirrored: bool,
 }
 
 impl Transform {
-    /// A image as it is.
+    /// The whole image, not mirrored.
     pub const PLAIN: Transform = Transform { crop: Crop::None, flip: false };
 
-    /// Pixels along an edge of what becomes of a image of `side` x `side` pixels.
+    /// Side of the view of an image of `side` x `side` pixels.
     pub fn size(self, side: usize) -> usize {
         match self.crop {
             Crop::None => side,
@@ -70,20 +70,20 @@ impl Transform {
         }
     }
 
-    /// The part of a image of `side` x `side` pixels. Draws from `stream` what is left to chance, and nothing else.
+    /// The view of an image of `side` x `side` pixels. Draws from `stream` only for random crops and flips.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the part is larger than the image.
+    /// [`Error::Usage`] if the crop is larger than the image.
     pub fn view(self, side: usize, stream: &mut Stream) -> Result<View> {
         let size = self.size(side);
         let Some(room) = side.checked_sub(size) else {
             return Err(Error::Usage(format!(
-                "cannot take {size} x {size} pixels from a image of {side} x {side}: resize images to at least that"
+                "cannot take {size} x {size} pixels from an image of {side} x {side}: resize images to at least that"
             )));
         };
         let (left, top) = match self.crop {
             Crop::None => (0, 0),
-            // Half a pixel goes to the even side, as torchvision rounds.
+            // Half pixels are rounded to even, as in torchvision.
             Crop::Centre(_) => {
                 ((room as f64 / 2.0).round_ties_even() as usize, (room as f64 / 2.0).round_ties_even() as usize)
             }
@@ -97,22 +97,22 @@ impl Transform {
 }
 
 impl View {
-    /// Numbers that it becomes.
+    /// Length of the output of [`View::write`].
     pub fn numbers(&self) -> usize {
         3 * self.size * self.size
     }
 
-    /// Writes the part of `image` as normalised numbers, `[3, size, size]`.
+    /// Writes the view of `image` as normalised values, `[3, size, size]`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it reaches beyond the image, or `out` has not [`View::numbers`] numbers.
+    /// [`Error::Usage`] if it exceeds the image, or `out` does not have [`View::numbers`] elements.
     pub fn write(&self, image: &RgbImage, out: &mut [f32]) -> Result<()> {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let inside = |from: usize, extent: usize| from.checked_add(self.size).is_some_and(|end| end <= extent);
         if !inside(self.left, width) || !inside(self.top, height) || out.len() != self.numbers() {
             let View { left, top, size, .. } = self;
             return Err(Error::Usage(format!(
-                "cannot take {size} x {size} pixels at ({left}, {top}) from a image of {width} x {height}"
+                "cannot take {size} x {size} pixels at ({left}, {top}) from an image of {width} x {height}"
             )));
         }
         if self.size == 0 {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_number_is_a_normalised_byte_of_the_part() {
+    fn each_value_is_a_normalised_byte_of_the_view() {
         for mirrored in [false, true] {
             let view = View { left: 2, top: 1, size: 5, mirrored };
             let mut out = vec![0.0; view.numbers()];
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_lie_where_they_should() {
+    fn crops_lie_where_they_should() {
         let view = |crop, flip| Transform { crop, flip }.view(10, &mut stream()).unwrap();
         assert_eq!(view(Crop::None, false), View { left: 0, top: 0, size: 10, mirrored: false });
         assert_eq!(view(Crop::Centre(6), false), View { left: 2, top: 2, size: 6, mirrored: false });
@@ -184,9 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_do_not_fit_are_refused() {
+    fn crops_that_do_not_fit_are_rejected() {
         let too_large = Transform { crop: Crop::Random(11), flip: false }.view(10, &mut stream());
-        assert!(too_large.unwrap_err().to_string().contains("11 x 11 pixels from a image of 10 x 10"));
+        assert!(too_large.unwrap_err().to_string().contains("11 x 11 pixels from an image of 10 x 10"));
         for (left, size) in [(5, 5), (usize::MAX, 2), (0, 8)] {
             let view = View { left, top: 0, size, mirrored: false };
             assert!(view.write(&image(), &mut vec![0.0; 3 * size * size]).is_err());

@@ -1,19 +1,19 @@
-//! A scene as pixels.
+//! Renders a scene.
 
 use image::{Rgb, RgbImage};
 
 use super::scene::{COLOURS, GROUNDS, Scene, Shape};
 use crate::rng::Stream;
 
-/// Points a side at which a pixel is looked at: smooth edges.
+/// Samples per side of a pixel, for anti-aliasing.
 const SAMPLES: usize = 4;
-/// Half the width of a small and of a large shape, of a image of width 1.
+/// Half the width of a small and of a large shape, in image widths.
 const SMALL: f32 = 0.085;
 const LARGE: f32 = 0.15;
-/// How far from the middle of its place a shape may be.
+/// Maximum offset of a shape from the centre of its cell.
 const SHIFT: f32 = 0.015;
 
-/// Corners of a star with five points that fits into the unit circle, clockwise.
+/// Vertices of a five-pointed star in the unit circle, clockwise.
 const STAR: [(f32, f32); 10] = [
     (0.0, -1.0),
     (0.247, -0.340),
@@ -26,10 +26,10 @@ const STAR: [(f32, f32); 10] = [
     (-0.951, -0.309),
     (-0.247, -0.340),
 ];
-/// Corners of a triangle.
+/// Vertices of a triangle.
 const TRIANGLE: [(f32, f32); 3] = [(0.0, -0.9), (0.95, 0.8), (-0.95, 0.8)];
 
-/// A shape at its place, with the small differences that no two images share.
+/// A shape with its jittered position, size and colour.
 struct Placed {
     shape: Shape,
     colour: [f32; 3],
@@ -38,7 +38,7 @@ struct Placed {
     radius: f32,
 }
 
-/// Paints a scene as a square of `size` pixels.
+/// Renders a scene as a square of `size` x `size` pixels.
 pub(super) fn paint(scene: &Scene, size: u32, stream: &mut Stream) -> RgbImage {
     let ground = shade(GROUNDS[scene.ground].1, 5.0, stream);
     let things: Vec<Placed> = scene
@@ -67,13 +67,13 @@ pub(super) fn paint(scene: &Scene, size: u32, stream: &mut Stream) -> RgbImage {
     })
 }
 
-/// A colour a little lighter or darker than its name says.
+/// A colour with uniform noise of up to `by` per channel.
 fn shade(colour: [u8; 3], by: f32, stream: &mut Stream) -> [f32; 3] {
     colour.map(|value| (f32::from(value) + stream.uniform(-by, by)).clamp(0.0, 255.0))
 }
 
 impl Shape {
-    /// Whether a point is within the shape, which fits into the square from -1 to 1; y grows downwards.
+    /// Whether the shape, in the square from -1 to 1, covers a point; y points downwards.
     fn covers(self, x: f32, y: f32) -> bool {
         let distance = x * x + y * y;
         match self {
@@ -87,7 +87,7 @@ impl Shape {
     }
 }
 
-/// Whether a point is within a polygon: whether a line from it to the right crosses an odd number of sides.
+/// Whether a point is within a polygon, by the even-odd rule.
 fn within(corners: &[(f32, f32)], x: f32, y: f32) -> bool {
     let sides = corners.iter().zip(corners.iter().cycle().skip(1));
     let crossed =
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_not_alike() {
+    fn shapes_are_distinct() {
         let grid = || (0..400).map(|i| ((i % 20) as f32 / 10.0 - 0.95, (i / 20) as f32 / 10.0 - 0.95));
         for (at, one) in SHAPES.iter().enumerate() {
             for other in &SHAPES[at + 1..] {

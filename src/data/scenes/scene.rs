@@ -1,8 +1,8 @@
-//! What is in a scene: one or two shapes on a plain ground.
+//! The content of a scene: one or two shapes on a plain background.
 
 use crate::rng::Stream;
 
-/// A name and a colour, red, green, blue.
+/// The name of a colour and its RGB values.
 pub(super) type Paint = (&'static str, [u8; 3]);
 
 /// Colours of shapes.
@@ -14,10 +14,10 @@ pub(super) const COLOURS: [Paint; 6] = [
     ("purple", [140, 50, 165]),
     ("orange", [245, 135, 25]),
 ];
-/// Colours of the ground.
+/// Colours of the background.
 pub(super) const GROUNDS: [Paint; 3] = [("white", [250, 250, 250]), ("grey", [135, 135, 135]), ("black", [15, 15, 15])];
 
-/// A shape's outline.
+/// The outline of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Circle,
@@ -31,11 +31,11 @@ pub(super) enum Shape {
 pub(super) const SHAPES: [Shape; 6] =
     [Shape::Circle, Shape::Square, Shape::Triangle, Shape::Star, Shape::Cross, Shape::Ring];
 
-/// A shape in a image that is thought of as three columns and three rows.
+/// A shape in a cell of a 3 x 3 grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Thing {
     pub shape: Shape,
-    /// Position in [`COLOURS`].
+    /// Index into [`COLOURS`].
     pub colour: usize,
     pub large: bool,
     /// 0 is left.
@@ -44,22 +44,22 @@ pub(super) struct Thing {
     pub row: usize,
 }
 
-/// A image before it is painted.
+/// The content of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scene {
-    /// Position in [`GROUNDS`].
+    /// Index into [`GROUNDS`].
     pub ground: usize,
-    /// One or two; two differ in shape or colour, and are in different places.
+    /// One or two, which differ in shape or colour and are in different cells.
     pub things: Vec<Thing>,
 }
 
 impl Scene {
-    /// Draws a scene.
+    /// Samples a scene.
     pub(super) fn draw(stream: &mut Stream) -> Scene {
         let ground = stream.below(GROUNDS.len());
         let first = Thing::draw(stream);
         let mut things = vec![first];
-        // Two of three scenes have two things.
+        // Two scenes in three have two shapes.
         while things.len() == 1 && stream.below(3) > 0 {
             let second = Thing::draw(stream);
             let alike = second.shape == first.shape && second.colour == first.colour;

@@ -1,41 +1,41 @@
-//! A scene in words: sentences from a small grammar with synonyms, every one of them true.
+//! Captions of a scene: true sentences from a small grammar with synonyms.
 
 use std::ops::RangeInclusive;
 
 use super::scene::{COLOURS, GROUNDS, Scene, Shape, Thing};
 use crate::rng::Stream;
 
-/// Words of a sentence, without its period.
+/// Words per sentence, without the period.
 const WORDS: RangeInclusive<usize> = 8..=15;
-/// Sentences that are thought of before some are chosen.
-const THOUGHTS: usize = 120;
+/// Number of distinct candidates from which the captions are chosen.
+const CANDIDATES: usize = 120;
 
-/// Tells a scene `count` times, each time differently; the lengths are drawn evenly, as far as the sentences allow.
+/// Generates `count` distinct captions; lengths are sampled uniformly, as far as the candidates allow.
 pub(super) fn tell(scene: &Scene, count: usize, stream: &mut Stream) -> Vec<String> {
-    let mut thoughts: Vec<(usize, String)> = Vec::new();
-    while thoughts.len() < THOUGHTS {
+    let mut candidates: Vec<(usize, String)> = Vec::new();
+    while candidates.len() < CANDIDATES {
         let sentence = Teller { scene, stream }.sentence();
         let words = sentence.split(' ').count();
-        if WORDS.contains(&words) && !thoughts.iter().any(|(_, other)| *other == sentence) {
-            thoughts.push((words, sentence));
+        if WORDS.contains(&words) && !candidates.iter().any(|(_, other)| *other == sentence) {
+            candidates.push((words, sentence));
         }
     }
-    let mut told = Vec::with_capacity(count);
-    while told.len() < count.min(THOUGHTS) {
+    let mut chosen = Vec::with_capacity(count);
+    while chosen.len() < count.min(CANDIDATES) {
         let wanted = WORDS.start() + stream.below(WORDS.end() - WORDS.start() + 1);
-        let nearest = (0..thoughts.len()).min_by_key(|&at| thoughts[at].0.abs_diff(wanted)).unwrap_or(0);
-        told.push(format!("{}.", thoughts.swap_remove(nearest).1));
+        let nearest = (0..candidates.len()).min_by_key(|&at| candidates[at].0.abs_diff(wanted)).unwrap_or(0);
+        chosen.push(format!("{}.", candidates.swap_remove(nearest).1));
     }
-    told
+    chosen
 }
 
-/// The word behind `a` or `an`.
+/// The word after its indefinite article.
 fn with_article(word: &str) -> String {
     let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {word}")
 }
 
-/// Chooses words.
+/// Generates sentences.
 struct Teller<'a> {
     scene: &'a Scene,
     stream: &'a mut Stream,
@@ -49,7 +49,7 @@ impl Teller<'_> {
     fn sentence(&mut self) -> String {
         match self.scene.things[..] {
             [one, other] => {
-                // Either may be the one that is spoken of.
+                // Either may be the subject.
                 if self.stream.below(2) == 0 { self.about_two(one, other) } else { self.about_two(other, one) }
             }
             _ => self.about_one(self.scene.things[0]),
@@ -94,7 +94,7 @@ impl Teller<'_> {
         }
     }
 
-    /// `a small red disc`, or `the red disc`; the size is left out at times.
+    /// `a small red disc`, or `the red disc`; the size is optional.
     fn thing(&mut self, thing: Thing, any: bool) -> String {
         let size = if thing.large { &["large", "big", "huge"] } else { &["small", "little", "tiny"] };
         let size = if self.stream.below(2) > 0 { Some(self.one_of(size)) } else { None };
@@ -121,7 +121,7 @@ impl Teller<'_> {
         format!("{on} a {colour} {}", self.one_of(&["background", "ground"]))
     }
 
-    /// Where a thing is, such that ` of the image` may follow.
+    /// The position of a shape, which ` of the image` may follow.
     fn place(&mut self, thing: Thing) -> String {
         let side = ["left", "", "right"][thing.column];
         let (top, upper) = [("top", "upper"), ("", ""), ("bottom", "lower")][thing.row];
@@ -145,7 +145,7 @@ impl Teller<'_> {
         }
     }
 
-    /// How one thing is to another: along an axis in which they differ.
+    /// The relation between two shapes along an axis in which they differ.
     fn relation(&mut self, one: Thing, other: Thing) -> &'static str {
         let beside = match one.column.cmp(&other.column) {
             std::cmp::Ordering::Less => Some(&["left of", "to the left of", "on the left of"]),
@@ -163,7 +163,7 @@ impl Teller<'_> {
                 self.one_of(choices)
             }
             (Some(choices), None) | (None, Some(choices)) => self.one_of(choices),
-            // Two things are never in the same place.
+            // Unreachable: two shapes are never in the same cell.
             (None, None) => "with",
         }
     }
@@ -173,7 +173,7 @@ impl Teller<'_> {
 mod tests {
     use super::*;
 
-    /// What the words for shapes mean.
+    /// The shape that a word names.
     fn shape(word: &str) -> Option<Shape> {
         Some(match word.trim_end_matches('.') {
             "circle" | "disc" => Shape::Circle,

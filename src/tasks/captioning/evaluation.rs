@@ -15,7 +15,7 @@ const TOGETHER: usize = 64;
 /// The file of the captions, in COCO's results format.
 const CAPTIONS: &str = "captions.json";
 
-/// A image, and what people wrote about it.
+/// An image, and what people wrote about it.
 pub(super) struct Described {
     /// Its number among the images of the task.
     pub image: u32,

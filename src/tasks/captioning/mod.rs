@@ -1,4 +1,4 @@
-//! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 4): a image is seen, and words are said about it, one
+//! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 4): an image is seen, and words are said about it, one
 //! a step, each given those before.
 //!
 //! The captions of a batch have one length. What the images become before the network sees them is the encoder's business
@@ -28,7 +28,7 @@ use captions::Captions;
 
 impl Plugin for Captioning {
     const KIND: &'static str = "captioning";
-    const ABOUT: &'static str = "see a image, and say about it what people said";
+    const ABOUT: &'static str = "see an image, and say about it what people said";
 
     fn check(&self) -> Vec<Problem> {
         self.problems()

@@ -11,7 +11,7 @@ use crate::data::scenes::Scenes;
 use crate::error::Problem;
 use crate::files::at_home;
 
-/// Describes a image as people described it.
+/// Describes an image as people described it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Captioning {
@@ -39,7 +39,7 @@ pub struct Captioning {
     pub crop: Option<u32>,
     /// Mirror every other image in training; not where captions say left and right.
     pub flip: bool,
-    /// What validation, scores and `ccdni sample` see of a image.
+    /// What validation, scores and `ccdni sample` see of an image.
     pub eval_transform: EvalTransform,
     /// With a frozen backbone: stored views of each training image, cut out and mirrored at random; 0 for the one view
     /// that validation has.
@@ -84,7 +84,7 @@ pub struct ScenesSpec {
     /// Images to validate with.
     #[schemars(range(min = 1, max = 90_000))]
     pub validation: usize,
-    /// Width and height of a image, in pixels.
+    /// Width and height of an image, in pixels.
     #[schemars(range(min = 16, max = 1024))]
     pub size: u32,
     /// Other scenes for another number here: the same for every seed of a run.
@@ -111,7 +111,7 @@ pub struct FilesSpec {
     pub split: Option<String>,
 }
 
-/// What is seen of a image outside of training.
+/// What is seen of an image outside of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EvalTransform {
@@ -213,7 +213,7 @@ impl Captioning {
             refuse("crop", message, "lower it, or raise `resize`");
         }
         if self.variants > 0 && !self.view().augments() {
-            let message = "all views of a image are the same: nothing is cut out or mirrored".into();
+            let message = "all views of an image are the same: nothing is cut out or mirrored".into();
             refuse("variants", message, "leave it out, or set `crop` below `resize`, or `flip: true`");
         }
         if let Source::Scenes(_) = &self.source

@@ -11,7 +11,7 @@ use crate::error::Problem;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SeqMnist {
-    /// What is answered: the class at the last step, a line to the class's point, or a image of the digit.
+    /// What is answered: the class at the last step, a line to the class's point, or an image of the digit.
     pub mode: Mode,
     /// Where the images come from.
     pub source: Source,
@@ -45,7 +45,7 @@ pub enum Mode {
     Recognise,
     /// A straight line to the point of the class, one position a step.
     Lines,
-    /// A image of the digit in one stroke, one position a step.
+    /// An image of the digit in one stroke, one position a step.
     Digits,
 }
 

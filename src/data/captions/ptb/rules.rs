@@ -1,50 +1,50 @@
-//! The rules of the tokenizer: what a token looks like, and what becomes of it.
+//! The rules of the tokenizer: patterns of tokens and their replacements.
 
 use std::sync::LazyLock;
 
 use regex::{Regex, RegexSet};
 
-/// What becomes of the text that a rule fits.
+/// The token for a match.
 pub(super) enum Make {
-    /// The text as it is.
+    /// The match.
     Itself,
-    /// The text with plain apostrophes.
+    /// The match with ASCII apostrophes.
     Plain,
-    /// Quotation marks as they are written in LaTeX.
+    /// The match with quotation marks in LaTeX style.
     Quotes,
-    /// The text with round brackets written out.
+    /// The match with parentheses spelled out.
     Brackets,
     /// Another token.
     Other(&'static str),
-    /// Nothing.
+    /// No token.
     Nothing,
 }
 
 use Make::{Brackets, Itself, Nothing, Other, Plain, Quotes};
 
-/// Words that are two, by where the second begins.
+/// Contractions, and where the second word begins.
 const PAIRS: [(&str, usize); 6] = [("cannot", 3), ("gonna", 3), ("gotta", 3), ("lemme", 3), ("gimme", 3), ("wanna", 3)];
 
-/// Abbreviations that keep their period, before whatever.
+/// Abbreviations that always keep their period.
 const ABBREVIATIONS: &str = "jr|bros|sr|inc|cos?|corp|ltd|plc|rt|bancorp|dept|bhd|assn|univ|intl|sys|invt|elec|natl|\
     m[tf]g|tel|est|ext|sq|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri|ala|\
     ariz|calif|colo|conn|ct|dak|fla|ga|ind|kans?|ky|md|mich|minn|mo|mont|neb|nev|okla|penn|tenn|va|vt|\
     wisc?|wyo|etc|bldg|blvd|al";
 
-/// Titles and the like, which keep it where they do not begin a longer word.
+/// Titles and the like, which keep it unless a longer word follows.
 const TITLES: &str = "ph\\.d|ph|ft|mr|mrs|ms|drs?|profs?|sens?|reps?|attys?|lt|col|gen|messrs|govs?|adm|rev|maj|sgt|cpl|pvt|mt|\
     capt|ste?|ave|pres|lieut|hon|brig|co?mdr|pfc|spc|supts?|det|vs|alex|wm|jos|cie|cf|treas|rd|mme|\
     mlle|esq";
 
-/// Abbreviations that keep it where they begin with a capital.
+/// Abbreviations that keep it if capitalised.
 const NAMES: &str = "A(?i:z|rk)|D(?i:el)|I(?i:ll)|L(?i:a)|M(?i:ass|iss)|O(?i:re)|P(?i:a)|(?i:pt)[ye]s?|(?i:m)[tf](?i:g)|T(?i:ex)|W(?i:ash)";
 
-/// Words after a letter and a period that tell the end of a sentence.
+/// Words that, after a letter and a period, mark the end of a sentence.
 const STARTS: &str = "A(?i:|bout|ccording|dditionally|fter|n|s|t)|B(?i:ut)|E(?i:arlier)|H(?i:e|er|ere|owever)|I(?i:f|n|t)|\
     L(?i:ast)|M(?i:any)|N(?i:ow)|O(?i:nce|ne|ther|ur)|S(?i:he|ince|o|ome|uch)|T(?i:hat|he|heir|hen|here|hese|\
     hey|his)|W(?i:e|hat|hen|hile)|Y(?i:et|ou)";
 
-/// Signs that are tokens of their own, by the tables of the tokenizer.
+/// Symbols that are separate tokens.
 const SIGNS: &str = concat!(
     r"%&+=<>^_|~\\/\-.\x{a1}\x{a5}-\x{a9}\x{ac}\x{ae}-\x{b1}\x{b4}\x{b6}-\x{b8}\x{bf}\x{d7}\x{f7}\x{387}\x{589}\x{5be}\x{5c0}",
     r"\x{5c3}\x{600}-\x{603}\x{606}-\x{60c}\x{61b}\x{61f}\x{66a}\x{66d}\x{6d4}\x{700}-\x{70d}\x{964}\x{965}\x{e3f}\x{2016}\x{2017}",
@@ -54,7 +54,7 @@ const SIGNS: &str = concat!(
     r"\x{ff1a}-\x{ff20}\x{ff3b}-\x{ff40}\x{ff5b}-\x{ff65}\x{ffe0}\x{ffe1}\x{ffe5}\x{ffe6}",
 );
 
-/// Parts of rules, by their names in braces. A part may hold those after it.
+/// Macros of rules, in braces. A macro may contain those after it.
 const PARTS: [(&str, &str); 11] = [
     ("{WORD}", r"(?:{L}(?:{L}|{DIGIT})*(?:[.!?]{L}(?:{L}|{DIGIT})*)*)"),
     (
@@ -72,16 +72,15 @@ const PARTS: [(&str, &str); 11] = [
     ("{S}", r"[ \x{a0}\x{2000}-\x{200a}\x{3000}]"),
 ];
 
-/// What a token looks like where it begins. Where only a part of the text is the token, the part is a group, and the rest has
-/// to follow it.
+/// Patterns, anchored at the start of a token. If there is a group, it is the token and the rest is lookahead.
 #[rustfmt::skip]
 const RULES: &[(&str, Make)] = &[
-    // What is written in two words, markup, dashes, entities.
+    // Contractions, markup, dashes, entities.
     (r"(?i)('t)(?:is|was)", Itself),
     (r#"<(?:[!?][A-Za-z-][^>\n]*|/?[A-Za-z][A-Za-z0-9_:.-]*(?: +[A-Za-z][A-Za-z0-9_:.-]*(?: *= *(?:'[^'\n]*'|"[^"\n]*"|[A-Za-z0-9][A-Za-z0-9_:.-]*))?)* */?) *>"#, Itself),
     (r"&(?:MD|mdash|ndash);|[\x{96}\x{97}\x{2012}-\x{2015}]|&nbsp;", Nothing),
     (r"(?i)&amp;", Other("&")), (r"(?i)&lt;", Other("<")), (r"(?i)&gt;", Other(">")),
-    // Words, and what is cut off their end.
+    // Words and their suffixes.
     (r"({WORD}){AUX}", Itself),
     (r"([A-Za-z]*[A-MO-Za-mo-z])(?i:n{AE}t)", Itself),
     (r"((?:(?i:{ABBREVIATION})|{NAME})\.)(?:[^\n\pL][^\n]?|[^\n])", Itself),
@@ -113,17 +112,17 @@ const RULES: &[(&str, Make)] = &[
     (r"({A}{DIGIT}{2})[ \n\x{a0}]", Itself),
     (r"(?i)([{LETTER}{DIGIT}]+(?:\.[{LETTER}{DIGIT}]+)*\.(?:bat|bmp|c|class|cgi|cpp|dll|doc|docx|exe|gif|gz|h|htm|html|jar|java|jpeg|jpg|mov|mp3|pdf|php|pl|png|ppt|ps|py|sql|tar|txt|wav|x|xml|zip))[ \n.?!,]", Itself),
     (r"((?:{WORD}|{THING})\.)[,;:\x{3001}]", Itself),
-    // Quotation marks; nothing of them counts.
+    // Quotation marks, which are dropped.
     (r#"(')[A-Za-z][^ \n\x{a0}]|"|&quot;|''?|&apos;"#, Nothing),
     (r"[`‘-‟‹›«»\x{82}-\x{84}\x{91}-\x{94}]{1,2}", Quotes), (r"(?i)&quot;", Itself),
     (r"{AUX}", Plain),
-    // Faces.
+    // Emoticons.
     (r"([<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]])[^A-Za-z0-9]", Brackets),
     (r"[\^x=~<>]\.\[\^x=~<>]|[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)", Brackets),
     ("\\(", Other("-lrb-")), ("\\)", Other("-rrb-")), ("\\[", Other("-lsb-")), ("\\]", Other("-rsb-")), ("\\{", Other("-lcb-")), ("\\}", Other("-rcb-")),
     (r"\.{3,5}|(?:\.[ \x{a0}]){2,4}\.|…|-+|[,;:]", Nothing),
     (r"@+|#+|\\\*|\*+|[?!]+|<<|>>|_+", Itself),
-    // Words with signs in them.
+    // Words with symbols.
     (r"(?i:C\+\+|[CF]#)", Itself),
     (r"[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+", Itself),
     (r"(?i)-[LR][RCS]B-|pro-|anti-|S(?:&|&amp;)P-500|C\.D\.s", Itself),
@@ -153,12 +152,12 @@ fn anchored(rule: &str) -> String {
     format!(r"\A(?:{filled})")
 }
 
-/// Whether a word is written as one and is two.
+/// Whether a word is a contraction of two.
 pub(super) fn is_pair(word: &str) -> bool {
     PAIRS.iter().any(|(pair, _)| pair.eq_ignore_ascii_case(word))
 }
 
-/// The rule that takes most of the start of a text: how much of it the token is, and what becomes of that.
+/// The longest match at the start of a text: the length of its token, and its replacement.
 pub(super) fn longest(text: &str) -> Option<(usize, &'static Make)> {
     let (set, each) = COMPILED.as_ref()?;
     let mut best: Option<(usize, usize, usize)> = None;
@@ -180,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_rules_can_be_read() {
+    fn all_rules_compile() {
         for (rule, _) in RULES {
             Regex::new(&anchored(rule)).unwrap();
         }

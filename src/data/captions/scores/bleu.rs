@@ -3,12 +3,12 @@
 use super::{Grams, Score, Scored, grams};
 
 const ORDERS: usize = 4;
-/// Added to matches and to the candidate's length, so that no precision is zero.
+/// Added to matches and to the candidate's length, which keeps precisions positive.
 const TINY: f64 = 1e-15;
-/// Added to numbers of n-grams and to the reference's length, so that nothing is divided by zero.
+/// Added to numbers of n-grams and to the reference's length, which avoids division by zero.
 const SMALL: f64 = 1e-9;
 
-/// What has to be known of a image or of a whole set.
+/// Statistics of an image or of a whole set.
 #[derive(Default, Clone, Copy)]
 struct Sums {
     matches: [usize; ORDERS],
@@ -59,7 +59,7 @@ pub(super) fn scores(images: &[Scored]) -> Vec<Score> {
     let mut whole = Sums::default();
     each.iter().for_each(|sums| whole.add(sums));
     let per_image: Vec<[f64; ORDERS]> = each.iter().map(Sums::scores).collect();
-    // Of no image at all there is no score.
+    // An empty set scores zero.
     let corpus = if images.is_empty() { [0.0; ORDERS] } else { whole.scores() };
     let names = ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"];
     let score = |(n, name)| Score { name, corpus: corpus[n], per_image: per_image.iter().map(|s| s[n]).collect() };

@@ -1,14 +1,14 @@
-//! CIDEr-D, without stemming: tf-idf weighted n-grams, clipped, with a penalty on lengths that differ.
+//! CIDEr-D without stemming: clipped tf-idf-weighted n-grams with a Gaussian length penalty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Grams, Score, Scored, grams, mean};
 
 const ORDERS: usize = 4;
-/// Standard deviation of the penalty, in bigrams.
+/// Standard deviation of the length penalty, in bigrams.
 const SIGMA: f64 = 6.0;
 
-/// A sentence: its n-grams of every length.
+/// The n-grams of a sentence, by order.
 struct Sentence<'a>([Grams<'a>; ORDERS]);
 
 impl<'a> Sentence<'a> {
@@ -16,13 +16,13 @@ impl<'a> Sentence<'a> {
         Sentence(std::array::from_fn(|n| grams(text, n + 1)))
     }
 
-    /// Its length as the penalty has it: the number of bigrams.
+    /// The length used by the penalty: the number of bigrams.
     fn bigrams(&self) -> f64 {
         self.0[1].values().sum::<usize>() as f64
     }
 }
 
-/// In how many images' references an n-gram occurs.
+/// Document frequencies: the number of images in whose references an n-gram occurs.
 type Frequencies<'a> = BTreeMap<Vec<&'a str>, usize>;
 
 pub(super) fn score(images: &[Scored]) -> Score {
@@ -49,7 +49,7 @@ pub(super) fn score(images: &[Scored]) -> Score {
     Score { name: "CIDEr", corpus: mean(&per_image), per_image }
 }
 
-/// Mean over n of the clipped cosines.
+/// Mean of the clipped cosine similarities over all orders.
 fn similarity(candidate: &Sentence, reference: &Sentence, weight: &dyn Fn(&Vec<&str>, usize) -> f64) -> f64 {
     let difference = candidate.bigrams() - reference.bigrams();
     let penalty = (-difference * difference / (2.0 * SIGMA * SIGMA)).exp();

@@ -1,7 +1,7 @@
-//! BLEU-1..4, ROUGE-L and CIDEr-D of captions against those of people, as the COCO caption tools compute them.
+//! BLEU-1..4, ROUGE-L and CIDEr-D of captions against references, as computed by the COCO caption tools.
 //!
-//! All take text that is cut into words with single spaces between them (see [`super::ptb`]). Sources: Papineni et al.
-//! 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr-D); the small constants are those of the COCO tools.
+//! All take tokenised text (see [`super::ptb`]). Sources: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al.
+//! 2015 (CIDEr-D); the small constants are those of the COCO tools.
 
 mod bleu;
 mod cider;
@@ -9,12 +9,12 @@ mod rouge;
 
 use std::collections::BTreeMap;
 
-/// A image's caption, and those of people.
+/// The caption of an image and its references.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scored {
-    /// The caption in question.
+    /// The caption to score.
     pub candidate: String,
-    /// What people wrote; at least one.
+    /// Reference captions; at least one.
     pub references: Vec<String>,
 }
 
@@ -25,11 +25,11 @@ pub struct Score {
     pub name: &'static str,
     /// The score of the whole set.
     pub corpus: f64,
-    /// The scores of the images, in their order.
+    /// The scores of the images, in order.
     pub per_image: Vec<f64>,
 }
 
-/// All metrics of a set of images. CIDEr takes document frequencies from the set itself, so it is 0 for one image.
+/// All metrics of a set of images. Document frequencies for CIDEr come from the set itself, so it is 0 for one image.
 pub fn all(images: &[Scored]) -> Vec<Score> {
     let mut scores = bleu::scores(images);
     scores.push(rouge::score(images));
@@ -41,10 +41,10 @@ fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
-/// n-grams of a sentence with their counts, sorted, so that every sum over them has one order.
+/// Counts of n-grams, sorted, so that sums have a fixed order.
 type Grams<'a> = BTreeMap<Vec<&'a str>, usize>;
 
-/// The n-grams of a sentence that is split at white space.
+/// The n-grams of a sentence split at white space.
 fn grams(sentence: &str, n: usize) -> Grams<'_> {
     let words: Vec<&str> = sentence.split_whitespace().collect();
     let mut counts = Grams::new();

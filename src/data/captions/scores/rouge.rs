@@ -2,7 +2,7 @@
 
 use super::{Score, Scored, mean};
 
-/// How much recall counts against precision.
+/// Weight of recall relative to precision.
 const BETA: f64 = 1.2;
 
 pub(super) fn score(images: &[Scored]) -> Score {
@@ -11,7 +11,7 @@ pub(super) fn score(images: &[Scored]) -> Score {
 }
 
 fn of(image: &Scored) -> f64 {
-    // At single spaces: nothing is one empty word, which is what the COCO tools compare.
+    // Split at single spaces: an empty text is one empty word, as in the COCO tools.
     let candidate: Vec<&str> = image.candidate.split(' ').collect();
     let (mut precision, mut recall) = (0f64, 0f64);
     for reference in &image.references {
@@ -27,7 +27,7 @@ fn of(image: &Scored) -> f64 {
 }
 
 fn longest_common_subsequence(a: &[&str], b: &[&str]) -> usize {
-    // Row after row of the table; `row[j]` is the length for the first j words of b.
+    // One row of the table; `row[j]` is the length for the first j words of b.
     let mut row = vec![0; b.len() + 1];
     for word in a {
         let mut diagonal = 0;

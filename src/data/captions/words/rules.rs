@@ -1,14 +1,14 @@
-//! The passes that cut a lower-cased text into words, in the one order that gives the expected result.
+//! The passes that split a lower-cased text into words; their order matters.
 //!
-//! Each pass is a left-to-right substitution without overlaps, most of which put spaces around something. What counts
-//! as a letter, a digit or white space is what the engines behind NLTK take for one: for words that are two, and for what is
-//! between words, Python's `re`; for all else the `regex` package, for which a combining mark is part of a word.
+//! Each pass is a left-to-right substitution without overlaps; most of them pad something with spaces. Character classes
+//! are those of NLTK's regular expressions: Python's `re` for contractions and for white space, otherwise the `regex` package,
+//! in which a combining mark is part of a word.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Words that are two: what begins them, what ends them, and whether white space has to follow.
+/// Contractions: both words, and whether white space has to follow.
 const PAIRS: [(&str, &str, bool); 8] = [
     ("can", "not", false),
     ("d", "'ye", false),
@@ -20,10 +20,10 @@ const PAIRS: [(&str, &str, bool); 8] = [
     ("wan", "na", true),
 ];
 
-/// Clitics that an apostrophe begins: one that stands before a word and is none of these opens a quotation.
+/// Clitics after an apostrophe; before any other word an apostrophe opens a quotation.
 const CLITICS: [&str; 8] = ["re", "ve", "ll", "m", "t", "s", "d", "n"];
 
-/// The passes, with the text between two of them.
+/// The passes and their buffers.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     text: Vec<char>,
@@ -45,7 +45,7 @@ impl Rules {
         self.done.split(is_space).filter(|word| !word.is_empty())
     }
 
-    /// One pass: at every place `rule` either writes a replacement and says how many characters it took, or says 0.
+    /// One pass: at every position `rule` writes a replacement and returns the number of characters consumed, or returns 0.
     fn pass(&mut self, rule: impl Fn(&[char], usize, &mut Vec<char>) -> usize) {
         self.next.clear();
         let mut at = 0;
@@ -138,7 +138,7 @@ impl Rules {
         self.pad_all(&['-', '-']);
     }
 
-    /// Cuts off the period that ends the text, before nothing but closing characters and white space.
+    /// Separates the final period, which only closing characters and white space may follow.
     fn final_period(&mut self, closing: &[char], apart: bool) {
         let text = &self.text;
         let ends = |at: usize| {
@@ -148,7 +148,7 @@ impl Rules {
             }
             text[after..].iter().all(|c| c.is_whitespace()).then_some(after)
         };
-        // Only the last character that is neither can be that period.
+        // Only the last other character can be that period.
         let Some(at) = text.iter().rposition(|&c| !c.is_whitespace() && !closing.contains(&c)) else { return };
         if at == 0 || text[at] != '.' || text[at - 1] == '.' {
             return;
@@ -182,7 +182,7 @@ impl Rules {
         self.cut_before(&["'ll ", "'re ", "'ve ", "n't "]);
     }
 
-    /// Puts a space before any of these endings, where something that is neither space nor apostrophe is before it.
+    /// Inserts a space before any of these endings unless a space or an apostrophe precedes it.
     fn cut_before(&mut self, endings: &[&str]) {
         self.pass(|text, at, out| {
             if matches!(text[at], '\'' | ' ') {
@@ -214,7 +214,7 @@ impl Rules {
     }
 }
 
-/// Writes something with spaces around it; its length.
+/// Writes a string padded with spaces; returns its length.
 fn padded(out: &mut Vec<char>, what: &[char]) -> usize {
     out.push(' ');
     out.extend(what);
@@ -222,7 +222,7 @@ fn padded(out: &mut Vec<char>, what: &[char]) -> usize {
     what.len()
 }
 
-/// Writes two words; their length without the spaces.
+/// Writes two words; returns their length without the spaces.
 fn two(out: &mut Vec<char>, first: &[char], second: &[char]) -> usize {
     let taken = padded(out, first);
     out.extend(second);
@@ -230,34 +230,34 @@ fn two(out: &mut Vec<char>, first: &[char], second: &[char]) -> usize {
     taken + second.len()
 }
 
-/// How often a character is repeated from a place on.
+/// Length of the run of a character at a position.
 fn run(text: &[char], at: usize, c: char) -> usize {
     text[at..].iter().take_while(|&&other| other == c).count()
 }
 
-/// Whether the text goes on with an ASCII string at a place.
+/// Whether the text has an ASCII string at a position.
 fn exactly(text: &[char], at: usize, what: &str) -> bool {
     text.get(at..at + what.len()).is_some_and(|part| part.iter().copied().eq(what.chars()))
 }
 
-/// As [`exactly`], but takes the letters that are the same without regard to case: a long s, a dotless i.
+/// As [`exactly`], but also matches letters that are equal under case folding: a long s, a dotless i.
 fn matches(text: &[char], at: usize, what: &str) -> bool {
     let same = |(&c, wanted): (&char, char)| c == wanted || matches!((c, wanted), ('ſ', 's') | ('ı', 'i'));
     text.get(at..at + what.len()).is_some_and(|part| part.iter().zip(what.chars()).all(same))
 }
 
-/// Whether a word begins or ends at a place.
+/// Whether a position is a word boundary.
 fn is_edge(text: &[char], at: usize) -> bool {
     let word = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(|&c| is_word(c));
     word(at.checked_sub(1)) != word(Some(at))
 }
 
-/// Whether a clitic stands at a place, and the word ends behind it.
+/// Whether a clitic is at a position and ends the word.
 fn is_clitic(text: &[char], at: usize, clitic: &str) -> bool {
     matches(text, at, clitic) && !text.get(at + clitic.len()).is_some_and(|&c| is_word_or_mark(c))
 }
 
-/// Letters, decimal digits, marks, what joins words, and `_`.
+/// Letters, decimal digits, marks, connectors, and `_`.
 fn is_word_or_mark(c: char) -> bool {
     static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\w$").ok());
     if c.is_ascii() {
@@ -266,7 +266,7 @@ fn is_word_or_mark(c: char) -> bool {
     WORD.as_ref().map_or(c.is_alphanumeric(), |word| word.is_match(c.encode_utf8(&mut [0; 4])))
 }
 
-/// Letters, digits and what else counts as a number, and `_`; no combining marks.
+/// Letters, numeric characters and `_`; no combining marks.
 fn is_word(c: char) -> bool {
     static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[\p{L}\p{N}]$").ok());
     if c.is_ascii() {
@@ -284,7 +284,7 @@ fn is_digit(c: char) -> bool {
     DIGIT.as_ref().is_some_and(|digit| digit.is_match(c.encode_utf8(&mut [0; 4])))
 }
 
-/// White space, and the four separators of files, groups, records and units.
+/// White space, including the four ASCII separators of files, groups, records and units.
 pub(in crate::data::captions) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }

@@ -1,4 +1,4 @@
-//! Images in Parquet as the hub has them: a column `image` with `bytes` of PNG, and a column `label`.
+//! Parquet files of images: a column `image` with PNG `bytes`, and a column `label`.
 
 use std::fs::File;
 use std::io::Cursor;
@@ -20,7 +20,7 @@ const ROWS: usize = 1024;
 /// Reads a file: pixels `[images, 784]` and labels `[images]`.
 ///
 /// # Errors
-/// [`Error::Data`] naming the file, and the row where that can be said.
+/// [`Error::Data`] naming the file and, where known, the row.
 pub(super) fn read(path: &Path) -> Result<(Vec<u8>, Vec<u8>)> {
     let file = File::open(path).map_err(|error| Error::data(path, format!("cannot be read: {error}")))?;
     contents(file).map_err(|what| Error::data(path, format!("{what}; it is not the data set that was looked for")))
@@ -68,7 +68,7 @@ fn read_labels(group: &dyn RowGroupReader, column: usize, labels: &mut Vec<u8>) 
     }
 }
 
-/// Hands out every value of a column of a row group; the index counts within the group.
+/// Calls `take` with every value of a column of a row group and its index within the group.
 fn each<T: DataType>(
     mut column: ColumnReaderImpl<T>,
     name: &str,
@@ -92,7 +92,7 @@ fn each<T: DataType>(
     }
 }
 
-/// Appends the pixels of a PNG, whose size is looked at before anything is decoded.
+/// Appends the pixels of a PNG; its size is checked before decoding.
 fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), String> {
     let broken = |error: image::ImageError| format!("cannot be read as PNG: {error}");
     let decoder = PngDecoder::new(Cursor::new(bytes)).map_err(broken)?;
