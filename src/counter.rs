@@ -1,22 +1,22 @@
-//! How far a long step has come: a bar on a terminal, a line every tenth otherwise; on standard error.
+//! Progress of a long step on standard error: a bar on a terminal, a line per tenth otherwise.
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Prints a line on standard error. Where nobody can hear it, work goes on.
+/// Prints a line on standard error, ignoring failures.
 pub fn eprint_line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Shows how many of how many are done; from any thread.
+/// Shows progress; from any thread.
 pub struct Counter {
     what: &'static str,
-    /// `None` where standard error is no terminal.
+    /// `None` if standard error is not a terminal.
     bar: Option<ProgressBar>,
-    /// Tenths that were told.
-    told: AtomicUsize,
+    /// Tenths printed so far.
+    printed: AtomicUsize,
 }
 
 impl Counter {
@@ -29,14 +29,14 @@ impl Counter {
                 Err(_) => bar,
             }
         });
-        Counter { what, bar, told: AtomicUsize::new(0) }
+        Counter { what, bar, printed: AtomicUsize::new(0) }
     }
 
-    /// So many are done.
+    /// Shows that `done` of `of` are done.
     pub fn show(&self, done: usize, of: usize) {
         let Some(bar) = &self.bar else {
             let tenth = done * 10 / of.max(1);
-            if self.told.fetch_max(tenth, Ordering::Relaxed) < tenth {
+            if self.printed.fetch_max(tenth, Ordering::Relaxed) < tenth {
                 eprint_line(&format!("{done}/{of} {}", self.what));
             }
             return;
@@ -45,7 +45,7 @@ impl Counter {
         bar.set_position(done as u64);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! Where tensors live: `run.device` to a device, and what the processor can do.
+//! Resolving `run.device`, and the processor's instruction set.
 
 use candle_core::Device;
 use candle_core::utils::{cuda_is_available, metal_is_available};
@@ -7,24 +7,23 @@ use candle_core::utils::{cuda_is_available, metal_is_available};
 use crate::error::driver_code;
 use crate::error::{Error, Result};
 
-/// Which device `run.device` means on this machine.
+/// The device that `run.device` resolves to on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The NVIDIA GPU of this index.
+    /// The NVIDIA GPU with this index.
     Cuda(usize),
     /// Apple's GPU.
     Metal,
 }
 
-/// Finds the device that `run.device` names, and does not touch it: `auto`, `cpu`, `cuda`, `cuda:<index>` or `metal`.
-///
-/// `auto` is a CUDA device if this program was built for one and one is there, else Metal, else the CPU.
+/// Resolves `run.device` (`auto`, `cpu`, `cuda`, `cuda:<index>` or `metal`) without opening the device. `auto` is a CUDA device
+/// if this program was built with CUDA and one is present, else Metal, else the CPU.
 ///
 /// # Errors
-/// [`Error::Usage`] where the device is unknown, absent, or this program was not built for it; for `auto`, where there is a GPU's
-/// driver that fails: whoever has a GPU does not want to compute without it unawares.
+/// [`Error::Usage`] if the device is unknown or absent, or this program was not built for it; for `auto`, also if the GPU driver
+/// fails: falling back to the CPU silently would hide it.
 pub fn find(name: &str) -> Result<Found> {
     match name.split_once(':').unwrap_or((name, "0")) {
         ("auto", _) if cuda_is_available() => Ok(match cuda_count()? {
@@ -38,7 +37,7 @@ pub fn find(name: &str) -> Result<Found> {
         ("cuda", index) => {
             let index: usize = index.parse().map_err(|_| unknown(name))?;
             match cuda_count()? {
-                0 => Err(absent(&format!("cuda:{index}"), "no driver of this machine knows an NVIDIA GPU")),
+                0 => Err(absent(&format!("cuda:{index}"), "no driver on this machine reports an NVIDIA GPU")),
                 count if index >= count => {
                     Err(absent(&format!("cuda:{index}"), &format!("there are {count}, counted from 0")))
                 }
@@ -49,16 +48,16 @@ pub fn find(name: &str) -> Result<Found> {
     }
 }
 
-/// Opens the device that `run.device` names, as [`find`] finds it, until the process ends. `tf32` allows matrix products on CUDA
-/// devices to round their factors to 10 bits.
+/// Opens the device that [`find`] resolves, until the process ends. `tf32` allows matrix products on CUDA devices to round their
+/// factors to 10 bits.
 ///
 /// # Errors
-/// As [`find`]; and [`Error::Device`] where the device is there and cannot be opened, as when others have filled it.
+/// As [`find`]; [`Error::Device`] if the device cannot be opened, for example because its memory is full.
 pub fn open(name: &str, tf32: bool) -> Result<Device> {
     open_for_now(name, tf32).inspect(keep)
 }
 
-/// As [`open`], until the last that uses it is gone. Whoever sees it fail has to [`keep`] it.
+/// As [`open`], until the last reference is dropped. After a device error, the caller has to [`keep`] it.
 ///
 /// # Errors
 /// As [`open`].
@@ -75,13 +74,12 @@ pub fn open_for_now(name: &str, tf32: bool) -> Result<Device> {
     Ok(device)
 }
 
-/// Keeps a device open until the process ends: to close one that was lost is a panic in the bindings, which would hide why it was
-/// lost.
+/// Keeps a device open until the process ends: the bindings panic on closing a failed device, which would hide the cause.
 pub fn keep(device: &Device) {
     let _ = std::mem::ManuallyDrop::new(device.clone());
 }
 
-/// Computes without TF32, whatever the run allows: for what is kept, and shared with runs that do not.
+/// Computes without TF32 whatever the run allows: for cached results that are shared with runs without it.
 pub fn exactly<T>(compute: impl FnOnce() -> T) -> T {
     let allowed = candle_core::cuda::gemm_reduced_precision_f32();
     candle_core::cuda::set_gemm_reduced_precision_f32(false);
@@ -90,11 +88,11 @@ pub fn exactly<T>(compute: impl FnOnce() -> T) -> T {
     computed
 }
 
-/// Turns off what keeps streams in order: there is one, and each allocation would cost two events.
+/// Disables event tracking, which orders streams: there is only one, and each allocation would cost two events.
 #[cfg(feature = "cuda")]
 fn without_events(device: &Device) {
     if let Device::Cuda(device) = device {
-        // SAFETY: it was opened with a stream of its own, on which every thread works, and nothing of this program makes another.
+        // SAFETY: the device was opened with its own stream, which all threads use, and this program creates no other.
         unsafe { device.disable_event_tracking() }
     }
 }
@@ -102,7 +100,7 @@ fn without_events(device: &Device) {
 #[cfg(not(feature = "cuda"))]
 fn without_events(_device: &Device) {}
 
-/// Number of CUDA devices that this program can compute on; none where there is no driver.
+/// Number of usable CUDA devices; 0 without a driver.
 #[cfg(feature = "cuda")]
 fn cuda_count() -> Result<usize> {
     use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
@@ -115,10 +113,10 @@ fn cuda_count() -> Result<usize> {
         Ok(0) => Ok(0),
         Ok(count) => {
             let mut version = 0;
-            // SAFETY: the number that it writes is there; the driver is open since devices were counted.
+            // SAFETY: the pointer is valid; counting the devices has initialised the driver.
             let code = unsafe { sys::cuDriverGetVersion(&raw mut version) };
             let (version, wanted) = (u32::try_from(version).unwrap_or(0), sys::CUDA_VERSION);
-            // The driver compiles the kernels, and refuses those of a toolkit that is newer than itself.
+            // The driver compiles the kernels, and rejects those of a newer toolkit.
             if code == sys::CUresult::CUDA_SUCCESS && version < wanted {
                 let name = |version: u32| format!("{}.{}", version / 1000, version % 1000 / 10);
                 let is = format!("is for CUDA {}, and this program was built with {}", name(version), name(wanted));
@@ -126,8 +124,8 @@ fn cuda_count() -> Result<usize> {
             }
             Ok(usize::try_from(count).unwrap_or(0))
         }
-        // The second is what the toolkit's own stand-in for a driver says.
-        Err(said) => match driver_code(&said).unwrap_or(&said) {
+        // The second is the error of the toolkit's stub library.
+        Err(message) => match driver_code(&message).unwrap_or(&message) {
             "CUDA_ERROR_NO_DEVICE" | "CUDA_ERROR_STUB_LIBRARY" => Ok(0),
             code => Err(fails(&format!("fails ({code})"), "repair it (does `nvidia-smi` work?)")),
         },
@@ -139,10 +137,10 @@ fn cuda_count() -> Result<usize> {
     Err(not_built("cuda"))
 }
 
-/// Makes sure that this program could open a device on a machine that has it.
+/// Checks that this program was built with support for a device.
 ///
 /// # Errors
-/// [`Error::Usage`] where it is unknown, or this program was not built for it.
+/// [`Error::Usage`] if the device is unknown, or this program was not built for it.
 pub fn check_built(name: &str) -> Result<()> {
     match name.split_once(':').unwrap_or((name, "0")) {
         ("cuda", _) if !cuda_is_available() => Err(not_built("cuda")),
@@ -153,7 +151,7 @@ pub fn check_built(name: &str) -> Result<()> {
     }
 }
 
-/// The device in words, as manifests and tables name it: `cpu`, `cuda:0`, `metal`.
+/// The device's name in manifests and tables: `cpu`, `cuda:0`, `metal`.
 pub fn name(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => "cpu".into(),
@@ -162,8 +160,8 @@ pub fn name(device: &Device) -> String {
     }
 }
 
-/// The architecture and those extensions of this processor that matrix products may use: results are bit-identical
-/// only where this is the same.
+/// The processor's architecture and the extensions that matrix products may use: results are bit-identical only where this is
+/// the same.
 pub fn instruction_set() -> String {
     let mut parts = vec![std::env::consts::ARCH];
     parts.extend(extensions());

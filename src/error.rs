@@ -1,7 +1,5 @@
-//! What can go wrong, said so that a person can act on it.
-//!
-//! Everything a user can cause is typed here. The binary prints an error with `Display` and exits with
-//! [`Error::exit_code`]: 2 for usage, specs and files the user named, 1 for a run that failed, 130 for Ctrl-C.
+//! The errors of this crate. The binary prints them with `Display` and exits with [`Error::exit_code`]: 2 for usage, specs and
+//! files that the user named, 1 for a run that failed, 130 for Ctrl-C.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,17 +7,17 @@ use std::path::{Path, PathBuf};
 /// Shorthand used throughout the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything this crate reports.
+/// Every error this crate reports.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// One or more mistakes in a spec, reported together.
     #[error("{0}")]
     Spec(Problems),
-    /// A command was asked for something that cannot be done as asked; nothing was started.
+    /// A command cannot be carried out as requested; nothing was started.
     #[error("{0}")]
     Usage(String),
-    /// A file the user named is damaged, or is not what it should be.
+    /// A file that the user named is damaged, or has the wrong contents.
     #[error("{}: {what}", .path.display())]
     Data {
         /// The file.
@@ -27,35 +25,35 @@ pub enum Error {
         /// What is wrong with it, where, and what to do.
         what: String,
     },
-    /// The operating system refused something.
+    /// A system call failed.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
         /// A verb phrase: "write", "create the directory".
         doing: &'static str,
-        /// The path it was tried on.
+        /// The path it was attempted on.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Something could not be got from the network, and is not at hand either.
+    /// A resource could not be downloaded, and is not available locally.
     #[error("{0}")]
     Download(String),
-    /// Training produced something that is no number, or a parameter out of reach.
+    /// Training produced a value that is not finite, or an invalid parameter.
     #[error("{0}")]
     Training(String),
-    /// A unit of work that is wanted is held by another process.
+    /// A requested unit of work is held by another process.
     #[error("{0}")]
     Held(String),
     /// The claim on a unit was taken over by another process; nothing was written.
     #[error("the claim on {} was taken over by another process; stopped without writing", .0.display())]
     ClaimLost(PathBuf),
-    /// Ctrl-C, or a parent that has gone.
+    /// Ctrl-C, or the parent process has exited.
     #[error("interrupted")]
     Interrupted,
-    /// A GPU ran out of memory, or was lost.
+    /// A GPU ran out of memory, or failed.
     #[error("{0}")]
     Device(String),
-    /// A tensor operation failed: a defect of the program.
+    /// A tensor operation failed: a bug in the program.
     #[error("tensor operation failed: {0}")]
     Tensor(candle_core::Error),
 }
@@ -64,30 +62,30 @@ impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Error {
         use candle_core::Error as Candle;
         let mut root = error;
-        // Where it happened in candle is of no use to whoever reads the message.
+        // The backtrace into candle does not help the user.
         while let Candle::WithBacktrace { inner, .. } | Candle::Context { inner, .. } = root {
             root = *inner;
         }
         let Some(code) = driver_code(&root.to_string()).map(String::from) else { return Error::Tensor(root) };
         let is = |words: &[&str]| words.iter().any(|word| code.contains(word));
         let (what, advice) = match code.as_str() {
-            // A call that makes no sense, and an index out of range, are the program's.
+            // Invalid calls and indices out of range are bugs in the program.
             "CUDA_ERROR_INVALID_VALUE" | "CUDA_ERROR_NOT_FOUND" | "CUDA_ERROR_ASSERT" => return Error::Tensor(root),
             "CUBLAS_STATUS_INVALID_VALUE" | "CUBLAS_STATUS_NOT_SUPPORTED" => return Error::Tensor(root),
             "CUDA_ERROR_DEVICE_UNAVAILABLE" => ("the GPU is held by another process", "end that or wait for it"),
-            // It needs memory to begin.
+            // Initialisation allocates memory.
             "CUBLAS_STATUS_NOT_INITIALIZED" => {
-                ("cuBLAS cannot begin", "make room on the GPU, whose memory may be full")
+                ("cuBLAS cannot be initialised", "free memory on the GPU, which may be full")
             }
             _ if is(&["MEMORY", "ALLOC"]) => (
                 "the GPU is out of memory",
-                "lower `train.batch_size` or `run.jobs` of a run, end what else computes there",
+                "lower `train.batch_size` or `run.jobs` of a run, end other processes on it",
             ),
             _ if is(&["PTX", "JIT", "BINARY", "IMAGE", "ARCH_MISMATCH", "NOT_SUPPORTED"]) => (
-                "the driver of the GPU does not take this program's kernels",
+                "the GPU driver does not accept this program's kernels",
                 "repair or update it, build the program for this GPU (docs/devices.md)",
             ),
-            _ => ("the GPU failed", "see what its driver says (`nvidia-smi`, the system's log)"),
+            _ => ("the GPU failed", "see the driver's messages (`nvidia-smi`, the system log)"),
         };
         Error::Device(format!(
             "{what} ({code}): {advice}, or compute on the CPU (`run.device: cpu`, or `--device cpu`)"
@@ -95,7 +93,7 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// The name that a GPU's driver or one of its libraries gives to what went wrong, as `CUDA_ERROR_OUT_OF_MEMORY`.
+/// The error code in a message of a GPU's driver or its libraries, such as `CUDA_ERROR_OUT_OF_MEMORY`.
 pub(crate) fn driver_code(message: &str) -> Option<&str> {
     let starts = ["CUDA_ERROR_", "CUBLAS_STATUS_", "CURAND_STATUS_", "CUDNN_STATUS_"];
     let code = &message[starts.iter().filter_map(|start| message.find(start)).min()?..];
@@ -103,12 +101,12 @@ pub(crate) fn driver_code(message: &str) -> Option<&str> {
 }
 
 impl Error {
-    /// Whether it is the machine that failed, so that the same may succeed when it is tried again.
+    /// Whether the machine failed, so that a retry may succeed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Error::Io { .. } | Error::Device(_))
     }
 
-    /// The process exit code that this error stands for.
+    /// The process exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Spec(_) | Error::Usage(_) | Error::Data { .. } => 2,
@@ -129,7 +127,7 @@ impl Error {
     }
 }
 
-/// One mistake in a spec: which key, what it says, what was expected, who said it and what to do.
+/// One mistake in a spec: key, value, what was expected, where it was set, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Dotted path of the key, list items by number: `model.layers.0.hidden`. Empty for the whole spec.
@@ -138,14 +136,14 @@ pub struct Problem {
     pub value: Option<String>,
     /// What is wrong, and what was expected: "expected a whole number of at least 1".
     pub message: String,
-    /// Where the value was said: `file:line:column`, `CCDNI__TRAIN__BPTT`, `--set train.bptt=0`.
+    /// Where the value was set: `file:line:column`, `CCDNI__TRAIN__BPTT`, `--set train.bptt=0`.
     pub origin: Option<String>,
     /// The next step: "did you mean `bptt`?".
     pub help: Option<String>,
 }
 
 impl Problem {
-    /// A problem with a key; origin and value are filled in by the spec room, which knows them.
+    /// A problem with a key; `spec` fills in origin and value.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Problem { key: key.into(), value: None, message: message.into(), origin: None, help: None }
     }
@@ -201,26 +199,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_gpu_says_becomes_something_to_do() {
-        let said = |text: &str| {
+    fn driver_errors_come_with_advice() {
+        let converted = |text: &str| {
             let error = candle_core::Error::Msg(text.into()).bt().context("somewhere");
             let error = Error::from(error);
             (error.may_pass(), error.exit_code(), error.to_string())
         };
-        let (again, code, text) = said(r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#);
+        let (again, code, text) = converted(r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#);
         assert!(again && code == 1 && text.contains("(CUDA_ERROR_OUT_OF_MEMORY): lower `train.batch_size`"), "{text}");
-        let (again, _, text) = said("CublasError(CUBLAS_STATUS_EXECUTION_FAILED)");
+        let (again, _, text) = converted("CublasError(CUBLAS_STATUS_EXECUTION_FAILED)");
         assert!(again && text.contains("the GPU failed (CUBLAS_STATUS_EXECUTION_FAILED)"), "{text}");
         for code in ["INVALID_PTX", "JIT_COMPILER_NOT_FOUND", "NO_BINARY_FOR_GPU", "INVALID_IMAGE", "NOT_SUPPORTED"] {
-            let (again, _, text) = said(&format!("DriverError(CUDA_ERROR_{code}, \"words\")"));
+            let (again, _, text) = converted(&format!("DriverError(CUDA_ERROR_{code}, \"words\")"));
             assert!(again && text.contains(&format!("kernels (CUDA_ERROR_{code}): repair or update")), "{text}");
         }
         let program = ["CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_FOUND", "CUDA_ERROR_ASSERT"];
         for code in program.into_iter().chain(["CUBLAS_STATUS_INVALID_VALUE", "CUBLAS_STATUS_NOT_SUPPORTED"]) {
-            let (again, exit, text) = said(code);
+            let (again, exit, text) = converted(code);
             assert!(!again && exit == 1 && text == format!("tensor operation failed: {code}"), "{text}");
         }
-        let (again, _, text) = said("shape mismatch");
+        let (again, _, text) = converted("shape mismatch");
         assert!(!again && text == "tensor operation failed: shape mismatch", "{text}");
     }
 }

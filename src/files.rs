@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, JSON that a person can read, and what killed processes leave behind.
+//! Atomic writes, human-readable JSON, and cleaning up after killed processes.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
-/// How the names of files begin until they are whole: all that a killed process leaves behind.
+/// Prefix of temporary files: all that a killed process leaves behind.
 pub const TEMPORARY: &str = ".tmp-";
 
-/// A path that somebody wrote, with `~/` for the home folder, as shells read it.
+/// Expands a leading `~/` to the home directory, as shells do.
 pub fn at_home(path: impl AsRef<Path>) -> PathBuf {
     let path = path.as_ref();
     match (path.strip_prefix("~"), std::env::home_dir()) {
@@ -20,33 +20,33 @@ pub fn at_home(path: impl AsRef<Path>) -> PathBuf {
     }
 }
 
-/// The bytes of a text file without the mark of the byte order that some editors begin it with.
+/// The bytes of a text file without a byte order mark.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// Writes a file beside `path`, makes it durable, and puts it in its place. The directory must be there.
+/// Writes a temporary file beside `path`, syncs it and renames it to `path`. The directory must exist.
 ///
 /// # Errors
-/// [`Error::Io`]; an older file is then still there.
+/// [`Error::Io`]; an existing file is then unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically_if(path, bytes, || Ok(()))
 }
 
-/// As [`write_atomically`], but asks `still` when nothing is left to do but to put the file in its place: making it
-/// durable can take long enough for the right to write to be lost.
+/// As [`write_atomically`], but calls `still` just before the rename: syncing can take long enough for the right to write to be
+/// lost.
 ///
 /// # Errors
-/// What `still` says, or [`Error::Io`]; an older file is then still there.
+/// The error of `still`, or [`Error::Io`]; an existing file is then unchanged.
 pub fn write_atomically_if(path: &Path, bytes: &[u8], still: impl FnOnce() -> Result<()>) -> Result<()> {
     let directory = directory_of(path);
-    let written = || -> std::io::Result<NamedTempFile> {
+    let write = || -> std::io::Result<NamedTempFile> {
         let mut file = temporary_in(directory)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         Ok(file)
     };
-    let file = written().map_err(Error::io("write", path))?;
+    let file = write().map_err(Error::io("write", path))?;
     still()?;
     file.persist(path)
         .map_err(|error| error.error)
@@ -54,11 +54,11 @@ pub fn write_atomically_if(path: &Path, bytes: &[u8], still: impl FnOnce() -> Re
         .map_err(Error::io("write", path))
 }
 
-/// Writes a file beside `path` and puts it in its place, without waiting until the disk has it: for many files that can be
-/// made again. A process that is killed leaves it whole or absent; a power cut may leave it empty.
+/// As [`write_atomically`] without syncing: for many files that can be made again. If the process is killed, the file is whole or
+/// absent; a power failure may leave it empty.
 ///
 /// # Errors
-/// [`Error::Io`]; an older file is then still there.
+/// [`Error::Io`]; an existing file is then unchanged.
 pub fn put_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let put = || -> std::io::Result<()> {
         let mut file = temporary_in(directory_of(path))?;
@@ -75,22 +75,22 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// A file in `directory` that is deleted unless it is put in place.
+/// A file in `directory` that is deleted on drop unless it is persisted.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn temporary_in(directory: &Path) -> std::io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
-    // Readable for whom the umask allows, not for the owner alone as temporary files are.
+    // As the umask allows: temporary files are private by default.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(directory)
 }
 
-/// Waits until the disk has everything that was written: one call for many files.
+/// Syncs all file systems: one call for many files.
 pub fn sync_everything() {
-    // SAFETY: takes nothing, returns nothing, and touches no memory of ours.
+    // SAFETY: `sync` has no arguments and accesses no memory of this process.
     #[cfg(unix)]
     unsafe {
         libc::sync()
@@ -100,7 +100,7 @@ pub fn sync_everything() {
 /// Makes renames in a directory durable.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn sync_directory(directory: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::fs::File::open(directory)?.sync_all()?;
@@ -109,7 +109,7 @@ pub fn sync_directory(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A value as JSON that a person can read, for the file `path`.
+/// A value as indented JSON; `path` is for the error message.
 ///
 /// # Errors
 /// [`Error::Data`] if it has no JSON form.
@@ -119,15 +119,15 @@ pub fn to_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Writes a value as JSON that a person can read.
+/// Writes a value as indented JSON.
 ///
 /// # Errors
-/// [`Error::Io`]; an older file is then still there.
+/// [`Error::Io`]; an existing file is then unchanged.
 pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     write_atomically(path, &to_json(path, value)?)
 }
 
-/// Reads a file that may not be there.
+/// Reads a file; `None` if it does not exist.
 ///
 /// # Errors
 /// [`Error::Io`] for anything but its absence.
@@ -139,17 +139,17 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Reads JSON from a file that may not be there. `advice` is what to do where it is damaged.
+/// Reads JSON from a file; `None` if it does not exist. `advice` is what to do if it is damaged.
 ///
 /// # Errors
-/// [`Error::Data`] if it is not what it should be.
+/// [`Error::Data`] if it cannot be parsed.
 pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     let damaged = |error| Error::data(path, format!("is damaged ({error}); {advice}"));
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
-/// Removes what killed processes left in `directory`. Only for a directory that nobody else writes to.
+/// Removes temporary files of killed processes from `directory`, which no other process may be writing to.
 pub fn remove_leftovers(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
@@ -158,7 +158,7 @@ pub fn remove_leftovers(directory: &Path) {
     }
 }
 
-/// Adds a line to a file that many processes write to: one system call, so that lines never mix.
+/// Appends a line to a file that several processes write to: one system call, so that lines never interleave.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -172,15 +172,15 @@ pub fn append_line(path: &Path, line: &str) -> Result<()> {
         .map_err(Error::io("write", path))
 }
 
-/// A file that is locked as long as this lives. Closing it would not do: a process that another thread starts holds a copy of
-/// the file, and with it the lock, until it becomes another program.
+/// A lock on a file, released on drop. Closing the file would not be enough: a child process that another thread starts inherits
+/// the descriptor, and with it the lock, until it calls `exec`.
 pub struct FileLock(std::fs::File);
 
 impl FileLock {
-    /// Locks a file, or `None` where somebody else holds it.
+    /// Locks a file; `None` if another process holds the lock.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn attempt(file: std::fs::File) -> std::io::Result<Option<FileLock>> {
         match file.try_lock() {
             Ok(()) => Ok(Some(FileLock(file))),
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_nothing_stays_beside_it() {
+    fn a_file_is_replaced_atomically_without_leftovers() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         write_atomically(&path, b"a longer first text").unwrap();

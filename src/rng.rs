@@ -1,13 +1,13 @@
-//! Random numbers that depend on what they are for, and on nothing else.
+//! Random number streams that depend on their key alone.
 //!
-//! A [`Stream`] is a ChaCha8 generator keyed by (seed, purpose, epoch, batch). There is no global state and no
-//! position to save: resuming, reordering and the number of workers change no draw. The distributions are our own, so
-//! that a new version of a library cannot change them, and the same numbers are drawn on every device.
+//! A [`Stream`] is a ChaCha8 generator keyed by (seed, purpose, epoch, batch). There is no global state and no position to save:
+//! resuming, reordering and the number of workers change no draw. The distributions are implemented here, so that no new version
+//! of a library changes them, and every device draws the same numbers.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// A source of random numbers for one purpose.
+/// A random number generator for one purpose.
 #[derive(Debug, Clone)]
 pub struct Stream {
     generator: ChaCha8Rng,
@@ -15,9 +15,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of `purpose` (a role such as `data.train` or `init.layer0.weight_ih`) for a seed, epoch and batch.
-    ///
-    /// Draws that belong to no epoch or batch (initial weights) use 0 for both.
+    /// The stream for a purpose (such as `data.train` or `init.layer0.weight_ih`), seed, epoch and batch. Draws outside of epochs
+    /// and batches (initial weights) use 0 for both.
     pub fn new(seed: u64, purpose: &str, epoch: usize, batch: usize) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("ccdni random stream v1");
         for number in [seed, epoch as u64, batch as u64] {
@@ -42,7 +41,7 @@ impl Stream {
         low + (high - low) * self.unit()
     }
 
-    /// Standard normal, by the method of Box and Muller.
+    /// Standard normal (Box-Muller transform).
     pub fn normal(&mut self) -> f32 {
         if let Some(spare) = self.spare_normal.take() {
             return spare as f32;
@@ -53,10 +52,10 @@ impl Stream {
         (radius * angle.cos()) as f32
     }
 
-    /// A whole number in `0..n`, every one equally likely. `n` must not be 0.
+    /// A uniform integer in `0..n`; `n` must not be 0.
     pub fn below(&mut self, n: usize) -> usize {
         let n = n as u64;
-        // Lemire's multiplication method: the low word decides whether a draw would be biased.
+        // Lemire's multiplication method: draws with a small low word would be biased and are rejected.
         loop {
             let product = u128::from(self.generator.next_u64()) * u128::from(n);
             if product as u64 >= n.wrapping_neg() % n.max(1) {
@@ -65,7 +64,7 @@ impl Stream {
         }
     }
 
-    /// Shuffles in place (Fisher and Yates).
+    /// Shuffles in place (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));
@@ -89,7 +88,7 @@ mod tests {
 
     #[test]
     fn draws_never_change() {
-        // Results of finished runs depend on these: a change here is a change of every number in every directory.
+        // A change here would change the results of every run.
         let mut stream = Stream::new(1, "test", 0, 0);
         let drawn: Vec<u32> = (0..4).map(|_| (stream.unit() * 1e6) as u32).collect();
         let below: Vec<usize> = (0..6).map(|_| stream.below(7)).collect();

@@ -1,4 +1,4 @@
-//! `ccdni analyse`: what a run's recordings say.
+//! `ccdni analyse`: analysis of a run's recordings.
 
 use std::path::PathBuf;
 
@@ -16,12 +16,12 @@ use crate::spec::{self, Seeds};
   ccdni analyse 3f9a --seeds 1..3
 
 Writes measures.csv and figures into the run's directory, under analysis/. The run must have been
-trained with a `record` table; docs/analysis.md says what is measured, and of what.")]
+trained with a `record` table; docs/analysis.md explains the measures.")]
 pub struct Args {
     /// The run: the first digits of its hash, or its directory.
     #[arg(value_name = "RUN")]
     run: String,
-    /// Only these seeds: `3`, `1,2,7`, or `1..10` with both ends; otherwise every finished one.
+    /// Only these seeds: `3`, `1,2,7`, or `1..10` with both ends; by default every finished one.
     #[arg(long, alias = "seed", value_name = "SEEDS")]
     seeds: Option<Seeds>,
     /// Directory of the run directories.
@@ -29,7 +29,6 @@ pub struct Args {
     outputs: PathBuf,
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
     let run = directory::locate(&args.outputs, &args.run)?;
     let spec = spec::read_resolved(&run.spec_path())?;

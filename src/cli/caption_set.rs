@@ -14,9 +14,9 @@ use crate::train::decode::Limits;
 use super::print;
 use super::sample::{Captioner, NetworkArgs, StrategyArgs, check_out};
 
-/// Images that are read and described together.
+/// Images per batch.
 const TOGETHER: usize = 32;
-/// How many bad files are shown.
+/// Most unreadable files to list.
 const SHOWN: usize = 10;
 
 /// Caption a whole set of images: a results file in COCO's format, for `ccdni score` or any other tool that reads it.
@@ -34,7 +34,7 @@ pub struct Args {
     /// The folder of its images.
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
-    /// Of a file with splits, the one that is used, or several: train, train+restval.
+    /// The split, or several, of a file with splits: train, train+restval.
     #[arg(long, value_name = "SPLIT")]
     split: Option<String>,
     /// Only the images of this list, one file name per line.
@@ -50,7 +50,6 @@ pub struct Args {
     strategy: StrategyArgs,
 }
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let strategy = args.strategy.strategy()?;
     check_out(Some(&args.out))?;
@@ -61,8 +60,8 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     }
     let device = device::open(&args.network.device, false)?;
     let captioner = Captioner::load(&args.network.beside()?, args.network.backbone.as_deref(), &device, registry)?;
-    let counter = Counter::new("pictures");
-    let (mut said, mut bad): (Vec<CaptionResult>, Vec<Error>) = Default::default();
+    let counter = Counter::new("images");
+    let (mut results, mut bad): (Vec<CaptionResult>, Vec<Error>) = Default::default();
     for (chunk, about) in set.images.chunks(TOGETHER).enumerate() {
         let mut images = Vec::with_capacity(about.len());
         for image in about {
@@ -76,20 +75,20 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
             });
         }
         let sentences = captioner.caption(&images, &strategy.from(chunk * TOGETHER), Limits::STEPS)?;
-        said.extend(about.iter().zip(sentences).filter_map(|(image, sentences)| {
+        results.extend(about.iter().zip(sentences).filter_map(|(image, sentences)| {
             let best = sentences?.first().map(|one| captioner.vocabulary().decode(&one.ids));
             Some(CaptionResult { image_id: image.id, caption: best.unwrap_or_default() })
         }));
         counter.show((chunk * TOGETHER + about.len()).min(set.images.len()), set.images.len());
     }
     counter.end();
-    if said.is_empty() {
+    if results.is_empty() {
         return Err(bad.pop().unwrap_or_else(|| Error::data(&args.captions, "has no images")));
     }
-    results::write(&args.out, &said)?;
+    coco_results::write(&args.out, &results)?;
     if !bad.is_empty() {
         eprint_line(&format!("{} images cannot be read and are left out:", bad.len()));
         bad.iter().take(SHOWN).for_each(|error| eprint_line(&format!("  {error}")));
     }
-    print(&format!("{} captions\n{}\n", said.len(), args.out.display()))
+    print(&format!("{} captions\n{}\n", results.len(), args.out.display()))
 }

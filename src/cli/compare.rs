@@ -1,4 +1,4 @@
-//! `ccdni compare`: numbers of finished runs, in groups.
+//! `ccdni compare`: statistics of groups of finished runs.
 
 use std::path::PathBuf;
 
@@ -15,23 +15,23 @@ use crate::tasks::Registry;
   ccdni compare experiments/paper/fig2.yaml
   ccdni compare 3f9a 5c11 77d0 --by train.bptt,model --format markdown
 
-A spec file stands for all its runs, with exactly the seeds that it says. Intervals hold the means of
+A spec file stands for all its runs, with exactly its seeds. Intervals hold the means of
 95 % of 10,000 bootstrap samples; p is of Wilcoxon's signed-rank test over the seeds that two groups
 have in common.")]
 pub struct Args {
     /// The runs: first digits of their hashes, or their directories; or one spec file.
     #[arg(value_name = "RUN|FILE", required = true)]
     runs: Vec<String>,
-    /// Keys that make the groups, instead of all that differ; may be repeated, or a list with commas.
+    /// Keys to group by, instead of all that differ; may be repeated, or separated by commas.
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     by: Vec<String>,
     /// A column of metrics.csv: `val_mse` or `mse`, `train_loss`; by default the first validation metric.
     #[arg(long, value_name = "NAME")]
     metric: Option<String>,
-    /// Keys to test: groups that differ in one of them alone; by default keys that have two values.
+    /// Keys to test, by pairs of groups that differ in one of them alone; by default keys with two values.
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     test: Vec<String>,
-    /// How it is written.
+    /// The output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Exactly these seeds of every run: `3`, `1,2,7`, or `1..10`.
@@ -42,20 +42,19 @@ pub struct Args {
     outputs: PathBuf,
 }
 
-/// How a table is written.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For a terminal.
+    /// Plain text.
     Table,
-    /// For a README.
+    /// A Markdown table.
     Markdown,
-    /// For programs: every number unrounded in a column of its own, and no tests.
+    /// Machine-readable: every number unrounded in its own column, without tests.
     Csv,
-    /// For a paper.
+    /// A LaTeX table.
     Latex,
 }
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let found = which_runs::find(&args.runs, args.seeds.as_ref(), &args.outputs, registry)?;
     let groups = Groups::new(&found.runs, &args.by, args.metric.as_deref(), registry)?;
@@ -81,7 +80,7 @@ fn test_table(tests: &[Test]) -> (Vec<String>, Vec<Vec<String>>) {
     (header, tests.iter().map(row).collect())
 }
 
-/// A table in a format for people.
+/// A table in a human-readable format.
 fn write(format: Format, header: &[String], rows: &[Vec<String>]) -> String {
     match format {
         Format::Table | Format::Csv => align(header, rows),
@@ -106,7 +105,7 @@ fn write(format: Format, header: &[String], rows: &[Vec<String>]) -> String {
     }
 }
 
-/// A cell as LaTeX reads it.
+/// A cell, escaped for LaTeX.
 fn latex(cell: &str) -> String {
     let letter = |letter: char| match letter {
         '&' | '%' | '$' | '#' | '_' | '{' | '}' => format!("\\{letter}"),

@@ -19,9 +19,8 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
-    // A program with tasks of its own has a name of its own.
+    // A program with custom tasks has another name.
     let program = std::env::args_os().next().map(PathBuf::from);
     let name = program.as_deref().and_then(Path::file_stem).and_then(OsStr::to_str).unwrap_or("ccdni").to_owned();
     let mut script = Vec::new();
@@ -29,7 +28,7 @@ pub fn execute(args: Args) -> Result<()> {
     super::print(&String::from_utf8_lossy(&script))
 }
 
-/// The program with the commands that are for people.
+/// The program without hidden commands.
 fn visible(program: &clap::Command) -> clap::Command {
     let commands = program.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     clap::Command::new("ccdni").version(env!("CARGO_PKG_VERSION")).subcommands(commands)

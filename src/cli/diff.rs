@@ -1,4 +1,4 @@
-//! `ccdni diff`: what sets two runs apart.
+//! `ccdni diff`: the differences between two runs.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub struct Args {
     /// One run: first digits of its hash, or its directory.
     #[arg(value_name = "A")]
     first: String,
-    /// The other.
+    /// The other run.
     #[arg(value_name = "B")]
     second: String,
     /// Directory of the run directories.
@@ -26,14 +26,13 @@ pub struct Args {
     outputs: PathBuf,
 }
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let (first, _) = which_runs::one(&args.first, None, &args.outputs)?;
     let (second, _) = which_runs::one(&args.second, None, &args.outputs)?;
     let [keys, numbers] = difference(&first, &second, registry)?;
     let mut text = match keys.as_slice() {
         [header, rows @ ..] if !rows.is_empty() => align(header, rows),
-        _ => "the specs ask for the same\n".into(),
+        _ => "the specs are equivalent\n".into(),
     };
     text += &match numbers.as_slice() {
         [header, rows @ ..] => format!("\n{}", align(header, rows)),

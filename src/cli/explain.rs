@@ -1,4 +1,4 @@
-//! `ccdni explain`: what a key of a spec means, from the declarations that specs are checked against.
+//! `ccdni explain`: the meaning of a spec's key, from the schema.
 
 use std::fmt::Write as _;
 
@@ -39,7 +39,7 @@ pub(super) fn execute(args: &Args, registry: &Registry) -> Result<()> {
     super::print(&texts.join("\n"))
 }
 
-/// The schema of a spec, and of the blocks that may stand beside it in a file.
+/// The schema of a spec and of the other blocks of a file.
 fn schema(registry: &Registry, task: Option<&str>) -> Result<Value> {
     let mut schema = spec::file_schema(registry);
     for (key, strict) in spec::schema(registry)["properties"].as_object().into_iter().flatten() {
@@ -55,11 +55,11 @@ fn schema(registry: &Registry, task: Option<&str>) -> Result<Value> {
     Ok(schema)
 }
 
-/// A declaration of a key. Where a `kind` decides which keys a table has, a key may have several.
+/// A declaration of a key. If a `kind` determines the keys of a table, a key may have several.
 struct Place<'a> {
     node: &'a Value,
     required: bool,
-    /// What the tables above have to be for it to apply: `kind: adam`.
+    /// The condition under which it applies: `kind: adam`.
     of: String,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The values and keys that a declaration consists of, with what each means.
+/// The values and keys of a declaration, with their meanings.
 fn describe_below(node: &Value, text: &mut String) {
     if let Some((key, kind)) = tag(node) {
         let _ = writeln!(text, "\n  {key}: {kind}  {}", meaning(node));
@@ -120,7 +120,7 @@ fn describe_below(node: &Value, text: &mut String) {
     alternatives(node).for_each(|node| describe_below(node, text));
 }
 
-/// One place for equal declarations.
+/// Merges equal declarations.
 fn merged<'a>(places: impl Iterator<Item = Place<'a>>) -> Vec<Place<'a>> {
     let mut merged: Vec<Place> = Vec::new();
     for place in places {
@@ -132,7 +132,7 @@ fn merged<'a>(places: impl Iterator<Item = Place<'a>>) -> Vec<Place<'a>> {
     merged
 }
 
-/// The key whose value decides which table this is, and that value.
+/// The key whose value selects this table, and that value.
 fn tag(node: &Value) -> Option<(&str, &str)> {
     node["properties"].as_object()?.iter().find_map(|(key, property)| Some((key.as_str(), property["const"].as_str()?)))
 }
@@ -143,7 +143,7 @@ fn alternatives(node: &Value) -> impl Iterator<Item = &Value> {
     alternatives.into_iter().flatten().filter(|node| node["type"] != "null")
 }
 
-/// All keys of a declaration, whichever alternative has them.
+/// The keys of all alternatives of a declaration.
 fn keys(node: &Value) -> Vec<&str> {
     let own = node["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str());
     own.chain(alternatives(node).flat_map(keys)).collect()

@@ -1,4 +1,4 @@
-//! `ccdni hash`: the name of a spec's results, and nothing else.
+//! `ccdni hash`: the hash of a spec.
 
 use super::spec_args::SpecArgs;
 use crate::error::Result;
@@ -13,7 +13,6 @@ pub struct Args {
     spec: SpecArgs,
 }
 
-/// Resolves the spec and prints its hash.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     super::print(&format!("{}\n", resolve(&args.spec.request(), registry)?.hash))
 }

@@ -1,4 +1,4 @@
-//! `ccdni list`: the runs there are.
+//! `ccdni list`: the existing runs.
 
 use std::path::PathBuf;
 
@@ -20,11 +20,10 @@ pub struct Args {
     outputs: PathBuf,
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
     let runs = directory::all(&args.outputs)?;
     if runs.is_empty() {
-        return super::print(&format!("no runs in {} yet; `ccdni run SPEC` makes one\n", args.outputs.display()));
+        return super::print(&format!("no runs in {} yet; `ccdni run SPEC` creates one\n", args.outputs.display()));
     }
     let header = ["run", "task", "epochs", "done", "running", "failed", "waiting", "metric", "mean", "name"];
     // A damaged run must not hide the others.

@@ -1,4 +1,4 @@
-//! The command line: one file a command, each of which parses, calls and prints.
+//! The command line: one file per command, each of which parses, calls and prints.
 
 mod analyse;
 mod caption_set;
@@ -69,7 +69,7 @@ enum Command {
     Worker(worker::Args),
 }
 
-/// Parses the command line, does what it says, and reports errors on standard error.
+/// Parses and executes the command line, and reports errors on standard error.
 pub fn main(registry: &Registry) -> ExitCode {
     let cli = Cli::parse_from(std::env::args_os().map(expand_home));
     let result = match cli.command {
@@ -97,17 +97,17 @@ pub fn main(registry: &Registry) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever was interrupted has said how to go on.
+        // The interrupted command has already printed how to resume.
         Err(error @ Error::Interrupted) => ExitCode::from(error.exit_code()),
         Err(error) => {
-            // Where nobody can hear it, the exit code still says what happened.
+            // If this fails, the exit code still reports the error.
             let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-/// `~/` in an argument that a shell leaves as it is: `--out=~/runs`. Values of `--set` stay as they are said.
+/// Expands `~/` where a shell does not: `--out=~/runs`. Values of `--set` are unchanged.
 fn expand_home(argument: OsString) -> OsString {
     let Some(text) = argument.to_str() else { return argument };
     let (flag, path) = match text.split_once('=').filter(|(flag, _)| flag.starts_with("--")) {
@@ -120,7 +120,7 @@ fn expand_home(argument: OsString) -> OsString {
     }
 }
 
-/// Prints on standard output. A reader that has gone (`ccdni tasks | head -1`) is no error.
+/// Prints on standard output. A closed pipe (`ccdni tasks | head -1`) is not an error.
 fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -1,4 +1,4 @@
-//! `ccdni plot`: finished runs side by side.
+//! `ccdni plot`: plots of finished runs.
 
 use std::path::{Path, PathBuf};
 
@@ -21,19 +21,19 @@ use crate::tasks::Registry;
 
 The legend is made of the keys in which the specs differ. A key may be a whole path or its end:
 `train.bptt`, `bptt`; `model` is cRNN or ccRNN, `name` what the spec is called.
-Vertical dashed lines are where a lesion or freezing begins.")]
+Vertical dashed lines mark lesions and freezing.")]
 pub struct Args {
-    /// The runs: first digits of their hashes, or their directories; or one spec file, whose `figure` block then holds
-    /// where no flag says otherwise.
+    /// The runs: first digits of their hashes, or their directories; or one spec file, whose `figure` block applies unless flags
+    /// override it.
     #[arg(value_name = "RUN|FILE", required = true)]
     runs: Vec<String>,
-    /// Keys that make the legend, instead of all that differ; may be repeated, or a list with commas.
+    /// Keys in the legend, instead of all that differ; may be repeated, or separated by commas.
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     label: Vec<String>,
-    /// A panel for each value of this key.
+    /// One panel per value of this key.
     #[arg(long, value_name = "KEY")]
     panels: Option<String>,
-    /// A run that is drawn in every panel, such as full backpropagation.
+    /// A run to draw in every panel, such as full backpropagation.
     #[arg(long, value_name = "RUN")]
     reference: Option<String>,
     /// A column of metrics.csv: `val_mse` or `mse`, `train_loss`, `cosine`; by default the first validation metric.
@@ -42,7 +42,7 @@ pub struct Args {
     /// A logarithmic value axis.
     #[arg(long)]
     log: bool,
-    /// Exactly these seeds of every run: `3`, `1,2,7`, or `1..10`; otherwise every finished one.
+    /// Exactly these seeds of every run: `3`, `1,2,7`, or `1..10`; by default every finished one.
     #[arg(long, value_name = "SEEDS")]
     seeds: Option<Seeds>,
     /// A key with whole numbers along the horizontal axis, instead of epochs.
@@ -57,7 +57,6 @@ pub struct Args {
     outputs: PathBuf,
 }
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let found = which_runs::find(&args.runs, args.seeds.as_ref(), &args.outputs, registry)?;
     let mut notes = found.notes;
@@ -81,13 +80,13 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     super::print(&(text + &notes))
 }
 
-/// Draws what a file's `figure` block says into `<out>.svg` and `<out>.png`, and says so.
+/// Draws a file's `figure` block to `<out>.svg` and `<out>.png`; returns the text to print.
 pub(super) fn draw_file(file: &Path, sweep: &Sweep, out: &Path, outputs: &Path, registry: &Registry) -> Result<String> {
     let (runs, options) = block(sweep, which_runs::of_sweep(sweep, file, outputs)?)?;
     draw(&runs, &options, out, registry)
 }
 
-/// What a file's `figure` block says, of the units that are done: runs without any are left out.
+/// A file's figure, of finished units only: runs without any are left out.
 pub(super) fn of_done(sweep: &Sweep, runs: Vec<FinishedRun>, registry: &Registry) -> Result<Comparison> {
     let (mut runs, mut options) = block(sweep, runs)?;
     runs.retain(|run| !run.seeds.is_empty());
@@ -95,7 +94,7 @@ pub(super) fn of_done(sweep: &Sweep, runs: Vec<FinishedRun>, registry: &Registry
     Comparison::new(&runs, &options, registry)
 }
 
-/// A file's name without its ending.
+/// A file's name without its extension.
 pub(super) fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -114,7 +113,7 @@ fn draw(runs: &[FinishedRun], options: &Options, out: &Path, registry: &Registry
     Ok(text)
 }
 
-/// What a `figure` block says of the runs of its sweep: those that are drawn, and how.
+/// The runs to draw and the options of a `figure` block.
 fn block(sweep: &Sweep, mut runs: Vec<FinishedRun>) -> Result<(Vec<FinishedRun>, Options)> {
     let Some(figure) = &sweep.figure else { return Ok((runs, Options::default())) };
     let reference = match &figure.reference {
@@ -128,7 +127,7 @@ fn block(sweep: &Sweep, mut runs: Vec<FinishedRun>) -> Result<(Vec<FinishedRun>,
                     |near| format!("did you mean `{near}`?"),
                 );
                 return Err(Error::Usage(format!(
-                    "`figure.reference` is `{name}`, which no run of a list is called; {help}"
+                    "`figure.reference` is `{name}`, which is not the name of a run in a list; {help}"
                 )));
             }
         },
@@ -146,12 +145,12 @@ fn block(sweep: &Sweep, mut runs: Vec<FinishedRun>) -> Result<(Vec<FinishedRun>,
     Ok((runs, options))
 }
 
-/// Directory, name and formats of what is asked for.
+/// Directory, name and formats of the output.
 fn target(out: &Path) -> Result<(PathBuf, String, Vec<Format>)> {
     let refuse = |what: &str| Err(Error::Usage(format!("--out {}: {what}", out.display())));
     let directory = out.parent().unwrap_or(Path::new("")).to_path_buf();
     let Some(name) = out.file_name().and_then(|name| name.to_str()) else {
-        return refuse("is no name of a file");
+        return refuse("is not a file name");
     };
     if out.is_dir() || out.as_os_str().to_string_lossy().ends_with('/') {
         return refuse("is a directory; name a file in it");

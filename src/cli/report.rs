@@ -1,4 +1,4 @@
-//! `ccdni report`: one page about some runs.
+//! `ccdni report`: an HTML report of runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::spec::sweep::{Sweep, expand};
 use crate::spec::{Claim, Spec, read_resolved};
 use crate::tasks::Registry;
 
-/// Write one page of HTML about runs: figure, results, claims, provenance, and the commands that make them again.
+/// Write one page of HTML about runs: figure, results, claims, provenance, and the commands that reproduce them.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni report experiments/paper/fig2.yaml -o fig2.html
   ccdni report 3f9a 5c11 -o two_runs.html
 
-The page is one file without scripts that loads nothing. What is not trained yet is said in it.")]
+The page is one file without scripts that loads nothing. Units that are not trained yet are listed in it.")]
 pub struct Args {
     /// The runs: first digits of their hashes, or their directories; or one spec file, for all of its runs.
     #[arg(value_name = "RUN|FILE", required = true)]
@@ -36,7 +36,6 @@ pub struct Args {
     outputs: PathBuf,
 }
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let (page, name) = match which_runs::file_of(&args.runs) {
         Some(file) => (of_file(file, &args, registry)?, plot::stem(file)),
@@ -62,7 +61,7 @@ fn of_file(file: &Path, args: &Args, registry: &Registry) -> Result<Page> {
     let sweep = expand(&request, &[], registry)?;
     let of = |run: &crate::spec::sweep::SweptRun| {
         let directory = Directory::of(&args.outputs, &run.resolved.hash);
-        told(&directory, run.item.clone(), run.resolved.spec.clone(), &run.resolved.spec.seeds.0)
+        reported(&directory, run.item.clone(), run.resolved.spec.clone(), &run.resolved.spec.seeds.0)
     };
     let runs: Vec<page::ReportedRun> = sweep.runs.iter().map(of).collect();
     let done: Vec<FinishedRun> = runs.iter().map(done).collect();
@@ -93,7 +92,7 @@ fn of_file(file: &Path, args: &Args, registry: &Registry) -> Result<Page> {
     })
 }
 
-/// Runs that are named, with all seeds that were ever asked of them; and a name for the page.
+/// The named runs with all seeds ever requested, and a name for the page.
 fn of_runs(args: &Args, registry: &Registry) -> Result<(Page, String)> {
     let mut runs: Vec<page::ReportedRun> = Vec::new();
     let mut commands = Vec::new();
@@ -112,7 +111,7 @@ fn of_runs(args: &Args, registry: &Registry) -> Result<(Page, String)> {
             outputs,
             &[("--seeds", Path::new(&flags))],
         ));
-        runs.push(told(&directory, None, read_resolved(&directory.spec_path())?, &seeds));
+        runs.push(reported(&directory, None, read_resolved(&directory.spec_path())?, &seeds));
     }
     let names: Vec<&str> = args.runs.iter().map(String::as_str).collect();
     let flags: Vec<(&str, &Path)> = args.out.iter().map(|out| ("--out", out.as_path())).collect();
@@ -131,8 +130,8 @@ fn of_runs(args: &Args, registry: &Registry) -> Result<(Page, String)> {
     Ok((page, name))
 }
 
-/// A run with how its units stand.
-fn told(directory: &Directory, item: Option<String>, spec: Spec, seeds: &[u64]) -> page::ReportedRun {
+/// A run with the status of its units.
+fn reported(directory: &Directory, item: Option<String>, spec: Spec, seeds: &[u64]) -> page::ReportedRun {
     let unit = |&seed: &u64| {
         let SeedStatus { standing, reason, .. } = SeedStatus::of(directory, seed);
         page::ReportedSeed { seed, done: standing == Standing::Done, standing: standing.to_string(), reason }
@@ -146,13 +145,13 @@ fn told(directory: &Directory, item: Option<String>, spec: Spec, seeds: &[u64]) 
     }
 }
 
-/// The part of a run that is trained.
+/// The finished seeds of a run.
 fn done(run: &page::ReportedRun) -> FinishedRun {
     let seeds = run.units.iter().filter(|unit| unit.done).map(|unit| unit.seed).collect();
     FinishedRun { path: run.path.clone(), seeds }
 }
 
-/// A drawing, or why these runs have none together; a damaged file is neither.
+/// A figure, or why these runs have no common one; a damaged file is an error.
 fn drawn(comparison: Result<Comparison>) -> Result<std::result::Result<String, String>> {
     match comparison {
         Ok(comparison) => comparison.svg().map(Ok),
@@ -161,7 +160,7 @@ fn drawn(comparison: Result<Comparison>) -> Result<std::result::Result<String, S
     }
 }
 
-/// What became of a claim, where every seed of its runs is trained.
+/// The verdict on a claim, if every seed of its runs is trained.
 fn verdict(
     claim: &Claim,
     sweep: &Sweep,
@@ -184,7 +183,7 @@ fn verdict(
     judge(claim, &find, false, registry)
 }
 
-/// A command of this program as a shell reads it; a directory of results that is the usual one is not said.
+/// A shell command of this program; the default output directory is omitted.
 fn command(what: &str, arguments: &[&str], outputs: &Path, flags: &[(&str, &Path)]) -> String {
     let mut words = vec!["ccdni".to_owned(), what.into()];
     words.extend(arguments.iter().map(|word| quote(word)));

@@ -1,4 +1,4 @@
-//! `ccdni reproduce`: a figure of a paper, and whether what the paper says of it holds.
+//! `ccdni reproduce`: reproducing a paper's figure and checking its claims.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::spec::sweep::{expand, expand_quick};
 use crate::spec::{Jobs, nearest};
 use crate::tasks::Registry;
 
-/// Train what is missing of a paper's figure, draw it, and check what the paper claims.
+/// Train the missing runs of a paper's figure, draw it, and check the paper's claims.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni reproduce fig2
@@ -24,10 +24,10 @@ use crate::tasks::Registry;
 The exit code is 0 where all claims hold, and 1 where one does not. \"n.s.\" is a claim that holds, but
 with so few seeds or so much noise that chance would do, too.")]
 pub struct Args {
-    /// A file of experiments/paper/ without its ending, or any spec file with `claims`.
+    /// A file in experiments/paper/ without its extension, or any spec file with `claims`.
     #[arg(value_name = "FIGURE|FILE")]
     figure: String,
-    /// The small version that the file's `quick` block makes: seconds instead of minutes, fewer claims.
+    /// Run the small version of the file's `quick` block: seconds instead of minutes, fewer claims.
     #[arg(long)]
     quick: bool,
     /// Units trained at the same time: `auto` (as many as cores) or a number.
@@ -38,10 +38,9 @@ pub struct Args {
     outputs: PathBuf,
 }
 
-/// Where the papers' figures are, from the repository's root.
+/// Directory of the papers' figures, relative to the repository's root.
 const FIGURES: &str = "experiments/paper";
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let file = file(&args.figure)?;
     let request = SpecArgs { spec: file.clone(), set: Vec::new() }.request();
@@ -50,7 +49,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         let what = "claims nothing that could be checked; `ccdni sweep` trains it and `ccdni plot` draws it";
         return Err(Error::Usage(format!("{} {what}", file.display())));
     }
-    // A claim about a run that is not there is a mistake to be told before hours of training.
+    // Report claims about unknown runs before hours of training.
     for claim in &sweep.claims {
         let (names, at) = claim.runs();
         names.into_iter().try_for_each(|name| which_runs::named(&sweep, name, at).map(drop))?;
@@ -61,7 +60,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let options = Options {
         outputs: args.outputs.clone(),
         resume: resume_line(&request),
-        advice: "`ccdni sweep` with `--retry-failed` tries units again that failed",
+        advice: "`ccdni sweep` with `--retry-failed` retries failed units",
         ..Options::default()
     };
     Schedule::check(&sweep, &options, registry)?.train()?;
@@ -82,7 +81,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     match count(Outcome::NotSignificant) {
         0 => {}
         some => print_line(&format!(
-            "n.s.: in {some} of {} the medians lie as claimed, but a paired test over these seeds cannot tell that from chance",
+            "n.s.: in {some} of {} the medians lie as claimed, but a paired test over these seeds does not distinguish that from chance",
             verdicts.len()
         )),
     }
@@ -93,7 +92,6 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     }
 }
 
-/// The file of a figure.
 fn file(name: &str) -> Result<PathBuf> {
     if name.ends_with(".yaml") || name.ends_with(".yml") {
         return Ok(name.into());
@@ -110,7 +108,7 @@ fn file(name: &str) -> Result<PathBuf> {
         .collect();
     let help = match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => "go to the repository's root, or name a spec file".into(),
+        None => "change to the repository's root, or name a spec file".into(),
     };
     Err(Error::Usage(format!("there is no {}; {help}", file.display())))
 }

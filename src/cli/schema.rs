@@ -1,4 +1,4 @@
-//! `ccdni schema`: the JSON Schema that editors complete and check specs with.
+//! `ccdni schema`: the JSON Schema of spec files, for editors.
 
 use crate::error::{Error, Result};
 use crate::spec::file_schema;
@@ -10,7 +10,6 @@ use crate::tasks::Registry;
     and as the first line of a spec:\n  # yaml-language-server: $schema=schema.json")]
 pub struct Args {}
 
-/// Prints the schema with the keys of every registered task.
 pub fn execute(_args: Args, registry: &Registry) -> Result<()> {
     let text = serde_json::to_string_pretty(&file_schema(registry))
         .map_err(|error| Error::Usage(format!("the schema of a task cannot be written: {error}")))?;

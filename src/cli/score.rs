@@ -1,4 +1,4 @@
-//! `ccdni score`: captions against those of people.
+//! `ccdni score`: scores captions against references.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,28 +22,27 @@ use crate::files::write_json;
 pub struct Args {
     /// The captions to score, in COCO's results format.
     results: PathBuf,
-    /// The captions of people: COCO's JSON, or a table of Flickr8k or Flickr30k (images are then 1, 2, ... in its order).
+    /// The reference captions: COCO's JSON, or a table of Flickr8k or Flickr30k (images are then 1, 2, ... in its order).
     references: PathBuf,
-    /// Of references with splits, the one that is used, or several: test, val+test.
+    /// The split, or several, of references with splits: test, val+test.
     #[arg(long, value_name = "SPLIT")]
     split: Option<String>,
-    /// How sentences are cut into words.
+    /// How sentences are tokenised.
     #[arg(long, value_name = "RULES", default_value = "ptb")]
     words: Words,
-    /// Also write all scores, those of each image too, as JSON.
+    /// Also write all scores, including those per image, as JSON.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Words {
-    /// Penn Treebank rules, as the COCO tools have them.
+    /// Penn Treebank rules, as in the COCO tools.
     Ptb,
     /// At white space.
     Simple,
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
     let results = results::read(&args.results)?;
     if results.is_empty() {
@@ -54,7 +53,7 @@ pub fn execute(args: Args) -> Result<()> {
         Words::Simple => ptb::simple,
     };
     let set = CaptionSet::open(&args.references)?;
-    // Images without a result do not count, and so all splits will do.
+    // Images without a result do not count, so all splits can be used.
     let set = match &args.split {
         Some(parts) => set.split(parts, &args.references)?,
         None => set,

@@ -20,7 +20,6 @@ pub struct Args {
     outputs: PathBuf,
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
     let run = directory::find(&args.outputs, &args.prefix)?;
     let manifest = run.manifest()?;
@@ -36,7 +35,7 @@ pub fn execute(args: Args) -> Result<()> {
     super::print(&sections.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n"))
 }
 
-/// What the manifest says, a line each.
+/// The manifest, one line per entry.
 fn facts(manifest: &Manifest) -> String {
     let Manifest { hash, name, program, git, data, .. } = manifest;
     let mut facts = vec![("run", hash.clone())];
@@ -53,7 +52,7 @@ fn facts(manifest: &Manifest) -> String {
     facts.into_iter().map(|(what, fact)| format!("{what:<10} {fact}\n")).collect()
 }
 
-/// Why seeds failed, and what else is worth knowing about them.
+/// Failure reasons and other notes on seeds.
 fn notes(run: &Directory, seeds: &[u64]) -> Result<String> {
     let mut text = String::new();
     for &seed in seeds {

@@ -6,21 +6,21 @@ use crate::run::shell::quote;
 use crate::spec::sweep::Sweep;
 use crate::spec::{ENV_PREFIX, Jobs, Request, Seeds};
 
-/// A spec file, and what is laid over it.
+/// A spec file and its overrides.
 #[derive(Debug, clap::Args)]
 pub struct SpecArgs {
     /// The spec: a YAML file such as `experiments/linedraw_dni.yaml`.
     #[arg(value_name = "SPEC")]
     pub spec: PathBuf,
-    /// Lays a value over the spec: a dotted path and a YAML value; may be repeated, later ones win.
+    /// Override a value of the spec: a dotted path and a YAML value; may be repeated, later ones win.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub set: Vec<String>,
 }
 
 impl SpecArgs {
-    /// The request that these arguments and the environment make.
+    /// The request with these arguments and the environment.
     pub fn request(&self) -> Request {
-        // Only our own variables: others may not even be text.
+        // Other variables may not be valid UTF-8.
         let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             let name = name.into_string().ok().filter(|name| name.starts_with(ENV_PREFIX))?;
             Some((name, value.to_string_lossy().into_owned()))
@@ -44,7 +44,7 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// Lays these over every run.
+    /// Applies these to every run.
     pub fn apply(&self, sweep: &mut Sweep) {
         for run in &mut sweep.runs {
             let spec = &mut run.resolved.spec;
@@ -54,12 +54,12 @@ impl TrainArgs {
     }
 }
 
-/// The command that this process was started with, for a shell: what goes on after an interruption.
+/// The shell command that started this process, for resuming after an interruption.
 pub fn resume_line(request: &Request) -> String {
     resume(std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()), &request.env)
 }
 
-/// Without `--force`: an interrupted forced run goes on as the new one.
+/// Omits `--force`: the new run that it started is resumed.
 fn resume(arguments: impl Iterator<Item = String>, env: &[(String, String)]) -> String {
     env.iter()
         .map(|(name, value)| format!("{name}={}", quote(value)))

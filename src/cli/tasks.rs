@@ -1,4 +1,4 @@
-//! `ccdni tasks`: what can be learned, and with which keys.
+//! `ccdni tasks`: the registered tasks and their keys.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,6 @@ pub(super) struct Args {
     kind: Option<String>,
 }
 
-/// Prints the list.
 pub(super) fn execute(args: &Args, registry: &Registry) -> Result<()> {
     let catalogue = registry.tasks();
     let kinds = catalogue.kinds();
@@ -59,7 +58,7 @@ pub(super) fn table(schema: &Value) -> String {
     text
 }
 
-/// The keys of a table, without the `kind` that decides which they are.
+/// The keys of a table, without `kind`.
 fn properties(table: &Value) -> impl Iterator<Item = (&String, &Value)> {
     table["properties"].as_object().into_iter().flatten().filter(|(key, _)| *key != "kind")
 }
@@ -72,12 +71,12 @@ fn default_of(table: &Value, key: &str) -> String {
     }
 }
 
-/// Whether a table has to have a key.
+/// Whether a table requires a key.
 pub(super) fn is_required(table: &Value, key: &str) -> bool {
     table["required"].as_array().is_some_and(|keys| keys.iter().any(|required| required == key))
 }
 
-/// The alternatives of a table whose `kind` decides which keys it has.
+/// The alternatives of a table whose `kind` determines its keys.
 fn kinds(property: &Value) -> Vec<(&str, &Value)> {
     let alternatives = property["oneOf"].as_array().or(property["anyOf"].as_array());
     let kind = |alternative| Some((alternative_kind(alternative)?, alternative));
@@ -93,7 +92,7 @@ pub(super) fn meaning(property: &Value) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a value must be, as people say it: `whole number >= 1`, `adam | sgd`.
+/// The type of a value in words: `whole number >= 1`, `adam | sgd`.
 pub(super) fn type_of(property: &Value) -> String {
     if let Some(choices) = property["enum"].as_array() {
         return choices.iter().map(plain).collect::<Vec<_>>().join(" | ");
@@ -148,11 +147,11 @@ fn named(name: &str, property: &Value) -> String {
     }
 }
 
-/// A value as YAML would have it, without quotes; whole numbers without a point.
+/// A value as YAML, without quotes; whole numbers without a decimal point.
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        // Of a table, what decides which keys it has: they are listed with their own defaults.
+        // A table's keys are listed with their own defaults.
         Value::Object(table) if table.contains_key("kind") => format!("kind: {}", plain(&table["kind"])),
         Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
         other => other.to_string(),

@@ -1,4 +1,4 @@
-//! The finished runs that a command is asked about: by name, or those of a spec file.
+//! Selecting finished runs: by name, or those of a spec file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use crate::spec::Seeds;
 use crate::spec::sweep::{Sweep, SweptRun, expand};
 use crate::tasks::Registry;
 
-/// Finished runs, and what should be said about them.
+/// Finished runs, and notes to print.
 pub struct Runs {
     pub runs: Vec<FinishedRun>,
     pub notes: String,
-    /// The file that says them, if one does.
+    /// The spec file and its sweep, if one was named.
     pub file: Option<(PathBuf, Sweep)>,
 }
 
-/// The file that is meant, where a single name is one of a spec file.
+/// The spec file, if it is the only name.
 pub fn file_of(names: &[String]) -> Option<&Path> {
     match names {
         [name] if name.ends_with(".yaml") || name.ends_with(".yml") => Some(Path::new(name)),
@@ -30,8 +30,7 @@ pub fn file_of(names: &[String]) -> Option<&Path> {
     }
 }
 
-/// The runs of these names with all their finished seeds (or with `seeds`), or all runs of one spec file with exactly the
-/// seeds that it says.
+/// The runs of these names with all their finished seeds (or with `seeds`), or all runs of one spec file with exactly its seeds.
 pub fn find(names: &[String], seeds: Option<&Seeds>, outputs: &Path, registry: &Registry) -> Result<Runs> {
     if let Some(file) = file_of(names) {
         let request = SpecArgs { spec: file.to_path_buf(), set: Vec::new() }.request();
@@ -51,7 +50,7 @@ pub fn find(names: &[String], seeds: Option<&Seeds>, outputs: &Path, registry: &
     Ok(found)
 }
 
-/// One run, and a note on what is missing of it.
+/// One run, and a note on missing seeds.
 pub fn one(name: &str, seeds: Option<&Seeds>, outputs: &Path) -> Result<(FinishedRun, Option<String>)> {
     let run = directory::locate(outputs, name)?;
     let finished = Finished::of(&run, seeds)?;
@@ -79,7 +78,7 @@ pub fn of_sweep(sweep: &Sweep, file: &Path, outputs: &Path) -> Result<Vec<Finish
     Ok(sweep.runs.iter().map(run).collect())
 }
 
-/// The run of a sweep that a list calls so, and that has these values where several are called so: its place.
+/// The index of a sweep's run with this name in a list; `at` selects one of several with the name.
 pub fn named(sweep: &Sweep, name: &str, at: &BTreeMap<String, serde_json::Value>) -> Result<usize> {
     let called = |run: &SweptRun| run.item.as_deref() == Some(name);
     let all: Vec<usize> = (0..sweep.runs.len()).filter(|&place| called(&sweep.runs[place])).collect();
@@ -88,18 +87,18 @@ pub fn named(sweep: &Sweep, name: &str, at: &BTreeMap<String, serde_json::Value>
         shown == value.as_str().or(Some(value.to_string().as_str()))
     };
     let fits = |place: &&usize| at.iter().all(|(path, value)| shows(&sweep.runs[**place], path, value));
-    // A run that is alone with its name is meant whatever its values are: it stands beside those of a grid.
+    // `at` does not apply to a run with a unique name, such as one beside those of a grid.
     let meant: Vec<&usize> = if all.len() > 1 { all.iter().filter(fits).collect() } else { all.iter().collect() };
     let values: Vec<String> = at.iter().map(|(path, value)| format!("{path}={value}")).collect();
     let values = if values.is_empty() { String::new() } else { format!(" at {}", values.join(", ")) };
     match (meant.as_slice(), all.len()) {
         ([place], _) => Ok(**place),
-        ([], 0) => Err(Error::Usage(format!("`claims` name `{name}`, which no run of a list is called"))),
+        ([], 0) => Err(Error::Usage(format!("`claims` name `{name}`, which is not the name of a run in a list"))),
         ([], _) => {
             Err(Error::Usage(format!("`claims` name `{name}`{values}, but no run of that name has these values")))
         }
         (several, _) => Err(Error::Usage(format!(
-            "`claims` name `{name}`{values}, which {} runs are; say which one, such as `at: {{train.bptt: 1}}`",
+            "`claims` name `{name}`{values}, which {} runs are; select one, such as `at: {{train.bptt: 1}}`",
             several.len()
         ))),
     }

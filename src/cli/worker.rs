@@ -1,4 +1,4 @@
-//! `ccdni worker`: what `ccdni run` starts for each unit; not for people.
+//! `ccdni worker`: the process that `ccdni run` starts per unit; hidden.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,6 @@ pub struct Args {
     init_from: Option<String>,
 }
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let directory = Directory { path: args.directory };
     let from: Option<InitFrom> = args.init_from.map(|json| parse("--init-from", &json)).transpose()?;

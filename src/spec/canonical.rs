@@ -8,15 +8,14 @@ use serde_json::{Value, json};
 use super::task_shape::TaskShape;
 use super::{Bptt, DniSpec, FrozenInNorm, InitFrom, Spec};
 
-/// Part of what is hashed. Raised when a default changes, so that old names keep their meaning.
-///
-/// A key added later is left out of the canonical form while it has the value that reproduces the older behaviour.
+/// Format version, part of the hash: raised when a default changes, so that existing hashes keep their meaning. A key added later
+/// is left out of the canonical form while its value reproduces the older behaviour.
 const FORMAT: u32 = 1;
 
-/// Hex digits of a hash that name a run.
+/// Number of hex digits in a run's hash.
 const DIGITS: usize = 12;
 
-/// Makes different ways to say one thing the same.
+/// Maps equivalent specs to one normal form.
 pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
     let layers = &mut spec.model.layers;
     if let Some(top) = layers.last_mut() {
@@ -31,14 +30,14 @@ pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
     for layer in layers {
         let Some(dni) = &mut layer.dni else { continue };
         *dni = normal_dni(dni);
-        // A layer that shares with nobody has a synthesizer of its own.
+        // A name used by a single layer shares nothing.
         dni.share = dni.share.take().filter(|name| sharers[name] > 1);
     }
 
     let train = &mut spec.train;
     train.feedback_every = train.feedback_every.filter(|every| *every != 1);
     if let Some(steps) = shape.steps {
-        // From one sequence length on, only the first step is left.
+        // Intervals of at least the sequence length keep the first step only.
         train.feedback_every = train.feedback_every.map(|every| every.min(steps)).filter(|every| *every > 1);
         let window = train.window(steps);
         train.bptt = (window < steps).then_some(Bptt::Steps(window));
@@ -48,7 +47,7 @@ pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
         record.what.sort_by_key(|what| *what as u8);
         record.what.dedup();
         if record.what.is_empty() && !record.cosine {
-            // Nothing is recorded from training batches, so it does not matter from which.
+            // Nothing is recorded from training batches, so the interval has no effect.
             record.every = 1;
             if !record.certainty {
                 spec.record = None;
@@ -57,32 +56,31 @@ pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
     }
 }
 
-/// The normal form of a synthesizer whose own keys are in theirs.
+/// The normal form of a synthesizer whose own keys are already normalised.
 pub(super) fn normal_dni(dni: &DniSpec) -> DniSpec {
     let frozen_in_norm = if dni.is_ever_frozen() { dni.frozen_in_norm } else { FrozenInNorm::default() };
     DniSpec { frozen_in_norm, ..dni.clone() }
 }
 
-/// The canonical JSON of a normalised spec: what was asked, and nothing else. `init_run` is the hash of the run in
-/// `train.init_from`.
+/// The canonical JSON of a normalised spec. `init_run` is the hash of the run in `train.init_from`.
 pub(super) fn canonical(spec: &Spec, init_run: Option<&str>) -> String {
-    let mut asked =
+    let mut content =
         json!({ "format": FORMAT, "task": spec.task, "model": spec.model.as_written(), "train": spec.train });
     if let Some(record) = &spec.record {
-        asked["record"] = json!(record);
+        content["record"] = json!(record);
     }
     if let (Some(run), Some(from)) = (init_run, &spec.train.init_from) {
         let seed = match from {
             InitFrom::Run(_) => None,
             InitFrom::Seed(named) => Some(named.seed),
         };
-        asked["train"]["init_from"] = json!({ "run": run, "seed": seed });
+        content["train"]["init_from"] = json!({ "run": run, "seed": seed });
     }
-    // Names of shared synthesizers say only who shares with whom: number them from the bottom.
+    // Names of shared synthesizers only define which layers share: number them from the bottom.
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     for (index, layer) in spec.model.layers.iter().enumerate() {
         let Some(dni) = &layer.dni else { continue };
-        let table = &mut asked["model"]["layers"][index]["dni"];
+        let table = &mut content["model"]["layers"][index]["dni"];
         if let Some(name) = &dni.share {
             let next = numbers.len();
             table["share"] = json!(*numbers.entry(name.clone()).or_insert(next));
@@ -92,19 +90,19 @@ pub(super) fn canonical(spec: &Spec, init_run: Option<&str>) -> String {
         }
     }
     let mut text = String::new();
-    write_sorted(&asked, &mut text);
+    write_sorted(&content, &mut text);
     text
 }
 
-/// The name of a canonical text.
+/// The hash of a canonical text.
 pub(super) fn hash(canonical: &str) -> String {
     let mut digits = blake3::hash(canonical.as_bytes()).to_hex().to_string();
     digits.truncate(DIGITS);
     digits
 }
 
-/// JSON without spaces, with sorted keys and the shortest numbers that read back the same. Does not lean on the order of
-/// serde_json's tables, which depends on the features that other crates ask for.
+/// Emits JSON without spaces, with sorted keys and the shortest numbers that round-trip. The order of serde_json's maps is not
+/// relied on: it depends on features that other crates enable.
 fn write_sorted(value: &Value, out: &mut String) {
     match value {
         Value::Object(table) => {
@@ -125,7 +123,7 @@ fn write_sorted(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        // Minus zero is zero: no number of a result depends on its sign.
+        // Negative zero is written as zero: no result depends on its sign.
         Value::Number(number) if number.as_f64() == Some(0.0) && number.is_f64() => out.push_str("0.0"),
         scalar => {
             let _ = write!(out, "{scalar}");

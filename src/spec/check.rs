@@ -1,4 +1,4 @@
-//! Combinations that cannot work: what no single key can show.
+//! Cross-key validation: combinations of valid values that cannot work together.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,8 @@ use super::{
 };
 use crate::error::Problem;
 
-/// Looks for combinations in a spec that cannot work.
-///
-/// `cells` are those of the layers; `interface` is `None` where the task's own keys are wrong. Keys in `broken` hold placeholders: whatever involves one of
-/// them is not judged.
+/// Validates combinations of keys. `cells` are those of the layers; `shape` is `None` if the task's own keys are invalid. Keys in
+/// `broken` hold placeholders: checks that involve one of them are skipped.
 pub(super) fn check(spec: &Spec, shape: Option<&TaskShape>, cells: &[CellShape], broken: &[String]) -> Vec<Problem> {
     let mut check = Check { broken, problems: Vec::new() };
     for (index, layer) in spec.model.layers.iter().enumerate() {
@@ -31,7 +29,7 @@ pub(super) fn check(spec: &Spec, shape: Option<&TaskShape>, cells: &[CellShape],
     check.problems
 }
 
-/// Whether a key holds a placeholder, or contains one, or lies within one.
+/// Whether a key is, contains or lies within a placeholder.
 pub(super) fn is_doubtful(key: &str, broken: &[String]) -> bool {
     let inside = |outer: &str, inner: &str| {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -45,9 +43,9 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Reports `key`, unless it or another key that the judgement rests on is broken.
-    fn refuse(&mut self, key: &str, rests_on: &[&str], message: impl Into<String>, help: impl Into<String>) {
-        if !rests_on.iter().chain([&key]).any(|key| is_doubtful(key, self.broken)) {
+    /// Reports `key`, unless it or a key that the check depends on is broken.
+    fn refuse(&mut self, key: &str, depends_on: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        if !depends_on.iter().chain([&key]).any(|key| is_doubtful(key, self.broken)) {
             self.problems.push(Problem::new(key, message).help(help));
         }
     }
@@ -103,34 +101,39 @@ impl Check<'_> {
                 continue;
             }
             let other = *first.entry(name).or_insert(index);
-            let rests_on = [format!("model.layers.{index}"), format!("model.layers.{other}")];
-            let rests_on = [rests_on[0].as_str(), rests_on[1].as_str()];
+            let depends_on = [format!("model.layers.{index}"), format!("model.layers.{other}")];
+            let depends_on = [depends_on[0].as_str(), depends_on[1].as_str()];
             let (width, wanted) = (cells[index].state_width, cells[other].state_width);
             if width != wanted {
                 let message = format!(
                     "layers that share `{name}` need states of equal width: this one's is {width}, layer {other}'s {wanted}"
                 );
-                self.refuse(&key, &rests_on, message, "give them the same `cell` and `hidden`, or a synthesizer each");
+                self.refuse(
+                    &key,
+                    &depends_on,
+                    message,
+                    "give them the same `cell` and `hidden`, or a synthesizer each",
+                );
             }
             let normal = |layer: &LayerSpec| layer.dni.as_ref().map(normal_dni);
             if width == wanted && normal(layer) != normal(&layers[other]) {
                 let message = format!(
                     "layers that share `{name}` need identical `dni` tables: this one differs from layer {other}'s"
                 );
-                self.refuse(&key, &rests_on, message, "write the same keys in both, or give them a synthesizer each");
+                self.refuse(&key, &depends_on, message, "write the same keys in both, or give them a synthesizer each");
             }
         }
     }
 
-    /// A backend that was asked for has to know every cell.
+    /// An explicitly chosen backend has to support every cell.
     fn backend(&mut self, spec: &Spec, cells: &[CellShape]) {
         for (index, (layer, cell)) in spec.model.layers.iter().zip(cells).enumerate() {
-            let (known, what) = match spec.run.backend {
+            let (supported, what) = match spec.run.backend {
                 BackendKind::Fused => (cell.kernels, "kernels"),
                 BackendKind::Unrolled => (cell.closed_form, "backward pass in closed form"),
                 BackendKind::Auto | BackendKind::Composed => continue,
             };
-            if !known {
+            if !supported {
                 let message = format!("the cell `{}` has no {what}, which this backend needs", layer.cell);
                 let cell = format!("model.layers.{index}.cell");
                 return self.refuse("run.backend", &[&cell], message, "use `auto`, or `composed`");
@@ -159,7 +162,7 @@ impl Check<'_> {
         }
     }
 
-    /// What follows the first validation metric needs one.
+    /// Keys that depend on the first validation metric.
     fn without_validation(&mut self, train: &TrainSpec) {
         for (key, needed) in [
             ("train.schedule", train.schedule.is_some()),

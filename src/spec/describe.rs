@@ -1,4 +1,4 @@
-//! What a JSON Schema expects, in words.
+//! JSON Schemas in words, for error messages.
 
 use serde_json::Value as Json;
 
@@ -18,38 +18,38 @@ pub(super) fn allowed(schema: &Json) -> Option<Vec<&Json>> {
     Some(all)
 }
 
-/// The forms of a table of which one key, the selector, decides which keys it has beside those that every form has.
+/// The forms of a table: one key, the selector, determines which keys it has besides those common to all forms.
 pub(super) fn forms(schema: &Json) -> &[Json] {
     let forms = schema.get("properties").and_then(|_| schema["oneOf"].as_array());
     forms.map_or(&[], Vec::as_slice)
 }
 
-/// A form's selector, and the word there that stands for the form.
+/// A form's selector, and its value for this form.
 pub(super) fn selector(form: &Json) -> Option<(&str, &str)> {
     let mut properties = form["properties"].as_object()?.iter();
     properties.find_map(|(key, property)| Some((key.as_str(), property["const"].as_str()?)))
 }
 
-/// The form of a table; `said` is what the table has at a key.
-pub(super) fn chosen<'s, 'v>(schema: &'s Json, said: impl Fn(&str) -> Option<&'v str>) -> Option<&'s Json> {
+/// The form of a table; `value` looks up a key of the table.
+pub(super) fn chosen<'s, 'v>(schema: &'s Json, value: impl Fn(&str) -> Option<&'v str>) -> Option<&'s Json> {
     forms(schema).iter().find(|form| {
         let (key, word) = selector(form).unwrap_or_default();
-        said(key).or_else(|| schema["properties"][key]["default"].as_str()) == Some(word)
+        value(key).or_else(|| schema["properties"][key]["default"].as_str()) == Some(word)
     })
 }
 
-/// The schema of a key of a table that has this form.
+/// The schema of a key of a table with this form.
 pub(super) fn property<'s>(schema: &'s Json, form: Option<&'s Json>, key: &str) -> Option<&'s Json> {
     schema["properties"].get(key).or_else(|| form?["properties"].get(key))
 }
 
-/// The words of alternatives that are all words.
+/// The constants of alternatives that are all constants.
 pub(super) fn words<'a>(alternatives: &[&'a Json]) -> Option<Vec<&'a str>> {
     let words: Option<Vec<&str>> = alternatives.iter().map(|alternative| alternative["const"].as_str()).collect();
     words.filter(|words| !words.is_empty())
 }
 
-/// What is expected, as the end of a sentence that begins with "expected".
+/// What a schema expects, as the end of a sentence that begins with "expected".
 pub(super) fn describe(schema: &Json) -> String {
     if let Some(alternatives) = allowed(schema) {
         if let Some(words) = words(&alternatives) {
@@ -58,7 +58,7 @@ pub(super) fn describe(schema: &Json) -> String {
         }
         let mut phrases: Vec<String> = Vec::new();
         for alternative in alternatives {
-            // A list that is one of several forms may say in its own words what it holds.
+            // A list among several alternatives may have a description of its items.
             let phrase = match alternative["description"].as_str().filter(|_| alternative["type"] == "array") {
                 Some(text) => lower_first(text.trim_end_matches('.')),
                 None => describe(alternative),
@@ -111,8 +111,7 @@ fn lower_first(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// What a key means and what leaving it out does: the next step where there is no better one. Items of a list are
-/// explained by their list.
+/// The meaning and default of a key, the help where there is none more specific. Items of a list are explained by their list.
 pub(super) fn meaning(schema: &Json, path: &str) -> Option<String> {
     let found = path.split('.').try_fold(schema, |schema, key| below(schema, key));
     let explained = found.and_then(|found| Some((found, found["description"].as_str()?)));

@@ -1,13 +1,13 @@
-//! `train.init_from`: which run it names, as its hash.
+//! Resolving `train.init_from` to the hash of a run.
 
 use super::{InitFrom, Plugins, Request, resolve_within};
 use crate::error::{Error, Problem};
 use crate::files::at_home;
 
-/// A chain of runs that start from one another is not longer than this; one that goes round in a circle is.
+/// Longest chain of runs that start from one another; beyond it, the chain is taken for a cycle.
 const LONGEST_CHAIN: usize = 32;
 
-/// The hash of the run that `init_from` names, from the spec in its directory, whatever that directory is called.
+/// The hash of the run that `init_from` names, computed from the spec in its directory, not from the directory's name.
 pub(super) fn run_hash(from: &InitFrom, plugins: &dyn Plugins, depth: usize) -> Result<String, Problem> {
     let (key, run, seed) = match from {
         InitFrom::Run(run) => ("train.init_from", run, None),

@@ -1,4 +1,4 @@
-//! The layers of a spec: defaults, files, environment, flags, each a figment provider that knows where it came from.
+//! The layers of a spec (defaults, files, environment, flags), each a figment provider with its origin.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,20 +16,21 @@ use super::yaml::{self, line, parse};
 use crate::error::Problem;
 use crate::files::at_home;
 
-/// What every variable that speaks to the spec begins with.
+/// Prefix of environment variables that set spec keys.
 pub const ENV_PREFIX: &str = "CCDNI__";
 
-/// What stands beside the spec in a file: which runs there are, what is drawn and claimed of them, where they are trained. They are not layered key by key: the file that is strongest and has one says all of it, and `null` takes it back.
+/// Blocks in a file besides the spec. They are not merged key by key: the strongest file with a block defines all of it, and
+/// `null` removes it.
 pub(super) const BLOCKS: [&str; 5] = ["sweep", "figure", "launcher", "claims", "quick"];
 
-/// Top-level keys of a file that begin so are ignored, and not hashed.
+/// Prefix of top-level keys that are ignored, and not hashed.
 pub(super) const FOR_PEOPLE: &str = "x-";
 
-/// No spec is larger; a path such as `/dev/zero` has no end.
+/// Upper limit of a spec file's size: a path such as `/dev/zero` has no end.
 const LARGEST_FILE: u64 = 16 << 20;
 
-/// One layer. Layers stand side by side in one [`Figment`], each under a profile of its own, so that figment keeps their
-/// values and origins while [`Merge`] lays them over one another by the rules of a spec.
+/// One layer. All are kept in one [`Figment`], each under its own profile, so that figment keeps their values and origins while
+/// [`Merge`] merges them by the rules of a spec.
 struct Layer {
     profile: Profile,
     metadata: Metadata,
@@ -51,23 +52,23 @@ impl Provider for Layer {
 pub(super) struct Layers {
     figment: Figment,
     profiles: Vec<Profile>,
-    /// How many profiles there are, blocks included.
+    /// Number of profiles, blocks included.
     kept: usize,
-    /// Paths that variables and flags set, and which.
+    /// Paths set by variables and flags, with their origins.
     pub assigned: Vec<(String, String)>,
     positions: Arc<BTreeMap<PathBuf, Positions>>,
-    /// The block of each name that holds, and its profile.
+    /// The profile of the effective block of each name.
     blocks: BTreeMap<&'static str, Profile>,
-    /// Paths that a `null` emptied, with the tag of the layer that said it.
+    /// Paths removed by a `null`, with the tag of its layer.
     removed: BTreeMap<String, Tag>,
-    /// What is wrong with the layers themselves.
+    /// Problems with the layers themselves.
     pub problems: Vec<Problem>,
-    /// Whether a file could not be read: what it would have said is not known.
+    /// Whether a file could not be read, so that its values are unknown.
     pub incomplete: bool,
 }
 
 impl Layers {
-    /// Reads everything that a request names, laid over the defaults.
+    /// Reads the defaults and every layer of a request.
     pub fn read(request: &Request, defaults: Dict) -> Self {
         let mut layers = Layers::default();
         layers.push(Metadata::named("defaults"), defaults);
@@ -79,7 +80,7 @@ impl Layers {
         layers
     }
 
-    /// Lays the layers over one another.
+    /// Merges the layers.
     pub fn merge(&mut self) -> Value {
         let mut data = self.figment.data().unwrap_or_default();
         let mut layers = self.profiles.iter().map(|profile| Value::from(data.remove(profile).unwrap_or_default()));
@@ -94,13 +95,13 @@ impl Layers {
         merged
     }
 
-    /// The layer whose `null` emptied this path, or the innermost table around it.
+    /// The layer whose `null` removed this path, or its innermost removed ancestor.
     pub fn remover(&self, path: &str) -> Option<Tag> {
         let around = path.rmatch_indices('.').map(|(end, _)| &path[..end]);
         std::iter::once(path).chain(around).find_map(|path| self.removed.get(path).copied())
     }
 
-    /// Where the value with this tag and path was said: `file:line:column`, a variable or a flag; `None` for a default.
+    /// Where the value with this tag and path was set: `file:line:column`, a variable or a flag; `None` for a default.
     pub fn place(&self, tag: Tag, path: &str) -> Option<String> {
         match self.figment.get_metadata(tag)?.source.as_ref()? {
             Source::File(file) => Some(match self.positions.get(file).and_then(|positions| positions.find(path)) {
@@ -117,7 +118,7 @@ impl Layers {
         self.profiles.push(profile);
     }
 
-    /// Has figment keep values and where they come from, under a profile of their own.
+    /// Stores values with their origin in the figment, under a new profile.
     fn keep(&mut self, metadata: Metadata, data: Dict) -> Profile {
         let profile = Profile::from(format!("layer {}", self.kept));
         self.kept += 1;
@@ -125,18 +126,18 @@ impl Layers {
         profile
     }
 
-    /// The blocks beside the spec, each under its name.
+    /// The blocks besides the spec, by name.
     pub fn blocks(&self) -> Dict {
         let mut data = self.figment.data().unwrap_or_default();
         self.blocks.values().filter_map(|profile| data.remove(profile)).flatten().collect()
     }
 
-    /// Whether some file says this block.
+    /// Whether a file has this block.
     pub fn has_block(&self, name: &str) -> bool {
         self.blocks.contains_key(name)
     }
 
-    /// Lays one value at a path over all that was said; `origin` is where it was said.
+    /// Adds a layer with one value at a path; `origin` is where it was set.
     pub fn lay(&mut self, origin: &str, path: &str, value: Value) {
         let nested = path.rsplit('.').fold(value, |value, key| Dict::from([(key.to_owned(), value)]).into());
         if let Value::Dict(_, data) = nested {
@@ -144,14 +145,14 @@ impl Layers {
         }
     }
 
-    /// Reads a file after those that it extends. `said` is the problem to report if the file cannot be had, with the
-    /// place that names it.
-    fn file(&mut self, path: &Path, said: Option<Problem>, open: &mut Vec<PathBuf>) {
+    /// Reads a file after those that it extends. `on_failure` is the problem to report if the file cannot be read, with the place
+    /// that names it.
+    fn file(&mut self, path: &Path, on_failure: Option<Problem>, open: &mut Vec<PathBuf>) {
         let text = match read(path) {
             Ok(text) => text,
             Err(why) => {
                 self.incomplete = true;
-                let mut problem = said.unwrap_or_else(|| Problem::new("", ""));
+                let mut problem = on_failure.unwrap_or_else(|| Problem::new("", ""));
                 problem.message = format!("cannot read the spec `{}`: {why}", path.display());
                 problem.help = nearest_file(path)
                     .or(problem.help)
@@ -163,7 +164,7 @@ impl Layers {
         let identity = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         if open.contains(&identity) {
             self.incomplete = true;
-            let mut problem = said.unwrap_or_else(|| Problem::new("", ""));
+            let mut problem = on_failure.unwrap_or_else(|| Problem::new("", ""));
             problem.message = "`extends` goes round in a circle: this file is being read already".into();
             problem.help = Some("let one of the files stand on its own, or move what they share into a third".into());
             self.problems.push(problem);
@@ -191,7 +192,7 @@ impl Layers {
                 return;
             }
         };
-        // For people: a place for anchors that several parts of the spec name.
+        // Ignored keys, for example anchors that several parts of the spec refer to.
         table.retain(|key, _| !key.starts_with(FOR_PEOPLE));
         Arc::make_mut(&mut self.positions).insert(path.to_path_buf(), Positions::of(&text));
         open.push(identity);
@@ -243,20 +244,21 @@ impl Layers {
     }
 
     fn environment(&mut self, variables: &[(String, String)]) {
-        // The environment has no order, so it gets one: a table before its keys, and a `kind` before its siblings, which it
-        // would drop otherwise.
-        let mut said: BTreeMap<Vec<String>, (&str, &str)> = BTreeMap::new();
+        // The environment is unordered. Tables come before their keys, and a `kind` before its siblings, which it would drop
+        // otherwise.
+        let mut assigned: BTreeMap<Vec<String>, (&str, &str)> = BTreeMap::new();
         for (name, value) in variables {
             let Some(path) = name.strip_prefix(ENV_PREFIX) else { continue };
             let keys = path.to_lowercase().split("__").map(str::to_owned).collect();
-            if let Some((other, _)) = said.insert(keys, (name, value)) {
+            if let Some((other, _)) = assigned.insert(keys, (name, value)) {
                 let problem = Problem::new("", format!("the variables `{other}` and `{name}` name the same key"));
                 self.problems.push(problem.help("unset one of them"));
             }
         }
-        let mut said: Vec<_> = said.into_iter().collect();
-        said.sort_by_cached_key(|(keys, _)| keys.iter().map(|key| (key != "kind", key.clone())).collect::<Vec<_>>());
-        for (keys, (name, value)) in said {
+        let mut assigned: Vec<_> = assigned.into_iter().collect();
+        assigned
+            .sort_by_cached_key(|(keys, _)| keys.iter().map(|key| (key != "kind", key.clone())).collect::<Vec<_>>());
+        for (keys, (name, value)) in assigned {
             let grammar = "two underscores stand between levels: `CCDNI__TRAIN__BPTT=5`";
             self.assignment(name, &keys.join("."), value, grammar);
         }
@@ -277,7 +279,7 @@ impl Layers {
         }
     }
 
-    /// One value at one path: the layer of a variable or a flag.
+    /// Adds the layer of a variable or a flag.
     fn assignment(&mut self, origin: &str, path: &str, text: &str, grammar: &str) {
         let mut problem = Problem::new(path, "");
         problem.origin = Some(origin.to_owned());
@@ -312,7 +314,7 @@ impl Layers {
     }
 }
 
-/// Reads a text file; the error is a phrase for people.
+/// Reads a text file; the error is a phrase for a message.
 fn read(path: &Path) -> Result<String, String> {
     if path.is_dir() {
         return Err("it is a directory".into());
@@ -327,12 +329,11 @@ fn read(path: &Path) -> Result<String, String> {
         return Err("it is far too large for a spec".into());
     }
     let text = String::from_utf8(bytes).map_err(|_| "it is not a text file (UTF-8)")?;
-    // Some editors begin a file with a byte order mark, which would become part of the first key.
+    // A byte order mark would become part of the first key.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// A next step for a path that holds no spec: the spec inside a directory, or, where nothing has that name, a file of
-/// nearly that name.
+/// Help for a path that is not a spec: the spec in a directory, or, if nothing has that name, a file with a similar name.
 fn nearest_file(path: &Path) -> Option<String> {
     if path.is_dir() {
         let inside = path.join("spec.yaml");
@@ -351,15 +352,15 @@ fn nearest_file(path: &Path) -> Option<String> {
     Some(format!("did you mean `{}`?", folder.join(nearest).display()))
 }
 
-/// The candidate that is nearly what was written, if there is one.
+/// The candidate most similar to `written`, if any is similar enough.
 pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let candidates: Vec<&str> = candidates.into_iter().collect();
-    let slips = |candidate: &str| strsim::damerau_levenshtein(written, candidate);
-    let fewest = candidates.iter().copied().min_by_key(|candidate| slips(candidate))?;
+    let edits = |candidate: &str| strsim::damerau_levenshtein(written, candidate);
+    let fewest = candidates.iter().copied().min_by_key(|candidate| edits(candidate))?;
     let alike = candidates.iter().copied().map(|candidate| (strsim::jaro_winkler(written, candidate), candidate));
     let best = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    match (slips(fewest), written.chars().count()) {
-        // One slip is the nearest there is; two letters swapped are one.
+    match (edits(fewest), written.chars().count()) {
+        // One edit; swapping two letters counts as one.
         (0..=1, 3..) => Some(fewest),
         _ if best.0 > 0.75 => Some(best.1),
         (2, 4..) => Some(fewest),
@@ -367,13 +368,13 @@ pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'
     }
 }
 
-/// The layer of the defaults: what the schema says for keys outside of lists.
+/// The layer of the defaults: those in the schema, for keys outside of lists.
 pub(super) fn defaults(schema: &serde_json::Value) -> Dict {
     let mut table = Dict::new();
     for (key, property) in schema["properties"].as_object().into_iter().flatten() {
         let value = match property.get("default") {
             Some(default) => yaml::parse(&default.to_string()).unwrap_or_else(|_| Dict::new().into()),
-            // Only tables that are always there: an optional one is absent by default, whatever its keys say.
+            // Required tables only: an optional one is absent by default, even if its keys have defaults.
             None if property["type"] == "object" => defaults(property).into(),
             None => continue,
         };

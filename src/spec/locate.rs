@@ -1,4 +1,4 @@
-//! Where in a YAML text a dotted path is said.
+//! Positions of dotted paths in a YAML text.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use super::yaml::join;
 pub(super) struct Positions(BTreeMap<String, (usize, usize)>);
 
 impl Positions {
-    /// Finds all paths of a text that has been parsed before: what the parser refused is not tried again here, so that
-    /// a text made to explode (aliases of aliases) never gets this far.
+    /// Finds all paths of a text that has been parsed successfully: texts that the parser rejects, such as exponentially nested
+    /// aliases, must not reach this function.
     pub fn of(text: &str) -> Self {
         let mut positions = Positions::default();
         if let Ok(documents) = MarkedYaml::load_from_str(text)
@@ -51,7 +51,7 @@ impl Positions {
         self.0.insert(path, (node.span.start.line(), node.span.start.col() + 1));
     }
 
-    /// The place of a path, or of the innermost table around it that the text holds.
+    /// The position of a path, or of its innermost ancestor in the text.
     pub fn find(&self, path: &str) -> Option<(usize, usize)> {
         let mut path = path;
         loop {

@@ -1,8 +1,8 @@
-//! How a stronger layer is laid over a weaker one.
+//! Merging a stronger layer into a weaker one.
 //!
-//! Tables merge. `null` removes what weaker layers said, so that the default holds. Lists replace, except that a table
-//! whose keys are all whole numbers merges into the items with those numbers. Where the stronger layer changes a `kind`,
-//! its weaker siblings go with it. Everything keeps the tag of the layer that said it.
+//! Tables merge. `null` removes the value of weaker layers, so that the default applies. Lists replace, except that a table whose
+//! keys are all whole numbers merges into the items with those indices. A stronger layer that changes a `kind` drops its weaker
+//! siblings. Every value keeps the tag of the layer that set it.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use figment::value::{Dict, Tag, Value};
 use super::yaml::join;
 use crate::error::Problem;
 
-/// Lays values over one another, and collects what cannot be done.
+/// Merges values, and collects problems.
 pub(super) struct Merge<'a> {
-    /// The layer that `null` goes back to.
+    /// The values that `null` restores.
     defaults: &'a Value,
     /// Problems with the tag of the layer that caused each.
     pub problems: Vec<(Problem, Tag)>,
-    /// Paths that a `null` emptied and nobody said anew, with the tag of the layer of that `null`.
+    /// Paths removed by a `null` and not set again, with the tag of its layer.
     pub removed: BTreeMap<String, Tag>,
 }
 
@@ -26,14 +26,14 @@ impl<'a> Merge<'a> {
         Merge { defaults, problems: Vec::new(), removed: BTreeMap::new() }
     }
 
-    /// Lays `over` over the whole of `base`.
+    /// Merges the layer `over` into `base`.
     pub fn layer(&mut self, base: Value, over: Value) -> Value {
         let defaults = self.defaults;
         self.value(Some(base), over, Some(defaults), "").unwrap_or_else(|| Dict::new().into())
     }
 
     fn value(&mut self, base: Option<Value>, over: Value, default: Option<&Value>, path: &str) -> Option<Value> {
-        self.said_anew(path, &over);
+        self.clear_removed(path, &over);
         match over {
             Value::Empty(tag, _) => {
                 self.removed.insert(path.to_owned(), tag);
@@ -44,7 +44,7 @@ impl<'a> Merge<'a> {
                     Value::Array(list_tag, self.items(items, over, tag, path))
                 }
                 Some(Value::Dict(base_tag, base)) => {
-                    // A table that only the defaults knew so far is now said here, for those who look for its place.
+                    // A table that only the defaults had takes its origin from this layer.
                     let tag = if default.is_some_and(|d| d.tag() == base_tag) { tag } else { base_tag };
                     Value::Dict(tag, self.table(base, over, default, path))
                 }
@@ -61,14 +61,14 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Forgets what was removed at a path, and below it unless a table is laid over what is there.
-    fn said_anew(&mut self, path: &str, over: &Value) {
+    /// Clears the removal of a path, and of those below it unless a table is merged into the existing one.
+    fn clear_removed(&mut self, path: &str, over: &Value) {
         let below = |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
         self.removed.retain(|key, _| key != path && (over.as_dict().is_some() || !below(key)));
     }
 
-    /// An item of a list that replaces another: a `null` within its tables has nothing to remove, and goes; a `null`
-    /// item itself stays, for the check against the schema to refuse.
+    /// An item of a list that replaces another: a `null` within its tables has nothing to remove, and is dropped; a `null` item
+    /// itself is kept, for schema validation to reject.
     fn fresh(&mut self, item: Value, path: &str) -> Value {
         match item {
             Value::Empty(..) => item,
@@ -81,13 +81,14 @@ impl<'a> Merge<'a> {
         if let Some(kind) = over.get("kind") {
             let default_kind = default.and_then(|d| d.get("kind"));
             let kind = if matches!(kind, Value::Empty(..)) { default_kind } else { Some(kind) };
-            if base.get("kind").is_some_and(|said| Some(said) != kind) {
+            if base.get("kind").is_some_and(|base_kind| Some(base_kind) != kind) {
                 base = default.filter(|_| kind.is_some() && kind == default_kind).cloned().unwrap_or_default();
             }
         }
-        // The defaults of one kind are not those of another, which serde knows.
-        let holds = over.get("kind").filter(|kind| !matches!(kind, Value::Empty(..))).or(base.get("kind"));
-        let default = default.filter(|d| holds.is_none() || d.get("kind").is_none_or(|kind| Some(kind) == holds));
+        // The defaults of one kind do not apply to another; serde fills those in.
+        let kind = over.get("kind").filter(|kind| !matches!(kind, Value::Empty(..))).or(base.get("kind"));
+        let default =
+            default.filter(|d| kind.is_none() || d.get("kind").is_none_or(|default_kind| Some(default_kind) == kind));
         for (key, value) in over {
             let below = self.value(base.remove(&key), value, default.and_then(|d| d.get(&key)), &join(path, &key));
             if let Some(below) = below {
@@ -105,16 +106,16 @@ impl<'a> Merge<'a> {
                 let counted = if length == 1 { "1 item".into() } else { format!("{length} items") };
                 let problem = Problem::new(path, format!("index {key} is beyond the end: the list has {counted}"));
                 let last = match length {
-                    0 => "say".into(),
-                    1 => "its only item is 0; say".into(),
-                    _ => format!("count from 0 up to {}, or say", length - 1),
+                    0 => "write".into(),
+                    1 => "its only item is 0; write".into(),
+                    _ => format!("count from 0 up to {}, or write", length - 1),
                 };
                 self.problems.push((problem.help(format!("{last} the whole list to make it longer")), tag));
                 continue;
             };
             if matches!(value, Value::Empty(..)) {
-                let problem = Problem::new(path, "`null` goes back to a default, and an item of a list has none");
-                self.problems.push((problem.help("say the whole list without that item"), tag));
+                let problem = Problem::new(path, "`null` restores a default, and an item of a list has none");
+                self.problems.push((problem.help("write the whole list without that item"), tag));
                 continue;
             }
             let base = std::mem::replace(item, Value::from(false));
@@ -127,7 +128,7 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// Whether a table speaks of list items: its keys are all whole numbers.
+/// Whether a table addresses list items: its keys are all whole numbers.
 pub(super) fn is_item_table(table: &Dict) -> bool {
     !table.is_empty() && table.keys().all(|key| key.bytes().all(|byte| byte.is_ascii_digit()) && !key.is_empty())
 }
@@ -252,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Tables of one depth, where no scalar stands against a table.
+    /// Tables of equal depth, so that no scalar is merged with a table.
     fn plain() -> impl Strategy<Value = Value> {
         let inner = prop::collection::btree_map("[x-z]", (0u64..9).prop_map(Value::from), 0..4).prop_map(Value::from);
         prop::collection::btree_map("[a-c]", inner, 0..4).prop_map(Value::from)

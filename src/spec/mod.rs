@@ -1,4 +1,4 @@
-//! The spec: what an experiment says, how its layers become one, and the hash that names it.
+//! The spec of an experiment: merging its layers, validation, and its hash.
 
 mod canonical;
 mod check;
@@ -33,7 +33,7 @@ use provenance::Provenance;
 use task_shape::{CellShape, TaskShape};
 use validator::Validator;
 
-/// What this room needs to know of the registered plug-ins; `tasks::Registry` implements it.
+/// The registered plug-ins, as far as specs depend on them; implemented by `tasks::Registry`.
 pub trait Plugins {
     /// The tasks (`task.kind`).
     fn tasks(&self) -> &dyn Catalogue;
@@ -41,46 +41,46 @@ pub trait Plugins {
     /// The optimizers (`train.optimizer`).
     fn optimizers(&self) -> &dyn Catalogue;
 
-    /// What a task's data look like.
+    /// The shape of a task's data.
     ///
     /// # Errors
-    /// Fails where the task cannot read the keys.
+    /// Fails if the task cannot parse the keys.
     fn shape(&self, kind: &str, keys: &Keys) -> Result<TaskShape>;
 
     /// The cells (`model.layers[].cell`).
     fn cells(&self) -> &dyn Catalogue;
 
-    /// What a layer's cell looks like.
+    /// The properties of a layer's cell.
     ///
     /// # Errors
-    /// Fails where there is no such cell, or where it cannot read its keys.
+    /// Fails if there is no such cell, or it cannot parse its keys.
     fn cell(&self, layer: &LayerSpec) -> Result<CellShape>;
 
     /// The synthesizers (`model.layers[].dni.kind`).
     fn synthesizers(&self) -> &dyn Catalogue;
 
-    /// The normal form of a synthesizer's own keys for a state of this width, and what is wrong with them there; problems'
-    /// keys are relative to the `dni` table.
+    /// The normal form of a synthesizer's own keys for a state of this width, and problems with them, whose keys are relative to
+    /// the `dni` table.
     ///
     /// # Errors
-    /// Fails where there is no such synthesizer, or where it cannot read its keys.
+    /// Fails if there is no such synthesizer, or it cannot parse its keys.
     fn synthesizer(&self, dni: &DniSpec, state: usize) -> Result<(Keys, Vec<Problem>)>;
 
-    /// How many parameters a model has for a task; those whose number only the data say are not counted.
+    /// Number of parameters of a model for a task, without those whose number depends on the data.
     ///
     /// # Errors
-    /// Fails where a part of the model is not registered.
+    /// Fails if a part of the model is not registered.
     fn parameters(&self, model: &ModelSpec, shape: &TaskShape) -> Result<usize>;
 }
 
-/// What a user asked for: a file and what is laid over it.
+/// A spec file and its overrides.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The spec file.
     pub file: PathBuf,
     /// `--set path=value`, in order.
     pub set: Vec<String>,
-    /// Environment variables, as from `std::env::vars`; only `CCDNI__*` count.
+    /// Environment variables, as from `std::env::vars`; only `CCDNI__*` are used.
     pub env: Vec<(String, String)>,
 }
 
@@ -89,19 +89,19 @@ pub struct Request {
 pub struct Resolved {
     /// The spec; `bptt` in steps or `None`.
     pub spec: Spec,
-    /// What the task's data look like.
+    /// The shape of the task's data.
     pub shape: TaskShape,
-    /// Parameters of the model; those whose number only the data say are missing.
+    /// Number of parameters of the model, without those whose number depends on the data.
     pub parameters: usize,
     /// The canonical JSON that is hashed.
     pub canonical: String,
     /// 12 hex digits: the name of the run's directory.
     pub hash: String,
-    /// Dotted path of every value that some layer said and that is not the default, and where.
+    /// Dotted path and origin of every value that a layer set to something other than its default.
     pub origins: Vec<(String, String)>,
 }
 
-/// Layers, checks and resolves a spec, and names it. Touches nothing but the files that it reads.
+/// Merges, validates, resolves and hashes a spec. Has no side effects.
 ///
 /// # Errors
 /// [`crate::Error::Spec`] with every problem found.
@@ -109,12 +109,12 @@ pub fn resolve(request: &Request, plugins: &dyn Plugins) -> Result<Resolved> {
     resolve_within(request, plugins, 0)
 }
 
-/// Resolves the spec of a run that `depth` others start from, one from the next.
+/// Resolves the spec of a run at this depth of an `init_from` chain.
 fn resolve_within(request: &Request, plugins: &dyn Plugins, depth: usize) -> Result<Resolved> {
     let schema = schema::schema(plugins);
     let layers = Layers::read(request, layers::defaults(&schema));
     if !layers.incomplete && layers.has_block("sweep") {
-        let problem = Problem::new("", "this file says many runs: it has a `sweep` block");
+        let problem = Problem::new("", "this file defines several runs: it has a `sweep` block");
         let file = request.file.display();
         let help =
             format!("`ccdni sweep {file}` trains what is missing, `ccdni sweep {file} --dry-run` shows all runs");
@@ -124,7 +124,7 @@ fn resolve_within(request: &Request, plugins: &dyn Plugins, depth: usize) -> Res
     resolve_layers(layers, &schema, request, plugins, depth)
 }
 
-/// Resolves what the layers of a request say.
+/// Resolves the layers of a request.
 fn resolve_layers(
     mut layers: Layers,
     schema: &serde_json::Value,
@@ -144,12 +144,12 @@ fn resolve_layers(
     let mut broken = validator.broken;
     problems.extend(validator.problems);
 
-    let said = Provenance { layers: &layers, schema, merged: &merged, file: &request.file };
-    let Some(mut spec) = said.extract(repaired, &mut broken, &mut problems) else {
-        return Err(Error::Spec(Problems(said.finish(problems))));
+    let provenance = Provenance { layers: &layers, schema, merged: &merged, file: &request.file };
+    let Some(mut spec) = provenance.extract(repaired, &mut broken, &mut problems) else {
+        return Err(Error::Spec(Problems(provenance.finish(problems))));
     };
 
-    let shape = task_interface(&mut spec, plugins, &broken, &mut problems);
+    let shape = task_shape_of(&mut spec, plugins, &broken, &mut problems);
     let optimizer = &mut spec.train.optimizer;
     let filled = plugins.optimizers().fill(&optimizer.kind, &optimizer.keys);
     fill("train.optimizer", filled, &mut optimizer.keys, &broken, &mut problems);
@@ -163,17 +163,17 @@ fn resolve_layers(
         _ => None,
     };
     let Some(shape) = shape.filter(|_| problems.is_empty()) else {
-        return Err(Error::Spec(Problems(said.finish(problems))));
+        return Err(Error::Spec(Problems(provenance.finish(problems))));
     };
 
     canonical::normalise(&mut spec, &shape);
     let canonical = canonical::canonical(&spec, init_run.as_deref());
     let hash = canonical::hash(&canonical);
     let parameters = plugins.parameters(&spec.model, &shape)?;
-    Ok(Resolved { origins: said.origins(), spec, shape, parameters, canonical, hash })
+    Ok(Resolved { origins: provenance.origins(), spec, shape, parameters, canonical, hash })
 }
 
-/// Fills in the defaults of the cells' own keys, and says what each layer's cell looks like.
+/// Fills in the defaults of the cells' own keys; returns the properties of each layer's cell.
 fn cells(
     model: &mut ModelSpec,
     plugins: &dyn Plugins,
@@ -184,14 +184,14 @@ fn cells(
         let path = format!("model.layers.{index}");
         let filled = plugins.cells().fill(&layer.cell, &layer.keys);
         fill(&path, filled, &mut layer.keys, broken, problems);
-        // What cannot be read has been reported.
+        // An invalid plug-in has been reported.
         let unknown = CellShape { state_width: layer.hidden, kernels: true, closed_form: true };
         plugins.cell(layer).unwrap_or(unknown)
     };
     model.layers.iter_mut().enumerate().map(cell).collect()
 }
 
-/// Fills in the defaults of the synthesizers' own keys, and brings them into their normal form.
+/// Fills in the defaults of the synthesizers' own keys, and normalises them.
 fn synthesizers(
     model: &mut ModelSpec,
     cells: &[CellShape],
@@ -205,11 +205,11 @@ fn synthesizers(
         let table = yaml::join(&path, "dni");
         let filled = plugins.synthesizers().fill(&dni.kind, &dni.keys);
         fill(&table, filled, &mut dni.keys, broken, problems);
-        // What cannot be read has been reported.
+        // An invalid plug-in has been reported.
         let Ok((keys, found)) = plugins.synthesizer(dni, cell.state_width) else { continue };
         dni.keys = keys;
-        let rests_on = ["cell", "hidden", "dni.learn"].map(|key| yaml::join(&path, key));
-        if !rests_on.iter().any(|key| check::is_doubtful(key, broken)) {
+        let depends_on = ["cell", "hidden", "dni.learn"].map(|key| yaml::join(&path, key));
+        if !depends_on.iter().any(|key| check::is_doubtful(key, broken)) {
             let of_table =
                 found.into_iter().map(|problem| Problem { key: yaml::join(&table, &problem.key), ..problem });
             problems.extend(of_table.filter(|problem| !check::is_doubtful(&problem.key, broken)));
@@ -217,7 +217,7 @@ fn synthesizers(
     }
 }
 
-/// Takes over a plug-in's keys with its defaults filled in; `None`, with the problems, where they are wrong. `path` is their
+/// Stores a plug-in's keys with its defaults filled in; reports problems and returns `None` if they are invalid. `path` is their
 /// table.
 fn fill(
     path: &str,
@@ -240,8 +240,8 @@ fn fill(
     }
 }
 
-/// Fills in the task's defaults and asks for its interface; `None`, with the problems, where its keys are wrong.
-fn task_interface(
+/// Fills in the task's defaults and returns its shape; reports problems and returns `None` if its keys are invalid.
+fn task_shape_of(
     spec: &mut Spec,
     plugins: &dyn Plugins,
     broken: &[String],
@@ -255,11 +255,11 @@ fn task_interface(
         .ok()
 }
 
-/// Reads the `spec.yaml` of a run, which has every default written out, as it stands: it is not checked again, so that
-/// a run can be looked at where the run that it started from has gone.
+/// Reads the resolved `spec.yaml` of a run without validation, so that a run can be inspected after the run that it started from
+/// was removed.
 ///
 /// # Errors
-/// [`Error::Data`] if the file is missing or is no resolved spec.
+/// [`Error::Data`] if the file is missing or not a resolved spec.
 pub fn read_resolved(path: &Path) -> Result<Spec> {
     let text = std::fs::read_to_string(path).map_err(|error| Error::data(path, format!("cannot be read: {error}")))?;
     yaml::read_spec(&text).map_err(|error| {
@@ -268,7 +268,7 @@ pub fn read_resolved(path: &Path) -> Result<Spec> {
 }
 
 impl Resolved {
-    /// The resolved spec as YAML: it can be run again as it is, and hashes to the same name.
+    /// The resolved spec as YAML, which has the same hash when it is run again.
     pub fn to_yaml(&self) -> String {
         yaml::write_spec(&self.spec)
     }

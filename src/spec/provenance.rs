@@ -1,4 +1,4 @@
-//! What the layers said, value by value: the typed spec is taken from it, and problems and origins point into it.
+//! The merged value with the origin of each part: the source of the typed spec, and of the origins of values and problems.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::validator::{fits, is_default};
 use super::{Spec, describe, yaml};
 use crate::error::Problem;
 
-/// What the layers said, for those who need to point at it.
+/// The merged value of layers, with its schema and origins.
 pub(super) struct Provenance<'a> {
     pub layers: &'a Layers,
     pub schema: &'a serde_json::Value,
@@ -19,7 +19,7 @@ pub(super) struct Provenance<'a> {
 }
 
 impl Provenance<'_> {
-    /// The typed spec. What the types refuse beyond the schema (a seed said twice) is reported, and left out.
+    /// Deserialises the typed spec. Values that pass the schema but not the types (duplicate seeds) are reported and removed.
     pub fn extract(&self, mut value: Value, broken: &mut Vec<String>, problems: &mut Vec<Problem>) -> Option<Spec> {
         loop {
             let error = match value.deserialize::<Spec>() {
@@ -27,7 +27,7 @@ impl Provenance<'_> {
                 Err(error) => error,
             };
             let key = error.path.join(".");
-            // Placeholders are not judged.
+            // Placeholders are not reported.
             if !broken.iter().any(|broken| broken.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'))) {
                 problems.push(Problem::new(key.clone(), error.kind.to_string()));
             }
@@ -38,7 +38,7 @@ impl Provenance<'_> {
         }
     }
 
-    /// Adds value, place and next step to problems that only know their key.
+    /// Adds value, origin and help to problems that lack them.
     pub fn finish(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
         for problem in &mut problems {
             let found = find(self.merged, &problem.key);
@@ -61,7 +61,7 @@ impl Provenance<'_> {
         problems
     }
 
-    /// Every value that a layer said and that is not the default, and where.
+    /// Every value that a layer set to something other than its default, and where.
     pub fn origins(&self) -> Vec<(String, String)> {
         let mut origins = Vec::new();
         self.collect("", self.merged, self.schema, None, &mut origins);
@@ -99,7 +99,7 @@ impl Provenance<'_> {
     }
 }
 
-/// The alternative of a schema that a value follows.
+/// The alternative of a schema that fits a value.
 fn fitting<'s>(schema: &'s Json, value: &Value) -> &'s Json {
     let alternatives = describe::allowed(schema).unwrap_or_default();
     alternatives.into_iter().find(|alternative| fits(value, alternative)).unwrap_or(schema)
@@ -110,7 +110,7 @@ fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     path.split('.').filter(|key| !key.is_empty()).try_fold(value, step)
 }
 
-/// The innermost value on the way to a path that is not there.
+/// The innermost existing ancestor of a path.
 fn innermost<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     path.match_indices('.').rev().find_map(|(end, _)| find(value, &path[..end]))
 }
@@ -123,7 +123,7 @@ fn step<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
     }
 }
 
-/// Removes the value at a path of table keys; false if there is none.
+/// Removes the value at a path of table keys; returns whether there was one.
 fn remove(value: &mut Value, path: &[String]) -> bool {
     let Some((last, tables)) = path.split_last() else { return false };
     let mut value = value;

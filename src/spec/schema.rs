@@ -1,4 +1,4 @@
-//! The JSON Schema of a spec: the one declaration that specs are checked against and editors complete from.
+//! The JSON Schema of a spec, for validation and for completion in editors.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use super::layers::FOR_PEOPLE;
 use super::{Blocks, PluginTable, Plugins, Spec};
 use crate::plugins::Catalogue;
 
-/// The schema of a spec whose layers have been merged: the typed spec, with the keys of every registered plug-in.
+/// The schema of a spec after merging: the typed spec, with the keys of every registered plug-in.
 pub fn schema(plugins: &dyn Plugins) -> Value {
     let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut schema = generator.into_root_schema_for::<Spec>().to_value();
@@ -17,7 +17,7 @@ pub fn schema(plugins: &dyn Plugins) -> Value {
     });
     let optimizer = &mut schema["properties"]["train"]["properties"]["optimizer"];
     let mut default = Value::Null;
-    // The default says only `kind`: the rest is the plug-in's.
+    // The typed default has only `kind`: the plug-in adds its own keys.
     if let Some(kind) = optimizer["default"]["kind"].as_str() {
         let keys = plugins.optimizers().fill(kind, &Map::new()).unwrap_or_default();
         default = json!(PluginTable { kind: kind.into(), keys });
@@ -39,7 +39,7 @@ fn alternatives(catalogue: &dyn Catalogue) -> Vec<Value> {
     kinds.map(|kind| alternative(kind, catalogue.schema(kind).unwrap_or_default())).collect()
 }
 
-/// Gives a table the keys of plug-ins, one form for each that its key `selector` can name.
+/// Adds the keys of plug-ins to a table: one form per value of its key `selector`.
 fn add_forms(table: &mut Value, selector: &str, plugins: &dyn Catalogue) {
     let word = |kind: &&str| json!({ "type": "string", "const": kind, "description": plugins.about(kind) });
     let form = |kind: &&str| {
@@ -65,14 +65,14 @@ fn add_forms(table: &mut Value, selector: &str, plugins: &dyn Catalogue) {
     }
 }
 
-/// A plug-in's keys as one alternative of the table that names it.
+/// A plug-in's keys as one alternative of its table.
 fn alternative(kind: &str, schema: Value) -> Value {
     let mut table = match schema {
         Value::Object(table) => table,
         _ => Map::new(),
     };
     table.remove("$schema");
-    // The name of a type, which says nothing to a reader of the schema.
+    // The name of the Rust type.
     table.remove("title");
     table.insert("type".into(), json!("object"));
     table.insert("additionalProperties".into(), json!(false));
@@ -89,14 +89,14 @@ fn alternative(kind: &str, schema: Value) -> Value {
     Value::Object(table)
 }
 
-/// The schema of the blocks beside a spec.
+/// The schema of the blocks besides a spec.
 pub(super) fn blocks() -> Value {
     let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
     generator.into_root_schema_for::<Blocks>().to_value()
 }
 
-/// The schema of a spec *file*: the same, relaxed by what layering allows. Any key may be left to another layer, any value
-/// may be `null`, lists may be tables of items, and `extends` names other files.
+/// The schema of a spec *file*, relaxed for layering: any key may be left to another layer, any value may be `null`, lists may be
+/// tables of items, and `extends` names other files.
 pub fn file_schema(plugins: &dyn Plugins) -> Value {
     let mut schema = schema(plugins);
     for (name, block) in blocks()["properties"].as_object().into_iter().flatten() {
@@ -116,9 +116,9 @@ pub fn file_schema(plugins: &dyn Plugins) -> Value {
 fn relax(schema: &mut Value) {
     let Some(table) = schema.as_object_mut() else { return };
     table.remove("required");
-    // Formats are Rust's (`uint`, `double`), which editors do not know.
+    // Rust's formats (`uint`, `double`) are unknown to editors.
     table.remove("format");
-    // YAML takes these words for truth values where they are not in quotes, and a spec may leave the quotes out.
+    // YAML reads these words as Booleans unless they are quoted, and the quotes are optional in a spec.
     if let Some(truth @ ("true" | "false")) = table.get("const").and_then(Value::as_str) {
         let both = json!([truth, truth == "true"]);
         table.retain(|key, _| key == "description");

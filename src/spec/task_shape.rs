@@ -1,74 +1,74 @@
-//! What a task's data look like from outside: all that a spec can be checked against before anything is opened.
+//! The shape of a task's data: what a spec is validated against before any data are opened.
 
-/// What goes into the network and what is wanted from it.
+/// Inputs and targets of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskShape {
-    /// What the network reads.
+    /// The network's input.
     pub input: Input,
-    /// What it is trained to answer.
+    /// The target it is trained on.
     pub target: Target,
-    /// Steps of every sequence, or `None` where lengths vary between batches.
+    /// Sequence length, or `None` if it varies between batches.
     pub steps: Option<usize>,
-    /// Whether there are data to validate with.
+    /// Whether there are validation data.
     pub validates: bool,
 }
 
-/// What the network reads at each step.
+/// The network's input at each step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Numbers: `[batch, time, features]`.
+    /// Real values: `[batch, time, features]`.
     Dense {
-        /// Numbers a step.
+        /// Features per step.
         features: usize,
     },
     /// Token ids, embedded by the model (`model.embed`).
     Tokens {
-        /// Number of distinct tokens; 0 where only the data themselves say it ([`TaskShape::with_vocabulary`]).
+        /// Number of distinct tokens; 0 if it depends on the data ([`TaskShape::with_vocabulary`]).
         vocabulary: usize,
-        /// What the first step reads.
+        /// The input at the first step.
         first: First,
     },
 }
 
-/// What the first step of a sequence of tokens reads.
+/// The input at the first step of a sequence of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum First {
-    /// A token, as every other step.
+    /// A token, as at every other step.
     Token,
     /// A feature vector of the embedding's width.
     Feature,
-    /// A image, which the model's encoder (`model.encoder`) turns into such a vector.
+    /// An image, which the model's encoder (`model.encoder`) turns into such a vector.
     Image {
-        /// Side of the squares that training shows, in pixels.
+        /// Side of the square training images, in pixels.
         side: usize,
     },
 }
 
-/// What the network answers.
+/// The target of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Numbers (squared error) or one of several classes (cross-entropy).
+    /// Real values (squared error) or classes (cross-entropy).
     pub kind: TargetKind,
-    /// At which steps there is one.
+    /// At which steps there is a target.
     pub when: When,
 }
 
-/// Numbers or classes.
+/// Real values or classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetKind {
-    /// `size` numbers, trained with the mean squared error.
+    /// `size` real values, trained with the mean squared error.
     Values {
-        /// Numbers an answer.
+        /// Values per step.
         size: usize,
     },
     /// One of `count` classes, trained with the cross-entropy.
     Classes {
-        /// Number of classes; 0 where it is the number of tokens and only the data say it.
+        /// Number of classes; 0 if it is a vocabulary size that depends on the data.
         count: usize,
     },
 }
 
-/// At which steps a target exists.
+/// At which steps there is a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// At every step of the sequence.
@@ -77,19 +77,19 @@ pub enum When {
     LastStep,
 }
 
-/// What a spec can be checked against of a layer's cell.
+/// The properties of a layer's cell that a spec is validated against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellShape {
-    /// Width of the joined state.
+    /// Width of the concatenated state.
     pub state_width: usize,
-    /// Whether the fused backend can compute it.
+    /// Whether the fused backend supports it.
     pub kernels: bool,
-    /// Whether the unrolled backend can compute it.
+    /// Whether the unrolled backend supports it.
     pub closed_form: bool,
 }
 
 impl TaskShape {
-    /// The same with `words` distinct tokens to read and, where it was not known how many classes there are, to answer with.
+    /// The same with `words` distinct tokens and, if the number of classes was unknown, `words` classes.
     pub fn with_vocabulary(&self, words: usize) -> TaskShape {
         let mut shape = self.clone();
         if let Input::Tokens { vocabulary, .. } = &mut shape.input {
@@ -103,7 +103,7 @@ impl TaskShape {
 }
 
 impl Target {
-    /// Width of the readout: numbers, or logits.
+    /// Width of the readout: values, or logits.
     pub fn width(&self) -> usize {
         match self.kind {
             TargetKind::Values { size } => size,

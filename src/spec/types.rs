@@ -1,7 +1,6 @@
-//! The typed spec: every key, its default and its meaning. The doc comments become the JSON Schema's descriptions.
+//! The typed spec: every key with its default and meaning. The doc comments become the JSON Schema's descriptions.
 //!
-//! The network is in `model`, learning in `train`. Sizes have upper limits far above anything that could be computed: beyond
-//! them is a slip of the finger, which must not end in an allocation that overflows.
+//! Sizes have upper limits far above any feasible computation, so that a typing error does not end in an overflowing allocation.
 
 mod blocks;
 mod encoder;
@@ -24,17 +23,17 @@ use super::Keys;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// A name, for people; not hashed.
+    /// A name; not hashed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Notes, for people; not hashed.
+    /// Notes; not hashed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
     /// The task: `kind` and the keys of that task, with the task's defaults filled in.
     pub task: TaskTable,
     /// The network.
     pub model: ModelSpec,
-    /// How it learns.
+    /// Training.
     pub train: TrainSpec,
     /// What is recorded during training; nothing by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,12 +41,12 @@ pub struct Spec {
     /// Seeds to train: a list, or a range with both ends such as `1..10`; not hashed.
     #[serde(default)]
     pub seeds: Seeds,
-    /// Where and how it is computed; not hashed.
+    /// Device, parallelism and checkpoints; not hashed.
     #[serde(default)]
     pub run: RunSpec,
 }
 
-/// A table whose keys belong to the plug-in that `kind` names.
+/// A table with the keys of the plug-in that `kind` names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PluginTable {
     /// A registered plug-in.
@@ -88,11 +87,11 @@ pub enum Recorded {
     Hidden,
     /// Synthetic gradients at the starts of windows, not scaled.
     Synthetic,
-    /// Target gradients: what arrived at the starts of windows.
+    /// Target gradients of the synthesizers, at the starts of windows.
     Target,
-    /// True gradients: of all losses, by one backward pass that is not cut.
+    /// True gradients: of all losses, by one backward pass without truncation.
     True,
-    /// Activity of the synthesizer's hidden layers.
+    /// Activities of the synthesizer's hidden layers.
     Synthesizer,
     /// Parameters before the update.
     Weights,
@@ -102,7 +101,7 @@ pub enum Recorded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seeds(pub Vec<u64>);
 
-/// Where and how a run is computed.
+/// Device, parallelism and checkpoints of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunSpec {
@@ -113,11 +112,11 @@ pub struct RunSpec {
     /// Seeds trained at the same time: `auto` or a number.
     #[serde(default)]
     pub jobs: Jobs,
-    /// Threads within one seed; changes no bit of the result.
+    /// Threads per seed; results are bit-identical for every number.
     #[serde(default = "one_usize")]
     #[schemars(range(min = 1, max = 1024))]
     pub threads: usize,
-    /// Which implementation of the recurrent stack computes.
+    /// Implementation of the recurrent stack.
     #[serde(default)]
     pub backend: BackendKind,
     /// Whether matrix products on a CUDA device may round their factors to 10 bits (TF32), which is faster.
@@ -144,25 +143,25 @@ impl Default for RunSpec {
 /// Seeds trained at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Jobs {
-    /// As many as cores (CPU) or one (GPU).
+    /// The number of cores (CPU) or one (GPU).
     #[default]
     Auto,
     /// This many.
     Count(usize),
 }
 
-/// Which implementation of the recurrent stack computes.
+/// Implementation of the recurrent stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendKind {
     /// The fastest for the device: `fused` on the CPU, `unrolled` elsewhere; `composed` where a cell has no fast path.
     #[default]
     Auto,
-    /// Plain tensor operations and automatic differentiation: the definition.
+    /// Plain tensor operations and automatic differentiation: the reference.
     Composed,
-    /// Plain tensor operations, as few as can be, with a backward pass in closed form.
+    /// Few plain tensor operations, with a backward pass in closed form.
     Unrolled,
-    /// Kernels of our own, on the CPU.
+    /// Custom kernels, on the CPU.
     Fused,
 }
 

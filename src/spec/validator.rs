@@ -1,7 +1,7 @@
-//! The merged value against the schema: every unknown key, wrong type and value out of range, all at once.
+//! Validates the merged value against the schema: reports every unknown key, wrong type and value out of range.
 //!
-//! serde stops at its first error, so this comes before it. What is wrong is reported and then replaced by a placeholder
-//! that fits, so that the rest of the spec can still be read, and checked for combinations that cannot work.
+//! serde stops at its first error, so this runs first. Invalid values are replaced by valid placeholders, so that the rest of the
+//! spec can still be deserialised and validated.
 
 use figment::value::{Dict, Num, Tag, Value};
 use serde_json::Value as Json;
@@ -12,14 +12,14 @@ use super::merge::is_item_table;
 use super::yaml::{join, line};
 use crate::error::Problem;
 
-/// What is wrong with a key that no table has.
+/// The message for an unknown key.
 pub(super) const UNKNOWN_KEY: &str = "there is no such key";
 
 /// A walk over one merged value.
 pub(super) struct Validator<'a> {
     layers: &'a Layers,
     schema: &'a Json,
-    /// Everything that is wrong.
+    /// All problems.
     pub problems: Vec<Problem>,
     /// Paths that now hold placeholders.
     pub broken: Vec<String>,
@@ -30,7 +30,7 @@ impl<'a> Validator<'a> {
         Validator { layers, schema, problems: Vec::new(), broken: Vec::new() }
     }
 
-    /// Checks the whole value, and repairs it.
+    /// Validates the whole value, and replaces what is invalid by placeholders.
     pub fn run(&mut self, value: &mut Value) {
         let schema = self.schema;
         self.value("", value, schema);
@@ -46,7 +46,7 @@ impl<'a> Validator<'a> {
         } else if alternatives.iter().all(|alternative| kind(alternative).is_some()) {
             self.tagged(path, value, &alternatives);
         } else if let Some(text) = value.as_str() {
-            // None of several forms of a text is the one that was meant: all are told.
+            // The text has none of the alternative forms, so the message lists all.
             if !alternatives.iter().any(|alternative| takes(text, alternative)) {
                 self.mismatch(path, value, schema);
             }
@@ -57,7 +57,7 @@ impl<'a> Validator<'a> {
         }
     }
 
-    /// One of several words. YAML takes an unquoted `true` for a truth value where the schema has it as a word.
+    /// One of several words. YAML reads an unquoted `true` as a Boolean where the schema has it as a word.
     fn word(&mut self, path: &str, value: &mut Value, schema: &Json, words: &[&str]) {
         if let Value::Bool(tag, truth) = value {
             *value = Value::String(*tag, truth.to_string());
@@ -69,25 +69,24 @@ impl<'a> Validator<'a> {
         self.refuse(path, value, schema, &format!("expected {}", describe(schema)), help);
     }
 
-    /// A table whose `kind` decides which keys it has.
+    /// A table whose `kind` determines its keys.
     fn tagged(&mut self, path: &str, value: &mut Value, alternatives: &[&Json]) {
         let Some(table) = value.as_dict() else {
             return self.mismatch(path, value, alternatives.first().unwrap_or(&&Json::Null));
         };
         let kinds: Vec<&str> = alternatives.iter().filter_map(|alternative| kind(alternative)).collect();
-        let said = table.get("kind");
-        let known = said.and_then(Value::as_str);
-        if let Some(alternative) = alternatives.iter().find(|alternative| known.is_some() && kind(alternative) == known)
-        {
+        let tag_value = table.get("kind");
+        let name = tag_value.and_then(Value::as_str);
+        if let Some(alternative) = alternatives.iter().find(|alternative| name.is_some() && kind(alternative) == name) {
             return self.value(path, value, alternative);
         }
         let expected = format!("expected one of {}", quoted(&kinds));
         let key = join(path, "kind");
-        match said {
-            Some(said) => {
-                let help = known.and_then(left_out).or_else(|| did_you_mean(known?, &kinds));
+        match tag_value {
+            Some(value) => {
+                let help = name.and_then(left_out).or_else(|| did_you_mean(name?, &kinds));
                 let help = help.or_else(|| Some("choose one of these".into()));
-                self.problem(&key, Some(said), said.tag(), &expected, help);
+                self.problem(&key, Some(value), value.tag(), &expected, help);
             }
             None => {
                 let help = Some(format!("add `{key}`"));
@@ -109,8 +108,8 @@ impl<'a> Validator<'a> {
             "object" if value.as_dict().is_some() => self.table(path, value, schema),
             "array" if value.as_array().is_some() => self.list(path, value, schema),
             "array" if value.as_dict().is_some_and(is_item_table) => {
-                let message = "items are named by number, and there is no list here to take them from";
-                self.refuse(path, value, schema, message, Some("say the whole list: `[...]`".into()));
+                let message = "items are given by number, but there is no list here to merge them into";
+                self.refuse(path, value, schema, message, Some("write the whole list: `[...]`".into()));
             }
             "integer" | "number" => self.number(path, value, schema),
             "string" if value.as_str().is_some() => self.text(path, value, schema),
@@ -152,7 +151,7 @@ impl<'a> Validator<'a> {
     fn missing(&mut self, path: &str, value: &mut Value, schema: &Json, tag: Tag) {
         let by_kind = allowed(schema).is_some_and(|all| all.iter().all(|alternative| kind(alternative).is_some()));
         if by_kind || type_of(schema) == "object" {
-            // An empty table says more precisely what is missing.
+            // An empty table gives a more precise message.
             return self.value(path, value, schema);
         }
         let help = Some(format!("it has no default: add `{path}`"));
@@ -164,7 +163,7 @@ impl<'a> Validator<'a> {
     fn unknown_key(&mut self, path: &str, key: &str, value: &Value, known: Properties<'_>) {
         let owners = known.owners(key);
         if let Some((selector, ..)) = owners.first() {
-            // Without a form nobody knows whether it belongs here; with its default it asks for nothing.
+            // Without a form it is unknown whether the key belongs here; a default value has no effect.
             if known.form.is_some() && !owners.iter().any(|(.., default)| default.is_some_and(|d| is_default(value, d)))
             {
                 let words: Vec<&str> = owners.iter().map(|(_, word, _)| *word).collect();
@@ -175,7 +174,7 @@ impl<'a> Validator<'a> {
             return;
         }
         let names: Vec<&str> = known.all().map(|(key, _)| key.as_str()).collect();
-        // A key of the same table may belong to another `kind`: then this is its place.
+        // A key of the same table may belong to another `kind`; it is then in the right place.
         let elsewhere = find_key(self.schema, key, "").filter(|elsewhere| *elsewhere != join(path, key));
         let hint = match (did_you_mean(key, &names), elsewhere) {
             _ if key.contains('.') => "levels are tables within tables here; dots are for `--set`. ".into(),
@@ -206,7 +205,7 @@ impl<'a> Validator<'a> {
                         &path,
                         Some(&items[index]),
                         items[index].tag(),
-                        "is said twice",
+                        "is given twice",
                         Some("once is enough".into()),
                     );
                 }
@@ -239,7 +238,7 @@ impl<'a> Validator<'a> {
         }
     }
 
-    /// A value of another type than the schema's.
+    /// A value with a type other than the schema's.
     fn mismatch(&mut self, path: &str, value: &mut Value, schema: &Json) {
         let types = allowed(schema).unwrap_or_else(|| vec![schema]);
         let can_be = |name: &str| types.iter().any(|schema| type_of(schema) == name);
@@ -252,7 +251,7 @@ impl<'a> Validator<'a> {
                 "no" | "off" | "false" => Some("write `false`".into()),
                 _ => None,
             },
-            // A text of a certain form is not made by quotes.
+            // Quoting does not help where the text needs a certain form.
             Value::Num(..) | Value::Bool(..)
                 if types.iter().any(|schema| type_of(schema) == "string" && takes(&line(value), schema))
                     && !can_be("array") =>
@@ -269,7 +268,7 @@ impl<'a> Validator<'a> {
         self.refuse(path, value, schema, &format!("expected {}", describe(schema)), help);
     }
 
-    /// Reports a value and puts a placeholder in its place.
+    /// Reports a value and replaces it by a placeholder.
     fn refuse(&mut self, path: &str, value: &mut Value, schema: &Json, message: &str, help: Option<String>) {
         self.problem(path, Some(value), value.tag(), message, help);
         self.broken.push(path.to_owned());
@@ -291,7 +290,7 @@ impl<'a> Validator<'a> {
 #[derive(Clone, Copy)]
 struct Properties<'s> {
     schema: &'s Json,
-    /// The form that the table has, where it is one of several.
+    /// The table's form, if it has several.
     form: Option<&'s Json>,
 }
 
@@ -308,7 +307,7 @@ impl<'s> Properties<'s> {
         common.into_iter().flatten().chain(own)
     }
 
-    /// The forms that have a key of their own: selector, word, and the key's default.
+    /// The forms that have this key: selector, its value, and the key's default.
     fn owners(self, key: &str) -> Vec<(&'s str, &'s str, Option<&'s Json>)> {
         let owner = |form: &'s Json| {
             let property = form["properties"].get(key)?;
@@ -318,7 +317,7 @@ impl<'s> Properties<'s> {
     }
 }
 
-/// Why a `kind` that people look for is left out on purpose.
+/// The help for a `kind` that is deliberately not supported.
 fn left_out(kind: &str) -> Option<String> {
     (kind == "sparseadam").then(|| {
         "use `adam`: SparseAdam is left out, since gradients would have to be sparse (the original could not run it either)"
@@ -331,7 +330,7 @@ fn kind(schema: &Json) -> Option<&str> {
     schema["properties"]["kind"]["const"].as_str()
 }
 
-/// The type that a schema asks for besides null; empty for any.
+/// The type that a schema expects besides null; empty for any.
 fn type_of(schema: &Json) -> &str {
     match &schema["type"] {
         Json::String(name) => name,
@@ -340,11 +339,10 @@ fn type_of(schema: &Json) -> &str {
     }
 }
 
-/// Whether a value has the type of an alternative, and its `kind` if both have one, so that its problems are worth
-/// telling.
+/// Whether a value has the type of an alternative, and its `kind` if both have one, so that it is validated against it.
 pub(super) fn fits(value: &Value, schema: &Json) -> bool {
-    if let (Some(said), Some(kind)) = (value.find_ref("kind"), kind(schema)) {
-        return said.as_str() == Some(kind);
+    if let (Some(value), Some(kind)) = (value.find_ref("kind"), kind(schema)) {
+        return value.as_str() == Some(kind);
     }
     match type_of(schema) {
         "object" => value.as_dict().is_some(),
@@ -356,7 +354,7 @@ pub(super) fn fits(value: &Value, schema: &Json) -> bool {
     }
 }
 
-/// Whether a text is one that a schema allows.
+/// Whether a schema accepts a text.
 fn takes(text: &str, schema: &Json) -> bool {
     match (schema["const"].as_str(), schema["pattern"].as_str()) {
         (Some(word), _) => word == text,
@@ -367,7 +365,7 @@ fn takes(text: &str, schema: &Json) -> bool {
     }
 }
 
-/// Whether a value is its default, however its numbers are written.
+/// Whether a value equals its default, however its numbers are written.
 pub(super) fn is_default(value: &Value, default: &Json) -> bool {
     match (value, default) {
         (Value::Num(_, number), Json::Number(default)) => Some(as_f64(*number).0) == default.as_f64(),
@@ -378,7 +376,7 @@ pub(super) fn is_default(value: &Value, default: &Json) -> bool {
     }
 }
 
-/// A number as f64, and whether it was written as one.
+/// A number as f64, and whether it was written as a float.
 fn as_f64(number: Num) -> (f64, bool) {
     match number {
         Num::F32(number) => (number.into(), true),
@@ -395,7 +393,7 @@ fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// A key of this name anywhere in the schema: people put keys into the wrong table.
+/// The path of a key of this name anywhere in the schema, for keys in the wrong table.
 pub(crate) fn find_key(schema: &Json, key: &str, path: &str) -> Option<String> {
     if let Some(properties) = schema["properties"].as_object() {
         let own = || forms(schema).iter().any(|form| form["properties"].get(key).is_some());
@@ -410,7 +408,7 @@ pub(crate) fn find_key(schema: &Json, key: &str, path: &str) -> Option<String> {
     allowed(schema)?.into_iter().find_map(|alternative| find_key(alternative, key, path))
 }
 
-/// A value that fits a schema, to go on with where the one said did not.
+/// A valid value for a schema, to continue with.
 fn placeholder(schema: &Json) -> Value {
     if let Some(default) = schema.get("default") {
         return super::yaml::parse(&default.to_string()).unwrap_or_else(|_| Value::from(0u64));
@@ -437,7 +435,7 @@ fn placeholder(schema: &Json) -> Value {
     }
 }
 
-/// The placeholder where no kind is known at all.
+/// The placeholder for a table without any registered kind.
 fn unknown_kind(tag: Tag) -> Value {
     Value::Dict(tag, Dict::from([("kind".to_owned(), Value::from(""))]))
 }

@@ -1,4 +1,4 @@
-//! Keys whose values have more than one way to be written: seeds, jobs, checkpoint intervals, window lengths.
+//! Values with several notations: seeds, jobs, checkpoint intervals, window lengths.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,13 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Bptt, CheckpointEvery, Jobs, Seeds};
 
-/// More seeds than this are a slip of the finger (`1..1000000000`), and would not fit a results table.
+/// Upper limit, to catch typing errors such as `1..1000000000`.
 const MOST_SEEDS: usize = 100_000;
 
-/// The longest time between two checkpoints: a year, in milliseconds.
+/// The longest checkpoint interval: a year, in milliseconds.
 const LONGEST_INTERVAL: u64 = 365 * 24 * 3_600_000;
 
-/// A seed, or a range of seeds, as it stands in a list.
+/// A list item: a seed, or a range of seeds.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum SeedItem {
@@ -34,7 +34,7 @@ enum SeedList {
 }
 
 impl Seeds {
-    /// Checks what no single item can show: that there is a seed, and none twice.
+    /// Checks that there is at least one seed, and no duplicates.
     fn checked(seeds: Vec<u64>) -> Result<Self, String> {
         if seeds.is_empty() {
             return Err("expected at least one seed, such as `[1]` or `1..10`".into());
@@ -76,7 +76,7 @@ impl Seeds {
 impl FromStr for Seeds {
     type Err = String;
 
-    /// Reads what a flag says: `3`, `1..10`, `1,2,7..9`.
+    /// Parses a flag's value: `3`, `1..10`, `1,2,7..9`.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut seeds = Vec::new();
         for item in text.split(',') {
@@ -144,7 +144,7 @@ impl JsonSchema for Seeds {
     }
 }
 
-/// A number, or a word.
+/// A number or a word.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum NumberOrText {
@@ -214,7 +214,7 @@ const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), (
 impl FromStr for CheckpointEvery {
     type Err = String;
 
-    /// Reads a duration: `500ms`, `10s`, `5m`, `1h`.
+    /// Parses a duration: `500ms`, `10s`, `5m`, `1h`.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -283,7 +283,7 @@ impl JsonSchema for CheckpointEvery {
 }
 
 impl Bptt {
-    /// The percentage, where this is one: `20.0` for `"20%"`.
+    /// The percentage if this is one: `20.0` for `"20%"`.
     pub fn percent(&self) -> Option<f64> {
         match self {
             Bptt::Steps(_) => None,
@@ -291,7 +291,7 @@ impl Bptt {
         }
     }
 
-    /// Window length in steps, between 1 and `steps`, for a sequence of `steps`; a percentage is rounded.
+    /// Window length in steps, clamped to `1..=steps`, for a sequence of `steps`; a percentage is rounded.
     pub fn steps(&self, steps: usize) -> usize {
         let window = match self {
             Bptt::Steps(window) => *window,
@@ -319,8 +319,8 @@ mod tests {
     }
 
     #[test]
-    fn seeds_that_make_no_sense_are_refused() {
-        for (text, says) in [
+    fn invalid_seeds_are_refused() {
+        for (text, expected) in [
             ("[]", "at least one"),
             ("[1, 2, 1]", "twice"),
             ("[1..3, 2]", "twice"),
@@ -329,7 +329,7 @@ mod tests {
             ("a..b", "`a`"),
         ] {
             let error = yaml::<Seeds>(text).unwrap_err();
-            assert!(error.contains(says), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
         assert!("".parse::<Seeds>().is_err() && "1-3".parse::<Seeds>().is_err() && "1..".parse::<Seeds>().is_err());
     }

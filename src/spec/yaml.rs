@@ -1,18 +1,18 @@
-//! YAML text to values and back: the only place that knows `serde_yaml`.
+//! Parsing and writing YAML: the only module that uses `serde_yaml`.
 
 use figment::value::{Dict, Empty, Tag, Value};
 use serde::Serialize;
 
 use super::Spec;
 
-/// What is wrong with a YAML text, and where (line and column, counted from 1) if that is known.
+/// A YAML error, with its line and column (from 1) if known.
 #[derive(Debug)]
 pub(super) struct BadYaml {
     pub message: String,
     pub place: Option<(usize, usize)>,
 }
 
-/// Reads one YAML document. An empty text is null.
+/// Parses one YAML document. An empty text is null.
 pub(super) fn parse(text: &str) -> Result<Value, BadYaml> {
     let bad = |error: serde_yaml::Error| BadYaml {
         place: error.location().map(|at| (at.line(), at.column())),
@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Result<Value, BadYaml> {
     convert(value, "").map_err(|message| BadYaml { message, place: None })
 }
 
-/// The message of an error without the " at line 3 column 5" that the place says already.
+/// The message of an error without its " at line 3 column 5", which `place` has.
 fn without_place(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     match error.location() {
@@ -65,7 +65,7 @@ fn convert(value: serde_yaml::Value, path: &str) -> Result<Value, String> {
                 let path = join(path, &key);
                 let item = convert(item, &path)?;
                 if dict.insert(key, item).is_some() {
-                    return Err(format!("`{path}` is said twice"));
+                    return Err(format!("`{path}` is given twice"));
                 }
             }
             Value::Dict(tag, dict)
@@ -91,34 +91,34 @@ pub(crate) fn write_spec(spec: &Spec) -> String {
         }
     }
     let text = write(&value);
-    // Readers of YAML 1.1, such as Python's, take `1e-9` for text: a number has a point, and its exponent a sign.
+    // YAML 1.1 parsers, such as Python's, read `1e-9` as text: floats need a point and a signed exponent.
     let Ok(number) = regex::Regex::new(r"(?m)^(\s*(?:- )*(?:[\w-]+: )?-?\d+)(\.\d+)?e(-?)(\d+)$") else { return text };
     let plain = number.replace_all(&text, |found: &regex::Captures| {
         let part = |index| found.get(index).map_or("", |part| part.as_str());
         let or = |part: &'static str, index| if found.get(index).is_none_or(|f| f.is_empty()) { part } else { "" };
         format!("{}{}{}e{}{}{}", part(1), or(".0", 2), part(2), or("+", 3), part(3), part(4))
     });
-    // What looks like a number may be a line of a longer text.
+    // The match may be a line within a multi-line text.
     let same = serde_yaml::from_str::<serde_yaml::Value>(&plain).is_ok_and(|read| read == value);
     if same { plain.into_owned() } else { text }
 }
 
-/// Reads what [`write_spec`] wrote, without any layering or checking.
+/// Parses the output of [`write_spec`], without merging or validation.
 pub(super) fn read_spec(text: &str) -> Result<Spec, String> {
     serde_yaml::from_str(text).map_err(|error| error.to_string())
 }
 
 /// A value as YAML text.
 pub(super) fn write<T: Serialize>(value: &T) -> String {
-    // Values here are trees of tables with text keys, which always can be written.
+    // Tables with text keys can always be serialised.
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-/// A value as YAML on one line, for messages: shortened where it is long.
+/// A value as YAML on one line for messages, truncated if long.
 pub(crate) fn line<T: Serialize>(value: &T) -> String {
     const LONGEST: usize = 60;
     let text = match serde_json::to_value(value) {
-        // JSON on one line is YAML too, and YAML has no other short form for these.
+        // JSON is valid YAML, and the only one-line form of these here.
         Ok(json @ (serde_json::Value::Array(_) | serde_json::Value::Object(_))) => json.to_string(),
         _ => write(value).trim_end().to_owned(),
     };
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_what_people_mean() {
+    fn numbers_are_parsed_exactly() {
         let Ok(Value::Array(_, items)) = parse("[1e-3, 1.0e-3, 18446744073709551615, -1, 5.0]") else { panic!() };
         let floats: Vec<Option<f64>> = items.iter().map(Value::to_num).map(|n| n.and_then(|n| n.to_f64())).collect();
         assert_eq!((floats[0], floats[1], floats[4]), (Some(1e-3), Some(1e-3), Some(5.0)));
@@ -155,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn what_no_spec_can_mean_is_refused() {
+    fn unsupported_yaml_is_refused() {
         assert!(message("a: 1\na: 2").contains("duplicate"));
-        assert!(message("{0: a, '0': b}").contains("`0` is said twice"));
+        assert!(message("{0: a, '0': b}").contains("`0` is given twice"));
         assert!(message("true: 1").contains("no key"));
         assert!(message("a: !b c").contains("!b"));
         let broken = parse("a: 1\nb: [1, 2").unwrap_err();

@@ -64,7 +64,7 @@ fn captions_that_are_none_leave_nothing_behind() {
         (vec!["nowhere.json"], "nowhere.json"),
         (vec!["broken.json"], "broken.json"),
         (vec!["none.json"], "has no captions"),
-        (vec!["none.json", "--out", "nowhere/t.json"], "nowhere is no directory"),
+        (vec!["none.json", "--out", "nowhere/t.json"], "nowhere is not a directory"),
         (vec!["some.json", "--threads", "0"], "`--threads` is 0"),
     ] {
         let code = if arguments[0] == "nowhere.json" { 1 } else { 2 };

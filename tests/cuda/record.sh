@@ -69,12 +69,12 @@ lost='the GPU failed (CUDA_ERROR_ILLEGAL_ADDRESS)'
 full='the GPU is out of memory'
 
 rm -rf "$place/outputs"
-fails 'no device' cuda 2 'cuda:0 is not there (no driver of this machine knows an NVIDIA GPU)' CUDA_FAKE_DEVICES=0
+fails 'no device' cuda 2 'cuda:0 is not there (no driver on this machine reports an NVIDIA GPU)' CUDA_FAKE_DEVICES=0
 fails 'a broken driver' auto 2 'driver of this machine fails (CUDA_ERROR_UNKNOWN)' CUDA_FAKE_INIT=999
 fails 'an old driver' auto 2 'is for CUDA 12.8, and this program was built with' CUDA_FAKE_VERSION=12080
 fails 'too little memory' cuda 1 "$full" CUDA_FAKE_MEMORY=1000000
 # A GPU that takes no kernel: its code is not of the memory, and not of a device that computes.
-fails 'an old GPU' cuda 1 "does not take this program's kernels (CUDA_ERROR_NO_BINARY_FOR_GPU)" CUDA_FAKE_LOST_AFTER=0 \
+fails 'an old GPU' cuda 1 "does not accept this program's kernels (CUDA_ERROR_NO_BINARY_FOR_GPU)" CUDA_FAKE_LOST_AFTER=0 \
   CUDA_FAKE_LOST_CODE=209
 for what in lost full; do
   for device in cuda cpu; do

@@ -11,41 +11,41 @@ use crate::data::coco::{self, Archive, Event, Job, Part};
 use crate::error::{Error, Result};
 use crate::run::interrupt::Stop;
 
-/// Download and unpack COCO 2014: images and captions to train and validate with.
+/// Download and unpack COCO 2014: images and captions for training and validation.
 ///
-/// 20 GB come over the network, and 42 GB are needed on the disk; that is looked at first. Archives are held against the sizes and
-/// SHA-256 that were published. What is there already is left alone, and a download goes on where it was cut off: the same command
-/// goes on after an interruption. Archives that you have put into the folder yourself are checked and unpacked.
+/// Downloads 20 GB and needs 42 GB of disk space, which is checked first. Archives are verified by their published sizes and SHA-256.
+/// Existing files are kept, and partial downloads resumed: run the same command again after an interruption. Archives that you have
+/// put into the folder yourself are verified and unpacked.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data coco
   ccdni data coco --parts annotations
   ccdni data coco --out /data/coco --delete-archives")]
 pub struct Args {
-    /// The folder for archives and what is in them.
+    /// The folder for the archives and their contents.
     #[arg(long, value_name = "DIR", default_value = "datasets/coco")]
     out: PathBuf,
-    /// What to get.
+    /// The parts to download.
     #[arg(long, value_name = "PARTS", value_delimiter = ',', default_values = ["annotations", "train", "validation"])]
     parts: Vec<Wanted>,
-    /// Where the archives are: the address that `zips/` and `annotations/` are below.
+    /// The URL of the archives, with `zips/` and `annotations/` below it.
     #[arg(long, value_name = "URL", default_value = coco::BASE)]
     base: String,
-    /// Delete each archive when it is unpacked: 14 GB less are needed.
+    /// Delete each archive after unpacking: saves 14 GB.
     #[arg(long)]
     delete_archives: bool,
-    /// Take archives as they are, whatever their size and SHA-256: for a mirror that has others of the same names.
+    /// Do not verify sizes and SHA-256: for a mirror with other archives of the same names.
     #[arg(long)]
     unchecked: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Wanted {
-    /// Captions, and everything else that is known of the images: 0.25 GB.
+    /// Captions and other annotations: 0.25 GB.
     Annotations,
-    /// 82,783 images to train with: 13.5 GB.
+    /// 82,783 training images: 13.5 GB.
     Train,
-    /// 40,504 images to validate with: 6.6 GB.
+    /// 40,504 validation images: 6.6 GB.
     Validation,
 }
 
@@ -59,7 +59,6 @@ impl Wanted {
     }
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
     let base = args.base.trim_end_matches('/').to_owned();
     if !["http://", "https://"].iter().any(|scheme| base.strip_prefix(scheme).is_some_and(|host| !host.is_empty())) {

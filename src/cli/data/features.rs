@@ -1,4 +1,4 @@
-//! `ccdni data features`: what a spec's encoder makes of its images.
+//! `ccdni data features`: image features of a spec's encoder.
 
 use crate::cli::print;
 use crate::cli::spec_args::SpecArgs;
@@ -8,10 +8,10 @@ use crate::model::encoder::CACHE;
 use crate::spec;
 use crate::tasks::Registry;
 
-/// Read the images of a spec ahead of its training: the features of a frozen backbone, or squares of pixels for one that learns.
+/// Encode the images of a spec before training: to features for a frozen backbone, to square pixel arrays for one that is trained.
 ///
-/// `ccdni run` does the same where it is not done yet. What is made lies in datasets/cache, named after all that it depends
-/// on: the content of the images, the transform, the encoder and its weights. After an interruption the same command goes on.
+/// `ccdni run` does the same where necessary. Results are cached in datasets/cache, keyed by the images' content, the transform, the
+/// encoder and its weights. Run the same command again after an interruption.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data features experiments/paper/captioning.yaml
@@ -21,7 +21,6 @@ pub struct Args {
     spec: SpecArgs,
 }
 
-/// Does it.
 pub fn execute(args: &Args, registry: &Registry) -> Result<()> {
     let resolved = spec::resolve(&args.spec.request(), registry)?;
     let spec = &resolved.spec;

@@ -1,4 +1,4 @@
-//! `ccdni data`: what has to be done to data before training, one file a step.
+//! `ccdni data`: preparing data for training; one file per step.
 
 mod coco;
 mod features;
@@ -33,7 +33,6 @@ enum Step {
     Coco(coco::Args),
 }
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     match args.step {
         Step::Vocab(args) => vocab::execute(args),
@@ -44,7 +43,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     }
 }
 
-/// Runs something on so many threads; on all cores where no number is given.
+/// Runs a closure on this number of threads; by default on all cores.
 fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> Result<T> {
     let threads = match threads {
         Some(0) => return Err(Error::Usage("`--threads` is 0: at least one is needed".into())),

@@ -1,4 +1,4 @@
-//! How far a download has come: a bar on a terminal, a line every tenth otherwise.
+//! Progress of a download: a bar on a terminal, a line per tenth otherwise.
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
@@ -7,21 +7,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::counter::eprint_line;
 
-/// Shows how many bytes are done of what is done now.
+/// Shows the progress of the current step in bytes.
 #[derive(Default)]
 pub(super) struct Bytes(RefCell<Shown>);
 
 #[derive(Default)]
 struct Shown {
     what: String,
-    /// `None` where standard error is no terminal.
+    /// `None` if standard error is not a terminal.
     bar: Option<ProgressBar>,
-    /// Tenths that were told.
+    /// Tenths printed so far.
     tenths: u64,
 }
 
 impl Bytes {
-    /// So many bytes are done of `what`, such as `downloading a.zip`.
+    /// Shows that `done` of `of` bytes are done of `what`, such as `downloading a.zip`.
     pub(super) fn show(&self, what: &str, done: u64, of: u64) {
         let mut shown = self.0.borrow_mut();
         if shown.what != what {
@@ -42,7 +42,7 @@ impl Bytes {
         shown.tenths = shown.tenths.max(tenths);
     }
 
-    /// Says a line.
+    /// Prints a line.
     pub(super) fn line(&self, text: &str) {
         match &self.0.borrow().bar {
             Some(bar) => bar.suspend(|| eprint_line(text)),
@@ -50,14 +50,14 @@ impl Bytes {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn end(&self) {
         self.0.borrow_mut().begin("");
     }
 }
 
 impl Shown {
-    /// Takes the last bar away, and begins another.
+    /// Replaces the bar by a new one.
     fn begin(&mut self, what: &str) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! `ccdni data resize`: images to squares of one size.
+//! `ccdni data resize`: square images of one size.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,13 +9,13 @@ use crate::data::images::{BAD_FILES, ResizeFolder};
 use crate::error::{Error, Result};
 use crate::run::interrupt::Stop;
 
-/// How many bad files are shown; the list has them all.
+/// Most unreadable files to print; the list has them all.
 const SHOWN: usize = 10;
 
 /// Resize a folder of images to squares, under the same names in another folder.
 ///
-/// PNG and JPEG, told by their content; sub-folders too. RGB, turned as their EXIF orientation says, Lanczos; the aspect
-/// ratio is not kept. What is resized already is left alone, so the same command goes on after an interruption.
+/// PNG and JPEG, recognised by content, subfolders included. Converts to RGB, applies the EXIF orientation, and resamples with
+/// Lanczos; the aspect ratio is not kept. Existing results are kept: run the same command again after an interruption.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data resize train2014 --out resized2014
@@ -29,18 +29,17 @@ pub struct Args {
     /// Width and height of the result.
     #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     size: u32,
-    /// Quality of JPEG files, 1 to 100; a PNG stays a PNG, without loss.
+    /// Quality of JPEG files, 1 to 100; PNG files stay lossless PNG.
     #[arg(long, value_name = "N", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
-    /// End with an error at the first bad file, instead of listing it and going on.
+    /// End with an error at the first unreadable file, instead of listing it and continuing.
     #[arg(long)]
     strict: bool,
-    /// Threads; by default one a core.
+    /// Threads; by default one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
     let job = ResizeFolder {
         source: args.source,

@@ -1,4 +1,4 @@
-//! `ccdni data scenes`: images with captions that the program makes itself.
+//! `ccdni data scenes`: generated images with captions.
 
 use std::path::PathBuf;
 
@@ -14,27 +14,26 @@ use crate::run::interrupt::Stop;
   ccdni data scenes
   ccdni data scenes --train 500 --validation 100 --out datasets/few-scenes")]
 pub struct Args {
-    /// The folder to make.
+    /// The folder to create.
     #[arg(long, value_name = "DIR", default_value = "datasets/scenes")]
     out: PathBuf,
-    /// Images to train with.
+    /// Number of training images.
     #[arg(long, value_name = "N", default_value_t = Scenes::default().train)]
     train: usize,
-    /// Images to validate with.
+    /// Number of validation images.
     #[arg(long, value_name = "N", default_value_t = Scenes::default().validation)]
     validation: usize,
-    /// Width and height of a image.
+    /// Width and height of an image.
     #[arg(long, value_name = "PIXELS", default_value_t = Scenes::default().size, value_parser = clap::value_parser!(u32).range(16..=1024))]
     size: u32,
-    /// Another seed is another set.
+    /// Random seed.
     #[arg(long, value_name = "N", default_value_t = Scenes::default().seed)]
     seed: u64,
-    /// Threads; by default one a core.
+    /// Threads; by default one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
     let scenes = Scenes { train: args.train, validation: args.validation, size: args.size, seed: args.seed };
     let stop = Stop::on_signal()?;

@@ -1,4 +1,4 @@
-//! `ccdni data vocab`: the words of captions.
+//! `ccdni data vocab`: the vocabulary of captions.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,8 +12,8 @@ use crate::files::write_atomically;
 
 /// Make a vocabulary: the words of captions, seen often enough, as a tokenizer.json.
 ///
-/// Captions are lower-cased and cut into words as NLTK does. Words are numbered in order of first appearance, behind
-/// <pad> <start> <end> <unk>. The tokenizers library reads the file; give it text that is cut already, words between spaces.
+/// Captions are lower-cased and tokenised as by NLTK. Words are numbered in order of first appearance, after
+/// <pad> <start> <end> <unk>. The file is for the tokenizers library, with tokens of the input separated by spaces.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data vocab captions_train2014.json --out tokenizer.json
@@ -21,7 +21,7 @@ use crate::files::write_atomically;
 pub struct Args {
     /// The captions: COCO's JSON, or a table of Flickr8k or Flickr30k.
     captions: PathBuf,
-    /// Of a file with splits, the one that is used, or several: train, train+restval.
+    /// The split, or several, of a file with splits: train, train+restval.
     #[arg(long, value_name = "SPLIT")]
     split: Option<String>,
     /// Only the images of this list, one file name per line.
@@ -36,12 +36,11 @@ pub struct Args {
     /// Also write the length of every caption, in the order of the file: a CSV with `caption_id,image_id,length`.
     #[arg(long, value_name = "FILE")]
     lengths: Option<PathBuf>,
-    /// Threads; by default one a core.
+    /// Threads; by default one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
 
-/// Does it.
 pub fn execute(args: Args) -> Result<()> {
     for out in [Some(&args.out), args.lengths.as_ref()].into_iter().flatten() {
         is_writable(out)?;
@@ -65,12 +64,12 @@ pub fn execute(args: Args) -> Result<()> {
     print(&format!("{}\n", args.out.display()))
 }
 
-/// Fails early, before long work, where a file could not be written.
+/// Fails early if a file could not be written.
 fn is_writable(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder.filter(|folder| !folder.is_dir()) {
         Some(folder) => {
-            Err(Error::Usage(format!("{}: {} is no directory; make it first", path.display(), folder.display())))
+            Err(Error::Usage(format!("{}: {} is not a directory; create it first", path.display(), folder.display())))
         }
         None => Ok(()),
     }
@@ -84,7 +83,7 @@ fn lengths(set: &CaptionSet, counts: &WordCounts) -> String {
     text
 }
 
-/// What was counted, and how many captions there are of each length.
+/// The counts, and a histogram of caption lengths.
 fn summary(set: &CaptionSet, counts: &WordCounts, vocabulary: &Vocabulary, threshold: u64) -> String {
     let known: u64 = counts.words.iter().map(|(_, count)| *count).filter(|count| *count >= threshold).sum();
     let mut text = format!(
@@ -107,7 +106,7 @@ fn summary(set: &CaptionSet, counts: &WordCounts, vocabulary: &Vocabulary, thres
     let mut histogram = BTreeMap::new();
     counts.lengths.iter().for_each(|length| *histogram.entry(*length).or_insert(0usize) += 1);
     text += "length (with start and end): captions\n";
-    // A handful of endless captions is one line.
+    // Very long captions share one line.
     let long: usize = histogram.range(41..).map(|(_, count)| count).sum();
     for (length, count) in histogram.range(..41) {
         let _ = writeln!(text, "{length:>4}: {count}");

@@ -1,4 +1,4 @@
-//! A trained captioning network, and what it needs to describe any image.
+//! A trained captioning network.
 
 use candle_core::{Device, Tensor};
 use image::RgbImage;
@@ -15,21 +15,21 @@ use crate::tasks::Registry;
 use crate::tasks::captioning::limits;
 use crate::train::decode::{Decoded, Strategy};
 
-/// A captioning network with everything that it needs to look at a image.
+/// A captioning network with its vocabulary, transform and backbone.
 pub struct Captioner {
     network: TrainedNetwork,
     vocabulary: Vocabulary,
     view: Viewing,
-    /// The backbone, where it is frozen.
+    /// The backbone if it is frozen.
     backbone: Option<FrozenBackbone>,
 }
 
 impl Captioner {
-    /// Reads a network, its words and its encoder. `backbone` stands in for the weights of the frozen backbone that the spec names.
+    /// Loads a network, its vocabulary and its encoder. `backbone` overrides the weights of the frozen backbone in the spec.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the network is for another task than captioning; [`Error::Data`] naming what is missing, with
-    /// the flag that would say where it is.
+    /// [`Error::Usage`] if the network is for another task than captioning; [`Error::Data`] naming what is missing, and
+    /// the flag to set.
     pub fn load(beside: &Beside, backbone: Option<&str>, device: &Device, registry: &Registry) -> Result<Captioner> {
         let mut network = TrainedNetwork::load(beside, device, registry)?;
         let spec = &mut network.resolved.spec;
@@ -48,7 +48,7 @@ impl Captioner {
         let backbone = frozen.then(|| FrozenBackbone::load(&spec.model, side, device)).transpose();
         let backbone = backbone.map_err(|error| match error {
             Error::Data { path, what } => {
-                Error::Data { path, what: format!("{what}; `--backbone FILE` says where the encoder's weights are") }
+                Error::Data { path, what: format!("{what}; `--backbone FILE` gives the encoder's weights") }
             }
             other => other,
         })?;
@@ -62,16 +62,15 @@ impl Captioner {
         Ok(Captioner { vocabulary: vocabulary.clone(), view, backbone, network })
     }
 
-    /// The words.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
     }
 
-    /// Sentences for images, of which the first is number `first`: for each one, or for a beam several, the best first. A
-    /// image that is not there gets none, and keeps its place: what is drawn for those behind it stays the same.
+    /// Sentences per image: one, or several for a beam, the best first. A missing image has none, but keeps its index, so that the
+    /// draws for later images do not change.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a strategy that cannot be; fails if the weights give something that is no number.
+    /// [`Error::Usage`] for an invalid strategy; fails if the outputs are not finite.
     pub fn caption(
         &self,
         images: &[Option<RgbImage>],
@@ -87,11 +86,11 @@ impl Captioner {
         }
         let shape = (images.len(), 3, view.size, view.size);
         let pixels = Tensor::from_vec(numbers, shape, self.network.device())?;
-        let seen = match &self.backbone {
+        let inputs = match &self.backbone {
             Some(backbone) => backbone.features(&pixels)?,
             None => pixels,
         };
-        let said = self.network.decode(&seen, strategy, &limits(steps))?;
-        Ok(images.iter().zip(said).map(|(image, said)| image.as_ref().map(|_| said)).collect())
+        let sentences = self.network.decode(&inputs, strategy, &limits(steps))?;
+        Ok(images.iter().zip(sentences).map(|(image, sentences)| image.as_ref().map(|_| sentences)).collect())
     }
 }

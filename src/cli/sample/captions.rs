@@ -17,7 +17,7 @@ use crate::run::trained_network::{Beside, TrainedNetwork};
 use crate::tasks::Registry;
 use crate::train::decode::{Decoded, Limits};
 
-/// Images that are described together.
+/// Images per batch.
 const TOGETHER: usize = 16;
 
 #[derive(clap::Args)]
@@ -27,17 +27,17 @@ pub struct Args {
     pub image: Vec<PathBuf>,
     #[command(flatten)]
     strategy: StrategyArgs,
-    /// The most words of a sentence.
+    /// Most words per sentence.
     #[arg(long, value_name = "N", requires = "image", default_value_t = Limits::STEPS,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     words: usize,
-    /// Print JSON with words and log-probabilities, and of a beam all sentences.
+    /// Print JSON with words and log-probabilities, and with all sentences of a beam.
     #[arg(long, requires = "image")]
     json: bool,
 }
 
 impl Args {
-    pub fn asked(&self) -> bool {
+    pub fn has_images(&self) -> bool {
         !self.image.is_empty()
     }
 
@@ -49,27 +49,27 @@ impl Args {
         let mut rows = Vec::new();
         for (chunk, names) in named.chunks(TOGETHER).enumerate() {
             let mut readable = |name: &PathBuf| read(name).map_err(|error| bad.push(error)).ok();
-            let seen: Vec<Option<RgbImage>> = names.iter().map(&mut readable).collect();
-            let said = captioner.caption(&seen, &strategy.from(chunk * TOGETHER), self.words)?;
-            for (name, said) in names.iter().zip(said) {
-                let Some(said) = said else { continue };
+            let inputs: Vec<Option<RgbImage>> = names.iter().map(&mut readable).collect();
+            let captions = captioner.caption(&inputs, &strategy.from(chunk * TOGETHER), self.words)?;
+            for (name, sentences) in names.iter().zip(captions) {
+                let Some(sentences) = sentences else { continue };
                 match self.json {
-                    true => rows.push(row(name, &said, captioner.vocabulary())),
-                    false => print(&line(name, &said, captioner.vocabulary(), named.len() > 1))?,
+                    true => rows.push(row(name, &sentences, captioner.vocabulary())),
+                    false => print(&line(name, &sentences, captioner.vocabulary(), named.len() > 1))?,
                 }
             }
         }
         if self.json {
             print(&format!("{:#}\n", Value::Array(rows)))?;
         }
-        // What could be read has been described: the last of the rest is the error, those before it are told.
+        // All readable images have been described. Report the other errors, and return the last.
         let Some(last) = bad.pop() else { return Ok(()) };
         bad.iter().for_each(|error| eprint_line(&format!("error: {error}")));
         Err(last)
     }
 }
 
-/// Refuses to go on without a image where the network describes images.
+/// Fails if the network describes images, since none was given.
 pub fn check_task(network: &TrainedNetwork, registry: &Registry) -> Result<()> {
     match registry.task(&network.resolved.spec.task)?.view() {
         Some(_) => Err(Error::Usage("this network describes images: name one with `--image FILE`".into())),
@@ -77,7 +77,7 @@ pub fn check_task(network: &TrainedNetwork, registry: &Registry) -> Result<()> {
     }
 }
 
-/// The images that are meant: files as they are named, and the image files of folders, sorted by name.
+/// The images to describe: files as named, and the image files in folders, sorted by name.
 fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for path in named {
@@ -106,31 +106,31 @@ fn read(path: &Path) -> Result<RgbImage> {
     let mut input = std::io::stdin().lock().take(MAX_FILE + 1);
     input.read_to_end(&mut bytes).map_err(Error::io("read", name))?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(Error::data(name, "has too many bytes for a image"));
+        return Err(Error::data(name, "has too many bytes for an image"));
     }
     images::decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(name, what))
 }
 
-/// The best sentence; behind the image's name where there are several.
-fn line(name: &Path, said: &[Decoded], vocabulary: &Vocabulary, several: bool) -> String {
-    let caption = said.first().map_or_else(String::new, |said| vocabulary.decode(&said.ids));
+/// The best sentence, after the image's name if there are several images.
+fn line(name: &Path, sentences: &[Decoded], vocabulary: &Vocabulary, several: bool) -> String {
+    let caption = sentences.first().map_or_else(String::new, |best| vocabulary.decode(&best.ids));
     if several { format!("{}\t{caption}\n", name.display()) } else { format!("{caption}\n") }
 }
 
-fn row(name: &Path, said: &[Decoded], vocabulary: &Vocabulary) -> Value {
-    let one = |said: &Decoded| {
-        let ends = said.ended.then_some("<end>");
-        let words = said.ids.iter().filter_map(|&id| vocabulary.words().get(id as usize)).map(String::as_str);
-        let tokens: Vec<Value> = (words.chain(ends).zip(&said.log_probabilities))
+fn row(name: &Path, sentences: &[Decoded], vocabulary: &Vocabulary) -> Value {
+    let one = |sentence: &Decoded| {
+        let ends = sentence.ended.then_some("<end>");
+        let words = sentence.ids.iter().filter_map(|&id| vocabulary.words().get(id as usize)).map(String::as_str);
+        let tokens: Vec<Value> = (words.chain(ends).zip(&sentence.log_probabilities))
             .map(|(token, log_probability)| json!({ "token": token, "log_probability": log_probability }))
             .collect();
         json!({
-            "caption": vocabulary.decode(&said.ids),
-            "log_probability": said.log_probabilities.iter().sum::<f64>(),
-            "ended": said.ended,
+            "caption": vocabulary.decode(&sentence.ids),
+            "log_probability": sentence.log_probabilities.iter().sum::<f64>(),
+            "ended": sentence.ended,
             "tokens": tokens,
         })
     };
-    let sentences: Vec<Value> = said.iter().map(one).collect();
+    let sentences: Vec<Value> = sentences.iter().map(one).collect();
     json!({ "image": name, "sentences": sentences })
 }

@@ -1,4 +1,4 @@
-//! Answers to the patterns of a task that draws.
+//! The outputs for the patterns of a drawing task.
 
 use std::path::Path;
 
@@ -12,19 +12,19 @@ use crate::run::trained_network::TrainedNetwork;
 use crate::tasks::Registry;
 use crate::train::ShowcaseResult;
 
-/// Refuses a file that could not be written.
+/// Fails if a file could not be written.
 pub fn check_out(out: Option<&Path>) -> Result<()> {
     let folder = out.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
     match folder.filter(|folder| !folder.is_dir()) {
         Some(folder) => Err(Error::Usage(format!(
-            "`--out` names a file in {}, which is no directory; make it first",
+            "`--out` names a file in {}, which is not a directory; create it first",
             folder.display()
         ))),
         None => Ok(()),
     }
 }
 
-/// Prints the answers, and writes them where `out` says.
+/// Prints the outputs, and writes them to `out`.
 pub fn execute(network: &TrainedNetwork, out: Option<&Path>, registry: &Registry) -> Result<()> {
     let shown = network.show(registry)?;
     print(&table(&shown)?)?;
@@ -36,7 +36,7 @@ pub fn execute(network: &TrainedNetwork, out: Option<&Path>, registry: &Registry
     Ok(())
 }
 
-/// One line a pattern: where it ends, where it should, how far that is, and the mean squared distance over all steps.
+/// One line per pattern: last output, last target, and the mean squared distance over all steps.
 fn table(shown: &ShowcaseResult) -> Result<String> {
     let squares = (&shown.predictions - &shown.targets)?.sqr()?.sum(2)?;
     let mse = squares.mean(1)?.to_vec1::<f32>()?;

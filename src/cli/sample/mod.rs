@@ -1,4 +1,4 @@
-//! `ccdni sample`: what a trained network answers.
+//! `ccdni sample`: the outputs of a trained network.
 
 mod captioner;
 mod captions;
@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::run::trained_network::TrainedNetwork;
 use crate::tasks::Registry;
 
-/// Ask a trained network: captions for images, or its answers to the patterns of its task.
+/// Run a trained network: captions for images, or its outputs for the patterns of its task.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni sample --decoder outputs/3f9a1c04d2be/decoder.safetensors --image cat.jpg
@@ -30,15 +30,14 @@ pub struct Args {
     network: NetworkArgs,
     #[command(flatten)]
     captions: captions::Args,
-    /// Also write the answers as a numpy array (patterns, time, size); of tasks that draw.
+    /// Also write the outputs as a NumPy array (patterns, time, size); for drawing tasks.
     #[arg(long, value_name = "FILE.npy", conflicts_with = "image")]
     out: Option<PathBuf>,
 }
 
-/// Does it.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let (beside, device) = (args.network.beside()?, device::open(&args.network.device, false)?);
-    if args.captions.asked() {
+    if args.captions.has_images() {
         return args.captions.execute(&beside, args.network.backbone.as_deref(), &device, registry);
     }
     drawn::check_out(args.out.as_deref())?;

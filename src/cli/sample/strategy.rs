@@ -1,22 +1,22 @@
-//! How words are chosen.
+//! Decoding strategies.
 
 use crate::error::{Error, Result};
 use crate::train::decode::{Strategy, WIDEST_BEAM};
 
-/// How words are chosen: the likeliest each time, unless this says otherwise.
+/// The decoding strategy: greedy by default.
 #[derive(clap::Args)]
 pub struct StrategyArgs {
-    /// Search for the best sentence among so many at a time, instead of taking the likeliest word each time.
+    /// Beam search with this width, instead of greedy decoding.
     #[arg(long, value_name = "N", conflicts_with_all = ["temperature", "top_p"],
         value_parser = clap::value_parser!(u16).range(1..=WIDEST_BEAM as i64))]
     beam: Option<u16>,
-    /// Draw words by their probabilities: below 1 likely words become likelier, above 1 less likely.
+    /// Sample words: below 1 likely words become likelier, above 1 less likely.
     #[arg(long, value_name = "T")]
     temperature: Option<f64>,
-    /// Draw from the likeliest words alone that have this probability together.
+    /// Sample from the smallest set of the likeliest words with at least this total probability.
     #[arg(long, value_name = "P")]
     top_p: Option<f64>,
-    /// The seed of the draws.
+    /// The seed for sampling.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }

@@ -1,7 +1,7 @@
 //! Sweeps: many specs from one file.
 //!
-//! A sweep lays values over a spec as `--set` does, once for each of its combinations. All of them are resolved before
-//! anything is trained, and what is wrong with any is reported together.
+//! Each combination of a sweep sets values in a spec, as `--set` does. All combinations are resolved before anything is trained, and
+//! their problems are reported together.
 
 mod points;
 
@@ -16,29 +16,29 @@ use super::{Blocks, Claim, FigureBlock, LauncherBlock, Plugins, Request, Resolve
 use crate::error::{Error, Problem, Problems, Result};
 use points::Point;
 
-/// Every run that a file says, and what is to be done with them.
+/// The runs of a file, and its other blocks.
 #[derive(Debug, Clone)]
 pub struct Sweep {
-    /// The runs, each once, in the order of the file.
+    /// The distinct runs, in the order of the file.
     pub runs: Vec<SweptRun>,
-    /// Combinations that were said: more than there are runs where several say the same.
+    /// Number of combinations: more than runs if several are equivalent.
     pub combinations: usize,
-    /// What is drawn.
+    /// The figure.
     pub figure: Option<FigureBlock>,
-    /// What is claimed of them.
+    /// Claims about the runs.
     pub claims: Vec<Claim>,
-    /// Where they are trained.
+    /// Where the runs are trained.
     pub launcher: LauncherBlock,
 }
 
 /// One run of a sweep.
 #[derive(Debug, Clone)]
 pub struct SweptRun {
-    /// The spec, with every seed that some combination asks of it.
+    /// The spec, with the seeds of all equivalent combinations.
     pub resolved: Resolved,
-    /// The name that a `list` gives it.
+    /// Its name in a `list`.
     pub item: Option<String>,
-    /// Dotted paths and values, as YAML on one line, that set it apart.
+    /// The values of the combination: dotted paths, and YAML on one line.
     pub values: Vec<(String, String)>,
 }
 
@@ -51,7 +51,7 @@ impl Sweep {
 }
 
 impl SweptRun {
-    /// What sets the run apart: the name that a list gives it, or its values; empty for a run by itself.
+    /// The run's name in a list, or its values; empty for a single run.
     pub fn description(&self) -> String {
         let values =
             || self.values.iter().map(|(path, value)| format!("{path}={value}")).collect::<Vec<_>>().join(", ");
@@ -59,11 +59,11 @@ impl SweptRun {
     }
 }
 
-/// Combinations named in one message.
+/// Most combinations listed in one message.
 const NAMED: usize = 8;
 
-/// Expands and resolves every run that a file says; a file without a `sweep` block is one run. `grid` are `path=[...]`
-/// from the command line, which take the place of what the file's grids say of these paths.
+/// Expands and resolves every run of a file; a file without a `sweep` block is one run. `grid` has `path=[...]` from the command
+/// line, which replace these paths in the file's grids.
 ///
 /// # Errors
 /// [`Error::Spec`] with every problem of the blocks, or else of every combination.
@@ -71,7 +71,7 @@ pub fn expand(request: &Request, grid: &[String], plugins: &dyn Plugins) -> Resu
     expand_version(request, grid, false, plugins)
 }
 
-/// As [`expand`], of the version of all runs that the file's `quick` block makes.
+/// As [`expand`], with the file's `quick` block applied to all runs.
 ///
 /// # Errors
 /// As [`expand`]; [`Error::Usage`] if the file has no such block.
@@ -87,13 +87,11 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn
     }
     let (blocks, points) = read_blocks(&layers, grid, request)?;
     if quick && blocks.quick.is_empty() {
-        let what = "says no `quick` version of its runs; add a `quick` block, such as `quick: {train.epochs: 5}`";
+        let what = "has no `quick` version of its runs; add a `quick` block, such as `quick: {train.epochs: 5}`";
         return Err(Error::Usage(format!("{} {what}", request.file.display())));
     }
     let quick: Vec<(String, Value)> = match layers.blocks().remove("quick").filter(|_| quick) {
-        Some(Value::Dict(_, table)) => {
-            table.into_iter().map(|(path, value)| (path, points::said_anew(value))).collect()
-        }
+        Some(Value::Dict(_, table)) => table.into_iter().map(|(path, value)| (path, points::untagged(value))).collect(),
         _ => Vec::new(),
     };
     let mut problems: Vec<(Problem, Vec<usize>)> = Vec::new();
@@ -103,12 +101,12 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn
         for (path, value) in &quick {
             layers.lay(&format!("quick.{path}"), path, value.clone());
         }
-        for said in &point.values {
-            layers.lay(&said.origin, &said.path, said.value.clone());
+        for set in &point.values {
+            layers.lay(&set.origin, &set.path, set.value.clone());
         }
         match resolve_layers(layers, &schema, request, plugins, 0) {
             Ok(mut run) => {
-                // What a list calls a run, `ccdni list` does too.
+                // `ccdni list` shows the run's name in the list too.
                 if let (Some(item), Some(name)) = (&point.item, &mut run.spec.name) {
                     *name = format!("{name}: {item}");
                 }
@@ -119,8 +117,8 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn
         }
     }
     if !problems.is_empty() {
-        let told = problems.into_iter().map(|(problem, of)| told(problem, &of, &points)).collect();
-        return Err(Error::Spec(Problems(told)));
+        let problems = problems.into_iter().map(|(problem, of)| with_combinations(problem, &of, &points)).collect();
+        return Err(Error::Spec(Problems(problems)));
     }
     Ok(Sweep {
         combinations: points.len(),
@@ -134,13 +132,13 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn
 /// The typed blocks and the combinations.
 fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(Blocks, Vec<Point>)> {
     let schema = schema::blocks();
-    let said: Value = layers.blocks().into();
+    let merged: Value = layers.blocks().into();
     let mut validator = Validator::new(layers, &schema);
-    let mut repaired = said.clone();
+    let mut repaired = merged.clone();
     validator.run(&mut repaired);
     let mut problems = validator.problems;
     let points = match problems.is_empty() {
-        true => points::read(said.find_ref("sweep"), grid, layers, &mut problems),
+        true => points::read(merged.find_ref("sweep"), grid, layers, &mut problems),
         false => Vec::new(),
     };
     let blocks: Result<Blocks, String> = repaired.deserialize().map_err(|error| error.to_string());
@@ -153,30 +151,30 @@ fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(B
         Err(what) if problems.is_empty() => problems.push(Problem::new("", what)),
         Err(_) => {}
     }
-    let said = Provenance { layers, schema: &schema, merged: &said, file: &request.file };
-    Err(Error::Spec(Problems(said.finish(problems))))
+    let provenance = Provenance { layers, schema: &schema, merged: &merged, file: &request.file };
+    Err(Error::Spec(Problems(provenance.finish(problems))))
 }
 
-/// What the schema cannot say of a launcher.
+/// Validates what the schema of a launcher cannot express.
 fn check_launcher(launcher: &LauncherBlock) -> Option<Problem> {
     let time = launcher.time.as_ref()?;
     let problem = |key: &str, message: String, help: &str| Some(Problem::new(key, message).help(help));
     match time.seconds() {
         None | Some(0) => problem(
             "launcher.time",
-            "is no time limit".into(),
-            "say minutes, or a time such as `30:00`, `2:00:00`, `1-12` (days and hours)",
+            "is not a time limit".into(),
+            "give minutes, or a time such as `30:00`, `2:00:00`, `1-12` (days and hours)",
         ),
         Some(limit) if limit <= launcher.grace as u64 => problem(
             "launcher.grace",
             format!("leaves no time to train: tasks would stop {} s before a limit of {limit} s", launcher.grace),
-            "say a longer `time`, or a shorter `grace`",
+            "set a longer `time`, or a shorter `grace`",
         ),
         Some(_) => None,
     }
 }
 
-/// Notes which combinations have a problem. A key that is unknown is so with every value.
+/// Records which combinations have a problem. An unknown key is one problem, whatever its value.
 fn gather(problems: &mut Vec<(Problem, Vec<usize>)>, problem: Problem, of: usize) {
     let same = |(other, _): &&mut (Problem, Vec<usize>)| {
         let alike = other.key == problem.key && other.message == problem.message;
@@ -192,18 +190,18 @@ fn gather(problems: &mut Vec<(Problem, Vec<usize>)>, problem: Problem, of: usize
     }
 }
 
-/// A problem with the combinations that have it, where others do not.
-fn told(mut problem: Problem, of: &[usize], points: &[Point]) -> Problem {
-    // The place in the sweep says it all where every combination with that value has the problem.
-    let said = |point: &&Point| {
+/// Adds to a problem the combinations that have it, unless all do.
+fn with_combinations(mut problem: Problem, of: &[usize], points: &[Point]) -> Problem {
+    // If every combination with that value has the problem, its origin in the sweep is enough.
+    let has_value = |point: &&Point| {
         let mut values = point.values.iter();
-        values.any(|said| {
-            said.path == problem.key
-                && Some(&said.origin) == problem.origin.as_ref()
-                && Some(said.shown()) == problem.value
+        values.any(|set| {
+            set.path == problem.key
+                && Some(&set.origin) == problem.origin.as_ref()
+                && Some(set.shown()) == problem.value
         })
     };
-    if of.len() == points.len() || of.len() == points.iter().filter(said).count() {
+    if of.len() == points.len() || of.len() == points.iter().filter(has_value).count() {
         return problem;
     }
     let labels: Vec<String> = of
@@ -218,7 +216,7 @@ fn told(mut problem: Problem, of: &[usize], points: &[Point]) -> Problem {
     problem
 }
 
-/// Combinations that say the same are one run, with the seeds of all.
+/// Merges equivalent combinations into one run with the seeds of all.
 fn unite(points: Vec<Point>, resolved: Vec<Resolved>) -> Vec<SweptRun> {
     let mut runs: Vec<SweptRun> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
@@ -231,8 +229,7 @@ fn unite(points: Vec<Point>, resolved: Vec<Resolved>) -> Vec<SweptRun> {
             continue;
         }
         places.insert(resolved.hash.clone(), runs.len());
-        let values =
-            point.values.iter().filter(|said| said.path != "seeds").map(|said| (said.path.clone(), said.shown()));
+        let values = point.values.iter().filter(|set| set.path != "seeds").map(|set| (set.path.clone(), set.shown()));
         runs.push(SweptRun { values: values.collect(), item: point.item, resolved });
     }
     runs

@@ -1,4 +1,4 @@
-//! The combinations that `sweep` blocks and `--grid` make.
+//! The combinations of `sweep` blocks and `--grid` flags.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use crate::error::Problem;
 use crate::spec::layers::{BLOCKS, Layers};
 use crate::spec::yaml::{join, line, parse};
 
-/// More runs than this are a slip of the finger.
+/// Upper limit, to catch typing errors.
 const MOST_RUNS: usize = 100_000;
 
-/// What never changes a result, and so makes no other run; seeds are an axis of every run.
+/// Keys that do not distinguish runs; seeds are an axis of every run.
 const NOT_SWEPT: [&str; 3] = ["run", "notes", "extends"];
 
-/// A value at a path, and where it was said.
+/// A value at a path, and where it was set.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Assignment {
     pub path: String,
@@ -29,7 +29,7 @@ impl Assignment {
     }
 }
 
-/// One combination: what it lays over the spec, tables before what is in them.
+/// One combination: the values that it sets in the spec, tables before their keys.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Point {
     pub item: Option<String>,
@@ -37,29 +37,29 @@ pub(super) struct Point {
 }
 
 impl Point {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub fn label(&self) -> String {
-        let values = self.values.iter().map(|said| format!("{}={}", said.path, said.shown()));
+        let values = self.values.iter().map(|set| format!("{}={}", set.path, set.shown()));
         self.item.iter().cloned().chain(values).collect::<Vec<_>>().join(", ")
     }
 
-    /// Both together.
+    /// The union of both.
     fn with(&self, other: &Point) -> Point {
         let mut point = self.clone();
         point.item = point.item.or_else(|| other.item.clone());
         point.values.extend(other.values.iter().cloned());
-        point.values.sort_by_key(|said| said.path.matches('.').count());
+        point.values.sort_by_key(|set| set.path.matches('.').count());
         point
     }
 }
 
-/// A list of values of one path.
+/// The values of one path.
 struct Column {
     path: String,
     values: Vec<Assignment>,
 }
 
-/// Every combination of the `sweep` block and of `--grid` flags; without either there is one, which says nothing.
+/// Every combination of the `sweep` block and of `--grid` flags; without either, one that is empty.
 pub(super) fn read(
     sweep: Option<&Value>,
     flags: &[String],
@@ -82,7 +82,7 @@ pub(super) fn read(
     if sweep.is_none() {
         points = product(&[flags.iter().map(alone).collect()], reader.problems);
     } else if blocks.is_empty() {
-        reader.problems.push(Problem::new("sweep", "says no run").help("say a `grid`, a `zip` or a `list` in it"));
+        reader.problems.push(Problem::new("sweep", "defines no run").help("add a `grid`, a `zip` or a `list` to it"));
     }
     if points.len() > MOST_RUNS {
         too_many(reader.problems);
@@ -91,7 +91,7 @@ pub(super) fn read(
     points
 }
 
-/// Reads `path=[...]` flags.
+/// Parses `path=[...]` flags.
 fn read_flags(flags: &[String], problems: &mut Vec<Problem>) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     for flag in flags {
@@ -110,12 +110,12 @@ fn read_flags(flags: &[String], problems: &mut Vec<Problem>) -> Vec<Column> {
             Ok(Value::Array(_, values)) if values.is_empty() => refuse(&path, "an empty grid makes no run"),
             Ok(Value::Array(_, values)) => {
                 if columns.iter().any(|column| column.path == path) {
-                    refuse(&path, "is said twice");
+                    refuse(&path, "is given twice");
                 } else if let Some(message) = unfit(&path) {
                     refuse(&path, &message);
                 } else {
-                    let said = |value| Assignment { path: path.clone(), value, origin: origin.clone() };
-                    columns.push(Column { path: path.clone(), values: values.into_iter().map(said).collect() });
+                    let assignment = |value| Assignment { path: path.clone(), value, origin: origin.clone() };
+                    columns.push(Column { path: path.clone(), values: values.into_iter().map(assignment).collect() });
                 }
             }
             Ok(_) => refuse(&path, "expected a list of values"),
@@ -124,8 +124,8 @@ fn read_flags(flags: &[String], problems: &mut Vec<Problem>) -> Vec<Column> {
     columns
 }
 
-/// A value without the tags of its file: there it stands in a list, and what it says it says of the path it is laid at.
-pub(super) fn said_anew(value: Value) -> Value {
+/// A value without the tags of its file, where its path was that of a list item.
+pub(super) fn untagged(value: Value) -> Value {
     let tag = Tag::Default;
     match value {
         Value::String(_, text) => Value::String(tag, text),
@@ -134,9 +134,9 @@ pub(super) fn said_anew(value: Value) -> Value {
         Value::Num(_, number) => Value::Num(tag, number),
         Value::Empty(_, empty) => Value::Empty(tag, empty),
         Value::Dict(_, table) => {
-            Value::Dict(tag, table.into_iter().map(|(key, value)| (key, said_anew(value))).collect())
+            Value::Dict(tag, table.into_iter().map(|(key, value)| (key, untagged(value))).collect())
         }
-        Value::Array(_, items) => Value::Array(tag, items.into_iter().map(said_anew).collect()),
+        Value::Array(_, items) => Value::Array(tag, items.into_iter().map(untagged).collect()),
     }
 }
 
@@ -153,10 +153,10 @@ fn unfit(path: &str) -> Option<String> {
 }
 
 fn alone(column: &Column) -> Vec<Point> {
-    column.values.iter().map(|said| Point { item: None, values: vec![said.clone()] }).collect()
+    column.values.iter().map(|set| Point { item: None, values: vec![set.clone()] }).collect()
 }
 
-/// Every point of the first factor with every point of the second, and so on.
+/// The Cartesian product of the factors.
 fn product(factors: &[Vec<Vec<Point>>], problems: &mut Vec<Problem>) -> Vec<Point> {
     let mut points = vec![Point::default()];
     for factor in factors.iter().flatten() {
@@ -191,7 +191,7 @@ impl Reader<'_> {
         let list = self.list(&join(path, "list"), block.find_ref("list").and_then(Value::as_array));
         if grid.is_empty() && rows.is_empty() && list.is_empty() && self.problems.len() == before {
             let tag = block.tag();
-            self.refuse(path, tag, "says no run", "say a `grid`, a `zip` or a `list` in it");
+            self.refuse(path, tag, "defines no run", "add a `grid`, a `zip` or a `list` to it");
         }
         let zip = self.zip(&join(path, "zip"), rows, block.tag());
         grid.splice(0..0, [list, zip].into_iter().filter(|points| !points.is_empty()));
@@ -215,12 +215,15 @@ impl Reader<'_> {
                     &here,
                     value.tag(),
                     "an empty list makes no run",
-                    "say at least one value, or leave the key out",
+                    "give at least one value, or leave the key out",
                 ),
                 Some(values) => {
-                    let said =
-                        |(index, value): (usize, &Value)| self.said(&join(&here, &index.to_string()), key, value);
-                    columns.push(Column { path: key.clone(), values: values.iter().enumerate().map(said).collect() });
+                    let assignment =
+                        |(index, value): (usize, &Value)| self.assignment(&join(&here, &index.to_string()), key, value);
+                    columns.push(Column {
+                        path: key.clone(),
+                        values: values.iter().enumerate().map(assignment).collect(),
+                    });
                 }
                 None => {
                     let help = format!(
@@ -234,7 +237,7 @@ impl Reader<'_> {
         columns
     }
 
-    /// Rows side by side.
+    /// The rows of a `zip`: the i-th values of all columns.
     fn zip(&mut self, path: &str, columns: Vec<Column>, tag: Tag) -> Vec<Point> {
         let Some(length) = columns.first().map(|column| column.values.len()) else { return Vec::new() };
         if columns.iter().any(|column| column.values.len() != length) {
@@ -264,7 +267,7 @@ impl Reader<'_> {
                     Some(message) => {
                         self.refuse(&here, value.tag(), &message, "set a key of `task`, `model`, `train` or `record`")
                     }
-                    None => values.push(self.said(&here, key, value)),
+                    None => values.push(self.assignment(&here, key, value)),
                 }
             }
             points.push(Point::default().with(&Point { item: Some(name), values }));
@@ -272,9 +275,9 @@ impl Reader<'_> {
         points
     }
 
-    fn said(&self, place: &str, path: &str, value: &Value) -> Assignment {
+    fn assignment(&self, place: &str, path: &str, value: &Value) -> Assignment {
         let origin = self.layers.place(value.tag(), place).unwrap_or_else(|| "sweep".into());
-        Assignment { path: path.to_owned(), value: said_anew(value.clone()), origin }
+        Assignment { path: path.to_owned(), value: untagged(value.clone()), origin }
     }
 
     fn refuse(&mut self, path: &str, tag: Tag, message: &str, help: &str) {
@@ -282,31 +285,31 @@ impl Reader<'_> {
         self.problems.push(problem.help(help));
     }
 
-    /// Values that would silently win over one another.
+    /// Reports values that would silently override one another.
     fn conflicts(&mut self, points: &[Point]) {
-        let mut told: BTreeMap<String, Problem> = BTreeMap::new();
+        let mut reported: BTreeMap<String, Problem> = BTreeMap::new();
         for point in points {
-            for (index, said) in point.values.iter().enumerate() {
+            for (index, set) in point.values.iter().enumerate() {
                 let problem = |message: String, help: &str| {
-                    Problem { origin: Some(said.origin.clone()), ..Problem::new(&said.path, message) }.help(help)
+                    Problem { origin: Some(set.origin.clone()), ..Problem::new(&set.path, message) }.help(help)
                 };
-                if let Some((_, by)) = self.layers.assigned.iter().find(|(path, _)| *path == said.path) {
+                if let Some((_, by)) = self.layers.assigned.iter().find(|(path, _)| *path == set.path) {
                     let message = format!("is swept, and `{by}` sets it too");
-                    told.entry(message.clone()).or_insert_with(|| {
+                    reported.entry(message.clone()).or_insert_with(|| {
                         problem(message, "leave out one of the two; `--grid` replaces a list of the file's grid")
                     });
                 }
                 for before in &point.values[..index] {
-                    let within = said.path.strip_prefix(&before.path).is_some_and(|rest| rest.starts_with('.'));
-                    if before.path == said.path {
-                        told.entry(said.path.clone()).or_insert_with(|| {
+                    let within = set.path.strip_prefix(&before.path).is_some_and(|rest| rest.starts_with('.'));
+                    if before.path == set.path {
+                        reported.entry(set.path.clone()).or_insert_with(|| {
                             problem(
                                 "is swept in two places of one block".into(),
-                                "say all of its values in one of them",
+                                "list all of its values in one of them",
                             )
                         });
                     } else if within && matches!(before.value, Value::Empty(..)) {
-                        told.entry(said.path.clone()).or_insert_with(|| {
+                        reported.entry(set.path.clone()).or_insert_with(|| {
                             let message =
                                 format!("is set within `{}`, which is `null` in the same combination", before.path);
                             problem(message, "spell such runs out in a `list`, or make `sweep` a list of two blocks")
@@ -315,6 +318,6 @@ impl Reader<'_> {
                 }
             }
         }
-        self.problems.extend(told.into_values());
+        self.problems.extend(reported.into_values());
     }
 }

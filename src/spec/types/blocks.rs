@@ -1,5 +1,4 @@
-//! The blocks beside a spec: which runs there are, what is drawn and claimed of them, where they are trained. None of them is
-//! hashed.
+//! The blocks besides a spec: its runs, their figure, claims about them, and where they are trained. None of them is hashed.
 
 use std::collections::BTreeMap;
 
@@ -8,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use super::LauncherBlock;
 
-/// What may stand in a file beside the spec.
+/// The blocks of a file besides the spec.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Blocks {
-    /// Many runs from one file: a block, or a list of blocks whose runs are put together.
+    /// Several runs from one file: a block, or a list of blocks whose runs are concatenated.
     #[serde(default)]
     pub sweep: Option<SweepBlocks>,
-    /// What is drawn of the runs.
+    /// The figure of the runs.
     #[serde(default)]
     pub figure: Option<FigureBlock>,
     /// Where the runs are trained.
     #[serde(default)]
     pub launcher: Option<LauncherBlock>,
-    /// What a paper says of the runs, for `ccdni reproduce` to check.
+    /// Claims of a paper about the runs, checked by `ccdni reproduce`.
     #[serde(default)]
     pub claims: Vec<Claim>,
-    /// Values by dotted path that make a version of all runs which is small enough to be run at every change.
+    /// Values by dotted path that reduce all runs to a version small enough to run at every change.
     #[serde(default)]
     pub quick: BTreeMap<String, serde_json::Value>,
 }
@@ -35,11 +34,11 @@ pub struct Blocks {
 pub enum SweepBlocks {
     /// One block.
     One(SweepBlock),
-    /// Blocks whose runs are put together.
+    /// Blocks whose runs are concatenated.
     Several(Vec<SweepBlock>),
 }
 
-/// Runs: every item of `list` with every row of `zip` with every combination of `grid`.
+/// Runs: the product of the items of `list`, the rows of `zip` and the combinations of `grid`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepBlock {
@@ -49,45 +48,45 @@ pub struct SweepBlock {
     /// Lists of values by dotted path, all of one length: the first of each, the second of each, ...
     #[serde(default)]
     pub zip: BTreeMap<String, Vec<serde_json::Value>>,
-    /// Runs that are spelled out.
+    /// Explicitly listed runs.
     #[serde(default)]
     pub list: Vec<SweepItem>,
 }
 
-/// A run that is spelled out.
+/// An explicitly listed run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepItem {
-    /// What the run is called.
+    /// The run's name.
     pub name: String,
     /// Values by dotted path.
     #[serde(default)]
     pub set: BTreeMap<String, serde_json::Value>,
 }
 
-/// What is drawn of the runs of a sweep.
+/// The figure of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FigureBlock {
-    /// What goes along the horizontal axis: `epoch`, or a key with whole numbers such as `train.bptt`.
+    /// The horizontal axis: `epoch`, or a key with whole numbers such as `train.bptt`.
     #[serde(default = "epoch")]
     pub x: String,
-    /// What goes up: a column of metrics.csv; the first validation metric by default.
+    /// The vertical axis: a column of metrics.csv; the first validation metric by default.
     #[serde(default)]
     pub y: Option<String>,
-    /// The value axis.
+    /// The scale of the vertical axis.
     #[serde(default)]
     pub scale: Scale,
-    /// What values are multiplied with, as the axis then says.
+    /// Factor on the values, shown in the axis label.
     #[serde(default = "one")]
     pub times: f64,
-    /// A panel for each value of this key.
+    /// One panel per value of this key.
     #[serde(default)]
     pub panels: Option<String>,
-    /// A colour for each value of these keys; all that differ by default.
+    /// One colour per combination of values of these keys; by default all that differ.
     #[serde(default)]
     pub color: Vec<String>,
-    /// The name of a run in a `list`, which is drawn in every panel.
+    /// The name of a run in a `list` to draw in every panel.
     #[serde(default)]
     pub reference: Option<String>,
 }
@@ -100,7 +99,7 @@ fn epoch() -> String {
     "epoch".into()
 }
 
-/// Something that a paper says of runs in a `list`.
+/// A claim of a paper about runs in a `list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Claim {
@@ -110,37 +109,37 @@ pub enum Claim {
         run: String,
         /// The name of the run that is higher.
         than: String,
-        /// Values by dotted path that tell which run is meant where several have the name.
+        /// Values by dotted path that select one of several runs with the name.
         #[serde(default)]
         at: BTreeMap<String, serde_json::Value>,
         /// A column of metrics.csv; the first validation metric by default.
         #[serde(default)]
         metric: Option<String>,
-        /// The claim holds only if p of the paired test over seeds is below this; without, p is told and decides nothing.
+        /// The claim holds only if p of the paired test over seeds is below this; if left out, p is only reported.
         #[serde(default)]
         #[schemars(range(min = 0.0, max = 1.0))]
         p_below: Option<f64>,
-        /// Whether it is asked of the `quick` version, too.
+        /// Whether the claim is also checked for the `quick` version.
         #[serde(default = "yes")]
         quick: bool,
     },
-    /// A run ends where others have ended before: the last values are of one distribution with these.
+    /// A run ends as others did: its last values are from the same distribution as these.
     Like {
         /// The name of the run.
         run: String,
-        /// Values by dotted path that tell which run is meant where several have the name.
+        /// Values by dotted path that select one of several runs with the name.
         #[serde(default)]
         at: BTreeMap<String, serde_json::Value>,
         /// A column of metrics.csv; the first validation metric by default.
         #[serde(default)]
         metric: Option<String>,
-        /// The values, one a seed.
+        /// The values, one per seed.
         values: Vec<f64>,
     },
 }
 
 impl Claim {
-    /// The runs that it speaks of, by name, and what tells runs of one name apart.
+    /// The names of its runs, and the values that select among runs of one name.
     pub fn runs(&self) -> (Vec<&str>, &BTreeMap<String, serde_json::Value>) {
         match self {
             Claim::Below { run, than, at, .. } => (vec![run, than], at),
@@ -157,9 +156,9 @@ fn yes() -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
-    /// Evenly.
+    /// Linear.
     #[default]
     Linear,
-    /// By their ratios.
+    /// Logarithmic.
     Log,
 }

@@ -1,9 +1,9 @@
-//! What reads images: a convolutional backbone, and the projection that makes the first input of it.
+//! The image encoder: a convolutional backbone, and a projection to the first input.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What reads images. Behind its backbone come a linear layer of the embedding's width and batch normalisation.
+/// The image encoder: a backbone, a linear layer to the embedding's width, and batch normalisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EncoderSpec {
@@ -11,56 +11,56 @@ pub enum EncoderSpec {
     Resnet {
         /// Number of layers: 18, 34, 50, 101 or 152.
         depth: usize,
-        /// Where the weights come from: `hub:<owner>/<repository>`, perhaps with `/<file>`; a file of safetensors
-        /// or of PyTorch's `save`; or `random`.
+        /// Initial weights: `hub:<owner>/<repository>`, optionally with `/<file>`; a safetensors file or one of PyTorch's `save`;
+        /// or `random`.
         #[schemars(regex(pattern = r"^(hub:[^/]+/[^/]+(/.+)?|[^:]+|[./~A-Z].*)$"))]
         weights: String,
-        /// What of it learns.
+        /// Which parts are trained.
         #[serde(default)]
         trainable: Trainable,
     },
-    /// A small network of 3 x 3 convolutions that halve the image, for drawn scenes.
+    /// A small network of 3 x 3 convolutions, each of which halves the image, for generated scenes.
     Conv {
-        /// Channels of each convolution.
+        /// Output channels of each convolution.
         #[serde(default = "channels")]
         #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 4096)))]
         channels: Vec<usize>,
-        /// Where the weights come from: a file of safetensors or of PyTorch's `save`, or `random`.
+        /// Initial weights: a safetensors file or one of PyTorch's `save`, or `random`.
         #[serde(default = "random")]
         #[schemars(regex(pattern = r"^(hub:[^/]+/[^/]+(/.+)?|[^:]+|[./~A-Z].*)$"))]
         weights: String,
-        /// What of it learns.
+        /// Which parts are trained.
         #[serde(default = "all")]
         trainable: Trainable,
     },
 }
 
-/// What of an encoder learns.
+/// Which parts of an encoder are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trainable {
-    /// Nothing, and no statistics of batch normalisation move.
+    /// None; statistics of batch normalisation are frozen too.
     None,
-    /// The linear layer and the batch normalisation behind the backbone.
+    /// The linear layer and the batch normalisation after the backbone.
     #[default]
     Projection,
-    /// The backbone too: images are read anew in every batch.
+    /// The backbone too: images are encoded in every batch.
     All,
 }
 
 impl EncoderSpec {
-    /// The depths that there are residual networks of.
+    /// The supported depths of residual networks.
     pub const DEPTHS: [usize; 5] = [18, 34, 50, 101, 152];
 
-    /// What of it learns.
+    /// Which parts are trained.
     pub fn trainable(&self) -> Trainable {
         match self {
             EncoderSpec::Resnet { trainable, .. } | EncoderSpec::Conv { trainable, .. } => *trainable,
         }
     }
 
-    /// Whether weights that were trained behind `other` mean the same here: behind the same backbone, or with one that was
-    /// trained with them and learns on.
+    /// Whether weights trained with the encoder `other` are valid with this one: with the same frozen backbone, or with a backbone
+    /// that was trained together with them and is trained further.
     pub fn carries_on(&self, other: &EncoderSpec) -> bool {
         let kind = |encoder: &EncoderSpec| match encoder {
             EncoderSpec::Resnet { depth, .. } => (Some(*depth), Vec::new()),
@@ -74,7 +74,7 @@ impl EncoderSpec {
             }
     }
 
-    /// Says that the backbone's weights come from somewhere else.
+    /// Sets where the backbone's weights come from.
     pub fn set_weights(&mut self, from: &str) {
         match self {
             EncoderSpec::Resnet { weights, .. } | EncoderSpec::Conv { weights, .. } => *weights = from.into(),

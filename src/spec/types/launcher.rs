@@ -1,4 +1,4 @@
-//! The `launcher` block beside a spec: where the runs of a sweep are trained. It is not hashed.
+//! The `launcher` block: where the runs of a sweep are trained. It is not hashed.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LauncherBlock {
-    /// Worker processes of this machine, or a job array of a cluster.
+    /// Worker processes on this machine, or a job array on a cluster.
     #[serde(default)]
     pub kind: LauncherKind,
-    /// The partition; the cluster's default one if left out.
+    /// The partition; the cluster's default if left out.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:@+-]+$"))]
     pub partition: Option<String>,
-    /// The account that pays.
+    /// The account to charge.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:@+-]+$"))]
     pub account: Option<String>,
@@ -24,39 +24,38 @@ pub struct LauncherBlock {
     #[serde(default)]
     #[schemars(regex(pattern = r"^[A-Za-z0-9_.,:@+-]+$"))]
     pub qos: Option<String>,
-    /// The time limit of a task, as `sbatch` reads it.
+    /// Time limit per task, in a format of `sbatch`.
     #[serde(default)]
     pub time: Option<TimeLimit>,
-    /// Memory of a task, as `sbatch` reads it: `4G`.
+    /// Memory per task, in a format of `sbatch`: `4G`.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[0-9]+[KMGT]?$"))]
     pub memory: Option<String>,
-    /// Cores of a task. Where `run.jobs` is `auto`, so many units are trained at the same time in it, divided by
-    /// `run.threads`.
+    /// Cores per task. If `run.jobs` is `auto`, a task trains this number divided by `run.threads` of units at the same time.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1024))]
     pub cpus: usize,
-    /// GPUs of a task.
+    /// GPUs per task.
     #[serde(default)]
     #[schemars(range(min = 1, max = 64))]
     pub gpus: Option<usize>,
-    /// Tasks in the array; never more than there are units to train.
+    /// Tasks in the array; at most the number of units to train.
     #[serde(default = "tasks")]
     #[schemars(range(min = 1, max = 100_000))]
     pub tasks: usize,
-    /// Tasks that may run at the same time; as many as the cluster lets by default.
+    /// Tasks that may run at the same time; by default limited by the cluster alone.
     #[serde(default)]
     #[schemars(range(min = 1, max = 100_000))]
     pub at_once: Option<usize>,
-    /// Seconds before its time limit at which a task writes its checkpoints and goes back into the queue.
+    /// Seconds before its time limit at which a task writes its checkpoints and is requeued.
     #[serde(default = "grace")]
     #[schemars(range(min = 5, max = 3600))]
     pub grace: usize,
-    /// Further options of `sbatch`, a line each, such as `--constraint=avx512`.
+    /// Further options of `sbatch`, such as `--constraint=avx512`.
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^-[^\n\r]*$")))]
     pub sbatch: Vec<String>,
-    /// Lines of shell before the program starts, such as `module load cuda`.
+    /// Shell commands to run before the program, such as `module load cuda`.
     #[serde(default)]
     pub setup: Vec<String>,
 }
@@ -93,23 +92,23 @@ impl Default for LauncherBlock {
     }
 }
 
-/// Who trains the units of a sweep.
+/// What trains the units of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LauncherKind {
     /// Worker processes on this machine.
     #[default]
     Local,
-    /// A job array of a SLURM cluster.
+    /// A job array on a SLURM cluster.
     Slurm,
 }
 
-/// A time limit in the forms that `sbatch` reads: `30` (minutes), `30:00`, `2:00:00`, `1-12`, `1-12:30`, `1-12:30:00`.
+/// A time limit in the formats of `sbatch`: `30` (minutes), `30:00`, `2:00:00`, `1-12`, `1-12:30`, `1-12:30:00`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written")]
 pub struct TimeLimit(pub String);
 
-/// YAML takes `30` for a number.
+/// YAML reads `30` as a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -127,14 +126,14 @@ impl From<Written> for TimeLimit {
 }
 
 impl TimeLimit {
-    /// How many seconds that are; `None` for a form that `sbatch` does not read.
+    /// The limit in seconds; `None` for an invalid format.
     pub fn seconds(&self) -> Option<u64> {
         let (days, rest) = match self.0.split_once('-') {
             Some((days, rest)) => (Some(days.parse::<u64>().ok()?), rest),
             None => (None, self.0.as_str()),
         };
         let parts: Vec<u64> = rest.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-        // Behind days the first number is hours; without, it is what is left over of the smaller ones.
+        // After days, the first number is hours; without days, one number is minutes and two are minutes and seconds.
         let (hours, minutes, seconds) = match (days, parts.as_slice()) {
             (Some(_), [hours]) => (*hours, 0, 0),
             (Some(_), [hours, minutes]) => (*hours, *minutes, 0),
@@ -173,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_as_sbatch_reads_them() {
+    fn times_are_parsed_as_by_sbatch() {
         for (text, seconds) in [
             ("30", Some(1800)),
             ("2:30", Some(150)),

@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 use super::EncoderSpec;
 use crate::plugins::Keys;
 
-/// The model graph.
+/// The network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// The recurrent stack, bottom to top.
     #[schemars(length(min = 1))]
     pub layers: Vec<LayerSpec>,
-    /// What reads the top layer.
+    /// The readout of the top layer.
     #[serde(default)]
     pub readout: Readout,
-    /// What reads images; required by tasks with images, refused elsewhere.
+    /// The image encoder; required for tasks with images, an error otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<EncoderSpec>,
-    /// The embedding of token inputs; required by tasks that read tokens, refused elsewhere.
+    /// The embedding of token inputs; required for tasks with token inputs, an error otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embed: Option<EmbedSpec>,
     /// Dropout on the input of the first layer.
@@ -28,11 +28,11 @@ pub struct ModelSpec {
     pub input_dropout: f64,
 }
 
-/// What reads the top layer.
+/// The readout of the top layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Readout {
-    /// A linear layer on the top layer's output.
+    /// A linear layer.
     #[default]
     Linear,
 }
@@ -41,7 +41,7 @@ pub enum Readout {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbedSpec {
-    /// Numbers a token.
+    /// Width of the embedding.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub size: usize,
 }
@@ -49,12 +49,12 @@ pub struct EmbedSpec {
 /// One recurrent layer ("cerebral cortex").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LayerSpec {
-    /// The kind of recurrent unit, which may have keys of its own.
+    /// The kind of recurrent cell, which may have its own keys.
     pub cell: String,
     /// Number of units.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub hidden: usize,
-    /// Dropout on this layer's output, between layers only (the top layer has none).
+    /// Dropout on this layer's output, between layers only (ignored for the top layer).
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
@@ -68,7 +68,7 @@ pub struct LayerSpec {
     /// The cell's own keys.
     #[serde(flatten)]
     pub keys: Keys,
-    /// The synthesizer on this layer ("cerebellum"): leave out for a plain layer.
+    /// The synthesizer of this layer ("cerebellum"); none if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-figure" = "NeurIPS 2021, Fig. 2 and S3; Nature Communications 2023, Fig. 3 and 8"))]
     pub dni: Option<DniSpec>,
@@ -78,45 +78,45 @@ pub struct LayerSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
-    /// PyTorch's: weights and biases uniform within 1/sqrt(hidden).
+    /// PyTorch's default: weights and biases uniform within ±1/sqrt(hidden).
     #[default]
     Uniform,
-    /// Weights by Glorot and Bengio's uniform rule, gate by gate; biases as `uniform`.
+    /// Weights per gate by Glorot and Bengio's uniform rule; biases as for `uniform`.
     Xavier,
-    /// Weights orthogonal, gate by gate; biases as `uniform`.
+    /// Orthogonal weights per gate; biases as for `uniform`.
     Orthogonal,
-    /// Weights by He's uniform rule with gain sqrt 2, gate by gate; biases as `uniform`.
+    /// Weights per gate by He's uniform rule with gain sqrt(2); biases as for `uniform`.
     Kaiming,
 }
 
-/// A synthesizer: a network that predicts the gradient which truncation cuts off.
+/// A synthesizer: a network that predicts the gradient beyond the end of the window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DniSpec {
-    /// The kind of synthesizer, which may have keys of its own.
+    /// The kind of synthesizer, which may have its own keys.
     #[serde(default = "mlp", skip_serializing_if = "is_mlp")]
     #[schemars(extend("default" = "mlp"))]
     pub kind: String,
     /// The synthesizer's own keys.
     #[serde(flatten)]
     pub keys: Keys,
-    /// Factor on an injected synthetic gradient.
+    /// Factor on the synthetic gradient.
     #[serde(default = "tenth")]
     pub scale: f64,
-    /// What the synthesizer sees besides the state.
+    /// Input of the synthesizer besides the state.
     #[serde(default)]
     pub context: Context,
-    /// Whether it learns; `false` is a fixed random synthesizer.
+    /// Whether it is trained; `false` for a fixed random synthesizer.
     #[serde(default = "yes")]
     pub learn: bool,
-    /// Epoch at whose start the interface is cut (cerebellar lesion).
+    /// Epoch at the start of which the synthesizer is disconnected (cerebellar lesion).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub lesion_at: Option<usize>,
-    /// Epoch at whose start the synthesizer stops learning (inferior-olive lesion).
+    /// Epoch at the start of which the synthesizer is frozen (inferior-olive lesion).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub freeze_at: Option<usize>,
-    /// Whether gradients of a synthesizer that does not learn count in the clip norm.
+    /// Whether the gradients of a frozen synthesizer count towards the clip norm.
     #[serde(default)]
     pub frozen_in_norm: FrozenInNorm,
     /// Factor on the synthesizer's own gradient.
@@ -127,25 +127,25 @@ pub struct DniSpec {
     pub share: Option<String>,
 }
 
-/// What the synthesizer sees besides the state.
+/// Input of the synthesizer besides the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Context {
-    /// Only the state.
+    /// None.
     #[default]
     None,
     /// The target of the step that produced the state, classes as one-hot (cDNI).
     Target,
 }
 
-/// Whether gradients of a synthesizer that does not learn count in the clip norm.
+/// Whether the gradients of a frozen synthesizer count towards the clip norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FrozenInNorm {
-    /// They are not even computed.
+    /// They are not computed.
     #[default]
     Exclude,
-    /// They pile up from batch to batch, as in the original.
+    /// They accumulate over batches, as in the original code.
     Accumulate,
 }
 
@@ -153,7 +153,7 @@ pub enum FrozenInNorm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetScale {
-    /// 2 / (layers that share the synthesizer), as in the original.
+    /// 2 / (number of layers that share the synthesizer), as in the original code.
     #[default]
     Layers,
     /// 2 / batch.
@@ -161,7 +161,7 @@ pub enum TargetScale {
 }
 
 impl ModelSpec {
-    /// The model with `force_forget` in every layer, whatever its cell: specs have been written and hashed so from the start.
+    /// The model with `force_forget` in every layer, whatever its cell: the form that is written and hashed.
     pub(crate) fn as_written(&self) -> ModelSpec {
         let mut model = self.clone();
         for layer in &mut model.layers {
@@ -172,7 +172,7 @@ impl ModelSpec {
 }
 
 impl DniSpec {
-    /// Whether there is an epoch in which the synthesizer is used and does not learn.
+    /// Whether there is an epoch in which the synthesizer is used but not trained.
     pub fn is_ever_frozen(&self) -> bool {
         !self.learn || self.freeze_at.is_some()
     }

@@ -1,4 +1,4 @@
-//! Learning: windows, optimizers, clipping, schedules and where weights come from.
+//! Training: windows, optimizer, clipping, schedule and initial weights.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 use super::PluginTable;
 use crate::spec::Keys;
 
-/// How the network learns.
+/// Training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
     /// Epochs to train.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub epochs: usize,
-    /// Sequences a batch.
+    /// Sequences per batch.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: usize,
     /// Window of truncated backpropagation: steps, or a share of the sequence such as "20%"; the whole by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-figure" = "NeurIPS 2021, Fig. 2 and S3; Nature Communications 2023, Fig. 3 and 8"))]
     pub bptt: Option<Bptt>,
-    /// Keep only the targets of every n-th step (sparse external feedback); every step by default.
+    /// Use the targets of every n-th step only (sparse external feedback); by default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub feedback_every: Option<usize>,
@@ -42,7 +42,7 @@ pub struct TrainSpec {
     /// Which epoch's weights are the result.
     #[serde(default)]
     pub keep: Keep,
-    /// Carry the final state of a batch into the next, by value.
+    /// Start each batch from the final state of the previous one, without its gradient.
     #[serde(default)]
     pub keep_hidden: bool,
     /// Weight of the mean squared activity, added to every window's loss.
@@ -68,7 +68,7 @@ pub enum Bptt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepEvery {
-    /// Once a batch, on the gradients of all windows added up.
+    /// Once per batch, on the sum of the gradients of all windows.
     #[default]
     Batch,
     /// After every window.
@@ -79,15 +79,15 @@ pub enum StepEvery {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClipSpec {
-    /// The largest norm left as it is.
+    /// The largest norm that is not scaled down.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub norm: f64,
-    /// Over what the norm is taken.
+    /// The parameters over which the norm is taken.
     #[serde(default)]
     pub scope: ClipScope,
 }
 
-/// Over what a clip norm is taken.
+/// The parameters over which a clip norm is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClipScope {
@@ -108,14 +108,14 @@ pub enum ScheduleSpec {
         #[serde(default = "tenth")]
         #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
         factor: f64,
-        /// Epochs without improvement that are borne.
+        /// Epochs without improvement that are tolerated.
         #[serde(default = "ten")]
         patience: usize,
-        /// Relative improvement that counts as one.
+        /// Smallest relative improvement that counts.
         #[serde(default = "ten_thousandth")]
         #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
         threshold: f64,
-        /// The rate never falls below this.
+        /// Lower bound of the rate.
         #[serde(default = "nano")]
         #[schemars(range(min = 0.0))]
         min_lr: f64,
@@ -142,11 +142,11 @@ pub enum Keep {
     Best,
 }
 
-/// Where initial weights come from.
+/// The source of initial weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum InitFrom {
-    /// A run directory: seed s starts from its seed s.
+    /// A run directory: each seed starts from the same seed of that run.
     Run(String),
     /// One seed of a run: every seed starts from it.
     Seed(InitFromSeed),
@@ -163,7 +163,7 @@ pub struct InitFromSeed {
 }
 
 impl TrainSpec {
-    /// Window length in steps for a sequence of `steps`: the whole sequence where `bptt` is not said.
+    /// Window length in steps for a sequence of `steps`: the whole sequence without `bptt`.
     pub fn window(&self, steps: usize) -> usize {
         self.bptt.as_ref().map_or(steps, |bptt| bptt.steps(steps))
     }
