@@ -85,7 +85,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if results.is_empty() {
         return Err(bad.pop().unwrap_or_else(|| Error::data(&args.captions, "has no images")));
     }
-    coco_results::write(&args.out, &results)?;
+    results::write(&args.out, &results)?;
     if !bad.is_empty() {
         eprint_line(&format!("{} images cannot be read and are left out:", bad.len()));
         bad.iter().take(SHOWN).for_each(|error| eprint_line(&format!("  {error}")));
