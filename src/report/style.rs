@@ -87,12 +87,12 @@ mod tests {
         for styles in [(0..12).map(Style::color).collect::<Vec<_>>(), (0..6).map(Style::grey).collect()] {
             for (index, a) in styles.iter().enumerate() {
                 for b in &styles[..index] {
-                    let apart = (lightness(a.color) - lightness(b.color)).abs();
-                    assert!(apart > 15.0 || a.dash != b.dash, "{a:?} {b:?}: {apart}");
+                    let distance = (lightness(a.color) - lightness(b.color)).abs();
+                    assert!(distance > 15.0 || a.dash != b.dash, "{a:?} {b:?}: {distance}");
                 }
             }
         }
         let neighbours = (0..5).map(|i| (lightness(COLORS[i]) - lightness(COLORS[i + 1])).abs());
-        assert!(neighbours.into_iter().all(|apart| apart > 15.0));
+        assert!(neighbours.into_iter().all(|distance| distance > 15.0));
     }
 }

@@ -134,7 +134,7 @@ fn what_is_wrong_is_said() {
     let mut damaged = packed.clone();
     let checksum = damaged.len() - 6;
     damaged[checksum] ^= 1;
-    refused(&read(&damaged)[1], "at the end, behind the 4 labels");
+    refused(&read(&damaged)[1], "at the end, after the 4 labels");
     let junk = [packed, b"junk".to_vec()].concat();
     assert!(read(&junk)[1].is_err(), "what follows the packed data is no part of it");
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ccdni::data::Dataset;
 use ccdni::Problem;
+use ccdni::data::Dataset;
 use ccdni::plugins::Plugin;
 use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{Request, Resolved, resolve};

@@ -139,7 +139,7 @@ impl Rules {
     }
 
     /// Separates the final period, which only closing characters and white space may follow.
-    fn final_period(&mut self, closing: &[char], apart: bool) {
+    fn final_period(&mut self, closing: &[char], is_apart: bool) {
         let text = &self.text;
         let ends = |at: usize| {
             let mut after = at + 1;
@@ -155,9 +155,9 @@ impl Rules {
         }
         let Some(after) = ends(at) else { return };
         let mut tail = vec![' ', '.'];
-        tail.extend(apart.then_some(' '));
+        tail.extend(is_apart.then_some(' '));
         tail.extend(&text[at + 1..after]);
-        tail.extend(apart.then_some(' '));
+        tail.extend(is_apart.then_some(' '));
         tail.push(' ');
         self.text.truncate(at);
         self.text.extend(tail);
