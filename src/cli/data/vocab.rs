@@ -13,7 +13,7 @@ use crate::files::write_atomically;
 /// Make a vocabulary: the words of captions, seen often enough, as a tokenizer.json.
 ///
 /// Captions are lower-cased and tokenised as by NLTK. Words are numbered in order of first appearance, after
-/// <pad> <start> <end> <unk>. The file is for the tokenizers library, with tokens of the input separated by spaces.
+/// `<pad>` `<start>` `<end>` `<unk>`. The file is for the tokenizers library, with tokens of the input separated by spaces.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data vocab captions_train2014.json --out tokenizer.json

@@ -16,7 +16,7 @@ pub struct NetworkArgs {
     /// Directory of the run directories, if --decoder is a hash.
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     outputs: PathBuf,
-    /// Where to compute: auto, cpu, cuda, cuda:<index> or metal.
+    /// Where to compute: auto, cpu, cuda, `cuda:<index>` or metal.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
     /// The spec of the network, if it is not beside the weights.

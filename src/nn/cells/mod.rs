@@ -3,7 +3,7 @@
 //! A cell is a type whose fields are its keys in a spec ([`Plugin`](crate::plugins::Plugin)) and that implements [`Cell`]:
 //! number of gates, width of the state, and one step on tensors. Two optional parts make it fast: a closed-form backward
 //! pass for the unrolled backend ([`ClosedForm`]) and CPU kernels for the fused one
-//! ([`Kernels`](super::kernel::cells::Kernels)). `testing::check_cell` compares them with the step.
+//! ([`Kernels`]). `testing::check_cell` compares them with the step.
 
 mod gru;
 mod leaky;
