@@ -67,7 +67,7 @@ enum Launcher {
     Slurm,
 }
 
-/// Does it.
+/// Trains, prints or submits what is missing of a sweep.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let request = args.spec.request();
     let mut sweep = expand(&request, &args.grid, registry)?;

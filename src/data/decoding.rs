@@ -8,10 +8,10 @@ pub const WIDEST_BEAM: usize = 1000;
 pub enum Strategy {
     /// Always the most likely word; ties go to the lowest id.
     Greedy,
-    /// Beam search by the mean log-probability per token ([`Decoded::score`]), which does not favour short sentences. Each step
-    /// keeps the `width` most likely unfinished sentences; a sentence that ends among the `width` most likely of its step joins
-    /// the finished ones, of which the `width` best are kept. The search ends when there are that many and no unfinished
-    /// sentence scores higher than the worst of them. A beam of width 1 is greedy.
+    /// Beam search by the mean log-probability per token ([`Decoded::score`]), which does not favour short sentences. Each
+    /// step keeps the `width` most likely unfinished sentences; a sentence that ends among the `width` most likely of its
+    /// step joins the finished ones, of which the `width` best are kept. The search ends when there are that many and no
+    /// unfinished sentence scores higher than the worst of them. A beam of width 1 is greedy.
     Beam {
         /// Beam width, 1 to [`WIDEST_BEAM`].
         width: usize,
@@ -49,8 +49,8 @@ pub struct Limits {
     pub start: u32,
     /// The token that ends a sentence.
     pub end: u32,
-    /// Tokens that are never chosen (padding, the unknown word, the start). Reported probabilities remain those of the network,
-    /// over all tokens.
+    /// Tokens that are never chosen (padding, the unknown word, the start). Reported probabilities remain those of the
+    /// network, over all tokens.
     pub never: Vec<u32>,
     /// Maximum number of tokens per sentence, the end included; longer sentences are truncated.
     pub steps: usize,

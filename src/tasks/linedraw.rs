@@ -1,7 +1,8 @@
-//! Line drawing (Pemberton, Boven et al., NeurIPS 2021, Fig. 2): a cue at the first step says which line to draw.
+//! Line drawing (Pemberton, Boven et al., NeurIPS 2021, Fig. 2): a cue at the first step selects the line to draw.
 //!
-//! The lines go from the origin to points on a circle, and to the origin itself ("stay"). Data are generated: see
-//! `tests/golden/README.md`, section 12, for the mapping from cues to points.
+//! Point 0 is the origin ("stay"); point `j >= 1` of `n` lies on a circle of radius `r` at `(r sin a, r cos a)` with
+//! `a = 2 pi (j - 1) / (n - 1)`. Cue 0 selects the origin; the other cues, ascending, select the points in descending order.
+//! Step `t` of `T` is `t / (T - 1)` of the way from the origin to the point.
 
 use std::f64::consts::TAU;
 
@@ -16,17 +17,17 @@ use crate::plugins::Plugin;
 use crate::rng::Stream;
 use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 
-/// The input of a cue is the cue times this.
+/// Factor from a cue to its input.
 const CUE_SCALE: f64 = 0.1;
 
-/// Rows of a test batch: bounds memory, and changes no metric.
+/// Rows of a test batch: bounds memory without affecting metrics.
 const TEST_BATCH: usize = 1000;
 
-/// Draws a straight line to the point that a cue names.
+/// Draws a straight line to the point that a cue selects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LineDraw {
-    /// Points to draw to, each with its cue: the origin ("stay"), the others evenly on a circle.
+    /// Number of points, each with its cue: the origin ("stay"), the others evenly spaced on a circle.
     #[schemars(range(min = 1, max = 10_000))]
     pub points: usize,
     /// Steps of a line, both ends included.
@@ -35,13 +36,13 @@ pub struct LineDraw {
     /// Radius of the circle.
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub radius: f64,
-    /// Sequences drawn for every epoch: those that train, rounded up to whole batches, and those that validate.
+    /// Sequences per epoch: for training, rounded up to whole batches, and for validation.
     #[schemars(range(min = 1, max = 100_000_000))]
     pub train_size: usize,
-    /// Sequences of the test at the end; 0 for none.
+    /// Test sequences; 0 for none.
     #[schemars(range(max = 100_000_000))]
     pub test_size: usize,
-    /// Share of `train_size` that validates.
+    /// Fraction of `train_size` for validation.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub val_split: f64,
     /// Standard deviation of the noise on the input, from the second step on, in training and validation.
@@ -50,7 +51,7 @@ pub struct LineDraw {
     /// Standard deviation of the noise on the input, from the second step on, in the test.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub test_noise: f64,
-    /// Draw the sequences once and keep them, rather than afresh for every epoch.
+    /// Draw the sequences once, rather than anew in every epoch.
     pub fixed_data: bool,
 }
 
@@ -71,21 +72,21 @@ impl Default for LineDraw {
 }
 
 impl LineDraw {
-    /// Sequences that validate.
+    /// Number of validation sequences.
     fn validation_size(&self) -> usize {
         (self.train_size as f64 * self.val_split).round() as usize
     }
 
-    /// The cues, in ascending order: as many as points, around zero, one more above it where the number is even.
+    /// The cues in ascending order: one per point, centred on zero, without the lowest if the number is even.
     fn cues(&self) -> impl Iterator<Item = i64> {
         let half = (self.points / 2) as i64;
         let dropped = i64::from(self.points.is_multiple_of(2));
         dropped - half..=half
     }
 
-    /// Where the line of each cue ends, in the order of [`Self::cues`].
+    /// The end of each cue's line, in the order of [`Self::cues`].
     fn ends(&self) -> Vec<[f64; 2]> {
-        // Ascending cues take the points of the circle in descending order; point 1 is straight up, the next clockwise.
+        // Point 1 is straight up, the next clockwise.
         let mut circle = (1..self.points).rev().map(|point| {
             let angle = TAU * (point - 1) as f64 / (self.points - 1) as f64;
             [self.radius * angle.sin(), self.radius * angle.cos()]
@@ -127,16 +128,16 @@ impl Task for LineDraw {
     }
 }
 
-/// The lines of one seed.
+/// The data of one seed.
 struct Lines {
     spec: LineDraw,
-    /// By cue, ascending.
+    /// Ends of the lines, by ascending cue.
     ends: Vec<[f64; 2]>,
     seed: u64,
 }
 
 impl Lines {
-    /// The sequences of the cues with these indices, without noise.
+    /// The sequences of the cues at these indices, without noise.
     fn draw(&self, indices: &[usize]) -> Result<(Vec<f32>, Tensor)> {
         let (rows, steps) = (indices.len(), self.spec.seq_len);
         let cues: Vec<i64> = self.spec.cues().collect();
@@ -173,7 +174,7 @@ impl Dataset for Lines {
 
     fn batch(&self, at: BatchIndex) -> Result<Batch> {
         let (purpose, rows, noise) = match at.split {
-            // Whole batches only, as in the original: the last one is not cut to what is left of `train_size`.
+            // Full batches only, as in the original.
             Split::Train => ("data.train", at.batch_size, self.spec.train_noise),
             Split::Validation => ("data.validation", self.spec.validation_size(), self.spec.train_noise),
             Split::Test => {
@@ -184,10 +185,10 @@ impl Dataset for Lines {
         let epoch = if self.spec.fixed_data { 0 } else { at.epoch };
         let mut stream = Stream::new(self.seed, purpose, epoch, at.index);
 
-        // All cues before any noise: specs that differ only in noise draw the same lines.
+        // All cues are drawn before any noise, so that specs that differ only in noise have the same lines.
         let indices: Vec<usize> = (0..rows).map(|_| stream.below(self.spec.points)).collect();
         if noise == 0.0 {
-            // Sequences of one cue are equal: one row each.
+            // Sequences of the same cue share a row.
             let mut distinct = indices.clone();
             distinct.sort_unstable();
             distinct.dedup();
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn every_epoch_is_drawn_afresh_unless_the_data_are_fixed() {
+    fn every_epoch_is_drawn_anew_unless_the_data_are_fixed() {
         let inputs = |data: &dyn Dataset, split, epoch| drawn(data, split, epoch, 0).0;
         let (fresh, fixed) = (open(1, |_| {}), open(1, |s| s.fixed_data = true));
         for split in [Split::Train, Split::Validation] {
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn cues_are_even() {
+    fn cues_are_uniform() {
         let data = open(1, |_| {});
         let mut counts = [0usize; 7];
         for index in 0..10 {

@@ -1,4 +1,4 @@
-//! The tasks: what can be learned.
+//! The tasks.
 //!
 //! A task is one type in one file: its fields are the keys under `task` ([`Plugin`](crate::plugins::Plugin)), and it
 //! implements [`Task`]. One line registers it.
@@ -24,26 +24,26 @@ use crate::error::Result;
 use crate::spec::ModelSpec;
 use crate::spec::task_shape::TaskShape;
 
-/// A kind of experiment: the shape of its data, and how to open them. Only asked where its keys pass its check.
+/// A kind of experiment: the shape of its data, and how to open them. Methods are only called if the keys pass the check.
 pub trait Task {
-    /// What the data look like.
+    /// The shape of the data.
     fn shape(&self) -> TaskShape;
 
-    /// Gets ready what [`Task::files`] and [`Task::open`] need: finds files, downloads those that have to be. Called once
-    /// before a run writes anything, and tells people on standard error what takes its time.
+    /// Prepares for [`Task::files`] and [`Task::open`]: finds and downloads files. Called once before a run writes anything;
+    /// reports progress on standard error.
     ///
     /// # Errors
-    /// Says what is missing and what to do.
+    /// Names what is missing and how to obtain it.
     fn prepare(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Files that the data come from: their content is part of a run's manifest.
+    /// The files of the data, whose content is part of a run's manifest.
     fn files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
-    /// How images are looked at, of a task that shows some.
+    /// Preprocessing of images, for tasks with images.
     fn view(&self) -> Option<Viewing> {
         None
     }
@@ -54,8 +54,8 @@ pub trait Task {
     /// Names what is missing or damaged.
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>>;
 
-    /// As [`Task::open`], with all that a task of words and images has beside its batches. `encoder` is a model whose
-    /// encoder reads the images, and the device that computes features; without one no batch shows an image.
+    /// As [`Task::open`], with the vocabulary and images of the task. `encoder` is the model whose encoder reads the images,
+    /// and the device that computes features; without one the images are not opened.
     ///
     /// # Errors
     /// As [`Task::open`]; names images and weights that cannot be read.
@@ -68,16 +68,16 @@ pub trait Task {
 pub struct TaskData {
     /// The batches.
     pub dataset: Box<dyn Dataset>,
-    /// The words, where only the data determine them.
+    /// The vocabulary, if it is determined by the data.
     pub vocabulary: Option<Vocabulary>,
-    /// Number of images that the batches show.
+    /// Number of images.
     pub images: usize,
-    /// BLAKE3 digests, in hex, of what was read beside [`Task::files`], by name.
+    /// BLAKE3 digests, in hex, of inputs other than [`Task::files`], by name.
     pub digests: BTreeMap<String, String>,
 }
 
 impl TaskData {
-    /// The shape of the data, with the number of words where only the data determine it.
+    /// The shape of the data, with the size of the vocabulary if it is determined by the data.
     pub fn shape(&self, shape: &TaskShape) -> TaskShape {
         self.vocabulary.as_ref().map_or_else(|| shape.clone(), |words| shape.with_vocabulary(words.words().len()))
     }

@@ -1,4 +1,4 @@
-//! The registry: which plug-ins there are, and how the spec room asks about them.
+//! The registry of plug-ins, and its interface for checking specs.
 
 use super::{Captioning, LineDraw, SeqMnist, Task};
 use crate::error::{Problem, Result};
@@ -8,10 +8,10 @@ use crate::spec::task_shape::{CellShape, TaskShape};
 use crate::spec::{DniSpec, LayerSpec, ModelSpec, Plugins, TaskTable};
 use crate::train;
 
-/// The registered plug-ins of every sort.
+/// The registered plug-ins of every kind.
 pub struct Registry {
     tasks: Kinds<dyn Task>,
-    /// What networks are trained with.
+    /// Plug-ins for training: optimizers, cells and synthesizers.
     pub train: train::Plugins,
 }
 
@@ -23,7 +23,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// What comes with the crate.
+    /// The plug-ins of this crate.
     pub fn built_in() -> Self {
         let mut registry = Registry::default();
         registry.register_task::<LineDraw>();
@@ -35,7 +35,7 @@ impl Registry {
     /// Adds a task.
     ///
     /// # Panics
-    /// If its kind is registered already: a mistake of the program, not of its user.
+    /// If its kind is already registered.
     pub fn register_task<T: Plugin + Task>(&mut self) {
         self.tasks.register::<T>(|task| Box::new(task));
     }
@@ -43,7 +43,7 @@ impl Registry {
     /// The task of a spec.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] where there is none of that kind, or where it cannot read its keys.
+    /// [`crate::Error::Usage`] if the kind is unknown or its keys are invalid.
     pub fn task(&self, task: &TaskTable) -> Result<Box<dyn Task>> {
         self.tasks.open(&task.kind, &task.keys)
     }

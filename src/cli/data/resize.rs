@@ -49,7 +49,7 @@ pub fn execute(args: Args) -> Result<()> {
         strict: args.strict,
     };
     let stop = Stop::on_signal()?;
-    let (progress, begun) = (Counter::new("pictures"), Instant::now());
+    let (progress, begun) = (Counter::new("images"), Instant::now());
     let result = super::on_threads(args.threads, || job.run(&|| stop.asked(), &|done, of| progress.show(done, of)))?;
     progress.end();
     let report = match result {

@@ -37,7 +37,7 @@ pub struct Args {
 pub fn execute(args: Args) -> Result<()> {
     let scenes = Scenes { train: args.train, validation: args.validation, size: args.size, seed: args.seed };
     let stop = Stop::on_signal()?;
-    let progress = Counter::new("pictures");
+    let progress = Counter::new("images");
     let made = super::on_threads(args.threads, || {
         scenes.make(&args.out, &|| stop.asked(), &|done, of| progress.show(done, of))
     })?;

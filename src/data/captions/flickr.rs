@@ -1,5 +1,5 @@
-//! Tables of captions: lines `name.jpg#0<TAB>caption`, or columns separated by commas, semicolons, tabs or bars, with a header
-//! that names them.
+//! Tables of captions: lines `name.jpg#0<TAB>caption`, or columns separated by commas, semicolons, tabs or bars, with a
+//! header that names them.
 
 use std::collections::HashMap;
 use std::path::Path;

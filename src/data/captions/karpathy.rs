@@ -1,5 +1,5 @@
-//! The split files of Karpathy and Fei-Fei (2015), such as `dataset_coco.json`: `images`, each with `sentences` and a `split`;
-//! and lists of `image` and `caption` derived from them.
+//! The split files of Karpathy and Fei-Fei (2015), such as `dataset_coco.json`: `images`, each with `sentences` and a
+//! `split`; and lists of `image` and `caption` derived from them.
 
 use std::path::Path;
 

@@ -69,8 +69,8 @@ impl CaptionSet {
     /// format is detected from the content.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the position if the format is unknown, the text is not UTF-8, an
-    /// id is missing or duplicate, or a caption refers to an unknown image; also for a missing file of COCO.
+    /// [`Error::Io`] if it cannot be read; [`Error::Data`] with the position if the format is unknown, the text is not
+    /// UTF-8, an id is missing or duplicate, or a caption refers to an unknown image; also for a missing file of COCO.
     pub fn open(path: &Path) -> Result<Self> {
         Self::find(path)?;
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;

@@ -1,7 +1,7 @@
 //! Tokenisation for scoring, as in the COCO caption tools: Penn Treebank rules, lower case, without punctuation.
 //!
-//! The rule with the longest match at a position applies, lookahead included; ties go to the first. The rules were derived by
-//! comparison with that tokenizer on captions and mutated captions; docs/fidelity.md lists the remaining differences.
+//! The rule with the longest match at a position applies, lookahead included; ties go to the first. The rules were derived
+//! by comparison with that tokenizer on captions and mutated captions; docs/fidelity.md lists the remaining differences.
 
 mod rules;
 

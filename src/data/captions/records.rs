@@ -34,7 +34,8 @@ impl<'a> Records<'a> {
         end - usize::from(text[..end].ends_with('\r'))
     }
 
-    /// The content of the quotation at the start of `text`, and the rest, which begins with a delimiter or the end of the line.
+    /// The content of the quotation at the start of `text`, and the rest, which begins with a delimiter or the end of the
+    /// line.
     fn quoted(&self, text: &'a str) -> Option<(String, &'a str)> {
         let mut value = String::new();
         let mut rest = text.strip_prefix('"')?;

@@ -25,7 +25,8 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// The batches of an epoch: indices into `lengths`, all captions of a batch of one length. Incomplete batches are dropped.
+    /// The batches of an epoch: indices into `lengths`, all captions of a batch of one length. Incomplete batches are
+    /// dropped.
     ///
     /// Batches are taken in turn from the lengths in ascending order: the first of each, the second of each, and so on.
     /// With `balance` or `shuffle`, captions of a length are shuffled first; with `shuffle` or a `limit`, batches are

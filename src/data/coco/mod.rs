@@ -127,8 +127,8 @@ impl Job<'_> {
     /// Downloads and unpacks the missing archives.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the disk is too small (checked in advance), another process is using the folder, or the program was
-    /// built without downloads; [`Error::Download`]; [`Error::Data`] for an archive that fails verification;
+    /// [`Error::Usage`] if the disk is too small (checked in advance), another process is using the folder, or the program
+    /// was built without downloads; [`Error::Download`]; [`Error::Data`] for an archive that fails verification;
     /// [`Error::Interrupted`]. The next run resumes.
     pub fn run(&self) -> Result<()> {
         fs::create_dir_all(&self.folder).map_err(Error::io("create the directory", &self.folder))?;

@@ -134,8 +134,8 @@ impl Digits {
     /// Reads or draws the images of a source.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] naming a file that is missing, damaged or of another kind; [`crate::Error::Usage`] if the source
-    /// is not available.
+    /// [`crate::Error::Data`] naming a file that is missing, damaged or of another kind; [`crate::Error::Usage`] if the
+    /// source is not available.
     pub fn open(source: &Source) -> Result<Digits> {
         match source {
             Source::Glyphs(spec) => Ok(glyphs::draw(spec)),

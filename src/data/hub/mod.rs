@@ -34,8 +34,8 @@ pub struct HubFile {
 }
 
 impl HubFile {
-    /// Downloads the file unless it is cached, verifies it, and returns its path. For messages, `what` names the setting that
-    /// requires it and `otherwise` an alternative without the hub.
+    /// Downloads the file unless it is cached, verifies it, and returns its path. For messages, `what` names the setting
+    /// that requires it and `otherwise` an alternative without the hub.
     ///
     /// # Errors
     /// [`Error::Download`] if the download fails; [`Error::Usage`] if the network may not be used, or the program was built

@@ -83,8 +83,8 @@ impl Work {
         bytes
     }
 
-    /// Creates the store unless it exists. `make` computes rows, `progress` is called with the number done and in all, `stop`
-    /// is polled between chunks. Other processes wait until the first one has finished.
+    /// Creates the store unless it exists. `make` computes rows, `progress` is called with the number done and in all,
+    /// `stop` is polled between chunks. Other processes wait until the first one has finished.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Interrupted`] after `stop`, whereupon the same call resumes; the errors of `make`.

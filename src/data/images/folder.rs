@@ -71,12 +71,13 @@ impl ResizeFolder {
     /// Resizes all images that are not up to date, on all threads of the current pool. `progress` is called from any thread
     /// with the number of images done and in all; no image is started once `stop` returns true.
     ///
-    /// An image is up to date if its target is not older than the source and has the right size. Files are written atomically.
+    /// An image is up to date if its target is not older than the source and has the right size. Files are written
+    /// atomically.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there are no images, or the target has other files or images with other settings; [`Error::Held`] if
-    /// another process is writing to it; [`Error::Io`] if a file cannot be written; with `strict`, [`Error::Data`] for a bad
-    /// file; [`Error::Interrupted`] after `stop`, whereupon the same call resumes.
+    /// [`Error::Usage`] if there are no images, or the target has other files or images with other settings; [`Error::Held`]
+    /// if another process is writing to it; [`Error::Io`] if a file cannot be written; with `strict`, [`Error::Data`] for a
+    /// bad file; [`Error::Interrupted`] after `stop`, whereupon the same call resumes.
     pub fn run(
         &self,
         stop: &(dyn Fn() -> bool + Sync),

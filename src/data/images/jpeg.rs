@@ -18,7 +18,8 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
     false
 }
 
-/// The next marker at or after `at`, which is advanced past it. In compressed data between markers, 0xff is followed by zero.
+/// The next marker at or after `at`, which is advanced past it. In compressed data between markers, 0xff is followed by
+/// zero.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     while let [first, second, ..] = bytes.get(*at..)? {
         if *first != 0xff || *second == 0xff {

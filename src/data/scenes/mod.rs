@@ -1,6 +1,7 @@
 //! Synthetic scenes: images of coloured shapes with captions from a small grammar, for captioning without photographs.
 //!
-//! `scene.rs` samples the content of a scene, `paint.rs` renders it, and `tell.rs` generates its captions, all from the seed.
+//! `scene.rs` samples the content of a scene, `paint.rs` renders it, and `tell.rs` generates its captions, all from the
+//! seed.
 
 mod paint;
 mod scene;
@@ -57,8 +58,8 @@ pub enum Made {
 }
 
 impl Scenes {
-    /// Generates the folder `out` atomically, on all threads of the current pool, unless it exists. `progress` is called from
-    /// any thread with the number of images done and in all; `stop` is polled before each.
+    /// Generates the folder `out` atomically, on all threads of the current pool, unless it exists. `progress` is called
+    /// from any thread with the number of images done and in all; `stop` is polled before each.
     ///
     /// # Errors
     /// [`Error::Usage`] if the folder has other content, or for an invalid number of images; [`Error::Io`];

@@ -168,8 +168,8 @@ impl Page {
             table.row(vec![outcome, escape(&verdict.claim), escape(&verdict.numbers)]);
         }
         let note = if self.verdicts.iter().any(|verdict| verdict.outcome == Outcome::NotSignificant) {
-            "<p class=\"faint\">n.s.: the medians lie as claimed, but the paired test over these seeds cannot tell that \
-             from chance at 5 %.</p>\n"
+            "<p class=\"faint\">n.s.: the medians lie as claimed, but the paired test over these seeds does not distinguish \
+             that from chance at 5 %.</p>\n"
         } else {
             ""
         };

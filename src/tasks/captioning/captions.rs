@@ -1,4 +1,4 @@
-//! Which caption comes when: the captions of one seed, their words as ids, and batches of one length.
+//! The captions of one seed as ids, in batches of one length.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -22,36 +22,36 @@ pub(super) struct Captions {
     spec: Captioning,
     seed: u64,
     vocabulary: Vocabulary,
-    /// What the model reads of the images; nothing where the data were opened without a model.
+    /// The encoder's inputs; `None` if the data were opened without a model.
     inputs: Option<EncoderInputs>,
     /// Number of images.
     images: usize,
     train: Part,
     validation: Part,
-    /// The images that are described at the end.
+    /// The images for the evaluation.
     described: Vec<Described>,
-    /// The batches of the epoch of training that was last asked for.
+    /// The training batches of the most recent epoch.
     order: RefCell<Option<Epoch>>,
-    /// The batches of validation, once they are asked for.
+    /// The validation batches, computed on first use.
     measured: OnceCell<Vec<Vec<usize>>>,
 }
 
-/// The batches of an epoch of training, each the positions of its captions.
+/// The training batches of an epoch, each the indices of its captions.
 struct Epoch {
     epoch: usize,
     batch_size: usize,
     batches: Vec<Vec<usize>>,
 }
 
-/// The captions to train or to validate with.
+/// The captions for training or validation.
 struct Part {
-    /// The ids of all captions, one behind the other.
+    /// The ids of all captions, concatenated.
     ids: Vec<u32>,
-    /// Where each begins, and the last one ends.
+    /// The start of each caption in `ids`, and the end of the last one.
     starts: Vec<usize>,
-    /// Ids of each, start and end included; 0 for one that is left out.
+    /// Number of ids of each, start and end included; 0 for an excluded one.
     lengths: Vec<usize>,
-    /// The number of the image of each.
+    /// The image of each.
     images: Vec<u32>,
 }
 
@@ -69,18 +69,18 @@ impl Part {
         part
     }
 
-    /// Captions of one length: the ids that are read, and those to be predicted.
+    /// A batch of captions of one length: ids as inputs and targets.
     fn batch(&self, captions: &[usize], feature: Tensor) -> Result<Batch> {
         let steps = captions.first().map_or(0, |&caption| self.lengths[caption]);
-        let mut said = Vec::with_capacity(captions.len() * steps);
-        let mut read = Vec::with_capacity(captions.len() * steps);
+        let mut targets = Vec::with_capacity(captions.len() * steps);
+        let mut inputs = Vec::with_capacity(captions.len() * steps);
         for &caption in captions {
             let ids = &self.ids[self.starts[caption]..self.starts[caption + 1]];
-            said.extend_from_slice(ids);
-            read.extend_from_slice(&ids[..ids.len().saturating_sub(1)]);
+            targets.extend_from_slice(ids);
+            inputs.extend_from_slice(&ids[..ids.len().saturating_sub(1)]);
         }
-        let ids = Tensor::from_vec(read, (captions.len(), steps.saturating_sub(1)), &Device::Cpu)?;
-        let targets = Targets::Classes(Tensor::from_vec(said, (captions.len(), steps), &Device::Cpu)?);
+        let ids = Tensor::from_vec(inputs, (captions.len(), steps.saturating_sub(1)), &Device::Cpu)?;
+        let targets = Targets::Classes(Tensor::from_vec(targets, (captions.len(), steps), &Device::Cpu)?);
         Ok(Batch::new(Inputs::Tokens { feature: Some(feature), ids }, targets))
     }
 }
@@ -99,7 +99,7 @@ fn read(files: &FilesSpec) -> Result<CaptionSet> {
 }
 
 impl Captions {
-    /// Reads captions, and makes or reads the vocabulary.
+    /// Reads the captions, and builds or reads the vocabulary.
     ///
     /// # Errors
     /// [`Error::Data`] naming a file that is missing or damaged.
@@ -136,12 +136,12 @@ impl Captions {
             spec,
         };
         if let Some(inputs) = &inputs {
-            captions.leave_out(inputs.good());
+            captions.exclude(inputs.good());
         }
         Ok(Captions { inputs, ..captions })
     }
 
-    /// The words.
+    /// The vocabulary.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
     }
@@ -151,13 +151,13 @@ impl Captions {
         self.images
     }
 
-    /// Digests of what the model reads of the images.
+    /// Digests of the encoder's inputs.
     pub fn digests(&self) -> BTreeMap<String, String> {
         self.inputs.as_ref().map_or_else(BTreeMap::new, |inputs| inputs.digests().clone())
     }
 
-    /// Leaves out the images that cannot be read: `good` has one word for each, in the order of their numbers.
-    fn leave_out(&mut self, good: &[bool]) {
+    /// Excludes unreadable images; `good` is indexed by image.
+    fn exclude(&mut self, good: &[bool]) {
         for part in [&mut self.train, &mut self.validation] {
             for (length, &image) in part.lengths.iter_mut().zip(&part.images) {
                 if !good[image as usize] {
@@ -168,7 +168,7 @@ impl Captions {
         self.described.retain(|described| good[described.image as usize]);
     }
 
-    /// What the model reads of images.
+    /// The encoder's inputs for some images.
     fn look(&self, images: &[u32], at: BatchIndex) -> Result<Tensor> {
         let unread = || Error::Training("the images were not opened for a model that reads them".into());
         self.inputs.as_ref().ok_or_else(unread)?.look(images, at)
@@ -183,7 +183,7 @@ impl Captions {
         self.training(batch_size).batches(&self.train.lengths, self.seed, "data.train", epoch)
     }
 
-    /// The batches of validation: the same for every seed, so that seeds and models are measured alike.
+    /// The validation batches, the same for every seed, so that results are comparable.
     fn validation_batches(&self) -> Result<&[Vec<usize>]> {
         if let Some(batches) = self.measured.get() {
             return Ok(batches);
@@ -209,7 +209,7 @@ impl Dataset for Captions {
     fn metrics(&self) -> Vec<Metric> {
         let mut metrics = vec![Metric::nll(), Metric::perplexity()];
         if self.spec.by_position {
-            // Positions that no batch reaches would have no value.
+            // Only positions that occur in a batch.
             let longest = self
                 .validation_batches()
                 .ok()
@@ -274,7 +274,7 @@ mod tests {
     use crate::tasks::captioning::{ScenesSpec, Source};
 
     #[test]
-    fn images_that_are_left_out_are_in_no_batch_and_are_not_described() {
+    fn excluded_images_are_in_no_batch_and_are_not_described() {
         let directory = tempfile::tempdir().unwrap();
         let scenes = ScenesSpec { dir: directory.path().join("s"), train: 30, validation: 8, size: 16, draw: 1 };
         scenes.scenes().make(&scenes.dir, &|| false, &|_, _| {}).unwrap();
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(seen(&captions), (0..38).collect());
         let good: Vec<bool> = (0..38).map(|image| image != 3 && image != 33).collect();
         captions.measured.take();
-        captions.leave_out(&good);
+        captions.exclude(&good);
         assert_eq!(seen(&captions), (0..38).filter(|image| good[*image as usize]).collect());
         assert_eq!(captions.described.len(), 7);
         assert!(captions.described.iter().all(|described| described.image != 33));

@@ -1,4 +1,4 @@
-//! The evaluation: a caption for every image to validate with, scored against those that people wrote.
+//! The evaluation: generates a caption for every validation image and scores it against the references.
 
 use candle_core::Tensor;
 
@@ -9,22 +9,22 @@ use crate::data::captions::{CaptionSet, ptb};
 use crate::data::{Evaluation, Limits, Predictor, Strategy, Vocabulary};
 use crate::error::{Error, Result};
 
-/// Images that are described together: enough for large products, few enough for little memory.
-const TOGETHER: usize = 64;
+/// Images per batch: a compromise between throughput and memory.
+const BATCH: usize = 64;
 
 /// The file of the captions, in COCO's results format.
 const CAPTIONS: &str = "captions.json";
 
-/// An image, and what people wrote about it.
+/// An image and its reference captions.
 pub(super) struct Described {
-    /// Its number among the images of the task.
+    /// Its index among the images of the task.
     pub image: u32,
-    /// The id that the caption file gives it.
+    /// Its id in the caption file.
     pub id: u64,
     pub captions: Vec<String>,
 }
 
-/// The images of a set that people wrote about, of which the first has the number `first`.
+/// The images of a set that have captions, numbered from `first`.
 pub(super) fn described(set: &CaptionSet, first: usize) -> Vec<Described> {
     let new = |(image, id)| Described { image, id, captions: Vec::new() };
     let mut all: Vec<Described> = (first as u32..).zip(set.images.iter().map(|image| image.id)).map(new).collect();
@@ -33,13 +33,13 @@ pub(super) fn described(set: &CaptionSet, first: usize) -> Vec<Described> {
     all
 }
 
-/// The limits of captions of at most `steps` words: they end with the vocabulary's end, and have no other special word.
+/// Limits for captions of at most `steps` tokens, without special words.
 pub fn limits(steps: usize) -> Limits {
     Limits { start: START, end: END, never: vec![PAD, START, UNKNOWN], steps }
 }
 
-/// Describes images, each with the likeliest word at every step, and scores the captions. `look` gives what the model's
-/// encoder reads of images, `[images, ...]`.
+/// Generates captions by greedy decoding and scores them. `look` returns the encoder's inputs for some images, `[images,
+/// ...]`.
 pub(super) fn evaluate(
     all: &[Described],
     vocabulary: &Vocabulary,
@@ -48,7 +48,7 @@ pub(super) fn evaluate(
 ) -> Result<Evaluation> {
     let mut captions = Vec::with_capacity(all.len());
     let mut scored = Vec::with_capacity(all.len());
-    for some in all.chunks(TOGETHER) {
+    for some in all.chunks(BATCH) {
         let images: Vec<u32> = some.iter().map(|described| described.image).collect();
         let decoded = predictor.decode(&look(&images)?, &Strategy::Greedy, &limits(Limits::STEPS))?;
         for (best, described) in decoded.iter().zip(some) {

@@ -1,8 +1,7 @@
-//! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 4): an image is seen, and words are said about it, one
-//! a step, each given those before.
+//! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 4): the first step reads an image, and every step
+//! predicts the next word of its caption.
 //!
-//! The captions of a batch have one length. What the images become before the network sees them is the encoder's business
-//! ([`EncoderInputs`](crate::model::encoder::EncoderInputs)).
+//! The captions of a batch have one length. [`EncoderInputs`](crate::model::encoder::EncoderInputs) prepares the images.
 
 mod captions;
 mod evaluation;
@@ -28,7 +27,7 @@ use captions::Captions;
 
 impl Plugin for Captioning {
     const KIND: &'static str = "captioning";
-    const ABOUT: &'static str = "see an image, and say about it what people said";
+    const ABOUT: &'static str = "describe an image with a caption, word by word";
 
     fn check(&self) -> Vec<Problem> {
         self.problems()
@@ -38,10 +37,10 @@ impl Plugin for Captioning {
 impl Task for Captioning {
     fn shape(&self) -> TaskShape {
         TaskShape {
-            // Which words there are is known once the captions are.
+            // The vocabulary is only known once the captions are read.
             input: Input::Tokens { vocabulary: 0, first: First::Image { side: self.view().trained_side() as usize } },
             target: Target { kind: TargetKind::Classes { count: 0 }, when: When::EveryStep },
-            // Where only one length takes part, that is the number of steps: the image, and all ids but the last.
+            // With a single length, that is the number of steps: the image, and all ids but the last.
             steps: Some(self.lengths[0]).filter(|_| self.lengths[0] == self.lengths[1]),
             validates: true,
         }

@@ -1,4 +1,4 @@
-//! The keys of the task, and what cannot be asked of it.
+//! The keys of the task and their validation.
 
 use std::path::PathBuf;
 
@@ -11,111 +11,109 @@ use crate::data::scenes::Scenes;
 use crate::error::Problem;
 use crate::files::at_home;
 
-/// Describes an image as people described it.
+/// Describes an image with a caption.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Captioning {
-    /// Where images and captions come from.
+    /// Source of images and captions.
     pub source: Source,
-    /// A tokenizer.json with the words, as another run has it or `ccdni data vocab` makes it; made of the captions to train
-    /// with where absent.
+    /// The vocabulary: a tokenizer.json of another run or of `ccdni data vocab`; built from the training captions if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub vocabulary: Option<PathBuf>,
-    /// Words seen less often are unknown (where the vocabulary is made here).
+    /// Minimum number of occurrences of a word in the vocabulary, if it is built here.
     #[schemars(range(min = 1))]
     pub threshold: u64,
-    /// Captions of these lengths take part, both ends included: words, punctuation, start and end.
+    /// Range of caption lengths, inclusive: words, punctuation, start and end.
     #[schemars(inner(range(min = 3, max = 1000)))]
     pub lengths: [usize; 2],
-    /// Every length gives as many batches as the rarest one.
+    /// Every length yields as many batches as the rarest one.
     pub balance: bool,
     /// Side of the square to which images are resized, in pixels.
     #[schemars(range(min = 8, max = 4096))]
     pub resize: u32,
-    /// Side of the square that is cut out of it: at random in training, the middle elsewhere; all of it where absent.
+    /// Side of the crop: at a random position in training, centred otherwise; no crop if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 8, max = 4096))]
     pub crop: Option<u32>,
-    /// Mirror every other image in training; not where captions say left and right.
+    /// Mirror training images with probability 1/2; unsuitable if captions mention left and right.
     pub flip: bool,
-    /// What validation, scores and `ccdni sample` see of an image.
+    /// The view of an image in validation, evaluation and `ccdni sample`.
     pub eval_transform: EvalTransform,
-    /// With a frozen backbone: stored views of each training image, cut out and mirrored at random; 0 for the one view
-    /// that validation has.
+    /// With a frozen backbone: randomly augmented views stored per training image; 0 for the single view of validation.
     #[schemars(range(max = 1000))]
     pub variants: usize,
-    /// Captions of a batch in validation.
+    /// Captions per validation batch.
     #[schemars(range(min = 1, max = 100_000))]
     pub validation_batch_size: usize,
-    /// Batches that validation looks at, the same ones in every epoch; 0 for all.
+    /// Number of validation batches, the same in every epoch; 0 for all.
     pub validation_batches: usize,
-    /// Adds a column for each position of a caption: the negative log-likelihood there.
+    /// Adds the negative log-likelihood at each position of a caption to the metrics.
     pub by_position: bool,
-    /// Captions every validation image once training is over, and adds BLEU, ROUGE-L and CIDEr to the results.
+    /// Captions every validation image after training and adds BLEU, ROUGE-L and CIDEr to the results.
     pub scores: bool,
 }
 
-/// Where images and captions come from.
+/// Source of images and captions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
-    /// Scenes of coloured shapes that the program draws itself, once, into a folder.
+    /// Scenes of coloured shapes, generated once into a folder.
     Scenes(ScenesSpec),
-    /// Files of captions and folders of images: COCO, Flickr8k, Flickr30k, or your own in their formats.
+    /// Caption files and folders of images: COCO, Flickr8k, Flickr30k, or your own in these formats.
     Files {
-        /// What is trained with.
+        /// Training data.
         train: FilesSpec,
-        /// What is validated with.
+        /// Validation data.
         validation: FilesSpec,
     },
 }
 
-/// Scenes that the program draws.
+/// Generated scenes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScenesSpec {
-    /// The folder; made where it is not there.
+    /// The folder; created if it does not exist.
     #[schemars(length(min = 1))]
     pub dir: PathBuf,
-    /// Images to train with.
+    /// Training images.
     #[schemars(range(min = 1, max = 900_000))]
     pub train: usize,
-    /// Images to validate with.
+    /// Validation images.
     #[schemars(range(min = 1, max = 90_000))]
     pub validation: usize,
     /// Width and height of an image, in pixels.
     #[schemars(range(min = 16, max = 1024))]
     pub size: u32,
-    /// Other scenes for another number here: the same for every seed of a run.
+    /// Seed of the scenes, independent of the seeds of a run.
     pub draw: u64,
 }
 
-/// A file of captions and the folder of its images.
+/// A caption file and the folder of its images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilesSpec {
-    /// The captions: COCO's JSON, that of Karpathy's splits, or a table as those of Flickr8k and Flickr30k are.
+    /// The caption file: COCO's JSON, that of Karpathy's splits, or a table as of Flickr8k and Flickr30k.
     #[schemars(length(min = 1))]
     pub captions: PathBuf,
     /// The folder that the images' file names are relative to.
     #[schemars(length(min = 1))]
     pub images: PathBuf,
-    /// Only the images that this file names, one a line, as the splits of Flickr8k have them.
+    /// Only the images listed in this file, one per line, as in the splits of Flickr8k.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub only: Option<PathBuf>,
-    /// Of a file with splits, the one that is used, or several: `train`, `train+restval`.
+    /// The split or splits to use, if the file has any: `train`, `train+restval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub split: Option<String>,
 }
 
-/// What is seen of an image outside of training.
+/// The view of an image outside training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EvalTransform {
-    /// The middle, as large as what training cuts out.
+    /// The centre, of the size of the training crop.
     Center,
     /// The whole square, as in the original.
     Whole,
@@ -134,14 +132,14 @@ impl ScenesSpec {
         at_home(&self.dir)
     }
 
-    /// What is to be drawn.
+    /// The scenes to generate.
     pub fn scenes(&self) -> Scenes {
         Scenes { train: self.train, validation: self.validation, size: self.size, seed: self.draw }
     }
 }
 
 impl Source {
-    /// Captions and images to train and to validate with.
+    /// Captions and images for training and validation.
     pub fn files(&self) -> [FilesSpec; 2] {
         match self {
             Source::Scenes(scenes) => ["train", "validation"].map(|part| FilesSpec {
@@ -182,12 +180,12 @@ impl Default for Captioning {
 }
 
 impl Captioning {
-    /// The file of the words, where one is named.
+    /// The file of the vocabulary, if given.
     pub fn vocabulary_file(&self) -> Option<PathBuf> {
         self.vocabulary.as_ref().map(at_home)
     }
 
-    /// How images are looked at.
+    /// Preprocessing of images.
     pub fn view(&self) -> Viewing {
         Viewing {
             resize: self.resize,
@@ -198,7 +196,7 @@ impl Captioning {
         }
     }
 
-    /// What cannot work, with keys relative to `task`.
+    /// Invalid settings, with keys relative to `task`.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut refuse = |key: &str, message: String, help: &str| {
@@ -237,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_settings_are_rejected() {
         for (change, key) in [
             (r#"{}"#, None),
             (r#"{"lengths": [12, 11]}"#, Some("lengths")),
@@ -255,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn cutting_out_everything_is_no_cut() {
+    fn a_crop_of_the_whole_image_is_no_crop() {
         let spec = |text: &str| serde_json::from_str::<Captioning>(text).unwrap();
         assert_eq!(spec(r#"{"crop": 64}"#).view(), spec("{}").view());
         assert_eq!(spec(r#"{"crop": 60}"#).view().trained_side(), 60);

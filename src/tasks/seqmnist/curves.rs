@@ -1,5 +1,4 @@
-//! What is drawn for each class: a straight line to its point, or its image in one stroke
-//! (`tests/golden/README.md`, section 12).
+//! The target curve of each class: a straight line to its point, or the digit in one stroke.
 
 use std::f64::consts::TAU;
 
@@ -9,12 +8,12 @@ use crate::rng::Stream;
 /// A point of the plane, y upwards.
 pub type Point = [f64; 2];
 
-/// Nodes along an edge of the grid.
+/// Nodes per side of the grid.
 const GRID: usize = 4;
 
-/// The image of each digit as the keys of a telephone that it runs over, 1 to 9 with 7 at the upper left; `/` is half way
-/// from 4 to 8. The keys stand on the unit square.
-const PICTURES: [&str; 10] = [
+/// The path of each digit over the keys of a numeric keypad on the unit square, with 7 at the upper left; `/` is halfway
+/// between 4 and 8.
+const STROKES: [&str; 10] = [
     "741236987",
     "/852",
     "7895123",
@@ -27,7 +26,7 @@ const PICTURES: [&str; 10] = [
     "74569878963",
 ];
 
-/// Where a key of [`PICTURES`] stands.
+/// The position of a key of [`STROKES`].
 fn key(key: u8) -> Point {
     match key {
         b'1'..=b'9' => {
@@ -38,9 +37,9 @@ fn key(key: u8) -> Point {
     }
 }
 
-/// Corners of a digit's image, both ends included.
+/// Number of control points of a digit.
 pub(super) fn corners(number: u8) -> usize {
-    PICTURES.get(usize::from(number)).map_or(0, |image| image.len())
+    STROKES.get(usize::from(number)).map_or(0, |stroke| stroke.len())
 }
 
 /// The curve of every class, in order: `steps` positions each.
@@ -53,7 +52,7 @@ pub(super) fn of(spec: &SeqMnist, seed: u64) -> Vec<Vec<Point>> {
     }
 }
 
-/// Where the lines of `count` classes end.
+/// The ends of the lines of `count` classes.
 fn ends(ends: Ends, radius: f64, count: usize, seed: u64) -> Vec<Point> {
     match ends {
         // The first straight up, the others clockwise.
@@ -80,10 +79,10 @@ fn line(end: Point, steps: usize) -> Vec<Point> {
     (0..steps).map(|step| step as f64 / (steps - 1) as f64).map(|way| [way * end[0], way * end[1]]).collect()
 }
 
-/// The image of a digit. Its sides take the same number of steps as nearly as the original has it: of `r` steps left
-/// over, the first `r - 1` sides get one each, and the corner at the end takes the last.
+/// A digit as a polyline with `T` steps on `q` segments, `T = d q + r`, as in the original: every segment has `d` steps. If
+/// `r > 0` the first `r - 1` segments have one more, otherwise the last has one fewer. The last point closes the sequence.
 fn image(number: u8, steps: usize) -> Vec<Point> {
-    let corners: Vec<Point> = PICTURES[usize::from(number)].bytes().map(key).collect();
+    let corners: Vec<Point> = STROKES[usize::from(number)].bytes().map(key).collect();
     let sides = corners.len() - 1;
     let (each, left) = (steps / sides, steps % sides);
     let mut points = Vec::with_capacity(steps);
@@ -111,7 +110,7 @@ mod tests {
             for steps in corners(number)..60 {
                 let points = image(number, steps);
                 assert_eq!(points.len(), steps, "{number}");
-                let (first, last) = PICTURES[usize::from(number)].split_at(1);
+                let (first, last) = STROKES[usize::from(number)].split_at(1);
                 assert_eq!(points[0], key(first.as_bytes()[0]));
                 assert_eq!(points[steps - 1], key(last.as_bytes()[last.len() - 1]));
             }

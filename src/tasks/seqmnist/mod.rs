@@ -1,8 +1,7 @@
 //! Sequential digits (Pemberton, Boven et al., NeurIPS 2021, Fig. S3; Boven, Pemberton et al., Nature Communications 2023,
-//! Fig. 3): an image is read piece by piece, and is named at the end or answered with a drawing all along.
+//! Fig. 3): an image is presented piece by piece; the network classifies it at the last step or draws at every step.
 //!
-//! What is drawn is in [`curves`], which image comes when in `sequences.rs`, where images come from in
-//! [`crate::data::digits`].
+//! [`curves`] defines the drawings, `sequences.rs` the batches, [`crate::data::digits`] reads the images.
 
 pub mod curves;
 mod sequences;
@@ -57,7 +56,7 @@ impl Task for SeqMnist {
     }
 }
 
-/// What a source is called in a message.
+/// The name of a source in messages.
 fn named(source: &Source) -> String {
     match source {
         Source::Glyphs(_) => "the digits drawn".into(),

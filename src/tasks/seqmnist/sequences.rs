@@ -1,4 +1,4 @@
-//! Which image comes when: the split, the order of an epoch, and batches gathered from the one store of images.
+//! The split, the order of images in an epoch, and batches.
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Showcase, Split, T
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// Sequences of a batch of validation or test: bounds memory, and changes no metric.
+/// Sequences per validation or test batch: bounds memory without affecting metrics.
 const MEASURED: usize = 500;
 
 /// The sequences of one seed.
@@ -18,23 +18,23 @@ pub(super) struct Sequences {
     spec: SeqMnist,
     digits: Digits,
     seed: u64,
-    /// Indices of the images of each split, in the order of the source or as drawn.
+    /// Indices of the training images; this and the other splits are in the order of the source or shuffled.
     train: Vec<u32>,
     validation: Vec<u32>,
     test: Vec<u32>,
-    /// The class of each digit that takes part.
+    /// The class of each digit in use.
     class: [Option<u32>; 10],
-    /// `[classes, steps, 2]`: what is drawn; empty where nothing is.
+    /// Target curves, `[classes, steps, 2]`; empty for classification.
     curves: Vec<f32>,
-    /// The order of the epoch that was last asked for.
+    /// The image order of the most recent epoch.
     order: RefCell<Option<(usize, Vec<u32>)>>,
 }
 
 impl Sequences {
-    /// Divides the images of a source.
+    /// Splits the images of a source.
     ///
     /// # Errors
-    /// [`Error::Usage`] if nothing is left to train or validate with.
+    /// [`Error::Usage`] if the training or validation split is empty.
     pub fn new(spec: SeqMnist, digits: Digits, seed: u64) -> Result<Sequences> {
         let mut class = [None; 10];
         for (index, &number) in spec.numbers.iter().enumerate() {
@@ -85,7 +85,7 @@ impl Sequences {
         Ok(Batch::new(Inputs::Dense(inputs), targets))
     }
 
-    /// A batch of training in the order of its epoch, which is drawn when the epoch is first asked for.
+    /// A training batch, in the image order of its epoch.
     fn training_batch(&self, at: BatchIndex) -> Result<Batch> {
         if !self.spec.shuffle {
             return self.gather(slice(&self.train, at.index, at.batch_size));
@@ -103,7 +103,7 @@ impl Sequences {
     }
 }
 
-/// Batch number `index`; the last one is as large as what is left.
+/// Batch number `index`; the last one may be smaller.
 fn slice(images: &[u32], index: usize, batch_size: usize) -> &[u32] {
     images.chunks(batch_size.max(1)).nth(index).unwrap_or_default()
 }
@@ -118,7 +118,7 @@ impl Dataset for Sequences {
 
     fn batches(&self, split: Split, batch_size: usize) -> usize {
         match split {
-            // All images are trained on: the last batch may be smaller, as in the original.
+            // As in the original, the last batch may be smaller.
             Split::Train => self.train.len().div_ceil(batch_size),
             Split::Validation => self.validation.len().div_ceil(MEASURED),
             Split::Test => self.test.len().div_ceil(MEASURED),
@@ -133,7 +133,7 @@ impl Dataset for Sequences {
         }
     }
 
-    /// Of every class that is drawn, the first image of the test, or of validation where there is no test.
+    /// The first test image of every class, or the first validation image if there is no test.
     fn showcase(&self) -> Result<Option<Showcase>> {
         if self.spec.mode == Mode::Recognise {
             return Ok(None);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_image_is_trained_on_once_an_epoch_and_the_last_batch_is_smaller() {
+    fn every_image_occurs_once_per_epoch_and_the_last_batch_is_smaller() {
         let data = open(1, |_| {});
         assert_eq!([Split::Train, Split::Validation, Split::Test].map(|split| data.batches(split, 25)), [4, 1, 1]);
         let epoch = |epoch| -> Vec<Vec<f32>> {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_run_over_the_image_and_every_class_has_its_curve() {
+    fn steps_cover_the_image_and_every_class_has_its_curve() {
         let rows = open(1, |_| {}).batch(at(Split::Test, 0, 0)).unwrap();
         assert_eq!((rows.rows().unwrap(), rows.steps().unwrap()), (20, 28));
         let data = open(3, |spec| (spec.mode, spec.row, spec.ends) = (Mode::Lines, 7, Ends::Grid));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_that_leaves_nothing_is_refused() {
+    fn an_empty_split_is_rejected() {
         let source = Source::Glyphs(Glyphs { train: 4, test: 0, draw: 1 });
         let spec = SeqMnist { source, ..SeqMnist::default() };
         let digits = Digits::open(&spec.source).unwrap();

@@ -1,4 +1,4 @@
-//! The keys of the task, and what cannot be asked of it.
+//! The keys of the task and their validation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -7,65 +7,65 @@ use super::curves;
 use crate::data::digits::{CLASSES, PIXELS, Source};
 use crate::error::Problem;
 
-/// Reads images of digits piece by piece, and names or draws them.
+/// Reads images of digits piece by piece and classifies or draws them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SeqMnist {
-    /// What is answered: the class at the last step, a line to the class's point, or an image of the digit.
+    /// The target: the class at the last step, a line to the point of the class, or a drawing of the digit.
     pub mode: Mode,
-    /// Where the images come from.
+    /// Source of the images.
     pub source: Source,
-    /// Pixels read a step, row by row from the top: 28 is a row of the image; a divisor of 784.
+    /// Pixels per step, row by row from the top; a divisor of 784 (28 is one row of the image).
     #[schemars(range(min = 1, max = 784))]
     pub row: usize,
-    /// The digits that take part; the others are left out. Their order means nothing.
+    /// The digits to use, in any order.
     #[serde(deserialize_with = "ascending")]
     #[schemars(extend("minItems" = 1, "uniqueItems" = true), inner(range(max = 9)))]
     pub numbers: Vec<u8>,
-    /// Where lines end: on a circle, evenly and in the order of the classes, or on nodes of a 4 x 4 grid that are drawn
-    /// for each seed (`mode: lines`).
+    /// The ends of the lines: evenly spaced on a circle in the order of the classes, or random nodes of a 4 x 4 grid for
+    /// each seed (`mode: lines`).
     pub ends: Ends,
     /// Radius of the circle, or side of the grid (`mode: lines`).
     #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1e6))]
     pub radius: f64,
-    /// Share of the training images that validates, rounded down to whole images.
+    /// Fraction of the training images for validation, rounded down to whole images.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub val_split: f64,
-    /// Which of the training images validate: some drawn for each seed, or the last.
+    /// Which training images are used for validation: random ones for each seed, or the last.
     pub split: SplitBy,
-    /// Train on the images in another order every epoch, rather than in the order of the source.
+    /// Shuffle the training images in every epoch.
     pub shuffle: bool,
 }
 
-/// What is answered.
+/// The target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The class, at the last step.
     Recognise,
-    /// A straight line to the point of the class, one position a step.
+    /// A straight line to the point of the class, one position per step.
     Lines,
-    /// An image of the digit in one stroke, one position a step.
+    /// The digit in one stroke, one position per step.
     Digits,
 }
 
-/// Where lines end.
+/// The ends of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ends {
-    /// On a circle: all lines are of one length.
+    /// On a circle: all lines have the same length.
     Circle,
     /// On the nodes of a grid: lines differ in direction and length.
     Grid,
 }
 
-/// How images are chosen for validation.
+/// How validation images are selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitBy {
-    /// Drawn for each seed.
+    /// At random for each seed.
     Random,
-    /// The last ones of the source.
+    /// The last images of the source.
     Ordered,
 }
 
@@ -85,7 +85,7 @@ impl Default for SeqMnist {
     }
 }
 
-/// One set of digits is one experiment, in whatever order it is written.
+/// Sorts the digits, since their order does not matter.
 fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let mut numbers = Vec::<u8>::deserialize(deserializer)?;
     numbers.sort_unstable();
@@ -93,18 +93,18 @@ fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::E
 }
 
 impl SeqMnist {
-    /// Steps of a sequence.
+    /// Steps per sequence.
     pub fn steps(&self) -> usize {
         PIXELS / self.row.max(1)
     }
 
-    /// Images of `total` that validate.
+    /// Number of validation images out of `total`.
     pub(super) fn validation_size(&self, total: usize) -> usize {
-        // The share of a round number must not fall short of it for lack of digits: 0.29 of 100 is 29.
+        // The small constant compensates for rounding: 0.29 of 100 is 29.
         ((total as f64 * self.val_split + 1e-9) as usize).min(total)
     }
 
-    /// What cannot work, with keys relative to `task`.
+    /// Invalid settings, with keys relative to `task`.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut refuse = |key: &str, message: String, help: String| {
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_settings_are_rejected() {
         for (change, key) in [
             (r#"{}"#, None),
             (r#"{"row": 30}"#, Some("row")),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_numbers_means_nothing() {
+    fn the_order_of_numbers_does_not_matter() {
         let read = |text: &str| serde_json::from_str::<SeqMnist>(text).unwrap();
         assert_eq!(read(r#"{"numbers": [7, 1]}"#), read(r#"{"numbers": [1, 7]}"#));
     }

@@ -1,7 +1,7 @@
 //! The passes that split a lower-cased text into words; their order matters.
 //!
-//! Each pass is a left-to-right substitution without overlaps; most of them pad something with spaces. Character classes
-//! are those of NLTK's regular expressions: Python's `re` for contractions and for white space, otherwise the `regex` package,
+//! Each pass is a left-to-right substitution without overlaps; most of them pad something with spaces. Character classes are
+//! those of NLTK's regular expressions: Python's `re` for contractions and for white space, otherwise the `regex` package,
 //! in which a combining mark is part of a word.
 
 use std::sync::LazyLock;
