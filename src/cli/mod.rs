@@ -33,6 +33,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::files::at_home;
+use crate::run::directory;
+use crate::run::progress::eprint_line;
 use crate::tasks::Registry;
 
 /// Experiments with recurrent networks and decoupled neural interfaces (synthetic gradients).
@@ -69,8 +71,28 @@ enum Command {
     Worker(worker::Args),
 }
 
+/// What `ccdni` by itself prints where nothing was trained yet.
+const FIRST_STEPS: &str = "There are no runs in outputs/ yet. Three commands to begin with:
+
+  ccdni run experiments/linedraw_dni.yaml   train a small network with a synthesizer: a few seconds
+  ccdni list                                list the runs and their results
+  ccdni reproduce fig2 --quick              train the networks of a paper's figure, draw it, check its claims
+
+`ccdni --help` lists all commands.";
+
+/// Exit code where no command is given, as clap has it.
+const NO_COMMAND: u8 = 2;
+
 /// Parses and executes the command line, and reports errors on standard error.
 pub fn main(registry: &Registry) -> ExitCode {
+    let has_runs = || directory::all(Path::new("outputs")).is_ok_and(|runs| !runs.is_empty());
+    if std::env::args_os().len() <= 1 && !has_runs() {
+        eprint_line(FIRST_STEPS);
+        if !Path::new("experiments").is_dir() {
+            eprint_line("The specs in experiments/ are part of the repository: run these commands from its root.");
+        }
+        return ExitCode::from(NO_COMMAND);
+    }
     let cli = Cli::parse_from(std::env::args_os().map(expand_home));
     let result = match cli.command {
         Command::Run(args) => run::execute(args, registry),

@@ -1,10 +1,14 @@
 //! `ccdni run`: trains a spec.
 
+use std::path::Path;
+
 use super::spec_args::{SpecArgs, TrainArgs, resume_line};
 use crate::error::Result;
+use crate::run::directory::Directory;
+use crate::run::progress::print_line;
 use crate::run::{Options, Schedule, clock};
-use crate::spec;
 use crate::spec::sweep::Sweep;
+use crate::spec::{self, Resolved, Spec};
 use crate::tasks::Registry;
 
 /// Train a spec, or go on where it was interrupted.
@@ -31,13 +35,38 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let request = args.spec.request();
     let mut sweep = Sweep::of_one(spec::resolve(&request, registry)?);
     args.train.apply(&mut sweep);
+    for run in &sweep.runs {
+        print_line(&sentence(&run.resolved, &args.train.outputs));
+    }
     let options = Options {
         outputs: args.train.outputs,
         force: args.force,
+        verbose: args.train.verbose,
         retry_failed: Some(clock::now()),
         resume: resume_line(&request),
         advice: "`--force` starts a failed seed again from the beginning",
         ..Options::default()
     };
     Schedule::check(&sweep, &options, registry)?.train()
+}
+
+/// What a run does, in a sentence.
+fn sentence(resolved: &Resolved, outputs: &Path) -> String {
+    let Spec { task, model, train, seeds, .. } = &resolved.spec;
+    let network = match model.layers.iter().any(|layer| layer.dni.is_some()) {
+        true => "ccRNN (a recurrent network with a synthesizer)",
+        false => "cRNN (a recurrent network without a synthesizer)",
+    };
+    let seeds = match seeds.0.as_slice() {
+        [seed] => format!("seed {seed}"),
+        [first, .., last] if seeds.0.windows(2).all(|pair| pair[0] + 1 == pair[1]) => format!("seeds {first}..{last}"),
+        _ => format!("seeds {seeds}"),
+    };
+    let (epochs, s) = (train.epochs, if train.epochs == 1 { "" } else { "s" });
+    let directory = Directory::of(outputs, &resolved.hash).path;
+    let directory = directory.components().as_path().display();
+    format!(
+        "This run trains a {network} on the task {}: {epochs} epoch{s}, {seeds}, results in {directory}.",
+        task.kind
+    )
 }

@@ -41,6 +41,9 @@ pub struct TrainArgs {
     /// Directory of the run directories.
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub outputs: PathBuf,
+    /// Print a line about every epoch of every seed.
+    #[arg(long)]
+    pub verbose: bool,
 }
 
 impl TrainArgs {

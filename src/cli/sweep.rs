@@ -91,6 +91,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         outputs: args.train.outputs.clone(),
         retry_failed: args.failed_before.clone().or_else(|| args.retry_failed.then(clock::now)),
         fail_fast: args.fail_fast,
+        verbose: args.train.verbose,
         resume: resume_line(&request),
         advice: "`--status` shows all that have failed; `--retry-failed` tries them again",
         place,
@@ -173,6 +174,7 @@ fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options
     options.retry_failed.iter().for_each(|time| flag("failed-before", time.clone()));
     command.push("--array-task".into());
     command.extend(args.fail_fast.then(|| "--fail-fast".into()));
+    command.extend(args.train.verbose.then(|| "--verbose".into()));
     Ok(Array {
         launcher,
         file,

@@ -18,7 +18,7 @@ mod panel;
 pub mod statistics;
 mod style;
 mod tables;
-mod units;
+pub(crate) mod units;
 
 pub use arrays::{Element, npy};
 pub use figure::Format;

@@ -27,7 +27,7 @@ pub(super) struct FinishedSeed {
 
 /// A unit's `metrics.csv`.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub header: Vec<String>,
     /// The rows, verbatim.
     pub rows: Vec<csv::StringRecord>,
@@ -137,7 +137,11 @@ fn read(files: &SeedRun) -> Result<Option<FinishedSeed>> {
     Ok(Some(FinishedSeed { seed, record, result, table, showcase }))
 }
 
-fn read_table(path: &Path, seed: u64) -> Result<Table> {
+/// Reads `metrics.csv` of a seed.
+///
+/// # Errors
+/// Fails if it is missing, damaged or of another seed.
+pub(crate) fn read_table(path: &Path, seed: u64) -> Result<Table> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
     let broken = |error: csv::Error| damaged(path, error.to_string());

@@ -32,10 +32,12 @@ fn civil(day: u64) -> (u64, u64, u64) {
     (year, month as u64 + 1, left + 1)
 }
 
-/// Seconds as `12.3 s`, `4 m 05 s` or `2 h 03 m`.
+/// Seconds as `40 ms`, `12.3 s`, `4 m 05 s` or `2 h 03 m`.
 pub fn seconds(seconds: f64) -> String {
     let whole = Duration::from_secs_f64(seconds.clamp(0.0, 1e12)).as_secs();
     match whole {
+        // From here on it would be rounded to 1000 ms.
+        0 if seconds < 0.9995 => format!("{:.0} ms", seconds * 1e3),
         0..60 => format!("{seconds:.1} s"),
         60..3600 => format!("{} m {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} m", whole / 3600, whole / 60 % 60),
@@ -60,6 +62,6 @@ mod tests {
 
     #[test]
     fn durations_read_well() {
-        assert_eq!([0.04, 61.0, 7385.0].map(seconds), ["0.0 s", "1 m 01 s", "2 h 03 m"]);
+        assert_eq!([0.04, 0.9996, 61.0, 7385.0].map(seconds), ["40 ms", "1.0 s", "1 m 01 s", "2 h 03 m"]);
     }
 }

@@ -1,11 +1,14 @@
 //! Checks made before anything is written: device, data, initial weights, and what an earlier run left in the directory.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
 
 use super::directory::Directory;
-use super::{init_from, manifest};
+use super::progress::eprint_line;
+use super::{clock, init_from, manifest};
+use crate::data::{Dataset, Split};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::records::SeedRun;
@@ -20,6 +23,9 @@ pub struct Inspector<'a> {
     devices: Vec<(String, bool, Device)>,
     tasks: Vec<OpenTask>,
 }
+
+/// How long opening a task's data takes before there is a line about it.
+const LONG: Duration = Duration::from_millis(500);
 
 /// A task whose data are open, with the digests of its files.
 struct OpenTask {
@@ -63,6 +69,7 @@ impl<'a> Inspector<'a> {
             match self.tasks.iter().position(|open| open.task == spec.task && open.encoder == spec.model.encoder) {
                 Some(place) => place,
                 None => {
+                    let begun = Instant::now();
                     let task = registry.task(&spec.task)?;
                     task.prepare()?;
                     let mut digests = manifest::digests(&task.files())?;
@@ -72,6 +79,9 @@ impl<'a> Inspector<'a> {
                     // Close the device before training begins: a GPU may admit only one process.
                     let data = task.open_with(seed, encoder).inspect_err(|_| device::keep(&device))?;
                     digests.extend(data.digests.clone());
+                    if begun.elapsed() >= LONG {
+                        eprint_line(&made(&spec.task.kind, data.dataset.as_ref(), begun.elapsed()));
+                    }
                     let encoder = spec.model.encoder.clone();
                     self.tasks.push(OpenTask { task: spec.task.clone(), encoder, digests, data });
                     self.tasks.len() - 1
@@ -84,6 +94,13 @@ impl<'a> Inspector<'a> {
         data.extend(init_from::digests(spec, &spec.seeds.0, registry)?);
         Ok(data)
     }
+}
+
+/// What there is of data, and how long it took to draw, read or download them. Other splits have batches of their own size,
+/// so that batches of one do not count them.
+fn made(task: &str, dataset: &dyn Dataset, time: Duration) -> String {
+    let sequences = dataset.batches(Split::Train, 1);
+    format!("data of {task}: {sequences} sequences to train with, ready after {}", clock::seconds(time.as_secs_f64()))
 }
 
 /// Checks that the directory holds this spec, that its finished units are complete, and that units which are kept (all but

@@ -16,29 +16,41 @@ use crate::spec::sweep::Sweep;
 /// A unit's bar on one line: 80 columns have room for an epoch's numbers, and what does not fit is cut off the message.
 const BAR: &str = "{prefix} {bar:12} {eta:>5}  {wide_msg}";
 
+/// Lines about epochs of a run at most, where standard error is no terminal: the first and every fifth of 100 epochs.
+const EPOCH_LINES: usize = 21;
+
 /// The bar of all units.
 const TOTAL: &str = "{bar:24} {pos}/{len} units, {eta} left";
 
-/// Shows how units get on: a line per unit that ends, and of a single run a line per epoch; on a terminal a bar per unit
-/// that is being trained, and one of them all.
+/// Shows how units get on: a line per unit that ends, and of a single run lines about some epochs; on a terminal a bar per
+/// unit that is being trained, and one of them all.
 pub struct Display<'a> {
     sweep: &'a Sweep,
     /// `None` where standard error is no terminal.
     bars: Option<MultiProgress>,
     units: BTreeMap<UnitId, ProgressBar>,
     total: ProgressBar,
+    /// Lines about epochs per unit, at most; below 2 there are none.
+    lines: usize,
+    /// The line about a unit's latest epoch, where it was not printed: the last one always is.
+    latest: BTreeMap<UnitId, String>,
 }
 
 impl<'a> Display<'a> {
-    /// Of so many units that are to be trained.
-    pub fn new(sweep: &'a Sweep, units: usize) -> Self {
+    /// Of so many units that are to be trained; `verbose` prints a line about every epoch.
+    pub fn new(sweep: &'a Sweep, units: usize, verbose: bool) -> Self {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
         let total = match &bars {
             Some(bars) if units > 1 => bars.add(styled(TOTAL)),
             _ => ProgressBar::hidden(),
         };
         total.set_length(units as u64);
-        Display { sweep, bars, units: BTreeMap::new(), total }
+        let lines = match (verbose, &bars, sweep.runs.len()) {
+            (true, ..) => usize::MAX,
+            (false, None, 1) => EPOCH_LINES / units.max(1),
+            _ => 0,
+        };
+        Display { sweep, bars, units: BTreeMap::new(), total, lines, latest: BTreeMap::new() }
     }
 
     fn line(&self, unit: UnitId, text: &str) {
@@ -74,12 +86,19 @@ impl<'a> Display<'a> {
             Event::Epoch { epoch, epochs, numbers, seconds } => {
                 let numbers = numbers.iter().map(|(name, value)| format!("  {name} {}", number(*value)));
                 let text = format!("epoch {epoch}/{epochs}{}", numbers.collect::<String>());
-                match self.bar(unit) {
-                    Some(bar) => bar.set_message(text),
-                    None if self.sweep.runs.len() == 1 => {
-                        self.line(unit, &format!("{text}  {}", clock::seconds(*seconds)));
-                    }
-                    None => {}
+                let line = format!("{text}  {}", clock::seconds(*seconds));
+                if let Some(bar) = self.bar(unit) {
+                    bar.set_message(text);
+                }
+                if self.lines < 2 {
+                    return;
+                }
+                let stride = stride(*epochs, self.lines);
+                if *epoch == 1 || epoch == epochs || epoch.is_multiple_of(stride) {
+                    self.latest.remove(&unit);
+                    self.line(unit, &line);
+                } else {
+                    self.latest.insert(unit, line);
                 }
             }
             Event::Ended(how) => self.show_end(unit, how),
@@ -90,6 +109,9 @@ impl<'a> Display<'a> {
         if let (Some(bar), Some(bars)) = (self.units.remove(&unit), &self.bars) {
             bar.finish_and_clear();
             bars.remove(&bar);
+        }
+        if let Some(line) = self.latest.remove(&unit) {
+            self.line(unit, &line);
         }
         // Who holds a unit is printed at the end, if it is held still.
         if matches!(how, Ended::Held { .. }) {
@@ -123,6 +145,15 @@ impl<'a> Display<'a> {
     }
 }
 
+/// The smallest of 1, 2, 5, 10, 20, 50... such that the first epoch, its multiples and the last are at most `lines`.
+fn stride(epochs: usize, lines: usize) -> usize {
+    if epochs <= lines {
+        return 1;
+    }
+    let mut strides = (0..).flat_map(|power| [2, 5, 10].map(|factor| factor * 10usize.pow(power)));
+    strides.find(|stride| (epochs - 1) / stride + 2 <= lines).unwrap_or(epochs)
+}
+
 fn styled(template: &str) -> ProgressBar {
     let bar = ProgressBar::new(1);
     match ProgressStyle::with_template(template) {
@@ -148,6 +179,17 @@ pub fn number(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn epoch_lines_are_round_and_no_more_than_allowed() {
+        let strides = [(12, 21), (100, 21), (250, 21), (100, 10), (100, 2), (1, 2)];
+        assert_eq!(strides.map(|(epochs, lines)| stride(epochs, lines)), [1, 5, 20, 20, 100, 1]);
+        for (epochs, lines) in (1..300).flat_map(|epochs| (2..30).map(move |lines| (epochs, lines))) {
+            let stride = stride(epochs, lines);
+            let shown = (1..=epochs).filter(|epoch| [1, epochs].contains(epoch) || epoch.is_multiple_of(stride));
+            assert!(shown.count() <= lines, "{epochs} epochs, {lines} lines");
+        }
+    }
 
     #[test]
     fn numbers_read_well() {

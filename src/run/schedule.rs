@@ -38,6 +38,8 @@ pub struct Options {
     pub retry_failed: Option<String>,
     /// Begin no further unit once one has failed.
     pub fail_fast: bool,
+    /// Print a line about every epoch.
+    pub verbose: bool,
     /// The command that goes on if this one is interrupted.
     pub resume: String,
     /// What a person can do about units that failed.
@@ -118,7 +120,7 @@ impl<'a> Schedule<'a> {
             schedule: self,
             stop: &stop,
             begun: vec![false; self.directories.len()],
-            display: Display::new(self.sweep, queue.len()),
+            display: Display::new(self.sweep, queue.len(), self.options.verbose),
             aggregator: Aggregator::start(),
             queue: VecDeque::new(),
             held: queue,

@@ -5,35 +5,66 @@ use super::directory::Directory;
 use super::progress::number;
 use super::status::{Standing, look};
 use crate::error::Result;
+use crate::records::{SeedResult, SeedRun};
+use crate::report::units::read_table;
 
-/// The seeds of a run: epochs, last training loss, validation and test metrics of the kept weights, wall clock. `failed`
-/// are those that just did: not all that fails leaves a record.
+/// The seeds of a run: epochs, last training loss, the first validation metric at its best and at the last epoch, further
+/// validation metrics and test metrics of the kept weights, wall clock. `failed` are those that just did: not all that
+/// fails leaves a record.
 ///
 /// # Errors
 /// As [`look`].
 pub fn seeds(directory: &Directory, seeds: &[u64], failed: &[u64]) -> Result<String> {
     let mut header: Vec<String> = ["seed", "state", "epochs", "train_loss"].map(Into::into).into();
-    let mut metrics: Vec<String> = Vec::new();
+    let mut columns: Vec<String> = Vec::new();
     let mut rows = Vec::new();
     for &seed in seeds {
-        let (mut standing, record) = look(&directory.unit(seed))?;
+        let unit = directory.unit(seed);
+        let (mut standing, record) = look(&unit)?;
         if standing == Standing::Waiting && failed.contains(&seed) {
             standing = Standing::Failed;
         }
         let mut row = vec![seed.to_string(), standing.to_string()];
         if let Some(result) = record.and_then(|record| record.result) {
-            metrics = result.metrics.iter().map(|metric| metric.name.clone()).collect();
+            columns = metric_columns(&result);
             row.extend([result.epochs.to_string(), number(result.train_loss)]);
-            row.extend(result.validation.iter().chain(&result.test).map(|value| number(*value)));
+            if !result.validation.is_empty() {
+                row.extend(best_and_last(&unit, &result));
+            }
+            row.extend(result.validation.iter().skip(1).chain(&result.test).map(|value| number(*value)));
             row.push(clock::seconds(result.seconds));
         }
         rows.push(row);
     }
-    let tested = rows.iter().map(Vec::len).max().unwrap_or(0) > header.len() + metrics.len() + 1;
-    header.extend(metrics.iter().map(|name| format!("val_{name}")));
-    header.extend(metrics.iter().filter(|_| tested).map(|name| format!("test_{name}")));
+    header.extend(columns);
     header.push("time".into());
     Ok(align(&header, &rows))
+}
+
+/// Names of the columns of metrics.
+fn metric_columns(result: &SeedResult) -> Vec<String> {
+    let names = || result.metrics.iter().map(|metric| &metric.name);
+    let first = names().take(1).flat_map(|name| [format!("best_val_{name}"), format!("last_val_{name}")]);
+    let validation = first.chain(names().skip(1).map(|name| format!("val_{name}")));
+    let test = names().map(|name| format!("test_{name}"));
+    validation.filter(|_| !result.validation.is_empty()).chain(test.filter(|_| !result.test.is_empty())).collect()
+}
+
+/// The first validation metric at the best epoch and at the last, with a mark at the one whose weights are kept: an unlucky
+/// last epoch is no failure.
+fn best_and_last(unit: &SeedRun, result: &SeedResult) -> [String; 2] {
+    // Metrics that are damaged or gone must not hide the rest of the table.
+    let table = read_table(&unit.metrics_path(), unit.seed).ok();
+    let at = |epoch: usize| {
+        let column = format!("val_{}", result.metrics.first()?.name);
+        table.as_ref()?.at(&column, epoch).filter(|value| value.is_finite())
+    };
+    let (best, last) = (number(at(result.best_epoch)), number(at(result.epochs)));
+    let epoch = result.best_epoch;
+    match result.kept_epoch == result.epochs {
+        true => [format!("{best} (epoch {epoch})"), format!("{last} (kept)")],
+        false => [format!("{best} (epoch {epoch}, kept)"), last],
+    }
 }
 
 /// Columns that line up, the first row being the header.

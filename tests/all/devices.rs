@@ -125,7 +125,7 @@ fn a_run_moves_to_the_cpu() {
     lab.write("spec.yaml", LINEDRAW);
     let device = format!("run.device={}", on_device::name());
     let there = ["run", "spec.yaml", "--seeds", "1", "--set", &device, "--set", "run.backend=unrolled"];
-    let long = ["--set", "train.epochs=100000", "--set", "run.checkpoint_every={epochs: 1}"];
+    let long = ["--verbose", "--set", "train.epochs=100000", "--set", "run.checkpoint_every={epochs: 1}"];
     let mut running = lab.start(&[&there[..], &long].concat());
     assert!(running.saw_epochs(2));
     running.signal("INT");
@@ -159,7 +159,7 @@ fn a_run_goes_on_where_it_was() {
     let there = ["--set", &epochs, "--set", &device, "--set", "run.backend=unrolled"];
     let (expected_weights, expected) = trained(&lab, &there);
     fs::remove_dir_all(lab.path("outputs")).unwrap();
-    let mut running = lab.start(&[&["run", "spec.yaml", "--seeds", "1"], &there[..]].concat());
+    let mut running = lab.start(&[&["run", "spec.yaml", "--verbose", "--seeds", "1"], &there[..]].concat());
     assert!(running.saw_epochs(2));
     running.signal("INT");
     let ended = running.end();

@@ -24,6 +24,7 @@ mod lab;
 mod on_device;
 mod orders;
 mod plot;
+mod printed;
 mod report;
 #[cfg(unix)]
 mod report_page;

@@ -34,7 +34,7 @@ fn survives(seeds: &str, jobs: &str, kill: fn(&crate::lab::Running)) {
     let (_keep, expected) = undisturbed(seeds);
     let mut chance = Chance::new();
     let lab = Lab::new();
-    let arguments = ["run", "spec.yaml", "--seeds", seeds, "--jobs", jobs];
+    let arguments = ["run", "spec.yaml", "--verbose", "--seeds", seeds, "--jobs", jobs];
     for _ in 0..4 {
         let mut running = lab.start(&arguments);
         let wanted = 1 + chance.below(5) as usize;
