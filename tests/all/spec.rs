@@ -1,5 +1,6 @@
 //! How a spec's layers become one, where its values came from, what is refused, and the hash that names it.
 
+use ccdni::plugins::Catalogue;
 use ccdni::spec::Bptt;
 use serde_json::json;
 
@@ -388,7 +389,6 @@ fn combinations_that_cannot_work_are_refused() {
         (vec!["train.bptt=0%"], "train.bptt"),
         (vec!["train.bptt=101%"], "train.bptt"),
         (vec!["train.schedule={kind: reduce_on_plateau, min_lr: 0.1}"], "train.schedule.min_lr"),
-        (vec!["train.optimizer={kind: adagrad, eps: 0}"], "train.optimizer.eps"),
         (vec!["model.embed.size=4"], "model.embed"),
         (vec!["task={kind: words}"], "model.embed"),
         (vec![words[0], words[1], "train.bptt=20%"], "train.bptt"),
@@ -405,4 +405,12 @@ fn combinations_that_cannot_work_are_refused() {
     assert!(base(&[words[0], words[1], "train.feedback_every=2"]).is_ok());
     let equal = "model.layers=[{cell: gru, hidden: 8, dni: {share: a}}, {cell: lstm, hidden: 4, dni: {share: a, init_last: zero}}]";
     assert!(base(&[equal]).is_ok(), "states of equal width, tables that say the same");
+}
+
+#[test]
+fn no_optimizer_divides_a_zero_gradient_by_zero() {
+    for kind in ccdni::train::optimizer::built_in().kinds().into_iter().filter(|kind| *kind != "sgd") {
+        let found = problems(base(&[&format!("train.optimizer={{kind: {kind}, eps: 0}}")]));
+        assert!(found.len() == 1 && found[0].key == "train.optimizer.eps", "{kind}: {found:#?}");
+    }
 }

@@ -5,8 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Number, UpdateRule, refuse_zero_eps};
-use crate::error::Problem;
+use super::{Number, UpdateRule};
 use crate::plugins::Plugin;
 
 /// Adadelta.
@@ -27,7 +26,7 @@ pub struct Adadelta {
     pub rho: f64,
     /// Added under both roots.
     #[serde(default = "eps")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
 }
 
@@ -41,10 +40,6 @@ fn eps() -> f64 {
 impl Plugin for Adadelta {
     const KIND: &'static str = "adadelta";
     const ABOUT: &'static str = "Adadelta";
-
-    fn check(&self) -> Vec<Problem> {
-        refuse_zero_eps(self.eps)
-    }
 }
 
 impl UpdateRule for Adadelta {

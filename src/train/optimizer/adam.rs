@@ -28,7 +28,7 @@ pub struct AdamKeys {
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
     #[serde(default = "eps")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
 }
 

@@ -28,7 +28,7 @@ pub use self::adamax::Adamax;
 pub use self::rmsprop::RmsProp;
 pub use self::rule::{Number, OptimizerRule, Slots, Step, UpdateRule};
 pub use self::sgd::Sgd;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Result};
 use crate::nn::{Gradients, ParamStore, reads_are_deferred, slices};
 use crate::plugins::Kinds;
 
@@ -217,13 +217,6 @@ fn damaged(what: String) -> Error {
 /// Bias correction of a running mean after `t` steps: `1 − decayᵗ`.
 fn bias_correction(decay: f64, t: u64) -> f64 {
     1.0 - decay.powf(t as f64)
-}
-
-/// Rejects `eps = 0` for rules that would then divide by zero at the first zero gradient.
-fn refuse_zero_eps(eps: f64) -> Vec<Problem> {
-    let message = "expected a number above 0: the first gradient that is zero would be divided by zero";
-    let problem = || Problem::new("eps", message).help("leave `eps` out for its default");
-    if eps == 0.0 { vec![problem()] } else { Vec::new() }
 }
 
 fn default_lr() -> f64 {

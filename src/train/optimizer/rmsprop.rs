@@ -26,7 +26,7 @@ pub struct RmsProp {
     pub alpha: f64,
     /// Added to the root of the mean of squares.
     #[serde(default = "eps")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Momentum.
     #[serde(default = "super::default_momentum")]
