@@ -19,7 +19,7 @@ use crate::plugins::Plugin;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Leaky {
-    /// Time constant of the leak, in steps (leaky only); 1 is no leak.
+    /// Time constant of the leak, in steps (leaky only); 1 is the plain tanh unit.
     #[schemars(range(min = 1.0, max = 1e6))]
     pub tau: f64,
 }
