@@ -6,7 +6,7 @@
 
 use candle_core::Tensor;
 use candle_nn::ops::sigmoid;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,9 @@ use super::{BackwardStep, Cell, CellWeights, ClosedForm, Past, State, StepGradie
 use super::{gate, sigmoid_slope, tanh_slope};
 use crate::error::Result;
 use crate::nn::kernel::activation;
-use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, StepBack, StepMut, each, four_mut, load, store};
+use crate::nn::kernel::cells::{
+    self, Blocks, Kept, Kernels, SimdKernels, StepBack, StepMut, each, four_mut, load, store,
+};
 use crate::plugins::Plugin;
 
 /// Gated recurrent unit.
@@ -89,37 +91,13 @@ impl ClosedForm for Gru {
 /// input's part (n, r, z) and those of the state's part (r, z, b) are adjacent.
 const BLOCKS: usize = 4;
 
-impl Kernels for Gru {
+impl SimdKernels for Gru {
     fn blocks(&self) -> Blocks {
         Blocks { input: &[2, 0, 1], state: &[0, 1, 2], first: 1, passes_h: true }
     }
 
-    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>) {
-        arch.dispatch(Forward { hidden, step });
-    }
-
-    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>) {
-        arch.dispatch(Backward { hidden, step });
-    }
-
-    fn output(&self, kept: Kept<'_>, unit: usize) -> f32 {
-        let hidden = kept.h_before.len();
-        let (candidate, z) = (kept.gates[unit], kept.gates[2 * hidden + unit]);
-        candidate + z * (kept.h_before[unit] - candidate)
-    }
-}
-
-struct Forward<'a> {
-    hidden: usize,
-    step: StepMut<'a>,
-}
-
-impl WithSimd for Forward<'_> {
-    type Output = ();
-
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { hidden: n, step } = self;
+    fn forward<S: Simd>(&self, simd: S, n: usize, step: StepMut<'_>) {
         for (gates, h) in step.gates.chunks_exact_mut(BLOCKS * n).zip(step.h.chunks_exact_mut(n)) {
             let [n_in, r, z, b] = four_mut(gates, n);
             each(
@@ -142,19 +120,9 @@ impl WithSimd for Forward<'_> {
             );
         }
     }
-}
-
-struct Backward<'a> {
-    hidden: usize,
-    step: StepBack<'a>,
-}
-
-impl WithSimd for Backward<'_> {
-    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Backward { hidden: n, step } = self;
+    fn backward<S: Simd>(&self, simd: S, n: usize, step: StepBack<'_>) {
         let one = simd.splat_f32s(1.0);
         let rows = step.gates.chunks_exact_mut(BLOCKS * n);
         let incoming = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
@@ -178,6 +146,13 @@ impl WithSimd for Backward<'_> {
                     store(simd, dh, at, simd.mul_f32s(dh_, z_));
                 },
             );
+        }
+    }
+
+    fn output(&self, kept: Kept<'_>, h: &mut [f32]) {
+        let z = &kept.gates[2 * h.len()..];
+        for (((h, before), n), z) in h.iter_mut().zip(kept.h_before).zip(kept.gates).zip(z) {
+            *h = n + z * (before - n);
         }
     }
 }

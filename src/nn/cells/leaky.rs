@@ -5,14 +5,14 @@
 //! ```
 
 use candle_core::Tensor;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BackwardStep, Cell, CellWeights, ClosedForm, Past, State, StepGradients, tanh_slope};
 use crate::error::Result;
 use crate::nn::kernel::activation;
-use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, StepBack, StepMut, each, load, store};
+use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, SimdKernels, StepBack, StepMut, each, load, store};
 use crate::plugins::Plugin;
 
 /// Leaky rate unit with tanh.
@@ -78,39 +78,15 @@ impl ClosedForm for Leaky {
     }
 }
 
-impl Kernels for Leaky {
+impl SimdKernels for Leaky {
     fn blocks(&self) -> Blocks {
         Blocks { input: &[0], state: &[0], first: 0, passes_h: true }
     }
 
-    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>) {
-        arch.dispatch(Forward { share: 1.0 / self.tau as f32, hidden, step });
-    }
-
-    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>) {
-        arch.dispatch(Backward { share: 1.0 / self.tau as f32, hidden, step });
-    }
-
-    fn output(&self, kept: Kept<'_>, unit: usize) -> f32 {
-        let before = kept.h_before[unit];
-        before + (kept.gates[unit] - before) / self.tau as f32
-    }
-}
-
-/// Replaces the only block by the rate.
-struct Forward<'a> {
-    share: f32,
-    hidden: usize,
-    step: StepMut<'a>,
-}
-
-impl WithSimd for Forward<'_> {
-    type Output = ();
-
+    /// Replaces the only block by the rate.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { share, hidden: n, step } = self;
-        let share = simd.splat_f32s(share);
+    fn forward<S: Simd>(&self, simd: S, n: usize, step: StepMut<'_>) {
+        let share = simd.splat_f32s(1.0 / self.tau as f32);
         for (gates, h) in step.gates.chunks_exact_mut(n).zip(step.h.chunks_exact_mut(n)) {
             each(
                 simd,
@@ -124,20 +100,10 @@ impl WithSimd for Forward<'_> {
             );
         }
     }
-}
-
-struct Backward<'a> {
-    share: f32,
-    hidden: usize,
-    step: StepBack<'a>,
-}
-
-impl WithSimd for Backward<'_> {
-    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Backward { share, hidden: n, step } = self;
+    fn backward<S: Simd>(&self, simd: S, n: usize, step: StepBack<'_>) {
+        let share = 1.0 / self.tau as f32;
         let (share, kept) = (simd.splat_f32s(share), simd.splat_f32s(1.0 - share));
         let incoming = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
         for (gates, (dh_here, dh)) in step.gates.chunks_exact_mut(n).zip(incoming) {
@@ -152,6 +118,12 @@ impl WithSimd for Backward<'_> {
                     store(simd, dh, at, simd.mul_f32s(dh_, kept));
                 },
             );
+        }
+    }
+
+    fn output(&self, kept: Kept<'_>, h: &mut [f32]) {
+        for ((h, before), rate) in h.iter_mut().zip(kept.h_before).zip(kept.gates) {
+            *h = before + (rate - before) / self.tau as f32;
         }
     }
 }

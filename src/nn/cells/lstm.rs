@@ -7,7 +7,7 @@
 
 use candle_core::Tensor;
 use candle_nn::ops::sigmoid;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,9 @@ use super::{BackwardStep, Cell, CellParameter, CellWeights, ClosedForm, Past, St
 use super::{gate, sigmoid_slope, tanh_slope};
 use crate::error::{Problem, Result};
 use crate::nn::kernel::activation;
-use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, StepBack, StepMut, each, four_mut, load, store};
+use crate::nn::kernel::cells::{
+    self, Blocks, Kept, Kernels, SimdKernels, StepBack, StepMut, each, four_mut, load, store,
+};
 use crate::plugins::Plugin;
 
 const GATES: usize = 4;
@@ -119,37 +121,14 @@ impl ClosedForm for Lstm {
     }
 }
 
-impl Kernels for Lstm {
+impl SimdKernels for Lstm {
     fn blocks(&self) -> Blocks {
         Blocks { input: &[0, 1, 2, 3], state: &[0, 1, 2, 3], first: 0, passes_h: false }
     }
 
-    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>) {
-        arch.dispatch(Forward { hidden, step });
-    }
-
-    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>) {
-        arch.dispatch(Backward { hidden, step });
-    }
-
-    fn output(&self, kept: Kept<'_>, unit: usize) -> f32 {
-        // h = o tanh c
-        kept.gates[3 * kept.tanh_c.len() + unit] * kept.tanh_c[unit]
-    }
-}
-
-/// Blocks i, f, g, o.
-struct Forward<'a> {
-    hidden: usize,
-    step: StepMut<'a>,
-}
-
-impl WithSimd for Forward<'_> {
-    type Output = ();
-
+    /// The blocks are i, f, g, o.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { hidden: n, step } = self;
+    fn forward<S: Simd>(&self, simd: S, n: usize, step: StepMut<'_>) {
         let rows = step.gates.chunks_exact_mut(GATES * n).zip(step.h.chunks_exact_mut(n));
         let cells = step.c.chunks_exact_mut(n).zip(step.tanh_c.chunks_exact_mut(n));
         for ((gates, h), (c, tanh_c)) in rows.zip(cells) {
@@ -176,19 +155,9 @@ impl WithSimd for Forward<'_> {
             );
         }
     }
-}
-
-struct Backward<'a> {
-    hidden: usize,
-    step: StepBack<'a>,
-}
-
-impl WithSimd for Backward<'_> {
-    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Backward { hidden: n, step } = self;
+    fn backward<S: Simd>(&self, simd: S, n: usize, step: StepBack<'_>) {
         let rows = step.gates.chunks_exact_mut(GATES * n);
         let incoming = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact_mut(n));
         let cells = step.dc.chunks_exact_mut(n).zip(step.c_before.chunks_exact(n)).zip(step.tanh_c.chunks_exact(n));
@@ -217,6 +186,13 @@ impl WithSimd for Backward<'_> {
                     store(simd, dc, at, simd.mul_f32s(dc_, f_));
                 },
             );
+        }
+    }
+
+    fn output(&self, kept: Kept<'_>, h: &mut [f32]) {
+        let o = &kept.gates[3 * h.len()..];
+        for ((h, o), tanh_c) in h.iter_mut().zip(o).zip(kept.tanh_c) {
+            *h = o * tanh_c;
         }
     }
 }

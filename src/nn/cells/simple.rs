@@ -1,14 +1,14 @@
 //! Plain recurrent units (Elman 1990), as in PyTorch: `h' = φ(W x + U h + b)`, where φ is tanh or ReLU.
 
 use candle_core::Tensor;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BackwardStep, Cell, CellWeights, ClosedForm, Past, State, StepGradients, tanh_slope};
 use crate::error::Result;
 use crate::nn::kernel::activation;
-use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, StepBack, StepMut, each, load, store};
+use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, SimdKernels, StepBack, StepMut, each, load, store};
 use crate::nn::relu;
 use crate::plugins::Plugin;
 
@@ -74,36 +74,14 @@ impl<const RELU: bool> ClosedForm for Simple<RELU> {
     }
 }
 
-impl<const RELU: bool> Kernels for Simple<RELU> {
+impl<const RELU: bool> SimdKernels for Simple<RELU> {
     fn blocks(&self) -> Blocks {
         Blocks { input: &[0], state: &[0], first: 0, passes_h: false }
     }
 
-    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>) {
-        arch.dispatch(Forward::<RELU> { hidden, step });
-    }
-
-    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>) {
-        arch.dispatch(Backward::<RELU> { hidden, step });
-    }
-
-    fn output(&self, kept: Kept<'_>, unit: usize) -> f32 {
-        kept.gates[unit]
-    }
-}
-
-/// Replaces the only block by `h`.
-struct Forward<'a, const RELU: bool> {
-    hidden: usize,
-    step: StepMut<'a>,
-}
-
-impl<const RELU: bool> WithSimd for Forward<'_, RELU> {
-    type Output = ();
-
+    /// Replaces the only block by `h`.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { hidden: n, step } = self;
+    fn forward<S: Simd>(&self, simd: S, n: usize, step: StepMut<'_>) {
         for (gates, h) in step.gates.chunks_exact_mut(n).zip(step.h.chunks_exact_mut(n)) {
             each(
                 simd,
@@ -118,19 +96,9 @@ impl<const RELU: bool> WithSimd for Forward<'_, RELU> {
             );
         }
     }
-}
-
-struct Backward<'a, const RELU: bool> {
-    hidden: usize,
-    step: StepBack<'a>,
-}
-
-impl<const RELU: bool> WithSimd for Backward<'_, RELU> {
-    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Backward { hidden: n, step } = self;
+    fn backward<S: Simd>(&self, simd: S, n: usize, step: StepBack<'_>) {
         let zero = simd.splat_f32s(0.0);
         let incoming = step.dh_here.chunks_exact(n).zip(step.dh.chunks_exact(n));
         for (gates, (dh_here, dh)) in step.gates.chunks_exact_mut(n).zip(incoming) {
@@ -150,6 +118,10 @@ impl<const RELU: bool> WithSimd for Backward<'_, RELU> {
                 },
             );
         }
+    }
+
+    fn output(&self, kept: Kept<'_>, h: &mut [f32]) {
+        h.copy_from_slice(kept.gates);
     }
 }
 

@@ -1,27 +1,87 @@
 //! The interface of the kernels of recurrent cells and helpers to write them. A cell's kernels, which compute the pointwise
 //! part of a step in one pass over a block of rows, are in its file ([`crate::nn::cells`]).
 //!
-//! `gates` has one row per sequence, `[rows, blocks · hidden]`: pre-activations before [`Kernels::forward`], gates after it,
-//! and the gradient of the pre-activations after [`Kernels::backward`].
+//! `gates` has one row per sequence, `[rows, blocks · hidden]`: pre-activations before [`SimdKernels::forward`], gates after it,
+//! and the gradient of the pre-activations after [`SimdKernels::backward`].
 //!
 //! Everything, closures included, must be inlined into the function that is compiled for the chosen instructions; otherwise
 //! each operation becomes a call.
 
-use pulp::{Arch, Simd};
+use pulp::{Arch, Simd, WithSimd};
 
-/// A cell's kernels for the CPU.
-pub trait Kernels {
+/// A cell's kernels for the CPU, generic over the instructions; `#[inline(always)]` is required on both passes.
+pub trait SimdKernels {
     /// The layout of a row of gates.
     fn blocks(&self) -> Blocks;
 
     /// One step of the forward pass: updates state and gates in place.
-    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>);
+    fn forward<S: Simd>(&self, simd: S, hidden: usize, step: StepMut<'_>);
 
     /// One step of the backward pass.
-    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>);
+    fn backward<S: Simd>(&self, simd: S, hidden: usize, step: StepBack<'_>);
 
-    /// The `h` of a unit after a step, from what the forward pass kept.
-    fn output(&self, kept: Kept<'_>, unit: usize) -> f32;
+    /// Writes `h` after a step, `[hidden]`, from what the forward pass kept of one row.
+    fn output(&self, kept: Kept<'_>, h: &mut [f32]);
+}
+
+/// [`SimdKernels`] with the instructions of `arch`; object-safe.
+pub trait Kernels {
+    /// [`SimdKernels::blocks`]
+    fn blocks(&self) -> Blocks;
+    /// [`SimdKernels::forward`]
+    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>);
+    /// [`SimdKernels::backward`]
+    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>);
+    /// [`SimdKernels::output`]
+    fn output(&self, kept: Kept<'_>, h: &mut [f32]);
+}
+
+impl<K: SimdKernels> Kernels for K {
+    fn blocks(&self) -> Blocks {
+        SimdKernels::blocks(self)
+    }
+
+    fn forward(&self, arch: Arch, hidden: usize, step: StepMut<'_>) {
+        arch.dispatch(Forward { kernels: self, hidden, step });
+    }
+
+    fn backward(&self, arch: Arch, hidden: usize, step: StepBack<'_>) {
+        arch.dispatch(Backward { kernels: self, hidden, step });
+    }
+
+    fn output(&self, kept: Kept<'_>, h: &mut [f32]) {
+        SimdKernels::output(self, kept, h);
+    }
+}
+
+struct Forward<'a, K> {
+    kernels: &'a K,
+    hidden: usize,
+    step: StepMut<'a>,
+}
+
+impl<K: SimdKernels> WithSimd for Forward<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.kernels.forward(simd, self.hidden, self.step);
+    }
+}
+
+struct Backward<'a, K> {
+    kernels: &'a K,
+    hidden: usize,
+    step: StepBack<'a>,
+}
+
+impl<K: SimdKernels> WithSimd for Backward<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.kernels.backward(simd, self.hidden, self.step);
+    }
 }
 
 /// How the blocks of a row of gates correspond to the gates of the weights.
@@ -59,7 +119,7 @@ pub struct StepMut<'a> {
     pub h: &'a mut [f32],
     /// `[rows, state width - hidden]`: the rest of the state, such as the LSTM's cell.
     pub c: &'a mut [f32],
-    /// As wide as `c`: tanh of the new `c`, or whatever else of it [`Kernels::backward`] needs.
+    /// As wide as `c`: tanh of the new `c`, or whatever else of it [`SimdKernels::backward`] needs.
     pub tanh_c: &'a mut [f32],
     /// The recurrent biases that are not in the sums ([`Blocks::separates_bias`]), in the order of gates.
     pub separate_bias: &'a [f32],

@@ -272,6 +272,7 @@ impl Pass<'_> {
     fn add_activity(&self, saved: &SavedLayer, dh_here: &mut [f32]) {
         let (n, columns, stride) = (self.gates.hidden, self.gates.width(), self.gates.input_width());
         let cells = self.gates.cell_width();
+        let mut h = vec![0.0; n];
         for rows in &self.layout.offsets {
             for row in rows.clone() {
                 let length = self.layout.lengths[(row - rows.start) / self.layout.batch];
@@ -282,9 +283,8 @@ impl Pass<'_> {
                     tanh_c: &saved.tanh_c[row * cells..][..cells],
                     h_before: &saved.inputs[row * stride..][..n],
                 };
-                for (unit, dh) in dh_here[row * n..][..n].iter_mut().enumerate() {
-                    *dh += factor * self.gates.cell.output(kept, unit);
-                }
+                self.gates.cell.output(kept, &mut h);
+                dh_here[row * n..][..n].iter_mut().zip(&h).for_each(|(dh, h)| *dh += factor * h);
             }
         }
     }
