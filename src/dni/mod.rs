@@ -1,10 +1,11 @@
 //! Decoupled neural interfaces (Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients"): a
-//! synthesizer that predicts the gradient at a state, and the backward interface around it. States are rows of a matrix;
+//! synthesizer predicts the gradient at a state, and learns once the true gradient is known. States are rows of a matrix;
 //! nothing here depends on tasks, sequences or trainers.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
-//! use ccdni::dni::{BackwardInterface, Mlp, Site, initial_parameters};
+//! use ccdni::dni::{Mlp, Site, StoredSynthesizer, Synthesizer, initial_parameters};
+//! use ccdni::nn::Gradients;
 //! use ccdni::rng::Stream;
 //! use std::sync::Arc;
 //!
@@ -15,33 +16,35 @@
 //! let w = Var::new(&[[0.3f32, 0.1], [-0.2, 0.4], [0.5, 0.5]], &device)?;
 //! let h = x.matmul(&w.as_tensor().t()?)?; // [2, 3]
 //!
-//! let mlp = Mlp { hidden: vec![8], ..Mlp::default() };
+//! let synthesizer: Arc<dyn Synthesizer> = Arc::new(Mlp { hidden: vec![8], ..Mlp::default() });
 //! let site = Site { state: 3, context: None, learns: true };
-//! let parameters = initial_parameters(&mlp, site, &mut |name| Stream::new(1, name, 0, 0), &device)?;
-//! let parameters = parameters.iter().map(Var::from_tensor).collect::<Result<Vec<_>, _>>()?;
-//! let tracked = parameters.iter().map(|parameter| parameter.as_tensor().clone()).collect();
-//! let interface = BackwardInterface::new(Arc::new(mlp), tracked, 1.0);
+//! let params = initial_parameters(&*synthesizer, site, |name| Stream::new(1, name, 0, 0), &device)?;
+//! let indices: Vec<usize> = (0..params.len()).collect();
+//! let stored = StoredSynthesizer { synthesizer: &synthesizer, site, params: &params, indices: &indices, kept: None };
 //!
 //! // The update of w uses the predicted gradient ...
-//! let predicted = interface.predict(&h, None)?;
-//! let update = (h * interface.injection(&predicted)?)?.sum_all()?.backward()?;
-//! assert_eq!(update.get(&w).map(|g| g.dims().to_vec()), Some(vec![3, 2]));
+//! let predicted = stored.predict(&h, None)?;
+//! let update = (&h * &predicted.values)?.sum_all()?.backward()?;
+//! assert_eq!(update.get(&w).map(Tensor::dims), Some(&[3, 2][..]));
 //!
-//! // ... and once the true one is known, the synthesizer learns from it.
-//! let target = Tensor::ones((2, 3), candle_core::DType::F32, &device)?;
-//! let gradients = interface.learn(&predicted, &target, 2.0)?;
-//! for (parameter, gradient) in parameters.iter().zip(&gradients) {
-//!     parameter.set(&(parameter.as_tensor() - (gradient * 0.01)?)?)?;
+//! // ... and once the true one is known, the synthesizer learns from it: by descent on |S(h) - target|² / 2.
+//! let target = Tensor::new(&[[1f32, 2., 3.], [0., -1., 1.]], &device)?;
+//! for _ in 0..500 {
+//!     let predicted = stored.predict(&h, None)?;
+//!     let mut gradients = Gradients::none(&params)?;
+//!     (predicted.pullback)(&(predicted.values - &target)?, &mut gradients)?;
+//!     let updated = (params.flat() - (gradients.flat() * 0.05)?)?;
+//!     params.flat().slice_set(&updated, 0, 0)?;
 //! }
+//! let error = (stored.predict(&h, None)?.values - target)?.sqr()?.sum_all()?.to_scalar::<f32>()?;
+//! assert!(error < 1e-4, "{error}");
 //! # Ok(())
 //! # }
 //! ```
 
-mod interface;
 mod mlp;
 mod synthesizer;
 
-pub use interface::BackwardInterface;
 pub use mlp::{InitLast, Mlp};
 pub use synthesizer::{
     Cpu, ParameterShape, Prediction, PredictionPullback, Site, StoredSynthesizer, Synthesizer, initial_parameters,

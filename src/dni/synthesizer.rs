@@ -6,10 +6,9 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use pulp::Arch;
 
-use super::BackwardInterface;
-use crate::error::{Problem, Result};
+use crate::error::{Error, Problem, Result};
 use crate::nn::kernel::{Pool, Threads};
-use crate::nn::{Gradients, ParamStore, init};
+use crate::nn::{Gradients, NewParameter, ParamStore, Part, init};
 use crate::plugins::Keys;
 use crate::rng::Stream;
 
@@ -124,19 +123,28 @@ impl<'a> StoredSynthesizer<'a> {
     }
 
     /// Predicts the gradients at states `[rows, state]` with context `[rows, context]` by tensor operations, on any device.
+    /// The states are detached: no gradient flows into them through the synthesizer.
     ///
     /// # Errors
     /// Fails on a tensor error.
     pub fn predict(self, states: &Tensor, context: Option<&Tensor>) -> Result<Prediction<'a>> {
-        let variables = |value: Tensor| Ok(Var::from_tensor(&value)?.into_inner());
-        let variables = self.parameters().into_iter().map(variables).collect::<Result<_>>()?;
-        let interface =
-            BackwardInterface::new(self.synthesizer.clone(), variables, 1.0).keep_fibres(self.kept.cloned());
-        let tracked = interface.predict(states, context)?;
+        let variable = |value: &Tensor| Ok(Var::from_tensor(value)?.into_inner());
+        let variables = self.parameters().iter().map(variable).collect::<Result<Vec<Tensor>>>()?;
+        let tracked = self.synthesizer.forward(&variables, &states.detach(), context)?;
         let values = tracked.detach();
         let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| {
-            let learned = interface.pull_back(&tracked.narrow(0, 0, cotangent.dim(0)?)?, cotangent)?;
-            self.indices.iter().zip(&learned).try_for_each(|(&index, gradient)| gradients.add(index, gradient))
+            let found = (tracked.narrow(0, 0, cotangent.dim(0)?)? * cotangent.detach())?.backward()?;
+            for (place, (&index, variable)) in self.indices.iter().zip(&variables).enumerate() {
+                let gradient = found.get(variable).ok_or_else(|| {
+                    let name = &self.params.get(index).name;
+                    Error::Training(format!("the predictions of a synthesizer do not depend on its parameter `{name}`"))
+                })?;
+                match self.kept {
+                    Some(kept) if place == 0 => gradients.add(index, &(gradient * kept)?)?,
+                    _ => gradients.add(index, gradient)?,
+                }
+            }
+            Ok(())
         };
         Ok(Prediction { values, pullback: Box::new(pullback) })
     }
@@ -151,24 +159,25 @@ impl<'a> StoredSynthesizer<'a> {
     }
 }
 
-/// Initial parameters, in the order of [`Synthesizer::parameters`]; `stream` returns the random stream for a parameter's
-/// name.
+/// A store of the initial parameters of a synthesizer alone, in the order of [`Synthesizer::parameters`]; `stream` returns
+/// the random stream for a parameter's name.
 ///
 /// # Errors
 /// Fails if they cannot be allocated.
 pub fn initial_parameters(
     synthesizer: &dyn Synthesizer,
     site: Site,
-    stream: &mut dyn FnMut(&str) -> Stream,
+    stream: impl Fn(&str) -> Stream,
     device: &Device,
-) -> Result<Vec<Tensor>> {
-    let parameter = |shape: ParameterShape| {
-        let count = shape.dims.iter().product();
-        let values = match shape.bound {
+) -> Result<ParamStore> {
+    let parameter = |ParameterShape { name, dims, bound }: ParameterShape| {
+        let count = dims.iter().product();
+        let values = match bound {
             0.0 => vec![0.0; count],
-            bound => init::uniform(&mut stream(&shape.name), count, bound),
+            bound => init::uniform(&mut stream(&name), count, bound),
         };
-        Ok(Tensor::from_vec(values, shape.dims, device)?)
+        let value = Tensor::from_vec(values, dims, device)?;
+        Ok(NewParameter { role: name.clone(), name, part: Part::Synthesizer(0), value })
     };
-    synthesizer.parameters(site).into_iter().map(parameter).collect()
+    ParamStore::new(synthesizer.parameters(site).into_iter().map(parameter).collect::<Result<_>>()?, device)
 }

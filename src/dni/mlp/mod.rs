@@ -168,7 +168,8 @@ mod tests {
         for hidden in [vec![], vec![7], vec![7, 3]] {
             let mlp = Mlp { hidden, ..Mlp::default() };
             let site = Site { state: 4, context: None, learns: true };
-            let parameters = initial_parameters(&mlp, site, &mut |role| Stream::new(1, role, 0, 0), &Device::Cpu)?;
+            let params = initial_parameters(&mlp, site, |name| Stream::new(1, name, 0, 0), &Device::Cpu)?;
+            let parameters: Vec<Tensor> = params.iter().map(|parameter| parameter.value().clone()).collect();
             let out = mlp.forward(&parameters, &Tensor::new(&[[1f32, -2., 3., 4.]], &Device::Cpu)?, None)?;
             assert_eq!(out.to_vec2::<f32>()?, [[0.0; 4]]);
         }
