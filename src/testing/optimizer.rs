@@ -3,11 +3,11 @@
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
-use super::{as_on_a_gpu, broken, check_keys, read};
+use super::{broken, check_keys, read};
 use crate::error::Result;
 use crate::nn::{Gradients, NewParameter, ParamStore, Part};
 use crate::plugins::Plugin;
-use crate::train::optimizer::{Optimizer, UpdateRule};
+use crate::train::optimizer::{Optimizer, OptimizerRule, Step, UpdateRule};
 
 /// Checks that an optimizer meets the requirements of the rest of the crate.
 ///
@@ -16,8 +16,9 @@ use crate::train::optimizer::{Optimizer, UpdateRule};
 /// - the keys: defaults are filled in and stable, unknown ones are refused, each has a description; there is one called
 ///   `lr`;
 /// - steps in place and by tensor operations give the same bits;
-/// - an optimizer whose state was saved and restored continues with the same bits;
+/// - an optimizer whose state was saved and restored continues with the same bits; a parameter without steps has no state;
 /// - a parameter without a gradient stays as it is, and its first step is step 1 whenever it happens;
+/// - steps are at the current learning rate: none changes anything at 0;
 /// - parameters descend a parabola.
 ///
 /// # Errors
@@ -32,6 +33,7 @@ pub fn check_optimizer<O: Plugin + UpdateRule>(keys: Value) -> Result<()> {
         (check.both_ways_agree()?, "steps in place and by tensor operations differ"),
         (check.state_is_restored()?, "saving and restoring its state changes the next steps"),
         (check.parameters_are_independent()?, "a step of one parameter affects another"),
+        (check.rate_is_current()?, "parameters change at the rate 0: use the rate that is passed to `step`"),
         (check.descends()?, "it does not descend a parabola"),
     ];
     match passed.iter().find(|(passed, _)| !passed) {
@@ -44,21 +46,28 @@ struct Check<N> {
     new: N,
 }
 
-impl<O: UpdateRule, N: Fn() -> Result<O>> Check<N> {
+impl<O: Plugin + UpdateRule, N: Fn() -> Result<O>> Check<N> {
     fn optimizer(&self, params: &ParamStore) -> Result<Optimizer> {
         Optimizer::new(Box::new((self.new)()?), params)
     }
 
     fn both_ways_agree(&self) -> Result<bool> {
-        let steps = || -> Result<Vec<u32>> {
-            let params = store(&[wave(0.3), wave(0.7)])?;
-            let mut optimizer = self.optimizer(&params)?;
-            for t in 1..5 {
-                step(&mut optimizer, &params, &[Some(wave(t as f32)), Some(wave(0.1))])?;
+        let rule = (self.new)()?;
+        let tensor = |values: &Vec<f32>| Tensor::new(values.as_slice(), &Device::Cpu);
+        let mut p = wave(0.3);
+        let mut slots = vec![vec![0.0; p.len()]; rule.slot_names().len()];
+        for t in 1..5 {
+            let (step, gradient) = (Step { lr: rule.lr(), t, coefficient: 0.9 }, wave(t as f32));
+            let before = slots.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+            let (stepped, kept) = rule.step_by_tensors(step, &tensor(&p)?, &tensor(&gradient)?, &before)?;
+            rule.step_in_place(step, &mut p, &gradient, slots.iter_mut().map(Vec::as_mut_slice).collect());
+            for (values, tensor) in slots.iter().zip(&kept).chain([(&p, &stepped)]) {
+                if !values.iter().map(|value| value.to_bits()).eq(bits(tensor)?) {
+                    return Ok(false);
+                }
             }
-            bits(&params)
-        };
-        Ok(steps()? == as_on_a_gpu(steps)?)
+        }
+        Ok(true)
     }
 
     fn state_is_restored(&self) -> Result<bool> {
@@ -67,8 +76,11 @@ impl<O: UpdateRule, N: Fn() -> Result<O>> Check<N> {
         for _ in 0..3 {
             step(&mut whole, &params, &[Some(wave(0.2)), None])?;
         }
-        whole.set_lr(0.3 * whole.lr());
+        // A number whose shortest decimal form has 17 digits.
+        whole.set_lr(0.1 + 0.2);
         let (tensors, numbers) = whole.state(&params.names())?;
+        let only_stepped = tensors.iter().all(|(name, _)| name.ends_with(".p0"));
+        let numbers = numbers.to_string().parse().map_err(|error| broken(O::KIND, error))?;
         let copy = store(&[values(&params, 0)?, values(&params, 1)?])?;
         let mut resumed = self.optimizer(&copy)?;
         resumed.restore(&params.names(), &tensors.into_iter().collect(), &numbers)?;
@@ -76,7 +88,7 @@ impl<O: UpdateRule, N: Fn() -> Result<O>> Check<N> {
             step(&mut whole, &params, &[Some(wave(0.4)), Some(wave(0.5))])?;
             step(&mut resumed, &copy, &[Some(wave(0.4)), Some(wave(0.5))])?;
         }
-        Ok(resumed.lr() == whole.lr() && bits(&params)? == bits(&copy)?)
+        Ok(only_stepped && resumed.lr() == 0.1 + 0.2 && bits(params.flat())? == bits(copy.flat())?)
     }
 
     fn parameters_are_independent(&self) -> Result<bool> {
@@ -87,6 +99,14 @@ impl<O: UpdateRule, N: Fn() -> Result<O>> Check<N> {
         let unchanged = values(&params, 1)? == wave(0.3);
         step(&mut optimizer, &params, &[None, Some(wave(0.2))])?;
         Ok(unchanged && values(&params, 0)? == first && values(&params, 1)? == first)
+    }
+
+    fn rate_is_current(&self) -> Result<bool> {
+        let params = store(&[wave(0.3)])?;
+        let mut optimizer = self.optimizer(&params)?;
+        optimizer.set_lr(0.0);
+        step(&mut optimizer, &params, &[Some(wave(0.2))])?;
+        Ok(values(&params, 0)? == wave(0.3))
     }
 
     fn descends(&self) -> Result<bool> {
@@ -127,8 +147,8 @@ fn values(params: &ParamStore, index: usize) -> Result<Vec<f32>> {
     Ok(params.get(index).value().to_vec1()?)
 }
 
-fn bits(params: &ParamStore) -> Result<Vec<u32>> {
-    Ok(params.flat().to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
+fn bits(tensor: &Tensor) -> Result<Vec<u32>> {
+    Ok(tensor.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
 }
 
 #[cfg(test)]

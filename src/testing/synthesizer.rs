@@ -6,11 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use pulp::Arch;
 use serde_json::Value;
 
+use super::{broken, check_keys, read};
 use crate::dni::{Cpu, ParameterShape, Prediction, Site, StoredSynthesizer, Synthesizer};
 use crate::error::{Error, Result};
 use crate::nn::kernel::{Pool, Threads};
 use crate::nn::{Gradients, NewParameter, ParamStore, Part, init};
-use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
+use crate::plugins::Plugin;
 use crate::rng::Stream;
 
 const STATE: usize = 6;
@@ -23,30 +24,23 @@ const FIRST: usize = 5;
 ///
 /// `keys` are those of the synthesizer under `dni` in a spec; a state has 6 numbers. What is checked:
 ///
-/// - the keys are valid, and its parameters have distinct names, nonzero sizes and finite bounds;
+/// - the keys, as those of a task;
+/// - its parameters have distinct names, nonzero sizes and finite bounds, whether it learns or not;
 /// - predictions have the shape of the states, are finite, and each row depends on that row alone;
+/// - the activity of each hidden layer has one row per state;
 /// - gradients of all parameters agree with finite differences;
 /// - the fast path, if there is one, agrees with the definition in predictions and gradients, and accumulates gradients.
 ///
 /// # Errors
 /// [`Error::Training`] with the first violation, or an error of the synthesizer itself.
 pub fn check_synthesizer<S: Plugin + Synthesizer>(keys: Value) -> Result<()> {
-    let mut kinds = Kinds::<dyn Synthesizer>::new("synthesizer");
-    kinds.register::<S>(|synthesizer| Box::new(synthesizer));
-    let keys: Keys = keys.as_object().cloned().unwrap_or_default();
-    let filled = kinds.fill(S::KIND, &keys).map_err(|problems| match problems.first() {
-        Some(problem) => broken(S::KIND, format!("refuses these keys: {problem}")),
-        None => broken(S::KIND, "refuses these keys"),
-    })?;
-    let synthesizer: Arc<dyn Synthesizer> = kinds.open(S::KIND, &filled)?.into();
+    let synthesizer: Arc<dyn Synthesizer> = Arc::new(read::<S>(check_keys::<S>(keys)?)?);
     for context in [None, Some(CONTEXT)] {
-        Check::new(S::KIND, &synthesizer, Site { state: STATE, context, learns: true })?.run()?;
+        for learns in [true, false] {
+            Check::new(S::KIND, &synthesizer, Site { state: STATE, context, learns })?.run()?;
+        }
     }
     Ok(())
-}
-
-fn broken(kind: &str, what: impl std::fmt::Display) -> Error {
-    Error::Training(format!("the synthesizer `{kind}`: {what}"))
 }
 
 struct Check<'a> {
@@ -123,12 +117,17 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Predictions at all rows and at some of them.
+    /// Predictions at all rows and at some of them, and the activity.
     fn rows(&self) -> Result<()> {
         let (parameters, context) = (self.stored().parameters(), self.context.as_ref());
         let all = self.synthesizer.forward(&parameters, &self.states, context)?;
         if all.dims() != [ROWS, STATE] {
             return Err(broken(self.kind, format!("predicts {:?} at states {:?}", all.dims(), self.states.dims())));
+        }
+        for layer in self.synthesizer.activity(&parameters, &self.states, context)? {
+            if layer.rank() != 2 || layer.dim(0)? != ROWS {
+                return Err(broken(self.kind, format!("its activity has shape {:?} at {ROWS} states", layer.dims())));
+            }
         }
         let context = context.map(|context| context.narrow(0, 2, FIRST)).transpose()?;
         let some = self.synthesizer.forward(&parameters, &self.states.narrow(0, 2, FIRST)?, context.as_ref())?;
@@ -210,10 +209,44 @@ fn random(dims: &[usize], purpose: &str) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
     use serde_json::json;
 
     use super::*;
     use crate::dni::Mlp;
+
+    /// A perceptron with two faults: its activity lacks a row, and it may lack a description.
+    #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+    #[serde(transparent)]
+    struct Faulty<const DESCRIBED: bool>(Mlp);
+
+    impl<const DESCRIBED: bool> Plugin for Faulty<DESCRIBED> {
+        const KIND: &'static str = "faulty";
+        const ABOUT: &'static str = if DESCRIBED { "a faulty perceptron" } else { "" };
+    }
+
+    impl<const DESCRIBED: bool> Synthesizer for Faulty<DESCRIBED> {
+        fn parameters(&self, site: Site) -> Vec<ParameterShape> {
+            self.0.parameters(site)
+        }
+
+        fn forward(&self, parameters: &[Tensor], states: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+            self.0.forward(parameters, states, context)
+        }
+
+        fn activity(&self, parameters: &[Tensor], states: &Tensor, context: Option<&Tensor>) -> Result<Vec<Tensor>> {
+            let all = self.0.activity(parameters, states, context)?;
+            all.iter().map(|layer| Ok(layer.narrow(0, 0, ROWS - 1)?)).collect()
+        }
+    }
+
+    #[test]
+    fn faults_are_found() {
+        let faults = [check_synthesizer::<Faulty<true>>, check_synthesizer::<Faulty<false>>]
+            .map(|check| check(json!({ "hidden": [7] })).unwrap_err().to_string());
+        assert!(faults[0].contains("activity") && faults[1].contains("no description"), "{faults:?}");
+    }
 
     #[test]
     fn the_perceptron_passes() -> Result<()> {
