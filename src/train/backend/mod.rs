@@ -136,24 +136,26 @@ pub trait Backend {
 /// [`Error::Usage`] if the backend does not support the device or a cell.
 pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], device: &Device) -> Result<BackendKind> {
     let fastest = if device.is_cpu() { BackendKind::Fused } else { BackendKind::Unrolled };
-    let computes = |kind| {
-        cells.iter().all(|cell| match kind {
-            BackendKind::Fused => cell.kernels().is_some(),
-            BackendKind::Unrolled => cell.closed_form().is_some(),
-            BackendKind::Composed | BackendKind::Auto => true,
+    let unsupported = |kind| {
+        cells.iter().position(|cell| match kind {
+            BackendKind::Fused => cell.kernels().is_none(),
+            BackendKind::Unrolled => cell.closed_form().is_none(),
+            BackendKind::Composed | BackendKind::Auto => false,
         })
     };
     match kind {
-        BackendKind::Auto => Ok(if computes(fastest) { fastest } else { BackendKind::Composed }),
+        BackendKind::Auto => Ok(unsupported(fastest).map_or(fastest, |_| BackendKind::Composed)),
         BackendKind::Fused if !device.is_cpu() => Err(Error::Usage(format!(
             "`run.backend: fused` is for the CPU, and this is {}; use `auto`",
             crate::device::name(device)
         ))),
-        kind if computes(kind) => Ok(kind),
-        kind => Err(Error::Usage(format!(
-            "`run.backend: {}` does not support one of the model's cells; use `auto`",
-            name(kind)
-        ))),
+        kind => match unsupported(kind) {
+            None => Ok(kind),
+            Some(layer) => Err(Error::Usage(format!(
+                "`run.backend: {}` does not support the cell of `model.layers.{layer}`; use `auto`",
+                name(kind)
+            ))),
+        },
     }
 }
 
@@ -177,5 +179,39 @@ pub fn name(kind: BackendKind) -> &'static str {
         BackendKind::Composed => "composed",
         BackendKind::Unrolled => "unrolled",
         BackendKind::Fused => "fused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::cells::{CellWeights, State, Tanh};
+
+    /// A cell that has a step and nothing else.
+    #[derive(Debug)]
+    struct Plain;
+
+    impl Cell for Plain {
+        fn gates(&self) -> usize {
+            1
+        }
+
+        fn step(&self, _: &CellWeights, _: &Tensor, state: &State) -> Result<State> {
+            Ok(state.clone())
+        }
+    }
+
+    #[test]
+    fn a_cell_without_the_fast_path_is_named() -> Result<()> {
+        let cells: [Arc<dyn Cell>; 2] = [Arc::new(Tanh {}), Arc::new(Plain)];
+        let choose = |kind, cells| choose(kind, cells, &Device::Cpu);
+        assert_eq!(choose(BackendKind::Auto, &cells[..1])?, BackendKind::Fused);
+        assert_eq!(choose(BackendKind::Auto, &cells)?, BackendKind::Composed);
+        for kind in [BackendKind::Fused, BackendKind::Unrolled] {
+            assert_eq!(choose(kind, &cells[..1])?, kind);
+            let error = choose(kind, &cells).unwrap_err().to_string();
+            assert!(error.contains(name(kind)) && error.contains("`model.layers.1`"), "{error}");
+        }
+        Ok(())
     }
 }
