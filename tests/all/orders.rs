@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use ccdni::data::{Batch, Inputs, Targets};
 use ccdni::model::{Model, Plugins};
 use ccdni::nn::Gradients;
+use ccdni::plugins::Catalogue;
 use ccdni::rng::Stream;
 use ccdni::spec::ModelSpec;
 use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
@@ -45,7 +46,7 @@ fn layer() -> impl Strategy<Value = Value> {
                 "target_scale": if batch { "batch" } else { "layers" },
             })
         });
-    let cell = prop::sample::select(vec!["lstm", "gru", "tanh", "relu"]);
+    let cell = prop::sample::select(ccdni::nn::cells::built_in().kinds());
     // Up to more than two registers, with and without a rest.
     (cell, 3..40usize, prop::option::weighted(0.7, dni), prop::bool::weighted(0.3)).prop_map(
         |(cell, hidden, dni, dropout)| {
@@ -89,7 +90,7 @@ prop_compose! {
 }
 
 const VOCABULARY: usize = 6;
-/// Pixels along an edge of a image.
+/// Pixels along an edge of an image.
 const SIDE: usize = 8;
 const OUTPUTS: usize = 3;
 
