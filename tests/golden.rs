@@ -1,4 +1,4 @@
-//! Numbers of the original PyTorch code, one test a case, named after its file or folder: `rnn/gru_T3`, `optim/adam`.
+//! Numbers of the original PyTorch code, one test per case, named after its file or folder: `rnn/gru_T3`, `optim/adam`.
 //!
 //! Walks `tests/golden/`, or the directory that the environment variable `CCDNI_GOLDEN` names. The cases and their
 //! tolerances are described in `tests/golden/README.md`. What concerns a device is done on the one that `CCDNI_TEST_DEVICE` names.

@@ -74,7 +74,7 @@ fn a_network_is_trained_scored_and_asked() {
     let row: Vec<&str> = results.lines().nth(1).unwrap().split(',').collect();
     assert!((scored - row.last().unwrap().parse::<f64>().unwrap()).abs() < 1e-12, "{said}");
 
-    // By path, directory and hash; a image alone, several, a folder, and one from standard input.
+    // By path, directory and hash; an image alone, several, a folder, and one from standard input.
     let hash = run.rsplit('/').next().unwrap();
     let image = "scenes/validation/000061.png";
     let one = lab.ccdni(&["sample", "--decoder", &decoder, "--image", image]).exits(0);

@@ -9,7 +9,7 @@ use ccdni::report;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
-/// A finished unit with these validation errors, one an epoch, and its drawings moved by `shift`.
+/// A finished unit with these validation errors, one per epoch, and its drawings moved by `shift`.
 fn add_unit(run: &Path, seed: u64, errors: &[f64], shift: f32) -> PathBuf {
     let dir = run.join("seeds").join(seed.to_string());
     fs::create_dir_all(&dir).unwrap();
@@ -157,7 +157,7 @@ fn what_was_drawn_is_shown_beside_the_image_that_was_read() {
     for text in ["Seed 7, the best of 2", "target", "drawn", "right", "up"] {
         assert!(svg.contains(text), "pictures.svg lacks {text:?}");
     }
-    assert_eq!(svg.matches("fill=\"#000000\"").count(), 2, "one black pixel a image");
+    assert_eq!(svg.matches("fill=\"#000000\"").count(), 2, "one black pixel per image");
     let png = image::load_from_memory(&fs::read(figure.with_extension("png")).unwrap()).unwrap().to_luma8();
     assert!(png.pixels().any(|pixel| pixel.0 == [0]), "and they are in the PNG");
     assert_eq!(Tensor::read_npy(run.path().join("predictions.npy")).unwrap().dims(), [2, 2, 3, 2]);

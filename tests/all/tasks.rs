@@ -23,7 +23,7 @@ mod custom_cell;
 #[test]
 fn every_built_in_task_conforms() {
     let scene = tempfile::tempdir().unwrap();
-    // One line a task: a task that is registered and not named here has not been checked.
+    // One line per task: a task that is registered and not named here has not been checked.
     let checked = [
         (LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed)),
         (SeqMnist::KIND, check_task::<SeqMnist>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),

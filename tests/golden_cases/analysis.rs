@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Outcome, failing, json_files, number, read_json, read_tensors, stem, tensor};
 
-/// One test a JSON file.
+/// One test per JSON file.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let case_of = |file: std::path::PathBuf| {
         let name = format!("analysis/{}", stem(&file));

@@ -18,7 +18,7 @@ use super::on_device;
 /// What a case's test returns; any error fails it.
 pub type Outcome = Result<(), Failed>;
 
-/// One test a case below `root`. A directory that should hold cases and holds none is a test that fails.
+/// One test per case below `root`. A directory that should hold cases and holds none is a test that fails.
 pub fn trials(root: &Path) -> Vec<Trial> {
     let mut all = Vec::new();
     for dir in entries(root).into_iter().filter(|path| path.is_dir()) {

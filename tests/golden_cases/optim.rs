@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::super::on_device;
 use super::{Outcome, assert_close, json_files, not_covered, number, read_json, read_tensors, stem, tensor};
 
-/// One test a JSON file.
+/// One test per JSON file.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let mut trials = Vec::new();
     for file in json_files(dir) {

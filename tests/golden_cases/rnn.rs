@@ -1,4 +1,4 @@
-//! `rnn/`: training steps of recurrent networks. One folder a case: `case.json` beside `tensors.safetensors`.
+//! `rnn/`: training steps of recurrent networks. One folder per case: `case.json` beside `tensors.safetensors`.
 //!
 //! Every case is run in each order of execution that applies to it, on the same engine, updater and recorder that the
 //! trainer uses.
@@ -14,7 +14,7 @@ use libtest_mimic::Trial;
 use super::{Outcome, entries, stem};
 use setup::Case;
 
-/// One test a folder, whatever is in it: a case that cannot be read fails.
+/// One test per folder, whatever is in it: a case that cannot be read fails.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let case_test = |case: PathBuf| Trial::test(format!("rnn/{}", stem(&case)), move || check(&case));
     entries(dir).into_iter().filter(|path| path.is_dir()).map(case_test).collect()

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Outcome, assert_close, json_files, not_covered, number, read_json, read_tensors, stem, tensor};
 
-/// One test a JSON file of a task that is built in.
+/// One test per JSON file of a task that is built in.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let mut trials = Vec::new();
     for file in json_files(dir) {

@@ -31,7 +31,7 @@ fn png(side: u32, shade: u8) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A file as the hub has it: images of `side` pixels along an edge, one a label.
+/// A file as the hub has it: images of `side` pixels along an edge, one per label.
 fn file(side: u32, labels: &[i64]) -> Vec<u8> {
     let schema = "message schema {
         optional group image { optional binary bytes; optional binary path (UTF8); }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{Outcome, failing, not_covered, number, read_json};
 
-/// One test a file, and one a image.
+/// One test per file, and one per image.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     type Check = fn(&Path, &Value) -> Outcome;
     let checks: [(&str, &str, Check); 6] = [

@@ -13,7 +13,7 @@ use super::{Outcome, failing, list, not_covered, read_json, text};
 const RESIZE: (u8, f64) = (3, 0.25);
 const DECODE: (u8, f64) = (4, 0.25);
 
-/// One test a image.
+/// One test per image.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let cases = read_json(&dir.join("resize.json"));
     let images = match cases

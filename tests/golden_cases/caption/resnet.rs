@@ -20,7 +20,7 @@ const TRAINING: f64 = 1e-3;
 
 type Tensors = HashMap<String, Tensor>;
 
-/// One test a network, and one a list of names; networks whose files are not there are named.
+/// One test per network, and one per list of names; networks whose files are not there are named.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let mut trials = Vec::new();
     for depth in [18, 152] {
@@ -137,7 +137,7 @@ fn normalised(images: Tensor) -> Result<Tensor, Failed> {
     let mut pixels = vec![0.0; batch * 3 * height * width];
     for (index, out) in pixels.chunks_exact_mut(3 * height * width).enumerate() {
         let bytes = images.get(index)?.flatten_all()?.to_vec1::<u8>()?;
-        let image = RgbImage::from_raw(width as u32, height as u32, bytes).ok_or("not a image")?;
+        let image = RgbImage::from_raw(width as u32, height as u32, bytes).ok_or("not an image")?;
         View { left: 0, top: 0, size: width, mirrored: false }.write(&image, out)?;
     }
     Ok(Tensor::from_vec(pixels, (batch, 3, height, width), &Device::Cpu)?)
