@@ -21,7 +21,8 @@ pub(super) fn predict<'a>(
     let of = |place: usize| &params[stored.params.range(stored.indices[place])];
     let (rows, width) = states.dims2()?;
     let (sizes, state, first) = (&mlp.hidden, stored.site.state, mlp.first(stored.site));
-    if width != state || context.is_some() != stored.site.context.is_some() {
+    let context_dims = context.map(Tensor::dims2).transpose()?;
+    if width != state || context_dims != stored.site.context.map(|size| (rows, size)) {
         return Err(Error::Training("the synthesizer was built for states or a context of another width".into()));
     }
     let mut output = vec![0.0; rows * state];

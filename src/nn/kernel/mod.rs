@@ -3,6 +3,9 @@
 //! Matrices are row-major. Instructions are chosen at run time: pointwise kernels use AVX-512, AVX2 with FMA, NEON or scalar
 //! code ([`pulp::Arch`]); products (`gemm`) likewise, but without AVX-512, whose kernels were not faster where measured.
 //! Results are bit-identical on processors of one kind; products also split their sums by cache size.
+//!
+//! Sizes are those of the model's layout. Batches and files are compared with it before they get here, so that a slice of
+//! another size is a mistake in the calling code; it panics, since a product of it would read or write out of bounds.
 
 pub mod activation;
 mod buffers;
