@@ -6,7 +6,8 @@ use super::spec_args::{SpecArgs, TrainArgs, resume_line};
 use crate::error::Result;
 use crate::run::directory::Directory;
 use crate::run::progress::print_line;
-use crate::run::{Options, Schedule, clock};
+use crate::run::status::Retry;
+use crate::run::{Options, Schedule};
 use crate::spec::sweep::Sweep;
 use crate::spec::{self, Resolved, Spec};
 use crate::tasks::Registry;
@@ -42,7 +43,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         outputs: args.train.outputs,
         force: args.force,
         verbose: args.train.verbose,
-        retry_failed: Some(clock::now()),
+        retry: Retry::Always,
         resume: resume_line(&request),
         advice: "`--force` starts a failed seed again from the beginning",
         ..Options::default()

@@ -9,7 +9,7 @@ use crate::run::cluster::queue::Queue;
 use crate::run::cluster::slurm::{self, Array};
 use crate::run::interrupt::Stop;
 use crate::run::progress::{eprint_line, print_line};
-use crate::run::status::Standing;
+use crate::run::status::{Retry, Standing};
 use crate::run::survey::Survey;
 use crate::run::{Options, Place, Schedule, clock};
 use crate::spec::sweep::{Sweep, expand};
@@ -87,9 +87,10 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if place == Place::Elsewhere && !args.dry_run {
         slurm::find()?;
     }
+    let failed_before = args.failed_before.clone().or_else(|| args.retry_failed.then(clock::now));
     let options = Options {
         outputs: args.train.outputs.clone(),
-        retry_failed: args.failed_before.clone().or_else(|| args.retry_failed.then(clock::now)),
+        retry: failed_before.map_or(Retry::Never, Retry::FailedBefore),
         fail_fast: args.fail_fast,
         verbose: args.train.verbose,
         resume: resume_line(&request),
@@ -98,7 +99,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         ..Options::default()
     };
     let schedule = Schedule::check(&sweep, &options, registry)?;
-    let missing = schedule.survey().missing(options.retry_failed.as_deref()).len();
+    let missing = schedule.survey().missing(&options.retry).len();
     let array = (place == Place::Elsewhere && missing > 0)
         .then(|| array(&sweep, &args, &request, &options, missing))
         .transpose()?;
@@ -171,7 +172,9 @@ fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options
     }
     flag("outputs", text(&absolute(&args.train.outputs)?));
     flag("launcher", "local".into());
-    options.retry_failed.iter().for_each(|time| flag("failed-before", time.clone()));
+    if let Retry::FailedBefore(time) = &options.retry {
+        flag("failed-before", time.clone());
+    }
     command.push("--array-task".into());
     command.extend(args.fail_fast.then(|| "--fail-fast".into()));
     command.extend(args.train.verbose.then(|| "--verbose".into()));

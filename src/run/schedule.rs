@@ -17,7 +17,7 @@ use super::inspect::{self, Inspector};
 use super::interrupt::Stop;
 use super::pool::{self, UnitId, Units};
 use super::progress::{Display, print_line};
-use super::status::{SeedStatus, Standing};
+use super::status::{Retry, SeedStatus, Standing};
 use super::survey::Survey;
 use super::{manifest, worker};
 use crate::device::{self, Found};
@@ -34,8 +34,8 @@ pub struct Options {
     pub outputs: PathBuf,
     /// Train every wanted unit anew; what it gave before is kept beside.
     pub force: bool,
-    /// Try units again that failed at this time or before.
-    pub retry_failed: Option<String>,
+    /// Which failed units are retried.
+    pub retry: Retry,
     /// Begin no further unit once one has failed.
     pub fail_fast: bool,
     /// Print a line about every epoch.
@@ -141,7 +141,7 @@ impl<'a> Schedule<'a> {
     /// What is to be trained, the longest first; announced on standard output.
     fn missing(&self, held: &BTreeMap<UnitId, Ended>) -> Vec<UnitId> {
         let survey = self.survey();
-        let mut missing = survey.missing(self.options.retry_failed.as_deref());
+        let mut missing = survey.missing(&self.options.retry);
         missing.retain(|unit| !held.contains_key(unit));
         let finished = if survey.is_done() { ", finished already" } else { "" };
         print_line(&format!("{}: {} to train{finished}", survey.title(), missing.len()));
@@ -271,7 +271,7 @@ impl Units for Training<'_> {
                     self.ended.insert(unit, Ended::AlreadyDone);
                     self.display.skip();
                 }
-                Standing::Failed if !status.is_retried(self.schedule.options.retry_failed.as_deref()) => {
+                Standing::Failed if !status.is_retried(&self.schedule.options.retry) => {
                     self.ended.remove(&unit);
                     self.display.skip();
                 }

@@ -49,6 +49,18 @@ pub fn look(unit: &SeedRun) -> Result<(Standing, Option<SeedRecord>)> {
     Ok((standing, record))
 }
 
+/// Which failed units are retried.
+#[derive(Debug, Clone, Default)]
+pub enum Retry {
+    /// None.
+    #[default]
+    Never,
+    /// Those that failed at this time or before, so that of many tasks of a cluster one retries a unit.
+    FailedBefore(String),
+    /// All.
+    Always,
+}
+
 /// Status of one unit of a run, with reason and times.
 #[derive(Debug)]
 pub struct SeedStatus {
@@ -97,9 +109,13 @@ impl SeedStatus {
         }
     }
 
-    /// Whether a failed unit is retried when those that failed at `before` or earlier are. Timestamps sort as strings; a
-    /// failure that could not be recorded has none.
-    pub fn is_retried(&self, before: Option<&str>) -> bool {
-        before.is_some_and(|before| self.ended.as_deref().is_none_or(|ended| ended <= before))
+    /// Whether the unit is retried if it failed.
+    pub fn is_retried(&self, retry: &Retry) -> bool {
+        match retry {
+            Retry::Never => false,
+            // Timestamps sort as strings; a failure that could not be recorded has none.
+            Retry::FailedBefore(time) => self.ended.as_ref().is_none_or(|ended| ended <= time),
+            Retry::Always => true,
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::clock;
 use super::cluster::queue::Queue;
 use super::directory::Directory;
 use super::pool::UnitId;
-use super::status::{SeedStatus, Standing};
+use super::status::{Retry, SeedStatus, Standing};
 use super::table::align;
 use crate::report::compare::short_key;
 use crate::report::statistics::median;
@@ -61,11 +61,11 @@ impl<'a> Survey<'a> {
         self.runs.get(unit.run)?.units.iter().find(|status| status.seed == unit.seed)
     }
 
-    /// Units that are not done, longest first. Failed units are included only if they failed at `failed_before` or earlier.
-    pub fn missing(&self, failed_before: Option<&str>) -> Vec<UnitId> {
+    /// Units that are not done, longest first; of failed units those that are retried.
+    pub fn missing(&self, retry: &Retry) -> Vec<UnitId> {
         let wanted = |unit: &SeedStatus| match unit.standing {
             Standing::Waiting | Standing::Running => true,
-            Standing::Failed => unit.is_retried(failed_before),
+            Standing::Failed => unit.is_retried(retry),
             Standing::Done => false,
         };
         let rate = self.rate().unwrap_or(1.0);
