@@ -64,8 +64,8 @@ impl Schedule<'_> {
             }
         }
         let mut advice = Vec::new();
-        if !failed.is_empty() {
-            advice.push("run again to go on from the last good checkpoint of what was killed, or lost its device");
+        if ended.values().any(|how| matches!(how, Ended::Failed { again: true, .. })) {
+            advice.push("run again to go on from the last good checkpoint of what was killed, or whose machine failed");
         }
         let recorded = survey.failures();
         if !recorded.is_empty() {
@@ -78,7 +78,8 @@ impl Schedule<'_> {
         let more = failed.len().saturating_sub(NAMED);
         failed.truncate(NAMED);
         failed.extend((more > 0).then(|| format!("and {more} more")));
-        Err(Error::Training(format!("units failed:\n{}\n{}", failed.join("\n"), advice.join("\n"))))
+        failed.extend(advice.into_iter().map(String::from));
+        Err(Error::Training(format!("units failed:\n{}", failed.join("\n"))))
     }
 
     /// What others train: an error where nothing at all could be done here.

@@ -149,9 +149,9 @@ fn train(
         }
         Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(error) => {
-            // Errors are ignored: without the claim nothing may be written, and the log has the reason. After a device
-            // failure the unit stays unfinished.
-            if !matches!(error, Error::Device(_)) {
+            // Errors are ignored: without the claim nothing may be written, and the log has the reason. If the machine failed,
+            // the unit stays unfinished.
+            if !error.may_pass() {
                 record.state = SeedState::Failed;
                 record.reason = Some(error.to_string());
                 record.ended = Some(clock::now());

@@ -248,6 +248,37 @@ fn a_loss_that_is_no_number_fails_the_seed_and_keeps_its_checkpoint() {
 }
 
 #[test]
+fn a_seed_that_cannot_write_is_unfinished_and_goes_on() {
+    let lab = Lab::new();
+    lab.ccdni(&["run", "spec.yaml", "--seeds", "2"]).exits(0);
+    let run = lab.run();
+    fs::create_dir(run.0.join("seeds/1")).unwrap();
+    // Nothing can be written there, whatever the user may do.
+    let recordings = run.0.join("seeds/1/recordings");
+    fs::write(&recordings, "").unwrap();
+    let arguments = ["run", "spec.yaml", "--seeds", "1"];
+    let said = lab.ccdni(&arguments).exits(1);
+    assert!(said.contains("run again to go on") && !said.contains("--force"), "{said}");
+    assert_eq!(run.json("seeds/1/unit.json")["state"], "unfinished");
+    fs::remove_file(&recordings).unwrap();
+    lab.ccdni(&arguments).exits(0);
+    let began = run.began_at(1);
+    assert!(began.len() == 2 && began[1] > (1, 1), "{began:?}");
+}
+
+#[test]
+fn only_what_may_pass_is_to_be_run_again() {
+    let lab = Lab::new();
+    lab.ccdni(&["run", "spec.yaml", "--seeds", "2"]).exits(0);
+    let run = lab.run();
+    fs::create_dir(run.0.join("seeds/1")).unwrap();
+    // It cannot be recorded as failed: the seed has no record yet.
+    fs::write(run.0.join("seeds/1/checkpoint.safetensors"), "nonsense").unwrap();
+    let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "1"]).exits(1);
+    assert!(said.contains("--force --seeds 1`") && !said.contains("run again"), "{said}");
+}
+
+#[test]
 fn initial_weights_come_from_another_run_whose_files_must_not_change() {
     let lab = Lab::new();
     lab.ccdni(&["run", "spec.yaml"]).exits(0);
