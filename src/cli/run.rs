@@ -36,9 +36,6 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let request = args.spec.request();
     let mut sweep = Sweep::of_one(spec::resolve(&request, registry)?);
     args.train.apply(&mut sweep);
-    for run in &sweep.runs {
-        print_line(&sentence(&run.resolved, &args.train.outputs));
-    }
     let options = Options {
         outputs: args.train.outputs,
         force: args.force,
@@ -48,7 +45,11 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         advice: "`--force` starts a failed seed again from the beginning",
         ..Options::default()
     };
-    Schedule::check(&sweep, &options, registry)?.train()
+    let schedule = Schedule::check(&sweep, &options, registry)?;
+    for run in &sweep.runs {
+        print_line(&sentence(&run.resolved, &options.outputs));
+    }
+    schedule.train()
 }
 
 /// What a run does, in a sentence.
