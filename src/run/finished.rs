@@ -3,6 +3,7 @@
 use super::directory::Directory;
 use super::status::{Standing, look};
 use crate::error::{Error, Result};
+use crate::records::train_command;
 use crate::spec::Seeds;
 
 /// Seeds of a run, divided by whether they are finished.
@@ -36,11 +37,10 @@ impl Finished {
             let problem = if finished.seeds.is_empty() { "is not finished" } else { "lacks requested seeds" };
             let seeds: Vec<String> = finished.missing.iter().map(|(seed, _)| seed.to_string()).collect();
             return Err(Error::Usage(format!(
-                "run {} {problem} ({}): `ccdni run {} --outputs {} --seeds {}` trains what is missing",
+                "run {} {problem} ({}): `{} --seeds {}` trains what is missing",
                 run.hash(),
                 finished.standings(),
-                run.spec_path().display(),
-                run.path.parent().unwrap_or(std::path::Path::new(".")).display(),
+                train_command(&run.path),
                 seeds.join(",")
             )));
         }

@@ -103,8 +103,8 @@ fn made(task: &str, dataset: &dyn Dataset, time: Duration) -> String {
     format!("data of {task}: {sequences} sequences to train with, ready after {}", clock::seconds(time.as_secs_f64()))
 }
 
-/// Checks that the directory holds this spec, that its finished units are complete, and that units which are kept (all but
-/// the `forced` seeds) can be combined with new ones or resumed.
+/// Checks that the directory holds this spec, and that units which are kept (all but the `forced` seeds) can be combined with
+/// new ones or resumed. Their files are checked when they are aggregated.
 ///
 /// # Errors
 /// [`Error::Data`] or [`Error::Usage`], naming the file or seed, with advice.
@@ -124,10 +124,8 @@ pub fn check_old(
         ));
     }
     let old: Vec<SeedRun> = directory.units().into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
-    for unit in &old {
-        unit.check_numerics()?;
-        unit.settled()?;
-    }
+    // A damaged record counts as a failure of its unit, which stops no other.
+    old.iter().filter(|unit| unit.record().is_ok()).try_for_each(SeedRun::check_numerics)?;
     match directory.manifest() {
         Ok(manifest) if old.iter().any(|unit| unit.record_path().exists()) => manifest.check_data(data),
         // A missing or damaged manifest is rewritten with these digests.

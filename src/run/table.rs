@@ -54,7 +54,7 @@ fn metric_columns(result: &SeedResult) -> Vec<String> {
 /// last epoch is no failure.
 fn best_and_last(unit: &SeedRun, result: &SeedResult) -> [String; 2] {
     // Metrics that are damaged or gone must not hide the rest of the table.
-    let table = read_table(&unit.metrics_path(), unit.seed).ok();
+    let table = read_table(unit).ok();
     let at = |epoch: usize| {
         let column = format!("val_{}", result.metrics.first()?.name);
         table.as_ref()?.at(&column, epoch).filter(|value| value.is_finite())

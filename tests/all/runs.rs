@@ -104,7 +104,10 @@ fn a_done_unit_whose_files_are_gone_or_damaged_is_named() {
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "1,2"]).exits(2);
         assert!(said.contains(&format!("seeds/2/{name}: is damaged")), "{said}");
-        assert!(said.contains("train this seed again with `--force --seeds 2`"), "{said}");
+        let outputs = run.0.parent().unwrap().file_name().unwrap().to_string_lossy();
+        let run = format!("{outputs}/{}", run.0.file_name().unwrap().to_string_lossy());
+        let command = format!("ccdni run {run}/spec.yaml --outputs {outputs} --force --seeds 2");
+        assert!(said.contains(&format!("train this seed again with `{command}`")), "{said}");
         if name == "unit.json" {
             let said = lab.ccdni(&["list"]).exits(0);
             assert!(said.lines().next().unwrap().len() < 90 && said.contains("\n\n"), "{said}");

@@ -198,7 +198,7 @@ fn a_damaged_checkpoint_is_named() {
     let checkpoint = lab.run().0.join("seeds/1/checkpoint.safetensors");
     std::fs::write(&checkpoint, b"nonsense").unwrap();
     let said = lab.ccdni(&["run", "spec.yaml"]).exits(1);
-    assert!(said.contains("checkpoint.safetensors") && said.contains("`--force --seeds 1`"), "{said}");
+    assert!(said.contains("checkpoint.safetensors") && said.contains("--force --seeds 1`"), "{said}");
     assert!(said.contains("1     failed") && !said.contains("run again"), "{said}");
     assert_eq!(lab.run().json("seeds/1/unit.json")["state"], "failed");
     lab.ccdni(&["run", "spec.yaml", "--force"]).exits(0);
