@@ -1,7 +1,7 @@
 //! Which seeds of a run are trained to the end: the input of plots and analyses.
 
 use super::directory::Directory;
-use super::status::{Standing, look};
+use super::status::{SeedStatus, Standing};
 use crate::error::{Error, Result};
 use crate::records::train_command;
 use crate::spec::Seeds;
@@ -28,7 +28,7 @@ impl Finished {
         };
         requested.sort_unstable();
         for seed in requested {
-            match look(&run.unit(seed))?.0 {
+            match SeedStatus::read(&run.unit(seed))?.standing {
                 Standing::Done => finished.seeds.push(seed),
                 standing => finished.missing.push((seed, standing)),
             }
