@@ -29,7 +29,7 @@ fn a_run_leaves_its_directory_and_a_second_one_finds_it_finished() {
 
     let before = run.log();
     let said = lab.ccdni(&["run", "spec.yaml"]).exits(0);
-    assert!(said.contains("finished already") && said.contains("outputs/"), "{said}");
+    assert!(said.contains("finished already; `--force` trains it anew") && said.contains("outputs/"), "{said}");
     // The resolved spec in the directory is the same run.
     let own = run.0.join("spec.yaml");
     let said = lab.ccdni(&["run", own.to_str().unwrap()]).exits(0);
@@ -279,6 +279,20 @@ fn only_what_may_pass_is_to_be_run_again() {
     fs::write(run.0.join("seeds/1/checkpoint.safetensors"), "nonsense").unwrap();
     let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "1"]).exits(1);
     assert!(said.contains("--force --seeds 1`") && !said.contains("run again"), "{said}");
+}
+
+#[test]
+fn a_seed_that_a_worker_could_not_record_as_failed_is_recorded() {
+    let lab = Lab::new();
+    lab.ccdni(&["run", "spec.yaml", "--seeds", "2"]).exits(0);
+    let run = lab.run();
+    // The worker reads it when it writes the trained weights.
+    fs::write(run.0.join("tokenizer.json"), "nonsense").unwrap();
+    let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "1"]).exits(1);
+    assert!(said.contains("tokenizer.json") && !said.contains("run again"), "{said}");
+    let unit = run.json("seeds/1/unit.json");
+    assert_eq!(unit["state"], "failed");
+    assert!(unit["reason"].as_str().unwrap().contains("tokenizer.json"), "{unit}");
 }
 
 #[test]

@@ -157,6 +157,20 @@ fn a_damaged_unit_of_another_seed_stops_no_training() {
 }
 
 #[test]
+fn a_run_that_cannot_be_written_does_not_hide_the_others() {
+    let lab = lab();
+    let arguments = ["sweep", "sweep.yaml", "--grid", "model.layers.0.dni=[null]", "--jobs", "1"];
+    let dry = lab.ccdni(&[&arguments[..], &["--dry-run"]].concat()).exits(0);
+    let second = dry.lines().nth(2).unwrap().split_whitespace().next().unwrap();
+    std::fs::create_dir(lab.path("outputs")).unwrap();
+    lab.write(&format!("outputs/{second}"), "");
+    let said = lab.ccdni(&arguments).exits(1);
+    assert!(said.contains("2 done, 0 running, 0 failed, 2 waiting"), "{said}");
+    assert!(said.contains(&format!("cannot create the directory outputs/{second}")), "{said}");
+    assert!(lab.path("outputs").read_dir().unwrap().any(|run| run.unwrap().path().join("results.csv").exists()));
+}
+
+#[test]
 fn ctrl_c_says_how_to_go_on() {
     let lab = lab();
     let running = lab.start(&["sweep", "sweep.yaml", "--set", "train.epochs=2000", "--jobs", "2"]);
