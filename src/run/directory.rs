@@ -175,7 +175,9 @@ impl Directory {
     }
 }
 
-/// Removes temporary directories of killed processes: creating a directory takes far less than [`ABANDONED`].
+/// Removes temporary directories of killed processes: creating a directory takes far less than [`ABANDONED`]. A younger one is
+/// left to the next process that creates a run here. If there is none, it stays: a hidden directory with two small files, which
+/// no command reads.
 fn remove_abandoned(outputs: &Path) {
     for entry in std::fs::read_dir(outputs).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
