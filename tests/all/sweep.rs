@@ -163,7 +163,8 @@ fn a_run_that_cannot_be_written_does_not_hide_the_others() {
     let dry = lab.ccdni(&[&arguments[..], &["--dry-run"]].concat()).exits(0);
     let second = dry.lines().nth(2).unwrap().split_whitespace().next().unwrap();
     std::fs::create_dir(lab.path("outputs")).unwrap();
-    lab.write(&format!("outputs/{second}"), "");
+    // Nothing can be created there, whatever the user may do.
+    std::os::unix::fs::symlink("nowhere", lab.path("outputs").join(second)).unwrap();
     let said = lab.ccdni(&arguments).exits(1);
     assert!(said.contains("2 done, 0 running, 0 failed, 2 waiting"), "{said}");
     assert!(said.contains(&format!("cannot create the directory outputs/{second}")), "{said}");
