@@ -19,7 +19,7 @@ use crate::files;
 use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 use crate::spec::{CheckpointEvery, Resolved, Spec};
 use crate::tasks::Registry;
-use crate::train::{Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress};
+use crate::train::{BatchProgress, Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome};
 
 /// Minimum interval between batch events.
 const BATCH_EVENTS: Duration = Duration::from_millis(100);
@@ -222,8 +222,8 @@ impl Follower<'_> {
 }
 
 impl Callback for Follower<'_> {
-    fn batch(&mut self, progress: &Progress) -> Result<Next> {
-        let Progress { epoch, epochs, batch, batches, .. } = *progress;
+    fn batch(&mut self, progress: &BatchProgress) -> Result<Next> {
+        let BatchProgress { epoch, epochs, batch, batches, .. } = *progress;
         if self.reported.is_none() {
             self.directory.log(&format!("seed {}: trains from epoch {epoch}, batch {batch}", self.unit.seed));
         }
