@@ -25,6 +25,7 @@ pub mod train;
 mod app;
 mod counter;
 mod error;
+mod shell;
 // Of the program; its own tests use them.
 #[doc(hidden)]
 pub mod cli;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::error::Result;
 use crate::run::directory::{self, Directory};
 use crate::run::progress::number;
-use crate::run::status::{Standing, look};
+use crate::run::status::{SeedStatus, Standing};
 use crate::run::table::align;
 
 /// List the runs, one line each.
@@ -46,11 +46,11 @@ fn row(run: &Directory) -> Result<Vec<String>> {
     let mut metric = None;
     let mut values = Vec::new();
     for seed in run.seeds(&manifest) {
-        let (standing, record) = look(&run.unit(seed))?;
-        standings.push(standing);
-        if let Some(result) = record.and_then(|record| record.result) {
+        let status = SeedStatus::read(&run.unit(seed))?;
+        standings.push(status.standing);
+        if let Some(result) = status.result() {
             values.extend(result.validation.first().copied().flatten());
-            metric = result.metrics.into_iter().next().map(|metric| metric.name);
+            metric = result.metrics.first().map(|metric| metric.name.clone());
         }
     }
     let count = |which: Standing| standings.iter().filter(|standing| **standing == which).count().to_string();

@@ -11,8 +11,8 @@ use crate::report::compare::{Comparison, FinishedRun, Options, Outcome, Verdict,
 use crate::report::page::{self, Page};
 use crate::run::clock;
 use crate::run::directory::{self, Directory};
-use crate::run::shell::quote;
 use crate::run::status::{SeedStatus, Standing};
+use crate::shell::quote;
 use crate::spec::sweep::{Sweep, expand};
 use crate::spec::{Claim, Spec, read_resolved};
 use crate::tasks::Registry;

@@ -8,6 +8,7 @@ use super::{plot, which_runs};
 use crate::error::{Error, Result};
 use crate::report::compare::{FinishedRun, Outcome, Verdict, judge};
 use crate::run::progress::print_line;
+use crate::run::status::Retry;
 use crate::run::table::align;
 use crate::run::{Options, Schedule};
 use crate::spec::sweep::{expand, expand_quick};
@@ -59,8 +60,9 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     }
     let options = Options {
         outputs: args.outputs.clone(),
+        retry: Retry::Always,
         resume: resume_line(&request),
-        advice: "`ccdni sweep` with `--retry-failed` retries failed units",
+        advice: "the same command tries them again",
         ..Options::default()
     };
     Schedule::check(&sweep, &options, registry)?.train()?;

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use super::spec_args::{SpecArgs, TrainArgs, resume_line};
 use crate::error::Result;
+use crate::report::compare::{CCRNN, network};
 use crate::run::directory::Directory;
 use crate::run::progress::print_line;
-use crate::run::{Options, Schedule, clock};
+use crate::run::status::Retry;
+use crate::run::{Options, Schedule};
 use crate::spec::sweep::Sweep;
 use crate::spec::{self, Resolved, Spec};
 use crate::tasks::Registry;
@@ -30,34 +32,33 @@ pub struct Args {
     force: bool,
 }
 
-/// Does it: a run is a sweep of one, in which what has failed is tried again.
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let request = args.spec.request();
+    // A run is a sweep of one, in which failed seeds are retried.
     let mut sweep = Sweep::of_one(spec::resolve(&request, registry)?);
     args.train.apply(&mut sweep);
     let options = Options {
         outputs: args.train.outputs,
         force: args.force,
         verbose: args.train.verbose,
-        retry_failed: Some(clock::now()),
+        retry: Retry::Always,
         resume: resume_line(&request),
         advice: "`--force` starts a failed seed again from the beginning",
+        anew: "; `--force` trains it anew",
         ..Options::default()
     };
     let schedule = Schedule::check(&sweep, &options, registry)?;
     for run in &sweep.runs {
         print_line(&sentence(&run.resolved, &options.outputs));
     }
-    schedule.train()
+    schedule.train().map(drop)
 }
 
 /// What a run does, in a sentence.
 fn sentence(resolved: &Resolved, outputs: &Path) -> String {
-    let Spec { task, model, train, seeds, .. } = &resolved.spec;
-    let network = match model.layers.iter().any(|layer| layer.dni.is_some()) {
-        true => "ccRNN (a recurrent network with a synthesizer)",
-        false => "cRNN (a recurrent network without a synthesizer)",
-    };
+    let Spec { task, train, seeds, .. } = &resolved.spec;
+    let network = network(&resolved.spec);
+    let with = if network == CCRNN { "with" } else { "without" };
     let seeds = match seeds.0.as_slice() {
         [seed] => format!("seed {seed}"),
         [first, .., last] if seeds.0.windows(2).all(|pair| pair[0] + 1 == pair[1]) => format!("seeds {first}..{last}"),
@@ -67,7 +68,8 @@ fn sentence(resolved: &Resolved, outputs: &Path) -> String {
     let directory = Directory::of(outputs, &resolved.hash).path;
     let directory = directory.components().as_path().display();
     format!(
-        "This run trains a {network} on the task {}: {epochs} epoch{s}, {seeds}, results in {directory}.",
+        "This run trains a {network} (a recurrent network {with} a synthesizer) on the task {}: {epochs} epoch{s}, {seeds}, \
+         results in {directory}.",
         task.kind
     )
 }

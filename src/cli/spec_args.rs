@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::run::shell::quote;
+use crate::shell::quote;
 use crate::spec::sweep::Sweep;
 use crate::spec::{ENV_PREFIX, Jobs, Request, Seeds};
 

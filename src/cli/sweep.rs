@@ -9,7 +9,7 @@ use crate::run::cluster::queue::Queue;
 use crate::run::cluster::slurm::{self, Array};
 use crate::run::interrupt::Stop;
 use crate::run::progress::{eprint_line, print_line};
-use crate::run::status::Standing;
+use crate::run::status::{Retry, Standing};
 use crate::run::survey::Survey;
 use crate::run::{Options, Place, Schedule, clock};
 use crate::spec::sweep::{Sweep, expand};
@@ -87,9 +87,10 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if place == Place::Elsewhere && !args.dry_run {
         slurm::find()?;
     }
+    let failed_before = args.failed_before.clone().or_else(|| args.retry_failed.then(clock::now));
     let options = Options {
         outputs: args.train.outputs.clone(),
-        retry_failed: args.failed_before.clone().or_else(|| args.retry_failed.then(clock::now)),
+        retry: failed_before.map_or(Retry::Never, Retry::FailedBefore),
         fail_fast: args.fail_fast,
         verbose: args.train.verbose,
         resume: resume_line(&request),
@@ -98,23 +99,26 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         ..Options::default()
     };
     let schedule = Schedule::check(&sweep, &options, registry)?;
-    let missing = schedule.survey().missing(options.retry_failed.as_deref()).len();
-    let array = (place == Place::Elsewhere && missing > 0)
-        .then(|| array(&sweep, &args, &request, &options, missing))
-        .transpose()?;
-    match array {
-        array if args.dry_run => return dry_run(&sweep, &args, array.as_ref()),
-        Some(array) => return submit(&sweep, &args, &array, missing),
-        None => {}
+    if args.dry_run || place == Place::Elsewhere {
+        let survey = schedule.survey();
+        let missing = survey.missing(&options.retry).len();
+        let array = (place == Place::Elsewhere && missing > 0)
+            .then(|| array(&sweep, &args, &request, &options, missing))
+            .transpose()?;
+        match array {
+            array if args.dry_run => return dry_run(&sweep, &survey, array.as_ref()),
+            Some(array) => return submit(&survey, &args.train.outputs, &array, missing),
+            None => {}
+        }
     }
-    match schedule.train() {
+    let survey = match schedule.train() {
         Err(Error::Interrupted) if place == Place::Task && Stop::out_of_time() => {
             eprint_line("the time is nearly up: back into the queue");
             return slurm::requeue();
         }
         trained => trained?,
-    }
-    if sweep.figure.is_some() && Survey::of(&sweep, &args.train.outputs).is_done() {
+    };
+    if sweep.figure.is_some() && survey.is_done() {
         let file = &args.spec.spec;
         let out = args.train.outputs.join("plots").join(plot::stem(file));
         super::print(&format!("\n{}", plot::draw_file(file, &sweep, &out, &args.train.outputs, registry)?))?;
@@ -122,19 +126,18 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     Ok(())
 }
 
-/// Submits the array, and says so.
-fn submit(sweep: &Sweep, args: &Args, array: &Array, missing: usize) -> Result<()> {
-    let survey = Survey::of(sweep, &args.train.outputs);
+/// Submits the array, and prints its job id.
+fn submit(survey: &Survey, outputs: &Path, array: &Array, missing: usize) -> Result<()> {
     print_line(&format!("{}\n{}", survey.table(), survey.counts()));
-    let arrays = slurm::arrays(&args.train.outputs, &array.file);
+    let arrays = slurm::arrays(outputs, &array.file);
     let queue = Queue::of(&arrays);
     if queue.is_busy() == Some(true) {
         for line in queue.lines(&arrays) {
             eprint_line(&format!("note: {line}; tasks of both arrays share the units"));
         }
     }
-    let job = array.submit(&args.train.outputs)?;
-    let folder = slurm::folder(&args.train.outputs);
+    let job = array.submit(outputs)?;
+    let folder = slurm::folder(outputs);
     print_line(&format!("submitted job {job}: {} tasks for {missing} units", array.tasks));
     print_line(&format!("script and logs are in {}; `--status` shows how it goes", folder.display()));
     Ok(())
@@ -167,11 +170,14 @@ fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options
     match (args.train.jobs, jobs) {
         (_, Some(jobs)) => flag("jobs", jobs.to_string()),
         (Some(Jobs::Count(count)), None) => flag("jobs", count.to_string()),
-        _ => {}
+        (Some(Jobs::Auto), None) => flag("jobs", "auto".into()),
+        (None, None) => {}
     }
     flag("outputs", text(&absolute(&args.train.outputs)?));
     flag("launcher", "local".into());
-    options.retry_failed.iter().for_each(|time| flag("failed-before", time.clone()));
+    if let Retry::FailedBefore(time) = &options.retry {
+        flag("failed-before", time.clone());
+    }
     command.push("--array-task".into());
     command.extend(args.fail_fast.then(|| "--fail-fast".into()));
     command.extend(args.train.verbose.then(|| "--verbose".into()));
@@ -189,8 +195,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(Error::io("find", path))
 }
 
-fn dry_run(sweep: &Sweep, args: &Args, array: Option<&Array>) -> Result<()> {
-    let survey = Survey::of(sweep, &args.train.outputs);
+fn dry_run(sweep: &Sweep, survey: &Survey, array: Option<&Array>) -> Result<()> {
     let mut text = format!("{}\n{}\n", survey.table(), survey.counts());
     if sweep.combinations > sweep.runs.len() {
         let (said, runs) = (sweep.combinations, sweep.runs.len());

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use super::train_command;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::train::MetricInfo;
 
@@ -139,14 +140,25 @@ impl SeedRun {
     /// Reads `unit.json`; `None` if the unit was never begun.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] if `unit.json` is damaged.
+    /// [`Error::Data`] if `unit.json` is damaged.
     pub fn record(&self) -> Result<Option<SeedRecord>> {
         files::read_json(&self.record_path(), &self.advice())
     }
 
-    /// Advice for a missing or damaged file of this unit.
+    /// Advice for a missing or damaged file of this unit: the command that trains it anew.
     pub fn advice(&self) -> String {
-        format!("train this seed again with `--force --seeds {}`", self.seed)
+        let run = self.directory.ancestors().nth(2).unwrap_or(Path::new(""));
+        format!("train this seed again with `{} --force --seeds {}`", train_command(run), self.seed)
+    }
+
+    /// The error of a missing or damaged file of this unit, with advice.
+    pub fn damaged(&self, path: &Path, what: impl std::fmt::Display) -> Error {
+        Error::data(path, format!("{what}; {}", self.advice()))
+    }
+
+    /// The error of a record without a result although the unit is done.
+    pub fn no_result(&self) -> Error {
+        self.damaged(&self.record_path(), "is damaged (no result)")
     }
 }
 

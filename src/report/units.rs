@@ -65,7 +65,7 @@ pub(super) fn read_all(run: &Path) -> Result<Vec<FinishedSeed>> {
         if let Some(first) = units.first().filter(|first| first.table.header != unit.table.header) {
             let (theirs, ours) = (&first.table.header, &unit.table.header);
             let what = format!("has columns {ours:?}, while seed {} has {theirs:?}", first.seed);
-            return Err(damaged(&files.metrics_path(), what));
+            return Err(files.damaged(&files.metrics_path(), what));
         }
         units.push(unit);
     }
@@ -127,13 +127,15 @@ impl Table {
 }
 
 fn read(files: &SeedRun) -> Result<Option<FinishedSeed>> {
-    let (path, seed) = (files.record_path(), files.seed);
+    let seed = files.seed;
     let Some(mut record) = files.record()?.filter(|record| record.state == SeedState::Done) else { return Ok(None) };
     if record.seed != seed {
-        return Err(damaged(&path, format!("is of seed {}, in the folder of seed {seed}", record.seed)));
+        return Err(
+            files.damaged(&files.record_path(), format!("is of seed {}, in the folder of seed {seed}", record.seed))
+        );
     }
-    let result = record.result.take().ok_or_else(|| damaged(&path, "is damaged (no result)"))?;
-    let (table, showcase) = (read_table(&files.metrics_path(), seed)?, read_showcase(&files.showcase_path())?);
+    let result = record.result.take().ok_or_else(|| files.no_result())?;
+    let (table, showcase) = (read_table(files)?, read_showcase(files)?);
     Ok(Some(FinishedSeed { seed, record, result, table, showcase }))
 }
 
@@ -141,68 +143,68 @@ fn read(files: &SeedRun) -> Result<Option<FinishedSeed>> {
 ///
 /// # Errors
 /// Fails if it is missing, damaged or of another seed.
-pub(crate) fn read_table(path: &Path, seed: u64) -> Result<Table> {
+pub(crate) fn read_table(files: &SeedRun) -> Result<Table> {
+    let (path, seed) = (&files.metrics_path(), files.seed);
+    let damaged = |what: String| files.damaged(path, what);
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
-    let broken = |error: csv::Error| damaged(path, error.to_string());
+    let broken = |error: csv::Error| damaged(error.to_string());
     let header: Vec<String> = reader.headers().map_err(broken)?.iter().map(str::to_owned).collect();
     if header.len() < FIRST_COLUMNS.len() || header[..FIRST_COLUMNS.len()] != FIRST_COLUMNS {
-        return Err(damaged(path, format!("starts with the columns {header:?}, not with {FIRST_COLUMNS:?}")));
+        return Err(damaged(format!("starts with the columns {header:?}, not with {FIRST_COLUMNS:?}")));
     }
     let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().map_err(broken)?;
     let mut values = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate() {
         let line = index + 2;
-        let number =
-            |cell: &str| cell.parse().map_err(|_| damaged(path, format!("line {line}: `{cell}` is no number")));
+        let number = |cell: &str| cell.parse().map_err(|_| damaged(format!("line {line}: `{cell}` is no number")));
         let numbers: Vec<f64> = row.iter().map(number).collect::<Result<_>>()?;
         if row[0] != *seed.to_string() {
-            return Err(damaged(path, format!("line {line} is of seed {}, not {seed}", &row[0])));
+            return Err(damaged(format!("line {line} is of seed {}, not {seed}", &row[0])));
         }
         values.push(numbers);
     }
     if rows.is_empty() {
-        return Err(damaged(path, "has no epochs"));
+        return Err(damaged("has no epochs".into()));
     }
     Ok(Table { header, rows, values })
 }
 
-fn read_showcase(path: &Path) -> Result<Option<Showcase>> {
+fn read_showcase(files: &SeedRun) -> Result<Option<Showcase>> {
+    let path = &files.showcase_path();
+    let damaged = |what: String| files.damaged(path, what);
     let Some(bytes) = files::read(path)? else { return Ok(None) };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
     let labels = header.metadata().as_ref().and_then(|metadata| metadata.get("labels")).map(String::as_str);
     let labels: Vec<String> = serde_json::from_str(labels.unwrap_or("null"))
-        .map_err(|error| damaged(path, format!("its `labels` are no list of names: {error}")))?;
+        .map_err(|error| damaged(format!("its `labels` are no list of names: {error}")))?;
 
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .map_err(|error| damaged(path, error.to_string()))?;
+    let tensors =
+        candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| damaged(error.to_string()))?;
     let tensor = |name: &str| -> Result<([usize; 3], Vec<f32>)> {
-        let tensor = tensors.get(name).ok_or_else(|| damaged(path, format!("lacks the tensor `{name}`")))?;
+        let tensor = tensors.get(name).ok_or_else(|| damaged(format!("lacks the tensor `{name}`")))?;
         let (patterns, time, size) = tensor
             .dims3()
-            .map_err(|_| damaged(path, format!("`{name}` is {:?}, not [patterns, time, size]", tensor.dims())))?;
+            .map_err(|_| damaged(format!("`{name}` is {:?}, not [patterns, time, size]", tensor.dims())))?;
         Ok(([patterns, time, size], tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?))
     };
     let ((shape, predictions), (target_shape, targets)) = (tensor("predictions")?, tensor("targets")?);
     if shape != target_shape || labels.len() != shape[0] {
         let what = format!("predictions {shape:?}, targets {target_shape:?} and {} labels do not fit", labels.len());
-        return Err(damaged(path, what));
+        return Err(damaged(what));
     }
-    let images = tensors.get("images").map(|images| read_images(path, images, shape[0])).transpose()?;
+    let images = tensors.get("images").map(|images| read_images(files, images, shape[0])).transpose()?;
     Ok(Some(Showcase { shape, predictions, targets, labels, images }))
 }
 
-fn read_images(path: &Path, images: &Tensor, patterns: usize) -> Result<InputImages> {
+fn read_images(files: &SeedRun, images: &Tensor, patterns: usize) -> Result<InputImages> {
     match (images.dtype(), images.dims()) {
         (DType::U8, &[count, height, width]) if count == patterns && height > 0 && width > 0 => {
             Ok(InputImages { height, width, pixels: images.flatten_all()?.to_vec1()? })
         }
         (dtype, dims) => {
-            Err(damaged(path, format!("`images` are {dtype:?} {dims:?}, not U8 [{patterns}, height, width]")))
+            let what = format!("`images` are {dtype:?} {dims:?}, not U8 [{patterns}, height, width]");
+            Err(files.damaged(&files.showcase_path(), what))
         }
     }
-}
-
-fn damaged(path: &Path, what: impl AsRef<str>) -> Error {
-    Error::data(path, format!("{}; train this seed again with `--force`", what.as_ref()))
 }

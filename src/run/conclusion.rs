@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 /// Failed or held units that are named in a message.
 const NAMED: usize = 10;
 
-impl Schedule<'_> {
-    /// Prints what came of it, and gives the error, if any.
+impl<'a> Schedule<'a> {
+    /// Prints what came of it, and returns the status of the units, or the error, if any.
     ///
     /// # Errors
     /// As [`Schedule::train`].
-    pub(super) fn conclude(&self, ended: &BTreeMap<UnitId, Ended>, interrupted: bool) -> Result<()> {
+    pub(super) fn conclude(&self, ended: &BTreeMap<UnitId, Ended>, interrupted: bool) -> Result<Survey<'a>> {
         if interrupted {
             match self.options.place {
                 Place::Task => eprint_line("stopped after writing checkpoints"),
@@ -28,7 +28,8 @@ impl Schedule<'_> {
         let survey = self.survey();
         self.print_tables(&survey, ended)?;
         self.failures(&survey, ended)?;
-        self.held(ended)
+        self.held(ended)?;
+        Ok(survey)
     }
 
     /// Of one run its seeds and its files, of several a row per run.
@@ -64,8 +65,8 @@ impl Schedule<'_> {
             }
         }
         let mut advice = Vec::new();
-        if !failed.is_empty() {
-            advice.push("run again to go on from the last good checkpoint of what was killed, or lost its device");
+        if ended.values().any(|how| matches!(how, Ended::Failed { again: true, .. })) {
+            advice.push("run again to go on from the last good checkpoint of what was killed, or whose machine failed");
         }
         let recorded = survey.failures();
         if !recorded.is_empty() {
@@ -78,7 +79,8 @@ impl Schedule<'_> {
         let more = failed.len().saturating_sub(NAMED);
         failed.truncate(NAMED);
         failed.extend((more > 0).then(|| format!("and {more} more")));
-        Err(Error::Training(format!("units failed:\n{}\n{}", failed.join("\n"), advice.join("\n"))))
+        failed.extend(advice.into_iter().map(String::from));
+        Err(Error::Training(format!("units failed:\n{}", failed.join("\n"))))
     }
 
     /// What others train: an error where nothing at all could be done here.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{claim, clock, manifest};
 use crate::error::{Error, Result};
 use crate::files::{self, TEMPORARY, sync_directory, write_atomically};
-use crate::records::{Manifest, SeedRun};
+use crate::records::{Manifest, SeedRun, train_command};
 use crate::spec::{self, InitFrom, Request, Resolved};
 use crate::tasks::Registry;
 
@@ -116,9 +116,7 @@ impl Directory {
     /// # Errors
     /// [`Error::Data`] if it is missing or damaged.
     pub fn manifest(&self) -> Result<Manifest> {
-        let outputs = self.path.parent().unwrap_or(Path::new("."));
-        let advice =
-            format!("`ccdni run {} --outputs {}` makes it again", self.spec_path().display(), outputs.display());
+        let advice = format!("`{}` makes it again", train_command(&self.path));
         files::read_json(&self.manifest_path(), &advice)?
             .ok_or_else(|| Error::data(&self.manifest_path(), format!("is missing; {advice}")))
     }
@@ -177,7 +175,9 @@ impl Directory {
     }
 }
 
-/// Removes temporary directories of killed processes: creating a directory takes far less than [`ABANDONED`].
+/// Removes temporary directories of killed processes: creating a directory takes far less than [`ABANDONED`]. A younger one is
+/// left to the next process that creates a run here. If there is none, it stays: a hidden directory with two small files, which
+/// no command reads.
 fn remove_abandoned(outputs: &Path) {
     for entry in std::fs::read_dir(outputs).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());

@@ -1,8 +1,9 @@
 //! Which seeds of a run are trained to the end: the input of plots and analyses.
 
 use super::directory::Directory;
-use super::status::{Standing, look};
+use super::status::{SeedStatus, Standing};
 use crate::error::{Error, Result};
+use crate::records::train_command;
 use crate::spec::Seeds;
 
 /// Seeds of a run, divided by whether they are finished.
@@ -27,7 +28,7 @@ impl Finished {
         };
         requested.sort_unstable();
         for seed in requested {
-            match look(&run.unit(seed))?.0 {
+            match SeedStatus::read(&run.unit(seed))?.standing {
                 Standing::Done => finished.seeds.push(seed),
                 standing => finished.missing.push((seed, standing)),
             }
@@ -36,11 +37,10 @@ impl Finished {
             let problem = if finished.seeds.is_empty() { "is not finished" } else { "lacks requested seeds" };
             let seeds: Vec<String> = finished.missing.iter().map(|(seed, _)| seed.to_string()).collect();
             return Err(Error::Usage(format!(
-                "run {} {problem} ({}): `ccdni run {} --outputs {} --seeds {}` trains what is missing",
+                "run {} {problem} ({}): `{} --seeds {}` trains what is missing",
                 run.hash(),
                 finished.standings(),
-                run.spec_path().display(),
-                run.path.parent().unwrap_or(std::path::Path::new(".")).display(),
+                train_command(&run.path),
                 seeds.join(",")
             )));
         }

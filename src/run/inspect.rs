@@ -8,7 +8,7 @@ use candle_core::Device;
 use super::directory::Directory;
 use super::progress::eprint_line;
 use super::{clock, init_from, manifest};
-use crate::data::{Dataset, Split};
+use crate::data::Split;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::records::SeedRun;
@@ -79,9 +79,9 @@ impl<'a> Inspector<'a> {
                     // Close the device before training begins: a GPU may admit only one process.
                     let data = task.open_with(seed, encoder).inspect_err(|_| device::keep(&device))?;
                     digests.extend(data.digests.clone());
-                    if begun.elapsed() >= LONG {
-                        eprint_line(&made(&spec.task.kind, data.dataset.as_ref(), begun.elapsed()));
-                    }
+                    // Other splits have batches of their own size, so that batches of one do not count their sequences.
+                    let sequences = data.dataset.batches(Split::Train, 1);
+                    made(&spec.task.kind, sequences, begun.elapsed()).iter().for_each(|line| eprint_line(line));
                     let encoder = spec.model.encoder.clone();
                     self.tasks.push(OpenTask { task: spec.task.clone(), encoder, digests, data });
                     self.tasks.len() - 1
@@ -96,15 +96,14 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// What there is of data, and how long it took to draw, read or download them. Other splits have batches of their own size,
-/// so that batches of one do not count them.
-fn made(task: &str, dataset: &dyn Dataset, time: Duration) -> String {
-    let sequences = dataset.batches(Split::Train, 1);
-    format!("data of {task}: {sequences} sequences to train with, ready after {}", clock::seconds(time.as_secs_f64()))
+/// The line about a task's data, if drawing, reading or downloading them took long.
+fn made(task: &str, sequences: usize, time: Duration) -> Option<String> {
+    let took = clock::seconds(time.as_secs_f64());
+    (time >= LONG).then(|| format!("data of {task}: {sequences} sequences to train with, ready after {took}"))
 }
 
-/// Checks that the directory holds this spec, that its finished units are complete, and that units which are kept (all but
-/// the `forced` seeds) can be combined with new ones or resumed.
+/// Checks that the directory holds this spec, and that units which are kept (all but the `forced` seeds) can be combined with
+/// new ones or resumed. Their files are checked when they are aggregated.
 ///
 /// # Errors
 /// [`Error::Data`] or [`Error::Usage`], naming the file or seed, with advice.
@@ -124,13 +123,23 @@ pub fn check_old(
         ));
     }
     let old: Vec<SeedRun> = directory.units().into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
-    for unit in &old {
-        unit.check_numerics()?;
-        unit.settled()?;
-    }
+    // A damaged record counts as a failure of its unit, which stops no other.
+    old.iter().filter(|unit| unit.record().is_ok()).try_for_each(SeedRun::check_numerics)?;
     match directory.manifest() {
         Ok(manifest) if old.iter().any(|unit| unit.record_path().exists()) => manifest.check_data(data),
         // A missing or damaged manifest is rewritten with these digests.
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_data_step_ends_with_what_it_made_and_a_short_one_prints_nothing() {
+        let line = "data of seqmnist: 160000 sequences to train with, ready after 2.5 s";
+        assert_eq!(made("seqmnist", 160_000, Duration::from_millis(2500)).as_deref(), Some(line));
+        assert_eq!(made("seqmnist", 40, LONG - Duration::from_millis(1)), None);
     }
 }

@@ -37,7 +37,6 @@ pub mod trained_network;
 
 // Other machines.
 pub mod cluster;
-pub mod shell;
 
 pub mod clock;
 

@@ -60,56 +60,71 @@ struct Worker {
     open_pipes: usize,
 }
 
-/// Trains units in order, in at most `jobs` worker processes at a time. On `stop`, workers are stopped and no further unit
-/// is started.
+/// Trains units in order, in at most `jobs` worker processes at a time. On `stop`, or if a unit cannot be started, the workers
+/// are stopped, no further unit is started, and what became of the others is still reported.
 ///
 /// # Errors
-/// [`Error::Io`] if a worker cannot be started, or an error of [`Units::next`]; running workers then stop when their
-/// standard input closes.
+/// [`Error::Io`] if a worker cannot be started or waited for, or an error of [`Units::next`].
 pub fn train(units: &mut dyn Units, jobs: usize, stop: &Stop) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
     let mut workers: BTreeMap<UnitId, Worker> = BTreeMap::new();
+    let mut outcome = Ok(());
     let mut more = true;
     loop {
-        if stop.asked() {
-            more = false;
-            workers.values_mut().for_each(|worker| drop(worker.stdin.take()));
-        }
-        while more && workers.len() < jobs.max(1) {
-            match units.next()? {
-                Some(unit) => drop(workers.insert(unit, start(units.command(unit)?, unit, &sender)?)),
-                None => more = false,
+        while more && outcome.is_ok() && !stop.asked() && workers.len() < jobs.max(1) {
+            match begin(units, &sender) {
+                Ok(begun) => {
+                    more = begun.is_some();
+                    workers.extend(begun);
+                }
+                Err(error) => outcome = Err(error),
             }
         }
+        let stopping = stop.asked() || outcome.is_err();
+        if stopping {
+            workers.values_mut().for_each(|worker| drop(worker.stdin.take()));
+        }
         if workers.is_empty() {
-            return Ok(());
+            return outcome;
         }
         let Ok((unit, message)) = receiver.recv_timeout(TICK) else { continue };
         let Some(worker) = workers.get_mut(&unit) else { continue };
-        match message {
-            Message::Event(event) => {
-                if let Event::Ended(how) = &event {
-                    worker.ended = Some(how.clone());
-                }
-                units.follow(unit, &event);
-            }
-            Message::Output(line) => {
-                worker.output.push_back(line);
-                if worker.output.len() > 2 * KEPT_LINES {
-                    worker.output.remove(KEPT_LINES);
-                }
-            }
-            Message::Closed => worker.open_pipes -= 1,
-        }
+        receive(units, unit, worker, message);
         if worker.open_pipes == 0
             && let Some(worker) = workers.remove(&unit)
         {
             let reported = worker.ended.is_some();
-            let how = reap(worker, stop)?;
-            if !reported {
-                units.follow(unit, &Event::Ended(how));
+            match reap(worker, stopping) {
+                Ok(how) if !reported => units.follow(unit, &Event::Ended(how)),
+                Ok(_) => {}
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
+    }
+}
+
+/// Starts the next unit, if there is one.
+fn begin(units: &mut dyn Units, sender: &Sender<(UnitId, Message)>) -> Result<Option<(UnitId, Worker)>> {
+    let Some(unit) = units.next()? else { return Ok(None) };
+    Ok(Some((unit, start(units.command(unit)?, unit, sender)?)))
+}
+
+/// Takes a message of a worker.
+fn receive(units: &mut dyn Units, unit: UnitId, worker: &mut Worker, message: Message) {
+    match message {
+        Message::Event(event) => {
+            if let Event::Ended(how) = &event {
+                worker.ended = Some(how.clone());
+            }
+            units.follow(unit, &event);
+        }
+        Message::Output(line) => {
+            worker.output.push_back(line);
+            if worker.output.len() > 2 * KEPT_LINES {
+                worker.output.remove(KEPT_LINES);
+            }
+        }
+        Message::Closed => worker.open_pipes -= 1,
     }
 }
 
@@ -145,13 +160,13 @@ fn listen(
 }
 
 /// Waits for a worker whose pipes are closed, and returns how it ended.
-fn reap(mut worker: Worker, stop: &Stop) -> Result<Ended> {
+fn reap(mut worker: Worker, stopping: bool) -> Result<Ended> {
     drop(worker.stdin.take());
     let status = worker.child.wait().map_err(Error::io("wait for the worker of", std::path::Path::new("a seed")))?;
     Ok(match worker.ended {
         Some(how) => how,
-        // Ctrl-C was received before the worker installed its handler.
-        None if stop.asked() => Ended::Stopped,
+        // It was stopped before the worker installed its handler.
+        None if stopping => Ended::Stopped,
         None => {
             let output = worker.output.make_contiguous().join("\n");
             let message = if output.is_empty() { String::new() } else { format!("; its output:\n{output}") };
@@ -184,6 +199,7 @@ mod tests {
     /// Units whose workers are shell scripts with `$seed` set.
     struct Shell {
         script: &'static str,
+        /// The seeds to train; instead of seed 0 there is an error.
         seeds: VecDeque<u64>,
         ended: BTreeMap<u64, Ended>,
         /// Stop requested as soon as a unit has started.
@@ -192,7 +208,10 @@ mod tests {
 
     impl Units for Shell {
         fn next(&mut self) -> Result<Option<UnitId>> {
-            Ok(self.seeds.pop_front().map(|seed| UnitId { run: 0, seed }))
+            match self.seeds.pop_front() {
+                Some(0) => Err(Error::Usage("no directory for seed 0".into())),
+                seed => Ok(seed.map(|seed| UnitId { run: 0, seed })),
+            }
         }
 
         fn command(&self, unit: UnitId) -> Result<Command> {
@@ -246,6 +265,15 @@ mod tests {
         let script = r#"echo '{"event":"started","epochs_done":0}'; cat; echo '{"event":"ended","how":"stopped"}'"#;
         let ended = ends(&[1, 2, 3], 1, script, Some(Stop::default()));
         assert_eq!(ended.into_iter().collect::<Vec<_>>(), [(1, Ended::Stopped)]);
+    }
+
+    #[test]
+    fn a_unit_that_cannot_be_started_stops_the_others_and_hides_nothing() {
+        let script = r#"cat; echo '{"event":"ended","how":"stopped"}'"#;
+        let mut shell = Shell { script, seeds: [1, 2, 0, 3].into(), ended: BTreeMap::new(), stop: None };
+        let error = train(&mut shell, 4, &Stop::default()).unwrap_err();
+        assert_eq!(error.to_string(), "no directory for seed 0");
+        assert_eq!(shell.ended.into_iter().collect::<Vec<_>>(), [(1, Ended::Stopped), (2, Ended::Stopped)]);
     }
 
     #[test]

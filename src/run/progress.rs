@@ -16,7 +16,8 @@ use crate::spec::sweep::Sweep;
 /// A unit's bar on one line: 80 columns have room for an epoch's numbers, and what does not fit is cut off the message.
 const BAR: &str = "{prefix} {bar:12} {eta:>5}  {wide_msg}";
 
-/// Lines about epochs of a run at most, where standard error is no terminal: the first and every fifth of 100 epochs.
+/// Lines about epochs of a run where standard error is no terminal, divided among its seeds: the first and every fifth of 100
+/// epochs of one seed. The first and the last epoch of every seed are always printed.
 const EPOCH_LINES: usize = 21;
 
 /// The bar of all units.
@@ -30,7 +31,7 @@ pub struct Display<'a> {
     bars: Option<MultiProgress>,
     units: BTreeMap<UnitId, ProgressBar>,
     total: ProgressBar,
-    /// Lines about epochs per unit, at most; below 2 there are none.
+    /// Maximum number of lines about epochs per unit: none, or at least 2.
     lines: usize,
     /// The line about a unit's latest epoch, where it was not printed: the last one always is.
     latest: BTreeMap<UnitId, String>,
@@ -47,7 +48,7 @@ impl<'a> Display<'a> {
         total.set_length(units as u64);
         let lines = match (verbose, &bars, sweep.runs.len()) {
             (true, ..) => usize::MAX,
-            (false, None, 1) => EPOCH_LINES / units.max(1),
+            (false, None, 1) => (EPOCH_LINES / units.max(1)).max(2),
             _ => 0,
         };
         Display { sweep, bars, units: BTreeMap::new(), total, lines, latest: BTreeMap::new() }
@@ -84,24 +85,27 @@ impl<'a> Display<'a> {
                 }
             }
             Event::Epoch { epoch, epochs, numbers, seconds } => {
-                let numbers = numbers.iter().map(|(name, value)| format!("  {name} {}", number(*value)));
-                let text = format!("epoch {epoch}/{epochs}{}", numbers.collect::<String>());
+                let text = epoch_text(*epoch, *epochs, numbers);
                 let line = format!("{text}  {}", clock::seconds(*seconds));
                 if let Some(bar) = self.bar(unit) {
                     bar.set_message(text);
                 }
-                if self.lines < 2 {
-                    return;
-                }
-                let stride = stride(*epochs, self.lines);
-                if *epoch == 1 || epoch == epochs || epoch.is_multiple_of(stride) {
-                    self.latest.remove(&unit);
-                    self.line(unit, &line);
-                } else {
-                    self.latest.insert(unit, line);
-                }
+                self.show_epoch(unit, *epoch, *epochs, line);
             }
             Event::Ended(how) => self.show_end(unit, how),
+        }
+    }
+
+    /// Prints the line about an epoch, or keeps it in case the epoch is the last.
+    fn show_epoch(&mut self, unit: UnitId, epoch: usize, epochs: usize, line: String) {
+        if self.lines == 0 {
+            return;
+        }
+        if epoch == 1 || epoch == epochs || epoch.is_multiple_of(stride(epochs, self.lines)) {
+            self.latest.remove(&unit);
+            self.line(unit, &line);
+        } else {
+            self.latest.insert(unit, line);
         }
     }
 
@@ -113,17 +117,15 @@ impl<'a> Display<'a> {
         if let Some(line) = self.latest.remove(&unit) {
             self.line(unit, &line);
         }
-        // Who holds a unit is printed at the end, if it is held still.
-        if matches!(how, Ended::Held { .. }) {
-            return;
-        }
-        self.total.inc(1);
         let how = match how {
-            Ended::Done | Ended::Held { .. } => "done",
+            Ended::Done => "done",
             Ended::AlreadyDone => "another process has finished it",
             Ended::Stopped => "stopped after writing a checkpoint",
             Ended::Failed { reason, .. } => &format!("failed: {reason}"),
+            // The holder is printed after training, if the unit is still held.
+            Ended::Held { .. } => return,
         };
+        self.total.inc(1);
         let values = self.sweep.runs[unit.run].description();
         let values = if values.is_empty() { values } else { format!(" ({values})") };
         let place = match (self.total.position(), self.total.length()) {
@@ -143,6 +145,12 @@ impl<'a> Display<'a> {
     pub fn end(self) {
         self.total.finish_and_clear();
     }
+}
+
+/// An epoch and its numbers, as `epoch 3/100  train_loss 0.1234`.
+fn epoch_text(epoch: usize, epochs: usize, numbers: &[(String, Option<f64>)]) -> String {
+    let numbers = numbers.iter().map(|(name, value)| format!("  {name} {}", number(*value)));
+    format!("epoch {epoch}/{epochs}{}", numbers.collect::<String>())
 }
 
 /// The smallest of 1, 2, 5, 10, 20, 50... such that the first epoch, its multiples and the last are at most `lines`.
@@ -189,6 +197,12 @@ mod tests {
             let shown = (1..=epochs).filter(|epoch| [1, epochs].contains(epoch) || epoch.is_multiple_of(stride));
             assert!(shown.count() <= lines, "{epochs} epochs, {lines} lines");
         }
+    }
+
+    #[test]
+    fn an_epoch_is_a_line_with_its_numbers() {
+        let numbers = [("train_loss".to_string(), Some(0.25)), ("val_mse".to_string(), None)];
+        assert_eq!(epoch_text(3, 100, &numbers), "epoch 3/100  train_loss 0.2500  val_mse -");
     }
 
     #[test]

@@ -25,8 +25,7 @@ pub fn checkpoint(unit: &SeedRun, claim: &Claim) -> Result<Option<Checkpoint>> {
     let path = unit.checkpoint_path();
     let Some(bytes) = files::read(&path)? else { return Ok(None) };
     let damaged = |what| {
-        let advice = format!("start this seed again with `--force --seeds {}`, or delete the file", unit.seed);
-        let error = Error::data(&path, format!("{what}; {advice}"));
+        let error = Error::data(&path, format!("{what}; {}, or delete the file", unit.advice()));
         unit.fail(claim, &error.to_string()).and(Err(error))
     };
     Checkpoint::from_bytes(&bytes).map(Some).or_else(damaged)

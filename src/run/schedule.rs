@@ -17,7 +17,7 @@ use super::inspect::{self, Inspector};
 use super::interrupt::Stop;
 use super::pool::{self, UnitId, Units};
 use super::progress::{Display, print_line};
-use super::status::{SeedStatus, Standing};
+use super::status::{Retry, SeedStatus, Standing};
 use super::survey::Survey;
 use super::{manifest, worker};
 use crate::device::{self, Found};
@@ -34,8 +34,8 @@ pub struct Options {
     pub outputs: PathBuf,
     /// Train every wanted unit anew; what it gave before is kept beside.
     pub force: bool,
-    /// Try units again that failed at this time or before.
-    pub retry_failed: Option<String>,
+    /// Which failed units are retried.
+    pub retry: Retry,
     /// Begin no further unit once one has failed.
     pub fail_fast: bool,
     /// Print a line about every epoch.
@@ -44,6 +44,8 @@ pub struct Options {
     pub resume: String,
     /// What a person can do about units that failed.
     pub advice: &'static str,
+    /// How finished units are trained anew, added to the message that they are finished.
+    pub anew: &'static str,
     /// Where the training happens.
     pub place: Place,
 }
@@ -97,13 +99,13 @@ impl<'a> Schedule<'a> {
         Survey::of(self.sweep, &self.options.outputs)
     }
 
-    /// Trains every unit that is missing, and makes the aggregates of all runs.
+    /// Trains every unit that is missing, and makes the aggregates of all runs. Returns the status of the units after it.
     ///
     /// # Errors
     /// [`Error::Training`] if a unit failed, now or before; [`Error::Held`] if nothing could be trained because others hold
     /// units; [`Error::Interrupted`] after Ctrl-C.
-    pub fn train(&self) -> Result<()> {
-        let Some(first) = self.sweep.runs.first() else { return Ok(()) };
+    pub fn train(&self) -> Result<Survey<'a>> {
+        let Some(first) = self.sweep.runs.first() else { return Ok(self.survey()) };
         let jobs = jobs(&first.resolved.spec)?;
         let stop = Stop::on_signal()?;
         if self.options.place == Place::Task {
@@ -127,24 +129,28 @@ impl<'a> Schedule<'a> {
             ended: held,
             failed_fast: false,
         };
-        training.train(jobs)?;
+        let trained = training.train(jobs);
         let Training { display, aggregator, ended, failed_fast, .. } = training;
         display.end();
         self.note_failures(&ended);
         // What became of the units is printed first: a file that cannot be aggregated must not hide it.
         let aggregated = aggregator.finish(&self.directories);
         let stopped = stop.asked() || ended.values().any(|how| *how == Ended::Stopped);
-        self.conclude(&ended, stopped && !failed_fast)?;
-        aggregated
+        let concluded = self.conclude(&ended, stopped && !failed_fast && trained.is_ok());
+        trained.and(concluded).and_then(|survey| aggregated.map(|()| survey))
     }
 
     /// What is to be trained, the longest first; announced on standard output.
     fn missing(&self, held: &BTreeMap<UnitId, Ended>) -> Vec<UnitId> {
         let survey = self.survey();
-        let mut missing = survey.missing(self.options.retry_failed.as_deref());
+        let mut missing = survey.missing(&self.options.retry);
         missing.retain(|unit| !held.contains_key(unit));
-        let finished = if survey.is_done() { ", finished already" } else { "" };
-        print_line(&format!("{}: {} to train{finished}", survey.title(), missing.len()));
+        let mut line = format!("{}: {} to train", survey.title(), missing.len());
+        if survey.is_done() {
+            line += ", finished already";
+            line += self.options.anew;
+        }
+        print_line(&line);
         missing
     }
 
@@ -176,9 +182,12 @@ impl<'a> Schedule<'a> {
                     }
                 };
                 let old = |n: usize| unit.directory.with_file_name(format!("{seed}.old-{n}"));
-                let free = (1..).map(old).find(|path| !path.exists()).unwrap_or_else(|| old(0));
-                std::fs::rename(&unit.directory, &free).map_err(Error::io("rename", &unit.directory))?;
-                directory.log(&format!("seed {seed}: set aside as {}", free.display()));
+                let mut n = 1;
+                while old(n).exists() {
+                    n += 1;
+                }
+                std::fs::rename(&unit.directory, old(n)).map_err(Error::io("rename", &unit.directory))?;
+                directory.log(&format!("seed {seed}: set aside as {}", old(n).display()));
             }
         }
         Ok(held)
@@ -271,7 +280,7 @@ impl Units for Training<'_> {
                     self.ended.insert(unit, Ended::AlreadyDone);
                     self.display.skip();
                 }
-                Standing::Failed if !status.is_retried(self.schedule.options.retry_failed.as_deref()) => {
+                Standing::Failed if !status.is_retried(&self.schedule.options.retry) => {
                     self.ended.remove(&unit);
                     self.display.skip();
                 }

@@ -3,7 +3,7 @@
 use super::claim::{self, Holder};
 use super::directory::Directory;
 use crate::error::Result;
-use crate::records::{SeedRecord, SeedRun, SeedState};
+use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 
 /// Status of a unit, including its claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,72 +34,74 @@ impl std::fmt::Display for Standing {
     }
 }
 
-/// Reads a unit's status and record.
-///
-/// # Errors
-/// [`crate::Error::Data`] if its record is damaged.
-pub fn look(unit: &SeedRun) -> Result<(Standing, Option<SeedRecord>)> {
-    let record = unit.record()?;
-    let standing = match record.as_ref().map(|record| record.state) {
-        Some(SeedState::Done) => Standing::Done,
-        _ if claim::holder(&unit.directory).is_some() => Standing::Running,
-        Some(SeedState::Failed) => Standing::Failed,
-        _ => Standing::Waiting,
-    };
-    Ok((standing, record))
+/// Which failed units are retried.
+#[derive(Debug, Clone, Default)]
+pub enum Retry {
+    /// None.
+    #[default]
+    Never,
+    /// Those that failed at this time or before, so that of many tasks of a cluster one retries a unit.
+    FailedBefore(String),
+    /// All.
+    Always,
 }
 
-/// Status of one unit of a run, with reason and times.
+/// Status of one unit of a run, with its record and claim.
 #[derive(Debug)]
 pub struct SeedStatus {
     /// The seed.
     pub seed: u64,
-    /// Its status; a unit with a damaged record counts as failed.
+    /// Its status.
     pub standing: Standing,
     /// Why it failed.
     pub reason: Option<String>,
     /// The process that is training it.
     pub holder: Option<Holder>,
-    /// Training time in seconds, if done.
-    pub seconds: Option<f64>,
-    /// When it ended, if it has.
-    pub ended: Option<String>,
+    /// Its record, if it was begun.
+    pub record: Option<SeedRecord>,
 }
 
 impl SeedStatus {
     /// Reads the status from a unit's directory, which may not exist yet.
-    pub fn of(run: &Directory, seed: u64) -> Self {
-        let unit = run.unit(seed);
-        let (standing, record) = match look(&unit) {
-            Ok(found) => found,
-            Err(error) => {
-                let reason = Some(error.to_string());
-                return SeedStatus {
-                    seed,
-                    standing: Standing::Failed,
-                    reason,
-                    holder: None,
-                    seconds: None,
-                    ended: None,
-                };
-            }
+    ///
+    /// # Errors
+    /// [`crate::Error::Data`] if its record is damaged.
+    pub fn read(unit: &SeedRun) -> Result<Self> {
+        let record = unit.record()?;
+        let state = record.as_ref().map(|record| record.state);
+        let holder = if state == Some(SeedState::Done) { None } else { claim::holder(&unit.directory) };
+        let standing = match state {
+            Some(SeedState::Done) => Standing::Done,
+            _ if holder.is_some() => Standing::Running,
+            Some(SeedState::Failed) => Standing::Failed,
+            _ => Standing::Waiting,
         };
-        let holder = (standing == Standing::Running).then(|| claim::holder(&unit.directory)).flatten();
-        let (reason, ended, result) =
-            record.map_or((None, None, None), |record| (record.reason, record.ended, record.result));
-        SeedStatus {
-            seed,
-            standing,
-            reason: reason.filter(|_| standing == Standing::Failed),
-            holder,
-            seconds: result.map(|result| result.seconds),
-            ended,
-        }
+        let reason = record.as_ref().filter(|_| standing == Standing::Failed).and_then(|record| record.reason.clone());
+        Ok(SeedStatus { seed: unit.seed, standing, reason, holder, record })
     }
 
-    /// Whether a failed unit is retried when those that failed at `before` or earlier are. Timestamps sort as strings; a
-    /// failure that could not be recorded has none.
-    pub fn is_retried(&self, before: Option<&str>) -> bool {
-        before.is_some_and(|before| self.ended.as_deref().is_none_or(|ended| ended <= before))
+    /// As [`Self::read`], but a unit with a damaged record counts as failed.
+    pub fn of(run: &Directory, seed: u64) -> Self {
+        Self::read(&run.unit(seed)).unwrap_or_else(|error| {
+            let reason = Some(error.to_string());
+            SeedStatus { seed, standing: Standing::Failed, reason, holder: None, record: None }
+        })
+    }
+
+    /// The result, if it is done.
+    pub fn result(&self) -> Option<&SeedResult> {
+        self.record.as_ref()?.result.as_ref()
+    }
+
+    /// Whether the unit is retried if it failed.
+    pub fn is_retried(&self, retry: &Retry) -> bool {
+        match retry {
+            Retry::Never => false,
+            // Timestamps sort as strings; a failure that could not be recorded has none.
+            Retry::FailedBefore(time) => {
+                self.record.as_ref().and_then(|record| record.ended.as_ref()).is_none_or(|ended| ended <= time)
+            }
+            Retry::Always => true,
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::clock;
 use super::cluster::queue::Queue;
 use super::directory::Directory;
 use super::pool::UnitId;
-use super::status::{SeedStatus, Standing};
+use super::status::{Retry, SeedStatus, Standing};
 use super::table::align;
 use crate::report::compare::short_key;
 use crate::report::statistics::median;
@@ -61,11 +61,11 @@ impl<'a> Survey<'a> {
         self.runs.get(unit.run)?.units.iter().find(|status| status.seed == unit.seed)
     }
 
-    /// Units that are not done, longest first. Failed units are included only if they failed at `failed_before` or earlier.
-    pub fn missing(&self, failed_before: Option<&str>) -> Vec<UnitId> {
+    /// Units that are not done, longest first; of failed units those that are retried.
+    pub fn missing(&self, retry: &Retry) -> Vec<UnitId> {
         let wanted = |unit: &SeedStatus| match unit.standing {
             Standing::Waiting | Standing::Running => true,
-            Standing::Failed => unit.is_retried(failed_before),
+            Standing::Failed => unit.is_retried(retry),
             Standing::Done => false,
         };
         let rate = self.rate().unwrap_or(1.0);
@@ -79,7 +79,7 @@ impl<'a> Survey<'a> {
 
     /// Training time of a unit in seconds, if it is done.
     pub fn seconds(&self, unit: UnitId) -> Option<f64> {
-        self.unit(unit)?.seconds
+        Some(self.unit(unit)?.result()?.seconds)
     }
 
     /// Whether a unit is recorded as failed.
@@ -200,7 +200,7 @@ impl<'a> Survey<'a> {
 impl RunStatus {
     /// Mean seconds of the finished units.
     fn measured(&self) -> Option<f64> {
-        let seconds: Vec<f64> = self.units.iter().filter_map(|unit| unit.seconds).collect();
+        let seconds: Vec<f64> = self.units.iter().filter_map(|unit| Some(unit.result()?.seconds)).collect();
         (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
     }
 }
@@ -210,4 +210,48 @@ impl RunStatus {
 fn cost(run: &SweptRun) -> f64 {
     let spec = &run.resolved.spec;
     spec.train.epochs as f64 * run.resolved.parameters.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Request;
+    use crate::spec::sweep::expand;
+    use crate::tasks::Registry;
+
+    const SWEEP: &str = "
+task: {kind: linedraw, train_size: 40, test_size: 20}
+model: {layers: [{cell: lstm, hidden: 3}]}
+train: {batch_size: 4}
+sweep: {grid: {train.epochs: [3, 9, 6]}}
+seeds: 1..2
+";
+
+    /// Writes the record of seed 1 of a run as done after this time.
+    fn write_done(outputs: &Path, run: &SweptRun, seconds: f64) {
+        let unit = Directory::of(outputs, &run.resolved.hash).unit(1);
+        let record = serde_json::json!({
+            "seed": 1, "state": "done", "seconds": seconds, "metrics": [], "best_epoch": 1, "kept_epoch": 1, "test": [],
+        });
+        std::fs::create_dir_all(&unit.directory).unwrap();
+        std::fs::write(unit.record_path(), record.to_string()).unwrap();
+    }
+
+    #[test]
+    fn the_longest_units_come_first_by_epochs_and_then_by_measured_times() {
+        let directory = tempfile::tempdir().unwrap();
+        let outputs = directory.path().join("outputs");
+        let file = directory.path().join("sweep.yaml");
+        std::fs::write(&file, SWEEP).unwrap();
+        let sweep = expand(&Request { file, ..Request::default() }, &[], &Registry::built_in()).unwrap();
+        let missing = || {
+            let units = Survey::of(&sweep, &outputs).missing(&Retry::Never);
+            units.iter().map(|unit| (unit.run, unit.seed)).collect::<Vec<_>>()
+        };
+        assert_eq!(missing(), [(1, 1), (1, 2), (2, 1), (2, 2), (0, 1), (0, 2)]);
+        // The run of 9 epochs was faster than that of 3: what was not measured lies between them.
+        write_done(&outputs, &sweep.runs[0], 50.0);
+        write_done(&outputs, &sweep.runs[1], 30.0);
+        assert_eq!(missing(), [(2, 1), (2, 2), (0, 2), (1, 2)]);
+    }
 }

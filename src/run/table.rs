@@ -3,7 +3,7 @@
 use super::clock;
 use super::directory::Directory;
 use super::progress::number;
-use super::status::{Standing, look};
+use super::status::{SeedStatus, Standing};
 use crate::error::Result;
 use crate::records::{SeedResult, SeedRun};
 use crate::report::units::read_table;
@@ -13,23 +13,24 @@ use crate::report::units::read_table;
 /// fails leaves a record.
 ///
 /// # Errors
-/// As [`look`].
+/// As [`SeedStatus::read`].
 pub fn seeds(directory: &Directory, seeds: &[u64], failed: &[u64]) -> Result<String> {
     let mut header: Vec<String> = ["seed", "state", "epochs", "train_loss"].map(Into::into).into();
     let mut columns: Vec<String> = Vec::new();
     let mut rows = Vec::new();
     for &seed in seeds {
         let unit = directory.unit(seed);
-        let (mut standing, record) = look(&unit)?;
-        if standing == Standing::Waiting && failed.contains(&seed) {
-            standing = Standing::Failed;
-        }
+        let status = SeedStatus::read(&unit)?;
+        let standing = match status.standing {
+            Standing::Waiting if failed.contains(&seed) => Standing::Failed,
+            standing => standing,
+        };
         let mut row = vec![seed.to_string(), standing.to_string()];
-        if let Some(result) = record.and_then(|record| record.result) {
-            columns = metric_columns(&result);
+        if let Some(result) = status.result() {
+            columns = metric_columns(result);
             row.extend([result.epochs.to_string(), number(result.train_loss)]);
             if !result.validation.is_empty() {
-                row.extend(best_and_last(&unit, &result));
+                row.extend(best_and_last(&unit, result));
             }
             row.extend(result.validation.iter().skip(1).chain(&result.test).map(|value| number(*value)));
             row.push(clock::seconds(result.seconds));
@@ -54,7 +55,7 @@ fn metric_columns(result: &SeedResult) -> Vec<String> {
 /// last epoch is no failure.
 fn best_and_last(unit: &SeedRun, result: &SeedResult) -> [String; 2] {
     // Metrics that are damaged or gone must not hide the rest of the table.
-    let table = read_table(&unit.metrics_path(), unit.seed).ok();
+    let table = read_table(unit).ok();
     let at = |epoch: usize| {
         let column = format!("val_{}", result.metrics.first()?.name);
         table.as_ref()?.at(&column, epoch).filter(|value| value.is_finite())

@@ -73,8 +73,7 @@ impl SeedRun {
     pub fn settled(&self) -> Result<Option<SeedRecord>> {
         let record = self.record()?.filter(|record| record.state != SeedState::Unfinished);
         if let Some(done) = record.as_ref().filter(|record| record.state == SeedState::Done) {
-            let damaged = || Error::data(&self.record_path(), format!("is damaged (no result); {}", self.advice()));
-            self.check_files(done.result.as_ref().ok_or_else(damaged)?)?;
+            self.check_files(done.result.as_ref().ok_or_else(|| self.no_result())?)?;
         }
         Ok(record)
     }
@@ -82,13 +81,12 @@ impl SeedRun {
     /// Checks that weights and metrics of a done unit are complete.
     fn check_files(&self, result: &SeedResult) -> Result<()> {
         let (weights, metrics) = (self.weights_path(), self.metrics_path());
-        let wrong = |path: &Path, what: &str| Error::data(path, format!("{what}; {}", self.advice()));
-        let read = |path: &Path| files::read(path)?.ok_or_else(|| wrong(path, "is missing"));
+        let read = |path: &Path| files::read(path)?.ok_or_else(|| self.damaged(path, "is missing"));
         SafeTensors::deserialize(&read(&weights)?)
-            .map_err(|error| wrong(&weights, &format!("is damaged ({error})")))?;
+            .map_err(|error| self.damaged(&weights, format!("is damaged ({error})")))?;
         match String::from_utf8_lossy(&read(&metrics)?).lines().count().saturating_sub(1) {
             rows if rows == result.epochs => Ok(()),
-            rows => Err(wrong(&metrics, &format!("is damaged ({rows} rows for {} epochs)", result.epochs))),
+            rows => Err(self.damaged(&metrics, format!("is damaged ({rows} rows for {} epochs)", result.epochs))),
         }
     }
 
@@ -130,11 +128,12 @@ impl SeedRun {
         match self.record()? {
             Some(record) if record.numerics != NUMERICS => Err(Error::Usage(format!(
                 "seed {} in {} was trained by ccdni {}, whose numbers differ from those of this version (numerics {} \
-                 and {NUMERICS}): results of the two cannot be mixed; use that version, or train this seed anew with `--force`",
+                 and {NUMERICS}): results of the two cannot be mixed; use that version, or {}",
                 self.seed,
                 self.directory.display(),
                 record.version,
                 record.numerics,
+                self.advice(),
             ))),
             _ => Ok(()),
         }

@@ -19,7 +19,7 @@ use crate::files;
 use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 use crate::spec::{CheckpointEvery, Resolved, Spec};
 use crate::tasks::Registry;
-use crate::train::{Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Progress};
+use crate::train::{BatchProgress, Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome};
 
 /// Minimum interval between batch events.
 const BATCH_EVENTS: Duration = Duration::from_millis(100);
@@ -149,9 +149,9 @@ fn train(
         }
         Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(error) => {
-            // Errors are ignored: without the claim nothing may be written, and the log has the reason. After a device
-            // failure the unit stays unfinished.
-            if !matches!(error, Error::Device(_)) {
+            // Errors are ignored: without the claim nothing may be written, and the log has the reason. If the machine failed,
+            // the unit stays unfinished.
+            if !error.may_pass() {
                 record.state = SeedState::Failed;
                 record.reason = Some(error.to_string());
                 record.ended = Some(clock::now());
@@ -222,8 +222,8 @@ impl Follower<'_> {
 }
 
 impl Callback for Follower<'_> {
-    fn batch(&mut self, progress: &Progress) -> Result<Next> {
-        let Progress { epoch, epochs, batch, batches, .. } = *progress;
+    fn batch(&mut self, progress: &BatchProgress) -> Result<Next> {
+        let BatchProgress { epoch, epochs, batch, batches, .. } = *progress;
         if self.reported.is_none() {
             self.directory.log(&format!("seed {}: trains from epoch {epoch}, batch {batch}", self.unit.seed));
         }

@@ -12,7 +12,8 @@ use crate::spec::Spec;
 use crate::spec::task_shape::TaskShape;
 use crate::train::backend;
 use crate::train::{
-    Callback, Checkpoint, DeviceLoader, Finished, Next, Outcome, Plugins, Progress, Trained, Trainer, measure, show,
+    BatchProgress, Callback, Checkpoint, DeviceLoader, Finished, Next, Outcome, Plugins, Trained, Trainer, measure,
+    show,
 };
 
 const SEED: u64 = 1;
@@ -127,7 +128,7 @@ pub(super) struct Stop {
 }
 
 impl Callback for Stop {
-    fn batch(&mut self, progress: &Progress) -> Result<Next> {
+    fn batch(&mut self, progress: &BatchProgress) -> Result<Next> {
         Ok(if self.after == Some(progress.batch) { Next::Stop } else { Next::Continue })
     }
 

@@ -88,7 +88,7 @@ fn digest(state: &str, file: &[u8]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::unit::Extra;
+    use super::super::Extra;
     use super::*;
 
     #[test]

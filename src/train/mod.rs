@@ -1,6 +1,7 @@
 //! The engine: windows, backends, trainer, optimizers, schedules, checkpoints, recorder.
 
 pub mod backend;
+mod callback;
 mod checkpoint;
 pub mod decode;
 mod device;
@@ -14,9 +15,9 @@ pub mod record;
 pub mod rows;
 pub mod schedule;
 mod trainer;
-mod unit;
 pub mod update;
 
+pub use callback::{BatchProgress, Callback, EpochRow, Extra, Finished, MetricInfo, Next, Outcome, ShowcaseResult};
 pub use checkpoint::{Checkpoint, CheckpointState};
 pub use device::{DeviceLoader, GradientNorm, GradientSquares};
 pub use measure::{measure, show};
@@ -24,7 +25,6 @@ pub use optimizer::{Optimizer, OptimizerRule};
 pub use predictor::Trained;
 pub use schedule::{EarlyStopping, ReduceOnPlateau};
 pub use trainer::{Trainer, check_data};
-pub use unit::{Callback, EpochRow, Extra, Finished, MetricInfo, Next, Outcome, Progress, ShowcaseResult};
 
 use crate::model;
 use crate::plugins::Kinds;

@@ -88,6 +88,16 @@ fn a_sweep_is_compared_drawn_and_told_apart_from_its_files() {
 }
 
 #[test]
+fn failed_units_are_tried_again_by_the_same_command() {
+    let lab = lab();
+    lab.write("fails.yaml", "extends: file.yaml\ntrain: {optimizer: {kind: adam, lr: 1.0e+30}}\n");
+    for _ in 0..2 {
+        let said = lab.ccdni(&["reproduce", "fails.yaml", "--quick"]).exits(1);
+        assert!(said.contains("3 to train") && said.contains("the same command tries them again"), "{said}");
+    }
+}
+
+#[test]
 fn claims_decide_the_exit_code() {
     let lab = lab();
     let quick = lab.ccdni(&["reproduce", "file.yaml", "--quick"]).exits(0);

@@ -29,7 +29,7 @@ fn a_run_leaves_its_directory_and_a_second_one_finds_it_finished() {
 
     let before = run.log();
     let said = lab.ccdni(&["run", "spec.yaml"]).exits(0);
-    assert!(said.contains("finished already") && said.contains("outputs/"), "{said}");
+    assert!(said.contains("finished already; `--force` trains it anew") && said.contains("outputs/"), "{said}");
     // The resolved spec in the directory is the same run.
     let own = run.0.join("spec.yaml");
     let said = lab.ccdni(&["run", own.to_str().unwrap()]).exits(0);
@@ -104,7 +104,10 @@ fn a_done_unit_whose_files_are_gone_or_damaged_is_named() {
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "1,2"]).exits(2);
         assert!(said.contains(&format!("seeds/2/{name}: is damaged")), "{said}");
-        assert!(said.contains("train this seed again with `--force --seeds 2`"), "{said}");
+        let outputs = run.0.parent().unwrap().file_name().unwrap().to_string_lossy();
+        let run = format!("{outputs}/{}", run.0.file_name().unwrap().to_string_lossy());
+        let command = format!("ccdni run {run}/spec.yaml --outputs {outputs} --force --seeds 2");
+        assert!(said.contains(&format!("train this seed again with `{command}`")), "{said}");
         if name == "unit.json" {
             let said = lab.ccdni(&["list"]).exits(0);
             assert!(said.lines().next().unwrap().len() < 90 && said.contains("\n\n"), "{said}");
@@ -245,6 +248,51 @@ fn a_loss_that_is_no_number_fails_the_seed_and_keeps_its_checkpoint() {
     assert_eq!(run.log().matches("seed 1: goes on from its checkpoint").count(), 1, "{}", run.log());
     // The second attempt failed in its first batch: only the first and the forced one came to train from the start.
     assert_eq!(run.began_at(1), [(1, 1), (1, 1)]);
+}
+
+#[test]
+fn a_seed_that_cannot_write_is_unfinished_and_goes_on() {
+    let lab = Lab::new();
+    lab.ccdni(&["run", "spec.yaml", "--seeds", "2"]).exits(0);
+    let run = lab.run();
+    fs::create_dir(run.0.join("seeds/1")).unwrap();
+    // Nothing can be written there, whatever the user may do.
+    let recordings = run.0.join("seeds/1/recordings");
+    fs::write(&recordings, "").unwrap();
+    let arguments = ["run", "spec.yaml", "--seeds", "1"];
+    let said = lab.ccdni(&arguments).exits(1);
+    assert!(said.contains("run again to go on") && !said.contains("--force"), "{said}");
+    assert_eq!(run.json("seeds/1/unit.json")["state"], "unfinished");
+    fs::remove_file(&recordings).unwrap();
+    lab.ccdni(&arguments).exits(0);
+    let began = run.began_at(1);
+    assert!(began.len() == 2 && began[1] > (1, 1), "{began:?}");
+}
+
+#[test]
+fn only_what_may_pass_is_to_be_run_again() {
+    let lab = Lab::new();
+    lab.ccdni(&["run", "spec.yaml", "--seeds", "2"]).exits(0);
+    let run = lab.run();
+    fs::create_dir(run.0.join("seeds/1")).unwrap();
+    // It cannot be recorded as failed: the seed has no record yet.
+    fs::write(run.0.join("seeds/1/checkpoint.safetensors"), "nonsense").unwrap();
+    let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "1"]).exits(1);
+    assert!(said.contains("--force --seeds 1`") && !said.contains("run again"), "{said}");
+}
+
+#[test]
+fn a_seed_that_a_worker_could_not_record_as_failed_is_recorded() {
+    let lab = Lab::new();
+    lab.ccdni(&["run", "spec.yaml", "--seeds", "2"]).exits(0);
+    let run = lab.run();
+    // The worker reads it when it writes the trained weights.
+    fs::write(run.0.join("tokenizer.json"), "nonsense").unwrap();
+    let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "1"]).exits(1);
+    assert!(said.contains("tokenizer.json") && !said.contains("run again"), "{said}");
+    let unit = run.json("seeds/1/unit.json");
+    assert_eq!(unit["state"], "failed");
+    assert!(unit["reason"].as_str().unwrap().contains("tokenizer.json"), "{unit}");
 }
 
 #[test]

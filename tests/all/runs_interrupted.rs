@@ -198,7 +198,7 @@ fn a_damaged_checkpoint_is_named() {
     let checkpoint = lab.run().0.join("seeds/1/checkpoint.safetensors");
     std::fs::write(&checkpoint, b"nonsense").unwrap();
     let said = lab.ccdni(&["run", "spec.yaml"]).exits(1);
-    assert!(said.contains("checkpoint.safetensors") && said.contains("`--force --seeds 1`"), "{said}");
+    assert!(said.contains("checkpoint.safetensors") && said.contains("--force --seeds 1`"), "{said}");
     assert!(said.contains("1     failed") && !said.contains("run again"), "{said}");
     assert_eq!(lab.run().json("seeds/1/unit.json")["state"], "failed");
     lab.ccdni(&["run", "spec.yaml", "--force"]).exits(0);
@@ -238,6 +238,32 @@ fn of_two_programs_on_one_seed_one_trains_and_the_other_names_it() {
     let run = lab.run();
     assert_eq!((run.times_done(1), run.began_at(1).len()), (1, 1));
     run.assert_equals(&undisturbed("1").1);
+}
+
+#[test]
+fn a_seed_is_trained_on_if_its_holder_ended_or_failed_meanwhile() {
+    for fails in [false, true] {
+        let lab = Lab::new();
+        let mut first = lab.start(&["run", "spec.yaml"]);
+        assert!(first.saw_epochs(1));
+        let run = lab.run();
+        first.hold(&run.0.join("seeds/1"));
+        let mut second = lab.start(&["run", "spec.yaml", "--seeds", "1,2", "--jobs", "1"]);
+        assert!(second.saw_epochs(1));
+        second.signal_group("STOP");
+        first.signal_group("KILL");
+        first.end();
+        std::fs::File::open(run.0.join("seeds/1/lock")).unwrap().lock_shared().unwrap();
+        if fails {
+            // Clocks of hosts differ.
+            let failed = "\"state\": \"failed\", \"ended\": \"2999-01-01T00:00:00Z\"";
+            run.edit("seeds/1/unit.json", "\"state\": \"unfinished\"", failed);
+        }
+        second.signal_group("CONT");
+        second.end().exits(0);
+        assert_eq!([1, 2].map(|seed| (run.times_done(seed), run.began_at(seed).len())), [(1, 2), (1, 1)]);
+        run.assert_equals(&undisturbed("1,2").1);
+    }
 }
 
 #[test]

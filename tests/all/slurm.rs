@@ -158,6 +158,21 @@ fn tasks_train_what_was_submitted() {
 }
 
 #[test]
+fn a_task_that_finds_everything_held_is_no_failure() {
+    use ccdni::run::claim::{Attempt, Claim};
+    let lab = lab();
+    put(&lab, "sbatch", SBATCH);
+    ccdni(&lab, &["sweep", "sweep.yaml"]).exits(0);
+    ccdni(&lab, &["sweep", "sweep.yaml", "--launcher", "local", "--seeds", "1"]).exits(0);
+    let held: Vec<Attempt> = runs(&lab).iter().map(|run| Claim::attempt(&run.0.join("seeds/2")).unwrap()).collect();
+    assert!(held.iter().all(|attempt| matches!(attempt, Attempt::Claimed(_))));
+    let said = Ran::of(task(&lab, 12).output().unwrap()).exits(0);
+    assert!(said.contains("others train the rest"), "{said}");
+    let said = ccdni(&lab, &["sweep", "sweep.yaml", "--launcher", "local"]).exits(1);
+    assert!(said.contains("nothing was left to train here"), "{said}");
+}
+
+#[test]
 fn a_task_whose_time_is_nearly_up_goes_back_into_the_queue() {
     let lab = lab();
     put(&lab, "sbatch", SBATCH);

@@ -139,6 +139,39 @@ fn failures_are_told_with_their_reason_and_tried_again_only_when_asked() {
 }
 
 #[test]
+fn a_damaged_unit_of_another_seed_stops_no_training() {
+    for file in ["decoder.safetensors", "unit.json"] {
+        let lab = lab();
+        lab.ccdni(&["sweep", "sweep.yaml", "--seeds", "2"]).exits(0);
+        let run = &runs(&lab)[0];
+        std::fs::write(run.0.join("seeds/2").join(file), "").unwrap();
+        let dry = lab.ccdni(&["sweep", "sweep.yaml", "--seeds", "1", "--dry-run"]).exits(0);
+        assert!(dry.contains("4 waiting"), "{dry}");
+        let said = lab.ccdni(&["sweep", "sweep.yaml", "--seeds", "1"]).exits(2);
+        assert!(said.contains("4 done"), "{said}");
+        let command = said.split('`').find(|text| text.starts_with("ccdni run ")).expect(&said);
+        lab.ccdni(&command.split(' ').skip(1).collect::<Vec<_>>()).exits(0);
+        lab.ccdni(&["sweep", "sweep.yaml"]).exits(0);
+        assert_eq!((run.times_done(1), run.times_done(2)), (1, 2), "{}", run.log());
+    }
+}
+
+#[test]
+fn a_run_that_cannot_be_written_does_not_hide_the_others() {
+    let lab = lab();
+    let arguments = ["sweep", "sweep.yaml", "--grid", "model.layers.0.dni=[null]", "--jobs", "1"];
+    let dry = lab.ccdni(&[&arguments[..], &["--dry-run"]].concat()).exits(0);
+    let second = dry.lines().nth(2).unwrap().split_whitespace().next().unwrap();
+    std::fs::create_dir(lab.path("outputs")).unwrap();
+    // Nothing can be created there, whatever the user may do.
+    std::os::unix::fs::symlink("nowhere", lab.path("outputs").join(second)).unwrap();
+    let said = lab.ccdni(&arguments).exits(1);
+    assert!(said.contains("2 done, 0 running, 0 failed, 2 waiting"), "{said}");
+    assert!(said.contains(&format!("cannot create the directory outputs/{second}")), "{said}");
+    assert!(lab.path("outputs").read_dir().unwrap().any(|run| run.unwrap().path().join("results.csv").exists()));
+}
+
+#[test]
 fn ctrl_c_says_how_to_go_on() {
     let lab = lab();
     let running = lab.start(&["sweep", "sweep.yaml", "--set", "train.epochs=2000", "--jobs", "2"]);

@@ -9,7 +9,9 @@ use ccdni::rng::Stream;
 use ccdni::spec::Spec;
 use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use ccdni::testing::as_on_a_gpu;
-use ccdni::train::{Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, Progress, Trainer};
+use ccdni::train::{
+    BatchProgress, Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, Trainer,
+};
 use serde_json::{Value, json};
 
 /// Noise in, its running mean out.
@@ -98,7 +100,7 @@ fn values(tensors: &[(String, Tensor)]) -> Vec<(String, Vec<f32>)> {
 }
 
 impl Callback for Keeper {
-    fn batch(&mut self, _progress: &Progress) -> ccdni::Result<Next> {
+    fn batch(&mut self, _progress: &BatchProgress) -> ccdni::Result<Next> {
         self.batches += 1;
         Ok(if self.stop_after == Some(self.batches) { Next::Stop } else { Next::Continue })
     }

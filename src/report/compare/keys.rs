@@ -23,11 +23,21 @@ pub(in crate::report) fn tree(spec: &Spec) -> Value {
     Value::Object(tree)
 }
 
+/// The papers' name of a network without a synthesizer.
+pub(super) const CRNN: &str = "cRNN";
+/// The papers' name of a network with a synthesizer.
+pub const CCRNN: &str = "ccRNN";
+
+/// The papers' name of a spec's network.
+pub fn network(spec: &Spec) -> &'static str {
+    network_of(&tree(spec))
+}
+
 /// The papers' name of a run's network, the value of `model`.
-pub(super) fn network(tree: &Value) -> &'static str {
+pub(super) fn network_of(tree: &Value) -> &'static str {
     let layers = tree["model"]["layers"].as_array();
     let with = layers.is_some_and(|layers| layers.iter().any(|layer| layer.get("dni").is_some_and(Value::is_object)));
-    if with { "ccRNN" } else { "cRNN" }
+    if with { CCRNN } else { CRNN }
 }
 
 /// The value at a dotted path; `None` if it is absent or `null`.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::keys::{applies, at, network};
+use super::keys::{CCRNN, CRNN, applies, at, network_of};
 use crate::spec::line;
 
 /// Maximum length of a label; longer ones are cut, and are complete in the table.
@@ -35,7 +35,7 @@ pub(super) fn label(tree: &Value, keys: &[String], usual: &[(String, Option<Valu
         words.extend(word);
     }
     // A network without a synthesizer has none that could be intact.
-    if untreated && !treated && network(tree) != "cRNN" {
+    if untreated && !treated && network_of(tree) != CRNN {
         words.push("intact".into());
     }
     if words.is_empty() { "default".into() } else { words.join(", ") }
@@ -62,10 +62,10 @@ fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
     let value = at(tree, key);
     let layer = |text: &str| Some(format!("{}{text}", if name.starts_with("layer") { prefix(name) } else { "" }));
     match (key, last(key), value) {
-        ("model", ..) => Some(network(tree).into()),
+        ("model", ..) => Some(network_of(tree).into()),
         ("name", _, value) => Some(value.and_then(Value::as_str).unwrap_or("no name").into()),
-        (_, "dni", Some(_)) => layer("ccRNN"),
-        (_, "dni", None) => layer("cRNN"),
+        (_, "dni", Some(_)) => layer(CCRNN),
+        (_, "dni", None) => layer(CRNN),
         ("train.bptt", _, None) => Some("full BPTT".into()),
         (_, "lesion_at", value) => layer(&format!("lesion at epoch {}", value?)),
         (_, "freeze_at", value) => layer(&format!("frozen from epoch {}", value?)),

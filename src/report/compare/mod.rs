@@ -14,6 +14,7 @@ pub use difference::difference;
 pub(in crate::report) use groups::digits;
 pub use groups::{Groups, Test};
 pub(in crate::report) use keys::tree;
+pub use keys::{CCRNN, network};
 pub use labels::short as short_key;
 
 use std::collections::BTreeMap;
@@ -135,7 +136,7 @@ impl Comparison {
         let mut titles: Vec<&str> = Vec::new();
         let mut styles: Vec<(&str, Style)> = Vec::new();
         // Greys are meaningful only beside colours.
-        let plain = |run: &Named| keys::network(&run.run.tree) == "cRNN";
+        let plain = |run: &Named| keys::network_of(&run.run.tree) == keys::CRNN;
         let mixed = named.iter().any(plain) && !named.iter().all(plain);
         let (mut greys, mut colors) = ((0..).map(Style::grey), (0..).map(Style::color));
         for run in named {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::run::claim::slurm_task;
 use crate::run::manifest::VERSION;
-use crate::run::shell::quote;
+use crate::shell::quote;
 use crate::spec::LauncherBlock;
 
 /// Subdirectory of the output directory for scripts and logs of arrays.

@@ -10,9 +10,9 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::spec::Keep;
 use crate::train::EpochRow;
+use crate::train::Extra;
 use crate::train::device::BatchStatistics;
 use crate::train::record::Recorder;
-use crate::train::unit::Extra;
 
 /// The position in training, and the sums of the epoch so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use super::predictor::Trained;
 use super::record::Recorder;
 use super::update::Updater;
 use super::{
-    Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, Progress, ReduceOnPlateau,
+    BatchProgress, Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, ReduceOnPlateau,
 };
 use crate::data::{BatchIndex, Dataset, Metric, Split};
 use crate::error::{Error, Result};
@@ -148,7 +148,7 @@ impl Trainer {
             while self.cursor.batch < batches {
                 let loss = self.train_batch()?;
                 let (epoch, batch) = (self.cursor.epoch, self.cursor.batch);
-                let next = callback.batch(&Progress { epoch, epochs, batch, batches, loss })?;
+                let next = callback.batch(&BatchProgress { epoch, epochs, batch, batches, loss })?;
                 if self.pause(next, callback)? {
                     return Ok(Outcome::Stopped);
                 }

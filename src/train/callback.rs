@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// Training progress after a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
+pub struct BatchProgress {
     /// Epoch in progress, counted from 1.
     pub epoch: usize,
     /// Number of epochs.
@@ -151,7 +151,7 @@ pub enum Outcome {
 /// Observes a unit's training; implemented by the runner. The default methods do nothing.
 pub trait Callback {
     /// After every batch.
-    fn batch(&mut self, _progress: &Progress) -> Result<Next> {
+    fn batch(&mut self, _progress: &BatchProgress) -> Result<Next> {
         Ok(Next::Continue)
     }
 
