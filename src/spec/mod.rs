@@ -3,6 +3,7 @@
 mod canonical;
 mod check;
 mod describe;
+mod forms;
 mod init_from;
 mod layers;
 mod locate;
@@ -135,7 +136,7 @@ fn resolve_layers(
     if layers.incomplete {
         return Err(Error::Spec(Problems(layers.problems)));
     }
-    let merged = layers.merge();
+    let merged = layers.merge(schema);
     let mut problems = std::mem::take(&mut layers.problems);
 
     let mut validator = Validator::new(&layers, schema);
