@@ -6,11 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use pulp::Arch;
 use serde_json::Value;
 
+use super::{broken, check_keys, read};
 use crate::dni::{Cpu, ParameterShape, Prediction, Site, StoredSynthesizer, Synthesizer};
 use crate::error::{Error, Result};
 use crate::nn::kernel::{Pool, Threads};
 use crate::nn::{Gradients, NewParameter, ParamStore, Part, init};
-use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
+use crate::plugins::Plugin;
 use crate::rng::Stream;
 
 const STATE: usize = 6;
@@ -23,7 +24,7 @@ const FIRST: usize = 5;
 ///
 /// `keys` are those of the synthesizer under `dni` in a spec; a state has 6 numbers. What is checked:
 ///
-/// - the keys are valid, and its parameters have distinct names, nonzero sizes and finite bounds;
+/// - the keys, as those of a task; its parameters have distinct names, nonzero sizes and finite bounds;
 /// - predictions have the shape of the states, are finite, and each row depends on that row alone;
 /// - gradients of all parameters agree with finite differences;
 /// - the fast path, if there is one, agrees with the definition in predictions and gradients, and accumulates gradients.
@@ -31,22 +32,11 @@ const FIRST: usize = 5;
 /// # Errors
 /// [`Error::Training`] with the first violation, or an error of the synthesizer itself.
 pub fn check_synthesizer<S: Plugin + Synthesizer>(keys: Value) -> Result<()> {
-    let mut kinds = Kinds::<dyn Synthesizer>::new("synthesizer");
-    kinds.register::<S>(|synthesizer| Box::new(synthesizer));
-    let keys: Keys = keys.as_object().cloned().unwrap_or_default();
-    let filled = kinds.fill(S::KIND, &keys).map_err(|problems| match problems.first() {
-        Some(problem) => broken(S::KIND, format!("refuses these keys: {problem}")),
-        None => broken(S::KIND, "refuses these keys"),
-    })?;
-    let synthesizer: Arc<dyn Synthesizer> = kinds.open(S::KIND, &filled)?.into();
+    let synthesizer: Arc<dyn Synthesizer> = Arc::new(read::<S>(check_keys::<S>(keys)?)?);
     for context in [None, Some(CONTEXT)] {
         Check::new(S::KIND, &synthesizer, Site { state: STATE, context, learns: true })?.run()?;
     }
     Ok(())
-}
-
-fn broken(kind: &str, what: impl std::fmt::Display) -> Error {
-    Error::Training(format!("the synthesizer `{kind}`: {what}"))
 }
 
 struct Check<'a> {

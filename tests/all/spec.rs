@@ -237,6 +237,22 @@ fn all_problems_are_reported_at_once_each_with_its_place() {
 }
 
 #[test]
+fn a_broken_key_hides_only_what_rests_on_it() {
+    let layer = |keys: &str| {
+        let found = problems(base(&["model.layers.0.hidden=50", &format!("model.layers.0={{{keys}}}")]));
+        let keys = found.iter().map(|problem| problem.key.replace("model.layers.0.", ""));
+        keys.collect::<Vec<_>>()
+    };
+    let both = "force_forget: true, forget_bias: 1";
+    assert_eq!(layer(&format!("{both}, dni: {{scale: far}}")), ["dni.scale", "forget_bias"]);
+    assert_eq!(layer("init: far, dni: {learn: false, init_last: zero}"), ["init", "dni.init_last"]);
+    // The width of the state is not known.
+    assert_eq!(layer("hidden: 0, dni: {fibres: 60}").len(), 1);
+    assert_eq!(layer("forget_bias: far, dni: {fibres: 200}"), ["forget_bias"]);
+    assert_eq!(layer(&format!("{both}, dni: {{fibres: 60}}")), ["forget_bias"]);
+}
+
+#[test]
 fn an_empty_spec_names_all_that_has_no_default() {
     let found = problems(Folder::new(&[("s.yaml", "")]).resolve("s.yaml", &[], &[]));
     let keys: Vec<&str> = found.iter().map(|problem| problem.key.as_str()).collect();
