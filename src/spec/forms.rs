@@ -64,11 +64,19 @@ impl<'s> Forms<'s> {
         }
         let word = |(word, form): &(&str, &Json)| json!({ "const": word, "description": form["description"] });
         let words: Vec<Json> = self.all.iter().map(word).collect();
-        let mut choice = json!({ "description": "Determines the other keys of its table.", "oneOf": words });
+        let mut choice = json!({ "description": "Determines the other keys of the table.", "oneOf": words });
         if let Some(default) = self.default() {
             choice["default"] = default.into();
         }
         choice
+    }
+
+    /// The meaning of a value of the selector.
+    pub fn meaning(&self, word: &str) -> String {
+        let choice = self.choice();
+        let words = choice["oneOf"].as_array().into_iter().flatten();
+        let found = words.filter(|one| one["const"] == word).find_map(|one| one["description"].as_str());
+        found.unwrap_or_default().to_owned()
     }
 }
 

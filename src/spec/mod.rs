@@ -20,6 +20,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use forms::{Forms, constant};
 pub use layers::ENV_PREFIX;
 pub(crate) use layers::nearest;
 pub use schema::{file_schema, schema};
