@@ -20,6 +20,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use canonical::with_force_forget;
 pub(crate) use forms::{Forms, constant};
 pub use layers::ENV_PREFIX;
 pub(crate) use layers::nearest;

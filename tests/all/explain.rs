@@ -69,7 +69,7 @@ fn a_table_with_forms_lists_common_keys_once_and_each_form_with_its_own() {
     {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(text.contains("\n  tau  ") && !text.contains("optional   \n"), "{text}");
+    assert!(text.contains("\n  tau  "), "{text}");
     assert!(explain(&["model.layers.0.tau"], 0).starts_with("model.layers.0.tau (cell: leaky)"));
     let nested = explain(&["task.source.dataset"], 0);
     assert!(nested.starts_with("task.source.dataset (kind: seqmnist, kind: hub)"), "{nested}");
