@@ -35,7 +35,7 @@ impl App {
     /// Adds a task.
     ///
     /// # Panics
-    /// If its kind is registered already.
+    /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn task<T: Plugin + Task>(mut self) -> Self {
         self.registry.register_task::<T>();
         self
@@ -44,7 +44,7 @@ impl App {
     /// Adds an optimizer.
     ///
     /// # Panics
-    /// If its kind is registered already.
+    /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn optimizer<O: Plugin + UpdateRule>(mut self) -> Self {
         self.registry.train.optimizers.register::<O>(|rule| Box::new(rule));
         self
@@ -53,7 +53,7 @@ impl App {
     /// Adds a recurrent cell.
     ///
     /// # Panics
-    /// If its kind is registered already.
+    /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn cell<C: Plugin + Cell>(mut self) -> Self {
         self.registry.train.model.cells.register::<C>(|cell| Box::new(cell));
         self
@@ -62,7 +62,7 @@ impl App {
     /// Adds a synthesizer.
     ///
     /// # Panics
-    /// If its kind is registered already.
+    /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn synthesizer<S: Plugin + Synthesizer>(mut self) -> Self {
         self.registry.train.model.synthesizers.register::<S>(|synthesizer| Box::new(synthesizer));
         self

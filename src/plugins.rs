@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Problem, Problems, Result};
 
 /// The keys of a plug-in's table in a spec.
 pub type Keys = serde_json::Map<String, Value>;
@@ -42,7 +42,7 @@ pub trait Catalogue {
     /// A plug-in's keys with its defaults filled in.
     ///
     /// # Errors
-    /// All problems found; keys are relative to the plug-in's table.
+    /// As [`Kinds::read`].
     fn fill(&self, kind: &str, keys: &Keys) -> Result<Keys, Vec<Problem>>;
 }
 
@@ -50,6 +50,8 @@ pub trait Catalogue {
 pub struct Kinds<P: ?Sized> {
     /// The category's name in messages, such as "task".
     category: &'static str,
+    /// The keys that the table of every plug-in has besides the plug-in's own.
+    common: Vec<String>,
     entries: Vec<Entry<P>>,
 }
 
@@ -58,53 +60,68 @@ struct Entry<P: ?Sized> {
     kind: &'static str,
     about: &'static str,
     schema: fn() -> Value,
-    fill: fn(&Keys) -> Result<Keys, Vec<Problem>>,
     read: Box<Read<P>>,
 }
 
-/// Deserialises a plug-in from its keys.
-type Read<P> = dyn Fn(&Keys) -> serde_json::Result<Box<P>> + Send + Sync;
+/// Reads and checks a plug-in's keys.
+type Read<P> = dyn Fn(&Keys) -> Result<(Keys, Box<P>), Vec<Problem>> + Send + Sync;
+
+/// The JSON Schema of a type, without references.
+pub(crate) fn json_schema<T: JsonSchema>() -> Value {
+    let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
+    generator.into_root_schema_for::<T>().to_value()
+}
 
 impl<P: ?Sized + 'static> Kinds<P> {
-    /// An empty registry; `category` is its name in messages.
-    pub fn new(category: &'static str) -> Self {
-        Kinds { category, entries: Vec::new() }
+    /// An empty registry; `category` is its name in messages. The plug-ins' keys stand in a table of the type `Table`, whose
+    /// fields are taken.
+    pub fn new<Table: JsonSchema>(category: &'static str) -> Self {
+        Kinds { category, common: key_names(&json_schema::<Table>()), entries: Vec::new() }
     }
 
     /// Adds a plug-in; `boxed` is `|plugin| Box::new(plugin)`.
     ///
     /// # Panics
-    /// If its name is taken, which is a programming error.
+    /// If its name or one of its keys is taken, which is a programming error.
     pub fn register<T: Plugin>(&mut self, boxed: fn(T) -> Box<P>) {
-        assert!(!self.kinds().contains(&T::KIND), "the {} `{}` is registered twice", self.category, T::KIND);
+        let category = self.category;
+        assert!(!self.kinds().contains(&T::KIND), "the {category} `{}` is registered twice", T::KIND);
+        if let Some(key) = key_names(&json_schema::<T>()).into_iter().find(|key| self.common.contains(key)) {
+            panic!("the {category} `{}` has a key `{key}`, which every {category}'s table has: rename it", T::KIND);
+        }
         self.entries.push(Entry {
             kind: T::KIND,
             about: T::ABOUT,
-            schema: || {
-                let generator = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).into_generator();
-                generator.into_root_schema_for::<T>().to_value()
-            },
-            fill: fill::<T>,
-            read: Box::new(move |keys| serde_json::from_value(Value::Object(keys.clone())).map(boxed)),
+            schema: json_schema::<T>,
+            read: Box::new(move |keys| read(keys).map(|(keys, plugin)| (keys, boxed(plugin)))),
         });
     }
 
-    /// The plug-in of this name with these keys.
+    /// The plug-in of this name with these keys, after its check; and the keys with its defaults filled in.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is none, or if its keys are invalid.
+    /// All problems found, or that there is no such plug-in; keys are relative to the plug-in's table.
+    pub fn read(&self, kind: &str, keys: &Keys) -> Result<(Keys, Box<P>), Vec<Problem>> {
+        match self.entry(kind) {
+            Some(entry) => (entry.read)(keys),
+            None => {
+                let (category, kinds) = (self.category, self.kinds().join(", "));
+                Err(vec![Problem::new("", format!("there is no {category} `{kind}`; there are: {kinds}"))])
+            }
+        }
+    }
+
+    /// The plug-in of this name with these keys, for a spec that is resolved.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the problems of [`Kinds::read`].
     pub fn open(&self, kind: &str, keys: &Keys) -> Result<Box<P>> {
-        let entry = self.entry(kind).ok_or_else(|| self.missing(kind))?;
-        (entry.read)(keys).map_err(|error| Error::Usage(format!("{} `{kind}`: {error}", self.category)))
+        let refused = |problems| Error::Usage(format!("{} `{kind}`: {}", self.category, Problems(problems)));
+        self.read(kind, keys).map(|(_, plugin)| plugin).map_err(refused)
     }
 
     fn entry(&self, kind: &str) -> Option<&Entry<P>> {
         self.entries.iter().find(|entry| entry.kind == kind)
-    }
-
-    fn missing(&self, kind: &str) -> Error {
-        let category = self.category;
-        Error::Usage(format!("there is no {category} `{kind}`; there are: {}", self.kinds().join(", ")))
     }
 }
 
@@ -122,22 +139,24 @@ impl<P: ?Sized + 'static> Catalogue for Kinds<P> {
     }
 
     fn fill(&self, kind: &str, keys: &Keys) -> Result<Keys, Vec<Problem>> {
-        match self.entry(kind) {
-            Some(entry) => (entry.fill)(keys),
-            None => Err(vec![Problem::new("", self.missing(kind).to_string())]),
-        }
+        self.read(kind, keys).map(|(keys, _)| keys)
     }
 }
 
-fn fill<T: Plugin>(keys: &Keys) -> Result<Keys, Vec<Problem>> {
+/// The names of the keys in the schema of a table.
+fn key_names(schema: &Value) -> Vec<String> {
+    schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+}
+
+fn read<T: Plugin>(keys: &Keys) -> Result<(Keys, T), Vec<Problem>> {
     let unreadable = |error: serde_json::Error| vec![Problem::new("", error.to_string())];
     let plugin: T = serde_json::from_value(Value::Object(keys.clone())).map_err(unreadable)?;
     let problems = plugin.check();
     if !problems.is_empty() {
         return Err(problems);
     }
-    match serde_json::to_value(plugin).map_err(unreadable)? {
-        Value::Object(keys) => Ok(keys),
+    match serde_json::to_value(&plugin).map_err(unreadable)? {
+        Value::Object(keys) => Ok((keys, plugin)),
         _ => Err(vec![Problem::new("", format!("`{}` is not a table of keys", T::KIND))]),
     }
 }
@@ -175,14 +194,27 @@ mod tests {
         }
     }
 
+    /// The table of an animal.
+    #[derive(JsonSchema)]
+    #[allow(dead_code)] // only its schema is used
+    struct Table {
+        kind: String,
+        name: String,
+    }
+
+    fn animals() -> Kinds<dyn Animal> {
+        let mut animals = Kinds::<dyn Animal>::new::<Table>("animal");
+        animals.register::<Insect>(|insect| Box::new(insect));
+        animals
+    }
+
     fn keys(value: Value) -> Keys {
         value.as_object().cloned().unwrap_or_default()
     }
 
     #[test]
     fn a_plugin_is_found_by_name_filled_in_and_opened() -> Result<()> {
-        let mut animals = Kinds::<dyn Animal>::new("animal");
-        animals.register::<Insect>(|insect| Box::new(insect));
+        let animals = animals();
         assert_eq!(animals.kinds(), ["insect"]);
         assert_eq!(animals.about("insect"), Some("six legs"));
         assert_eq!(animals.fill("insect", &Keys::new()).ok(), Some(keys(json!({"lost": 0}))));
@@ -194,8 +226,7 @@ mod tests {
 
     #[test]
     fn problems_with_keys_are_reported() {
-        let mut animals = Kinds::<dyn Animal>::new("animal");
-        animals.register::<Insect>(|insect| Box::new(insect));
+        let animals = animals();
         let problem = |kind: &str, value: Value| {
             let problems = animals.fill(kind, &keys(value)).unwrap_err();
             problems.into_iter().map(|problem| (problem.key, problem.message)).next().unwrap()
@@ -203,6 +234,29 @@ mod tests {
         assert_eq!(problem("insect", json!({"lost": 7})), ("lost".into(), "there are only 6".into()));
         assert!(problem("insect", json!({"lots": 7})).1.contains("unknown field `lots`"));
         assert_eq!(problem("bird", json!({})).1, "there is no animal `bird`; there are: insect");
-        assert!(animals.open("bird", &Keys::new()).is_err());
+        for (kind, value) in [("bird", json!({})), ("insect", json!({"lost": 7}))] {
+            assert!(animals.open(kind, &keys(value)).is_err(), "an invalid {kind} is not opened");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the animal `pet` has a key `name`")]
+    fn a_key_of_the_table_is_no_key_of_a_plugin() {
+        /// An animal with a name.
+        #[derive(Serialize, Deserialize, JsonSchema)]
+        struct Pet {
+            /// Its name.
+            name: String,
+        }
+        impl Plugin for Pet {
+            const KIND: &'static str = "pet";
+            const ABOUT: &'static str = "an animal with a name";
+        }
+        impl Animal for Pet {
+            fn legs(&self) -> usize {
+                4
+            }
+        }
+        animals().register::<Pet>(|pet| Box::new(pet));
     }
 }

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use clap::Args as Arguments;
 use serde_json::Value;
 
-use super::tasks::{is_required, meaning, plain, table, type_of};
+use super::tasks::{is_required, meaning, plain, spaced, table, type_of};
 use crate::error::{Error, Result};
-use crate::spec;
+use crate::spec::{self, Forms, constant};
 use crate::tasks::Registry;
 
 /// Print what a key of a spec means: its values, its default, and the keys below it.
@@ -25,7 +25,7 @@ pub(super) struct Args {
 /// Prints every declaration of the key.
 pub(super) fn execute(args: &Args, registry: &Registry) -> Result<()> {
     let schema = schema(registry, args.task.as_deref())?;
-    let mut places = vec![Place { node: &schema, required: false, of: String::new() }];
+    let mut places = vec![Place { node: schema.clone(), required: false, of: String::new() }];
     let mut path = String::new();
     for part in args.key.split('.') {
         let below = merged(places.iter().flat_map(|place| place.below(part)));
@@ -46,8 +46,8 @@ fn schema(registry: &Registry, task: Option<&str>) -> Result<Value> {
         schema["properties"][key] = strict.clone();
     }
     if let (Some(only), Some(tasks)) = (task, schema["properties"]["task"]["oneOf"].as_array_mut()) {
-        let kinds: Vec<String> = tasks.iter().filter_map(tag).map(|(_, kind)| kind.into()).collect();
-        tasks.retain(|task| tag(task).is_some_and(|(_, kind)| kind == only));
+        let kinds: Vec<String> = tasks.iter().filter_map(constant).map(|(_, kind)| kind.into()).collect();
+        tasks.retain(|task| constant(task).is_some_and(|(_, kind)| kind == only));
         if tasks.is_empty() {
             return Err(Error::Usage(format!("there is no task `{only}`; there are: {}", kinds.join(", "))));
         }
@@ -55,41 +55,54 @@ fn schema(registry: &Registry, task: Option<&str>) -> Result<Value> {
     Ok(schema)
 }
 
-/// A declaration of a key. If a `kind` determines the keys of a table, a key may have several.
-struct Place<'a> {
-    node: &'a Value,
+/// A declaration of a key. Where a table has several forms, a key may have several declarations.
+struct Place {
+    node: Value,
     required: bool,
     /// The condition under which it applies: `kind: adam`.
     of: String,
 }
 
-impl<'a> Place<'a> {
+impl Place {
     /// The declarations of a key or list item below it.
-    fn below(&self, part: &str) -> Vec<Place<'a>> {
-        let of = match tag(self.node) {
-            Some((key, kind)) if self.of.is_empty() => format!("{key}: {kind}"),
-            Some((key, kind)) => format!("{}, {key}: {kind}", self.of),
-            None => self.of.clone(),
-        };
+    fn below(&self, part: &str) -> Vec<Place> {
+        if let Some(forms) = Forms::of(&self.node) {
+            return self.in_forms(&forms, part);
+        }
+        let place = |node: &Value, required| vec![Place { node: node.clone(), required, of: self.of.clone() }];
         let (items, any) = (&self.node["items"], &self.node["additionalProperties"]);
-        let mut found = Vec::new();
         if let Some(node) = self.node["properties"].get(part) {
-            found.push(Place { node, required: is_required(self.node, part), of });
+            place(node, is_required(&self.node, part))
         } else if items.is_object() && part.parse::<usize>().is_ok() {
-            found.push(Place { node: items, required: false, of });
+            place(items, false)
         } else if any.is_object() {
-            found.push(Place { node: any, required: false, of });
+            place(any, false)
+        } else {
+            let alternative = |node: &Value| Place { node: node.clone(), required: false, of: self.of.clone() };
+            alternatives(&self.node).flat_map(|node| alternative(node).below(part)).collect()
         }
-        for node in alternatives(self.node) {
-            found.extend(Place { node, required: false, of: self.of.clone() }.below(part));
+    }
+
+    /// The declarations of a key of a table with forms: one if it is common to all, otherwise that of each form that has it.
+    fn in_forms(&self, forms: &Forms, part: &str) -> Vec<Place> {
+        if part == forms.selector {
+            return vec![Place { node: forms.choice(), required: true, of: self.of.clone() }];
         }
-        found
+        if let Some(node) = self.node["properties"].get(part) {
+            return vec![Place { node: node.clone(), required: is_required(&self.node, part), of: self.of.clone() }];
+        }
+        let of_form = |(word, form): &(&str, &Value)| {
+            let comma = if self.of.is_empty() { "" } else { ", " };
+            let of = format!("{}{comma}{}: {word}", self.of, forms.selector);
+            Some(Place { node: form["properties"].get(part)?.clone(), required: is_required(form, part), of })
+        };
+        forms.all.iter().filter_map(of_form).collect()
     }
 
     fn describe(&self, path: &str) -> String {
         let of = if self.of.is_empty() { String::new() } else { format!(" ({})", self.of) };
-        let mut text = format!("{path}{of}\n  {}\n", meaning(self.node));
-        let _ = writeln!(text, "  values   {}", type_of(self.node));
+        let mut text = format!("{path}{of}\n  {}\n", meaning(&self.node));
+        let _ = writeln!(text, "  values   {}", type_of(&self.node));
         let default = match self.node.get("default") {
             Some(value) => plain(value),
             None if self.required => "none, a value is required".into(),
@@ -99,20 +112,27 @@ impl<'a> Place<'a> {
         if let Some(figure) = self.node["x-figure"].as_str() {
             let _ = writeln!(text, "  figure   {figure}");
         }
-        describe_below(self.node, &mut text);
+        describe_below(&self.node, &mut text);
         text
     }
 }
 
 /// The values and keys of a declaration, with their meanings.
 fn describe_below(node: &Value, text: &mut String) {
-    if let Some((key, kind)) = tag(node) {
-        let _ = writeln!(text, "\n  {key}: {kind}  {}", meaning(node));
-    }
     if node["properties"].is_object() {
         let _ = write!(text, "\n{}", table(node));
     } else if let Some(value) = node["const"].as_str() {
         let _ = writeln!(text, "    {value}: {}", meaning(node));
+    }
+    if let Some(forms) = Forms::of(node) {
+        for (word, form) in &forms.all {
+            let _ = writeln!(text, "\n  {}: {word}  {}", forms.selector, spaced(&forms.meaning(word)));
+            let own = table(form);
+            if !own.is_empty() {
+                let _ = write!(text, "\n{own}");
+            }
+        }
+        return;
     }
     if node["items"].is_object() {
         describe_below(&node["items"], text);
@@ -121,7 +141,7 @@ fn describe_below(node: &Value, text: &mut String) {
 }
 
 /// Merges equal declarations.
-fn merged<'a>(places: impl Iterator<Item = Place<'a>>) -> Vec<Place<'a>> {
+fn merged(places: impl Iterator<Item = Place>) -> Vec<Place> {
     let mut merged: Vec<Place> = Vec::new();
     for place in places {
         match merged.iter_mut().find(|other| other.node == place.node) {
@@ -130,11 +150,6 @@ fn merged<'a>(places: impl Iterator<Item = Place<'a>>) -> Vec<Place<'a>> {
         }
     }
     merged
-}
-
-/// The key whose value selects this table, and that value.
-fn tag(node: &Value) -> Option<(&str, &str)> {
-    node["properties"].as_object()?.iter().find_map(|(key, property)| Some((key.as_str(), property["const"].as_str()?)))
 }
 
 /// The alternatives of a declaration besides null.
@@ -150,7 +165,9 @@ fn keys(node: &Value) -> Vec<&str> {
 }
 
 fn unknown(path: &str, part: &str, places: &[Place], schema: &Value) -> Error {
-    let keys: Vec<&str> = places.iter().flat_map(|place| keys(place.node)).collect();
+    let mut keys: Vec<&str> = places.iter().flat_map(|place| keys(&place.node)).collect();
+    keys.sort_unstable();
+    keys.dedup();
     let is_list = places.iter().any(|place| place.node["items"].is_object());
     let help = if keys.is_empty() && !is_list {
         format!("`{path}` is a value and has no keys")

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::plugins::Catalogue;
-use crate::spec::Plugins;
+use crate::spec::{Forms, Plugins};
 use crate::tasks::Registry;
 
 /// List the registered tasks and their keys.
@@ -35,18 +35,10 @@ fn describe(kind: &str, catalogue: &dyn Catalogue) -> String {
     format!("{kind}: {}\n{}", catalogue.about(kind).unwrap_or_default(), table(&schema))
 }
 
-/// One line per key of a table: name, type, default, meaning.
+/// One line per key of a table that all its forms have: name, type, default, meaning. Tables with forms are listed within it.
 pub(super) fn table(schema: &Value) -> String {
     let mut rows = Vec::new();
-    for (key, property) in properties(schema) {
-        rows.push([key.clone(), type_of(property), default_of(schema, key), meaning(property)]);
-        for (kind, alternative) in kinds(property) {
-            rows.push([format!("  kind: {kind}"), String::new(), String::new(), meaning(alternative)]);
-            rows.extend(properties(alternative).map(|(key, property)| {
-                [format!("    {key}"), type_of(property), default_of(alternative, key), meaning(property)]
-            }));
-        }
-    }
+    add_rows(schema, "", &mut rows);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2)];
     let mut text = String::new();
@@ -58,9 +50,19 @@ pub(super) fn table(schema: &Value) -> String {
     text
 }
 
-/// The keys of a table, without `kind`.
-fn properties(table: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    table["properties"].as_object().into_iter().flatten().filter(|(key, _)| *key != "kind")
+fn add_rows(table: &Value, indent: &str, rows: &mut Vec<[String; 4]>) {
+    // A constant is the selector of a form, which is its heading.
+    let keys = table["properties"].as_object().into_iter().flatten().filter(|(_, key)| key.get("const").is_none());
+    for (key, property) in keys {
+        rows.push([format!("{indent}{key}"), type_of(property), default_of(table, key), meaning(property)]);
+        let Some(forms) = Forms::of(property) else { continue };
+        add_rows(property, &format!("{indent}  "), rows);
+        for (word, form) in &forms.all {
+            let heading = format!("{indent}  {}: {word}", forms.selector);
+            rows.push([heading, String::new(), String::new(), spaced(&forms.meaning(word))]);
+            add_rows(form, &format!("{indent}    "), rows);
+        }
+    }
 }
 
 fn default_of(table: &Value, key: &str) -> String {
@@ -76,19 +78,13 @@ pub(super) fn is_required(table: &Value, key: &str) -> bool {
     table["required"].as_array().is_some_and(|keys| keys.iter().any(|required| required == key))
 }
 
-/// The alternatives of a table whose `kind` determines its keys.
-fn kinds(property: &Value) -> Vec<(&str, &Value)> {
-    let alternatives = property["oneOf"].as_array().or(property["anyOf"].as_array());
-    let kind = |alternative| Some((alternative_kind(alternative)?, alternative));
-    alternatives.into_iter().flatten().filter_map(kind).collect()
-}
-
-fn alternative_kind(alternative: &Value) -> Option<&str> {
-    alternative["properties"]["kind"]["const"].as_str()
-}
-
+/// The meaning of a declaration, on one line.
 pub(super) fn meaning(property: &Value) -> String {
-    let text = property["description"].as_str().unwrap_or_default();
+    spaced(property["description"].as_str().unwrap_or_default())
+}
+
+/// A text on one line.
+pub(super) fn spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -100,13 +96,12 @@ pub(super) fn type_of(property: &Value) -> String {
     if let Some(value) = property.get("const") {
         return plain(value);
     }
-    if !kinds(property).is_empty() {
-        return "table".into();
-    }
-    for either in ["anyOf", "oneOf"] {
-        if let Some(choices) = property[either].as_array() {
-            return choices.iter().map(type_of).collect::<Vec<_>>().join(" | ");
-        }
+    // The alternatives of a table with properties are its forms.
+    let choices = property["anyOf"].as_array().or(property["oneOf"].as_array());
+    if let Some(choices) = choices.filter(|_| property.get("properties").is_none()) {
+        let mut types: Vec<String> = choices.iter().map(type_of).collect();
+        types.dedup();
+        return types.join(" | ");
     }
     let names: Vec<String> = match &property["type"] {
         Value::String(name) => vec![named(name, property)],
@@ -180,6 +175,8 @@ mod tests {
             (r#"{"type": "array", "items": {"type": "number"}}"#, "list of number"),
             (r#"{"oneOf": [{"const": "idx"}, {"const": "hub"}]}"#, "idx | hub"),
             (r#"{"enum": ["lines", "digits"]}"#, "lines | digits"),
+            (r#"{"anyOf": [{"oneOf": [{"type": "object"}, {"type": "object"}]}, {"type": "null"}]}"#, "table | null"),
+            (r#"{"type": ["object", "null"], "properties": {}, "oneOf": [{"properties": {}}]}"#, "table | null"),
         ] {
             assert_eq!(type_of(&serde_json::from_str(schema).unwrap()), text);
         }

@@ -51,10 +51,11 @@ pub use synthesizer::{
 };
 
 use crate::plugins::Kinds;
+use crate::spec::DniSpec;
 
 /// The synthesizers of this crate.
 pub fn built_in() -> Kinds<dyn Synthesizer> {
-    let mut synthesizers = Kinds::<dyn Synthesizer>::new("synthesizer");
+    let mut synthesizers = Kinds::<dyn Synthesizer>::new::<DniSpec>("synthesizer");
     synthesizers.register::<Mlp>(|mlp| Box::new(mlp));
     synthesizers
 }

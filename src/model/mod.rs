@@ -91,14 +91,8 @@ impl Model {
     ///
     /// # Errors
     /// Fails if it cannot be allocated, or if a part of it is not registered.
-    pub fn new(
-        plugins: &Plugins,
-        spec: &ModelSpec,
-        interface: &TaskShape,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Model> {
-        let layout = Layout::new(plugins, spec, interface)?;
+    pub fn new(plugins: &Plugins, spec: &ModelSpec, shape: &TaskShape, seed: u64, device: &Device) -> Result<Model> {
+        let layout = Layout::new(plugins, spec, shape)?;
         let fresh = |slot: &Slot| {
             let values = initial::values(slot, spec, &layout.cells, seed);
             let value = Tensor::from_vec(values, slot.dims.as_slice(), device)?;
@@ -115,11 +109,7 @@ impl Model {
         let mut model = Model {
             layers: layers.collect(),
             synthesizers: Vec::new(),
-            encoder: spec
-                .encoder
-                .as_ref()
-                .zip(layout.encoder)
-                .map(|(spec, layout)| Encoder::new(spec, interface, layout)),
+            encoder: spec.encoder.as_ref().zip(layout.encoder).map(|(spec, layout)| Encoder::new(spec, shape, layout)),
             embed: layout.embed,
             readout: layout.readout,
             device: device.clone(),

@@ -12,7 +12,7 @@ use crate::data::Split;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::records::SeedRun;
-use crate::spec::{EncoderSpec, Resolved, Spec, TaskTable, Trainable};
+use crate::spec::{EncoderSpec, PluginTable, Resolved, Spec, Trainable};
 use crate::tasks::{Registry, TaskData};
 use crate::train::check_data;
 
@@ -29,7 +29,7 @@ const LONG: Duration = Duration::from_millis(500);
 
 /// A task whose data are open, with the digests of its files.
 struct OpenTask {
-    task: TaskTable,
+    task: PluginTable,
     encoder: Option<EncoderSpec>,
     digests: BTreeMap<String, String>,
     data: TaskData,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::task_shape::TaskShape;
-use super::{Bptt, DniSpec, FrozenInNorm, InitFrom, Spec};
+use super::{Bptt, DniSpec, InitFrom, ModelSpec, Spec};
 
 /// Format version, part of the hash: raised when a default changes, so that existing hashes keep their meaning. A key added later
 /// is left out of the canonical form while its value reproduces the older behaviour.
@@ -56,16 +56,26 @@ pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
     }
 }
 
-/// The normal form of a synthesizer whose own keys are already normalised.
+/// The normal form of a synthesizer whose own keys are already normalised: `frozen_in_norm` is given where something is frozen, and
+/// there alone.
 pub(super) fn normal_dni(dni: &DniSpec) -> DniSpec {
-    let frozen_in_norm = if dni.is_ever_frozen() { dni.frozen_in_norm } else { FrozenInNorm::default() };
+    let frozen_in_norm = dni.is_ever_frozen().then(|| dni.frozen_in_norm.unwrap_or_default());
     DniSpec { frozen_in_norm, ..dni.clone() }
+}
+
+/// The model with `force_forget` in every layer, whatever its cell: the form that is hashed and compared.
+pub(crate) fn with_force_forget(model: &ModelSpec) -> ModelSpec {
+    let mut model = model.clone();
+    for layer in &mut model.layers {
+        layer.keys.entry("force_forget").or_insert(false.into());
+    }
+    model
 }
 
 /// The canonical JSON of a normalised spec. `init_run` is the hash of the run in `train.init_from`.
 pub(super) fn canonical(spec: &Spec, init_run: Option<&str>) -> String {
-    let mut content =
-        json!({ "format": FORMAT, "task": spec.task, "model": spec.model.as_written(), "train": spec.train });
+    let model = with_force_forget(&spec.model);
+    let mut content = json!({ "format": FORMAT, "task": spec.task, "model": model, "train": spec.train });
     if let Some(record) = &spec.record {
         content["record"] = json!(record);
     }
@@ -79,14 +89,9 @@ pub(super) fn canonical(spec: &Spec, init_run: Option<&str>) -> String {
     // Names of shared synthesizers only define which layers share: number them from the bottom.
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     for (index, layer) in spec.model.layers.iter().enumerate() {
-        let Some(dni) = &layer.dni else { continue };
-        let table = &mut content["model"]["layers"][index]["dni"];
-        if let Some(name) = &dni.share {
+        if let Some(name) = layer.dni.as_ref().and_then(|dni| dni.share.as_ref()) {
             let next = numbers.len();
-            table["share"] = json!(*numbers.entry(name.clone()).or_insert(next));
-        }
-        if let (false, Some(table)) = (dni.is_ever_frozen(), table.as_object_mut()) {
-            table.remove("frozen_in_norm");
+            content["model"]["layers"][index]["dni"]["share"] = json!(*numbers.entry(name.clone()).or_insert(next));
         }
     }
     let mut text = String::new();

@@ -9,9 +9,14 @@ use super::{
 };
 use crate::error::Problem;
 
-/// Validates combinations of keys. `cells` are those of the layers; `shape` is `None` if the task's own keys are invalid. Keys in
-/// `broken` hold placeholders: checks that involve one of them are skipped.
-pub(super) fn check(spec: &Spec, shape: Option<&TaskShape>, cells: &[CellShape], broken: &[String]) -> Vec<Problem> {
+/// Validates combinations of keys. `shape` is `None` if the task's own keys are invalid, and so is the item of a layer in `cells` for
+/// the keys of its cell. Keys in `broken` hold placeholders: checks that involve one of them are skipped.
+pub(super) fn check(
+    spec: &Spec,
+    shape: Option<&TaskShape>,
+    cells: &[Option<CellShape>],
+    broken: &[String],
+) -> Vec<Problem> {
     let mut check = Check { broken, problems: Vec::new() };
     for (index, layer) in spec.model.layers.iter().enumerate() {
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
@@ -86,7 +91,7 @@ impl Check<'_> {
     }
 
     /// Layers that share a synthesizer must agree on everything about it.
-    fn shared(&mut self, layers: &[LayerSpec], cells: &[CellShape]) {
+    fn shared(&mut self, layers: &[LayerSpec], cells: &[Option<CellShape>]) {
         let mut first: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, layer) in layers.iter().enumerate() {
             let Some(name) = layer.dni.as_ref().and_then(|dni| dni.share.as_deref()) else { continue };
@@ -103,7 +108,8 @@ impl Check<'_> {
             let other = *first.entry(name).or_insert(index);
             let depends_on = [format!("model.layers.{index}"), format!("model.layers.{other}")];
             let depends_on = [depends_on[0].as_str(), depends_on[1].as_str()];
-            let (width, wanted) = (cells[index].state_width, cells[other].state_width);
+            let (Some(cell), Some(first)) = (cells[index], cells[other]) else { continue };
+            let (width, wanted) = (cell.state_width, first.state_width);
             if width != wanted {
                 let message = format!(
                     "layers that share `{name}` need states of equal width: this one's is {width}, layer {other}'s {wanted}"
@@ -126,8 +132,9 @@ impl Check<'_> {
     }
 
     /// An explicitly chosen backend has to support every cell.
-    fn backend(&mut self, spec: &Spec, cells: &[CellShape]) {
-        for (index, (layer, cell)) in spec.model.layers.iter().zip(cells).enumerate() {
+    fn backend(&mut self, spec: &Spec, cells: &[Option<CellShape>]) {
+        for (layer, cell) in spec.model.layers.iter().zip(cells) {
+            let Some(cell) = cell else { continue };
             let (supported, what) = match spec.run.backend {
                 BackendKind::Fused => (cell.kernels, "kernels"),
                 BackendKind::Unrolled => (cell.closed_form, "backward pass in closed form"),
@@ -135,8 +142,7 @@ impl Check<'_> {
             };
             if !supported {
                 let message = format!("the cell `{}` has no {what}, which this backend needs", layer.cell);
-                let cell = format!("model.layers.{index}.cell");
-                return self.refuse("run.backend", &[&cell], message, "use `auto`, or `composed`");
+                return self.refuse("run.backend", &[], message, "use `auto`, or `composed`");
             }
         }
     }

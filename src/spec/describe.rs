@@ -1,47 +1,10 @@
 //! JSON Schemas in words, for error messages.
 
+use figment::value::Value;
 use serde_json::Value as Json;
 
-/// The alternatives of a schema (`anyOf`, `oneOf`, nested ones flattened, null left out), if it has any.
-pub(super) fn allowed(schema: &Json) -> Option<Vec<&Json>> {
-    if schema.get("properties").is_some() {
-        return None;
-    }
-    let alternatives = schema["anyOf"].as_array().or(schema["oneOf"].as_array())?;
-    let mut all = Vec::new();
-    for alternative in alternatives.iter().filter(|alternative| alternative["type"] != "null") {
-        match allowed(alternative) {
-            Some(nested) => all.extend(nested),
-            None => all.push(alternative),
-        }
-    }
-    Some(all)
-}
-
-/// The forms of a table: one key, the selector, determines which keys it has besides those common to all forms.
-pub(super) fn forms(schema: &Json) -> &[Json] {
-    let forms = schema.get("properties").and_then(|_| schema["oneOf"].as_array());
-    forms.map_or(&[], Vec::as_slice)
-}
-
-/// A form's selector, and its value for this form.
-pub(super) fn selector(form: &Json) -> Option<(&str, &str)> {
-    let mut properties = form["properties"].as_object()?.iter();
-    properties.find_map(|(key, property)| Some((key.as_str(), property["const"].as_str()?)))
-}
-
-/// The form of a table; `value` looks up a key of the table.
-pub(super) fn chosen<'s, 'v>(schema: &'s Json, value: impl Fn(&str) -> Option<&'v str>) -> Option<&'s Json> {
-    forms(schema).iter().find(|form| {
-        let (key, word) = selector(form).unwrap_or_default();
-        value(key).or_else(|| schema["properties"][key]["default"].as_str()) == Some(word)
-    })
-}
-
-/// The schema of a key of a table with this form.
-pub(super) fn property<'s>(schema: &'s Json, form: Option<&'s Json>, key: &str) -> Option<&'s Json> {
-    schema["properties"].get(key).or_else(|| form?["properties"].get(key))
-}
+use super::forms::{alternatives, below};
+use super::provenance::step;
 
 /// The constants of alternatives that are all constants.
 pub(super) fn words<'a>(alternatives: &[&'a Json]) -> Option<Vec<&'a str>> {
@@ -51,7 +14,7 @@ pub(super) fn words<'a>(alternatives: &[&'a Json]) -> Option<Vec<&'a str>> {
 
 /// What a schema expects, as the end of a sentence that begins with "expected".
 pub(super) fn describe(schema: &Json) -> String {
-    if let Some(alternatives) = allowed(schema) {
+    if let Some(alternatives) = alternatives(schema) {
         if let Some(words) = words(&alternatives) {
             let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             return if quoted.len() == 1 { quoted[0].clone() } else { format!("one of {}", quoted.join(", ")) };
@@ -111,12 +74,16 @@ fn lower_first(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// The meaning and default of a key, the help where there is none more specific. Items of a list are explained by their list.
-pub(super) fn meaning(schema: &Json, path: &str) -> Option<String> {
-    let found = path.split('.').try_fold(schema, |schema, key| below(schema, key));
-    let explained = found.and_then(|found| Some((found, found["description"].as_str()?)));
+/// The meaning and default of a key of the merged value, the help where there is none more specific. Items of a list are explained
+/// by their list.
+pub(super) fn meaning(schema: &Json, merged: &Value, path: &str) -> Option<String> {
+    let found = path.split('.').try_fold((schema, Some(merged)), |(schema, value), key| {
+        let word = |key: &str| value?.as_dict()?.get(key)?.as_str();
+        Some((below(schema, key, word)?, value.and_then(|value| step(value, key))))
+    });
+    let explained = found.and_then(|(found, _)| Some((found, found["description"].as_str()?)));
     let Some((found, text)) = explained else {
-        return path.rfind('.').and_then(|end| meaning(schema, &path[..end]));
+        return path.rfind('.').and_then(|end| meaning(schema, merged, &path[..end]));
     };
     let optional = found["type"].as_array().is_some_and(|names| names.contains(&"null".into()))
         || found["anyOf"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == "null"));
@@ -125,17 +92,6 @@ pub(super) fn meaning(schema: &Json, path: &str) -> Option<String> {
         None if optional => format!("{text} It may be left out."),
         None => format!("{text} It has no default: choose another value."),
     })
-}
-
-fn below<'a>(schema: &'a Json, key: &str) -> Option<&'a Json> {
-    let forms = forms(schema).iter().map(Some);
-    if let Some(found) = std::iter::once(None).chain(forms).find_map(|form| property(schema, form, key)) {
-        return Some(found);
-    }
-    if key.bytes().all(|byte| byte.is_ascii_digit()) && schema.get("items").is_some() {
-        return schema.get("items");
-    }
-    allowed(schema)?.into_iter().find_map(|alternative| below(alternative, key))
 }
 
 /// The range of a number.

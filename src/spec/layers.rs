@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
+use serde_json::Value as Json;
 
 use super::Request;
+use super::forms::order;
 use super::locate::Positions;
 use super::merge::Merge;
 use super::yaml::{self, line, parse};
@@ -80,12 +82,12 @@ impl Layers {
         layers
     }
 
-    /// Merges the layers.
-    pub fn merge(&mut self) -> Value {
+    /// Merges the layers of a value with this schema.
+    pub fn merge(&mut self, schema: &Json) -> Value {
         let mut data = self.figment.data().unwrap_or_default();
         let mut layers = self.profiles.iter().map(|profile| Value::from(data.remove(profile).unwrap_or_default()));
         let defaults = layers.next().unwrap_or_else(|| Dict::new().into());
-        let mut merge = Merge::new(&defaults);
+        let mut merge = Merge::new(schema, &defaults);
         let merged = layers.fold(defaults.clone(), |base, over| merge.layer(base, over));
         for (mut problem, tag) in merge.problems {
             problem.origin = self.place(tag, &problem.key);
@@ -244,8 +246,7 @@ impl Layers {
     }
 
     fn environment(&mut self, variables: &[(String, String)]) {
-        // The environment is unordered. Tables come before their keys, and a `kind` before its siblings, which it would drop
-        // otherwise.
+        // The environment is unordered.
         let mut assigned: BTreeMap<Vec<String>, (&str, &str)> = BTreeMap::new();
         for (name, value) in variables {
             let Some(path) = name.strip_prefix(ENV_PREFIX) else { continue };
@@ -255,12 +256,11 @@ impl Layers {
                 self.problems.push(problem.help("unset one of them"));
             }
         }
-        let mut assigned: Vec<_> = assigned.into_iter().collect();
-        assigned
-            .sort_by_cached_key(|(keys, _)| keys.iter().map(|key| (key != "kind", key.clone())).collect::<Vec<_>>());
-        for (keys, (name, value)) in assigned {
+        let mut assigned: Vec<_> = assigned.into_iter().map(|(keys, set)| (keys.join("."), set)).collect();
+        assigned.sort_by_key(|(path, _)| order(path));
+        for (path, (name, value)) in assigned {
             let grammar = "two underscores stand between levels: `CCDNI__TRAIN__BPTT=5`";
-            self.assignment(name, &keys.join("."), value, grammar);
+            self.assignment(name, &path, value, grammar);
         }
     }
 
@@ -369,7 +369,7 @@ pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'
 }
 
 /// The layer of the defaults: those in the schema, for keys outside of lists.
-pub(super) fn defaults(schema: &serde_json::Value) -> Dict {
+pub(super) fn defaults(schema: &Json) -> Dict {
     let mut table = Dict::new();
     for (key, property) in schema["properties"].as_object().into_iter().flatten() {
         let value = match property.get("default") {

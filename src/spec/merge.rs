@@ -1,39 +1,58 @@
 //! Merging a stronger layer into a weaker one.
 //!
 //! Tables merge. `null` removes the value of weaker layers, so that the default applies. Lists replace, except that a table whose
-//! keys are all whole numbers merges into the items with those indices. A stronger layer that changes a `kind` drops its weaker
-//! siblings. Every value keeps the tag of the layer that set it.
+//! keys are all whole numbers merges into the items with those indices. A stronger layer that changes the form of a table (its
+//! selector, such as `kind` or `cell`) drops the keys that weaker layers set, except those common to all forms. Every value keeps
+//! the tag of the layer that set it.
 
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Tag, Value};
+use serde_json::Value as Json;
 
+use super::forms::{Forms, below};
 use super::yaml::join;
 use crate::error::Problem;
 
 /// Merges values, and collects problems.
 pub(super) struct Merge<'a> {
-    /// The values that `null` restores.
-    defaults: &'a Value,
+    root: Declared<'a>,
     /// Problems with the tag of the layer that caused each.
     pub problems: Vec<(Problem, Tag)>,
     /// Paths removed by a `null` and not set again, with the tag of its layer.
     pub removed: BTreeMap<String, Tag>,
 }
 
+/// What is declared at a path.
+#[derive(Clone, Copy)]
+struct Declared<'a> {
+    schema: &'a Json,
+    /// The value that `null` restores.
+    default: Option<&'a Value>,
+}
+
+impl<'a> Declared<'a> {
+    /// The default of a key.
+    fn default_of(self, key: &str) -> Option<&'a Value> {
+        self.default?.as_dict()?.get(key)
+    }
+}
+
 impl<'a> Merge<'a> {
-    pub fn new(defaults: &'a Value) -> Self {
-        Merge { defaults, problems: Vec::new(), removed: BTreeMap::new() }
+    /// A merge of layers of a value with this schema; `defaults` are the values that `null` restores.
+    pub fn new(schema: &'a Json, defaults: &'a Value) -> Self {
+        let root = Declared { schema, default: Some(defaults) };
+        Merge { root, problems: Vec::new(), removed: BTreeMap::new() }
     }
 
     /// Merges the layer `over` into `base`.
     pub fn layer(&mut self, base: Value, over: Value) -> Value {
-        let defaults = self.defaults;
-        self.value(Some(base), over, Some(defaults), "").unwrap_or_else(|| Dict::new().into())
+        self.value(Some(base), over, self.root, "").unwrap_or_else(|| Dict::new().into())
     }
 
-    fn value(&mut self, base: Option<Value>, over: Value, default: Option<&Value>, path: &str) -> Option<Value> {
+    fn value(&mut self, base: Option<Value>, over: Value, declared: Declared<'_>, path: &str) -> Option<Value> {
         self.clear_removed(path, &over);
+        let default = declared.default;
         match over {
             Value::Empty(tag, _) => {
                 self.removed.insert(path.to_owned(), tag);
@@ -41,21 +60,18 @@ impl<'a> Merge<'a> {
             }
             Value::Dict(tag, over) => Some(match base {
                 Some(Value::Array(list_tag, items)) if is_item_table(&over) => {
-                    Value::Array(list_tag, self.items(items, over, tag, path))
+                    Value::Array(list_tag, self.items(items, over, tag, declared, path))
                 }
                 Some(Value::Dict(base_tag, base)) => {
                     // A table that only the defaults had takes its origin from this layer.
                     let tag = if default.is_some_and(|d| d.tag() == base_tag) { tag } else { base_tag };
-                    Value::Dict(tag, self.table(base, over, default, path))
+                    Value::Dict(tag, self.table(base, over, declared, path))
                 }
-                _ => Value::Dict(tag, self.table(Dict::new(), over, default, path)),
+                _ => Value::Dict(tag, self.table(Dict::new(), over, declared, path)),
             }),
             Value::Array(tag, items) => {
-                let items = items.into_iter().enumerate();
-                Some(Value::Array(
-                    tag,
-                    items.map(|(index, item)| self.fresh(item, &join(path, &index.to_string()))).collect(),
-                ))
+                let fresh = |(index, item): (usize, Value)| self.fresh(item, declared, path, &index.to_string());
+                Some(Value::Array(tag, items.into_iter().enumerate().map(fresh).collect()))
             }
             scalar => Some(scalar),
         }
@@ -69,36 +85,33 @@ impl<'a> Merge<'a> {
 
     /// An item of a list that replaces another: a `null` within its tables has nothing to remove, and is dropped; a `null` item
     /// itself is kept, for schema validation to reject.
-    fn fresh(&mut self, item: Value, path: &str) -> Value {
+    fn fresh(&mut self, item: Value, list: Declared<'_>, path: &str, index: &str) -> Value {
         match item {
             Value::Empty(..) => item,
-            item => self.value(None, item.clone(), None, path).unwrap_or(item),
+            item => self.value(None, item.clone(), item_of(list, index), &join(path, index)).unwrap_or(item),
         }
     }
 
-    fn table(&mut self, mut base: Dict, over: Dict, default: Option<&Value>, path: &str) -> Dict {
-        let default = default.and_then(Value::as_dict);
-        if let Some(kind) = over.get("kind") {
-            let default_kind = default.and_then(|d| d.get("kind"));
-            let kind = if matches!(kind, Value::Empty(..)) { default_kind } else { Some(kind) };
-            if base.get("kind").is_some_and(|base_kind| Some(base_kind) != kind) {
-                base = default.filter(|_| kind.is_some() && kind == default_kind).cloned().unwrap_or_default();
-            }
-        }
-        // The defaults of one kind do not apply to another; serde fills those in.
-        let kind = over.get("kind").filter(|kind| !matches!(kind, Value::Empty(..))).or(base.get("kind"));
-        let default =
-            default.filter(|d| kind.is_none() || d.get("kind").is_none_or(|default_kind| Some(default_kind) == kind));
+    fn table(&mut self, mut base: Dict, over: Dict, declared: Declared<'_>, path: &str) -> Dict {
+        let forms = Forms::of(declared.schema);
+        let word = forms.as_ref().and_then(|forms| change_form(&mut base, &over, forms, declared));
+        // The defaults of one form do not apply to another; serde fills those in.
+        let defaults_apply = |key: &str| {
+            let Some(forms) = &forms else { return true };
+            forms.is_common(key) || declared.default_of(forms.selector).and_then(Value::as_str) == word.as_deref()
+        };
         for (key, value) in over {
-            let below = self.value(base.remove(&key), value, default.and_then(|d| d.get(&key)), &join(path, &key));
-            if let Some(below) = below {
-                base.insert(key, below);
+            let schema = below(declared.schema, &key, |_| word.as_deref()).unwrap_or(&Json::Null);
+            let default = declared.default_of(&key).filter(|_| defaults_apply(&key));
+            let merged = self.value(base.remove(&key), value, Declared { schema, default }, &join(path, &key));
+            if let Some(merged) = merged {
+                base.insert(key, merged);
             }
         }
         base
     }
 
-    fn items(&mut self, mut items: Vec<Value>, over: Dict, tag: Tag, path: &str) -> Vec<Value> {
+    fn items(&mut self, mut items: Vec<Value>, over: Dict, tag: Tag, list: Declared<'_>, path: &str) -> Vec<Value> {
         let length = items.len();
         for (key, value) in over {
             let path = join(path, &key);
@@ -120,12 +133,39 @@ impl<'a> Merge<'a> {
             }
             let base = std::mem::replace(item, Value::from(false));
             let base = Some(base).filter(|base| !matches!(base, Value::Empty(..)));
-            if let Some(merged) = self.value(base, value, None, &path) {
+            if let Some(merged) = self.value(base, value, item_of(list, &key), &path) {
                 *item = merged;
             }
         }
         items
     }
+}
+
+/// What is declared for an item of a list; it has no default.
+fn item_of<'a>(list: Declared<'a>, index: &str) -> Declared<'a> {
+    Declared { schema: below(list.schema, index, |_| None).unwrap_or(&Json::Null), default: None }
+}
+
+/// Removes from `base` what does not belong to the form that it has with `over`, and returns that form's name. A table whose form
+/// was not known before keeps its keys.
+fn change_form(base: &mut Dict, over: &Dict, forms: &Forms, declared: Declared<'_>) -> Option<String> {
+    let default = declared.default_of(forms.selector).and_then(Value::as_str);
+    let default_word = default.or(forms.default());
+    let before = base.get(forms.selector).and_then(Value::as_str).or(default_word).map(str::to_owned);
+    let after = match over.get(forms.selector) {
+        None => return before,
+        Some(Value::Empty(..)) => default_word.map(str::to_owned),
+        Some(word) => word.as_str().map(str::to_owned),
+    };
+    if before.is_some() && before != after {
+        base.retain(|key, _| forms.is_common(key));
+        if default.is_some() && default == after.as_deref() {
+            for (key, value) in declared.default.and_then(Value::as_dict).into_iter().flatten() {
+                base.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    after
 }
 
 /// Whether a table addresses list items: its keys are all whole numbers.
@@ -138,12 +178,38 @@ mod tests {
     use super::super::yaml::{line, parse};
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
+
+    /// Tables with forms: alternatives with a default (`o`) and without one (`e`), and tables with common keys (`l`, and `d` within).
+    fn schema() -> Json {
+        let form =
+            |selector: &str, word: &str, key: &str| json!({ "properties": { selector: { "const": word }, key: {} } });
+        json!({ "properties": {
+            "o": { "oneOf": [form("kind", "adam", "lr"), form("kind", "sgd", "m")] },
+            "e": { "anyOf": [{ "oneOf": [form("kind", "x", "m"), form("kind", "y", "m")] }, { "type": "null" }] },
+            "l": { "items": {
+                "properties": {
+                    "cell": {}, "hidden": {},
+                    "d": {
+                        "properties": { "kind": { "default": "mlp" }, "scale": {} },
+                        "oneOf": [form("kind", "mlp", "units"), form("kind", "other", "width")],
+                    },
+                },
+                "oneOf": [form("cell", "lstm", "forget"), form("cell", "leaky", "tau")],
+            } },
+        } })
+    }
+
+    fn merge_all(layers: &[&str]) -> (Value, Vec<String>) {
+        let (schema, defaults) = (schema(), parse("{o: {kind: adam, lr: 1}, n: 1}").unwrap());
+        let mut merge = Merge::new(&schema, &defaults);
+        let value = layers.iter().fold(defaults.clone(), |base, over| merge.layer(base, parse(over).unwrap()));
+        (value, merge.problems.into_iter().map(|(problem, _)| problem.to_string()).collect())
+    }
 
     fn merged(layers: &[&str]) -> (String, Vec<String>) {
-        let defaults = parse("{o: {kind: adam, lr: 1}, n: 1}").unwrap();
-        let mut merge = Merge::new(&defaults);
-        let value = layers.iter().fold(defaults.clone(), |base, over| merge.layer(base, parse(over).unwrap()));
-        (line(&value), merge.problems.into_iter().map(|(problem, _)| problem.to_string()).collect())
+        let (value, problems) = merge_all(layers);
+        (line(&value), problems)
     }
 
     #[test]
@@ -196,17 +262,64 @@ mod tests {
             ),
             (vec!["{o: {kind: sgd, m: 1}}", "{o: {kind: null}}"], r#"{"n":1,"o":{"kind":"adam","lr":1}}"#, "null kind"),
             (
-                vec!["{a: {kind: x, m: 1}}", "{a: {kind: null}}"],
-                r#"{"a":{},"n":1,"o":{"kind":"adam","lr":1}}"#,
+                vec!["{e: {kind: x, m: 1}}", "{e: {kind: null}}"],
+                r#"{"e":{},"n":1,"o":{"kind":"adam","lr":1}}"#,
                 "no default kind",
             ),
             (
-                vec!["{a: {cell: x, m: 1}}", "{a: {cell: y}}"],
-                r#"{"a":{"cell":"y","m":1},"n":1,"o":{"kind":"adam","lr":1}}"#,
-                "other selectors",
+                vec!["{e: {m: 1}}", "{e: {kind: y}}"],
+                r#"{"e":{"kind":"y","m":1},"n":1,"o":{"kind":"adam","lr":1}}"#,
+                "the first kind",
+            ),
+            (
+                vec!["{a: {kind: x, m: 1}}", "{a: {kind: y}}"],
+                r#"{"a":{"kind":"y","m":1},"n":1,"o":{"kind":"adam","lr":1}}"#,
+                "a key that the schema does not know as a selector",
             ),
         ] {
             assert_eq!(merged(&layers), (expected.to_owned(), vec![]), "{why}");
+        }
+    }
+
+    #[test]
+    fn another_form_keeps_the_keys_common_to_all() {
+        let item = |layers: &[&str]| {
+            let layers: Vec<String> = layers.iter().map(|layer| format!("{{l: {{0: {layer}}}}}")).collect();
+            let all: Vec<&str> = std::iter::once("{l: [{}]}").chain(layers.iter().map(String::as_str)).collect();
+            let value = merge_all(&all).0;
+            serde_json::to_string(&value.find_ref("l").unwrap().as_array().unwrap()[0]).unwrap()
+        };
+        for (layers, expected, why) in [
+            (
+                ["{cell: lstm, hidden: 3, forget: 1, d: {units: 2}}", "{cell: leaky, tau: 4}"],
+                r#"{"cell":"leaky","d":{"units":2},"hidden":3,"tau":4}"#,
+                "another cell",
+            ),
+            (["{cell: lstm, forget: 1}", "{cell: lstm}"], r#"{"cell":"lstm","forget":1}"#, "the same cell"),
+            (["{hidden: 3, forget: 1}", "{cell: lstm}"], r#"{"cell":"lstm","forget":1,"hidden":3}"#, "the first cell"),
+            (["{cell: lstm, hidden: 3, forget: 1}", "{cell: null}"], r#"{"hidden":3}"#, "no cell"),
+            (
+                ["{d: {scale: 1, units: 2}}", "{d: {kind: other, width: 3}}"],
+                r#"{"d":{"kind":"other","scale":1,"width":3}}"#,
+                "other than the default kind",
+            ),
+            (
+                ["{d: {scale: 1, units: 2}}", "{d: {kind: mlp}}"],
+                r#"{"d":{"kind":"mlp","scale":1,"units":2}}"#,
+                "the default kind",
+            ),
+            (
+                ["{d: {kind: other, scale: 1, width: 2}}", "{d: {kind: null}}"],
+                r#"{"d":{"scale":1}}"#,
+                "null is the default kind",
+            ),
+            (
+                ["{d: {scale: 1, units: 2}}", "{d: {kind: null}}"],
+                r#"{"d":{"scale":1,"units":2}}"#,
+                "null over the default kind",
+            ),
+        ] {
+            assert_eq!(item(&layers), expected, "{why}");
         }
     }
 
@@ -218,8 +331,21 @@ mod tests {
         assert!(problems[1].contains("`n.0`"), "{problems:?}");
     }
 
+    /// A table of two forms, with two common keys, whose keys are such tables.
+    fn forms_everywhere() -> Json {
+        (0..4).fold(json!({}), |inner, _| {
+            let form = |word: &str| json!({ "properties": { "kind": { "const": word }, "b": inner, "c": inner } });
+            json!({
+                "properties": { "kind": { "default": "x" }, "a": inner },
+                "oneOf": [form("x"), form("y")],
+                "items": inner,
+            })
+        })
+    }
+
     fn tree() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), (0u64..5).prop_map(Value::from)];
+        let word = prop::sample::select(vec!["x", "y"]).prop_map(Value::from);
+        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), (0u64..5).prop_map(Value::from), word];
         leaf.prop_recursive(3, 20, 4, |inner| {
             prop_oneof![
                 prop::collection::btree_map("[a-d]|kind", inner.clone(), 0..4).prop_map(Value::from),
@@ -231,10 +357,11 @@ mod tests {
     proptest! {
         #[test]
         fn laying_a_layer_twice_is_laying_it_once(a in tree(), b in tree()) {
-            let empty = Value::from(Dict::new());
-            let mut merge = Merge::new(&empty);
-            let once = merge.value(Some(a), b.clone(), None, "");
-            let twice = merge.value(once.clone(), b, None, "");
+            let (schema, empty) = (forms_everywhere(), Value::from(Dict::new()));
+            let mut merge = Merge::new(&schema, &empty);
+            let declared = Declared { schema: &schema, default: None };
+            let once = merge.value(Some(a), b.clone(), declared, "");
+            let twice = merge.value(once.clone(), b, declared, "");
             prop_assert_eq!(once, twice);
         }
 
@@ -242,9 +369,9 @@ mod tests {
         fn layers_without_kinds_lists_and_nulls_may_be_grouped(
             (a, b, c) in (plain(), plain(), plain())
         ) {
-            let empty = Value::from(Dict::new());
-            let mut merge = Merge::new(&empty);
-            let mut lay = |x: Value, y: Value| merge.value(Some(x), y, None, "").unwrap();
+            let (schema, empty) = (forms_everywhere(), Value::from(Dict::new()));
+            let mut merge = Merge::new(&schema, &empty);
+            let mut lay = |x: Value, y: Value| merge.layer(x, y);
             let ab = lay(a.clone(), b.clone());
             let left = lay(ab, c.clone());
             let bc = lay(b, c);

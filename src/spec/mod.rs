@@ -3,10 +3,12 @@
 mod canonical;
 mod check;
 mod describe;
+mod forms;
 mod init_from;
 mod layers;
 mod locate;
 mod merge;
+mod plugin_tables;
 mod provenance;
 mod schema;
 pub mod sweep;
@@ -18,6 +20,8 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use canonical::with_force_forget;
+pub(crate) use forms::{Forms, constant};
 pub use layers::ENV_PREFIX;
 pub(crate) use layers::nearest;
 pub use schema::{file_schema, schema};
@@ -29,9 +33,14 @@ use crate::error::{Error, Problem, Problems, Result};
 use crate::plugins::Catalogue;
 pub use crate::plugins::Keys;
 use layers::Layers;
+use plugin_tables::PluginTables;
 use provenance::Provenance;
 use task_shape::{CellShape, TaskShape};
 use validator::Validator;
+
+/// The keys of a plug-in with its defaults filled in, and its properties; or all problems with them, whose keys are relative to the
+/// plug-in's table.
+pub type Read<T> = Result<(Keys, T), Vec<Problem>>;
 
 /// The registered plug-ins, as far as specs depend on them; implemented by `tasks::Registry`.
 pub trait Plugins {
@@ -41,30 +50,21 @@ pub trait Plugins {
     /// The optimizers (`train.optimizer`).
     fn optimizers(&self) -> &dyn Catalogue;
 
-    /// The shape of a task's data.
-    ///
-    /// # Errors
-    /// Fails if the task cannot parse the keys.
-    fn shape(&self, kind: &str, keys: &Keys) -> Result<TaskShape>;
-
     /// The cells (`model.layers[].cell`).
     fn cells(&self) -> &dyn Catalogue;
-
-    /// The properties of a layer's cell.
-    ///
-    /// # Errors
-    /// Fails if there is no such cell, or it cannot parse its keys.
-    fn cell(&self, layer: &LayerSpec) -> Result<CellShape>;
 
     /// The synthesizers (`model.layers[].dni.kind`).
     fn synthesizers(&self) -> &dyn Catalogue;
 
-    /// The normal form of a synthesizer's own keys for a state of this width, and problems with them, whose keys are relative to
-    /// the `dni` table.
-    ///
-    /// # Errors
-    /// Fails if there is no such synthesizer, or it cannot parse its keys.
-    fn synthesizer(&self, dni: &DniSpec, state: usize) -> Result<(Keys, Vec<Problem>)>;
+    /// Reads a task's keys; returns the shape of its data.
+    fn read_task(&self, task: &PluginTable) -> Read<TaskShape>;
+
+    /// Reads the keys of a layer's cell; returns the cell's properties.
+    fn read_cell(&self, layer: &LayerSpec) -> Read<CellShape>;
+
+    /// Reads a synthesizer's own keys and normalises them for a state of this width; returns problems that depend on the width or
+    /// on `learn`.
+    fn read_synthesizer(&self, dni: &DniSpec, state: usize) -> Read<Vec<Problem>>;
 
     /// Number of parameters of a model for a task, without those whose number depends on the data.
     ///
@@ -135,7 +135,7 @@ fn resolve_layers(
     if layers.incomplete {
         return Err(Error::Spec(Problems(layers.problems)));
     }
-    let merged = layers.merge();
+    let merged = layers.merge(schema);
     let mut problems = std::mem::take(&mut layers.problems);
 
     let mut validator = Validator::new(&layers, schema);
@@ -149,12 +149,10 @@ fn resolve_layers(
         return Err(Error::Spec(Problems(provenance.finish(problems))));
     };
 
-    let shape = task_shape_of(&mut spec, plugins, &broken, &mut problems);
-    let optimizer = &mut spec.train.optimizer;
-    let filled = plugins.optimizers().fill(&optimizer.kind, &optimizer.keys);
-    fill("train.optimizer", filled, &mut optimizer.keys, &broken, &mut problems);
-    let cells = cells(&mut spec.model, plugins, &broken, &mut problems);
-    synthesizers(&mut spec.model, &cells, plugins, &broken, &mut problems);
+    let mut tables = PluginTables { plugins, broken: &broken, problems: &mut problems };
+    let shape = tables.task(&mut spec.task);
+    tables.optimizer(&mut spec.train.optimizer);
+    let cells = tables.layers(&mut spec.model.layers);
     problems.extend(check::check(&spec, shape.as_ref(), &cells, &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
@@ -171,88 +169,6 @@ fn resolve_layers(
     let hash = canonical::hash(&canonical);
     let parameters = plugins.parameters(&spec.model, &shape)?;
     Ok(Resolved { origins: provenance.origins(), spec, shape, parameters, canonical, hash })
-}
-
-/// Fills in the defaults of the cells' own keys; returns the properties of each layer's cell.
-fn cells(
-    model: &mut ModelSpec,
-    plugins: &dyn Plugins,
-    broken: &[String],
-    problems: &mut Vec<Problem>,
-) -> Vec<CellShape> {
-    let cell = |(index, layer): (usize, &mut LayerSpec)| {
-        let path = format!("model.layers.{index}");
-        let filled = plugins.cells().fill(&layer.cell, &layer.keys);
-        fill(&path, filled, &mut layer.keys, broken, problems);
-        // An invalid plug-in has been reported.
-        let unknown = CellShape { state_width: layer.hidden, kernels: true, closed_form: true };
-        plugins.cell(layer).unwrap_or(unknown)
-    };
-    model.layers.iter_mut().enumerate().map(cell).collect()
-}
-
-/// Fills in the defaults of the synthesizers' own keys, and normalises them.
-fn synthesizers(
-    model: &mut ModelSpec,
-    cells: &[CellShape],
-    plugins: &dyn Plugins,
-    broken: &[String],
-    problems: &mut Vec<Problem>,
-) {
-    for (index, (layer, cell)) in model.layers.iter_mut().zip(cells).enumerate() {
-        let Some(dni) = &mut layer.dni else { continue };
-        let path = format!("model.layers.{index}");
-        let table = yaml::join(&path, "dni");
-        let filled = plugins.synthesizers().fill(&dni.kind, &dni.keys);
-        fill(&table, filled, &mut dni.keys, broken, problems);
-        // An invalid plug-in has been reported.
-        let Ok((keys, found)) = plugins.synthesizer(dni, cell.state_width) else { continue };
-        dni.keys = keys;
-        let depends_on = ["cell", "hidden", "dni.learn"].map(|key| yaml::join(&path, key));
-        if !depends_on.iter().any(|key| check::is_doubtful(key, broken)) {
-            let of_table =
-                found.into_iter().map(|problem| Problem { key: yaml::join(&table, &problem.key), ..problem });
-            problems.extend(of_table.filter(|problem| !check::is_doubtful(&problem.key, broken)));
-        }
-    }
-}
-
-/// Stores a plug-in's keys with its defaults filled in; reports problems and returns `None` if they are invalid. `path` is their
-/// table.
-fn fill(
-    path: &str,
-    filled: Result<Keys, Vec<Problem>>,
-    keys: &mut Keys,
-    broken: &[String],
-    problems: &mut Vec<Problem>,
-) -> Option<()> {
-    match filled {
-        _ if check::is_doubtful(path, broken) => None,
-        Ok(filled) => {
-            *keys = filled;
-            Some(())
-        }
-        Err(found) => {
-            let of_table = |problem: Problem| Problem { key: yaml::join(path, &problem.key), ..problem };
-            problems.extend(found.into_iter().map(of_table));
-            None
-        }
-    }
-}
-
-/// Fills in the task's defaults and returns its shape; reports problems and returns `None` if its keys are invalid.
-fn task_shape_of(
-    spec: &mut Spec,
-    plugins: &dyn Plugins,
-    broken: &[String],
-    problems: &mut Vec<Problem>,
-) -> Option<TaskShape> {
-    let filled = plugins.tasks().fill(&spec.task.kind, &spec.task.keys);
-    fill("task", filled, &mut spec.task.keys, broken, problems)?;
-    plugins
-        .shape(&spec.task.kind, &spec.task.keys)
-        .map_err(|error| problems.push(Problem::new("task", error.to_string())))
-        .ok()
 }
 
 /// Reads the resolved `spec.yaml` of a run without validation, so that a run can be inspected after the run that it started from

@@ -5,6 +5,7 @@ use std::path::Path;
 use figment::value::Value;
 use serde_json::Value as Json;
 
+use super::forms::{alternatives, chosen, constant, property};
 use super::layers::Layers;
 use super::validator::{fits, is_default};
 use super::{Spec, describe, yaml};
@@ -55,7 +56,7 @@ impl Provenance<'_> {
                 problem.value = found.map(yaml::line);
             }
             if problem.help.is_none() {
-                problem.help = describe::meaning(self.schema, &problem.key);
+                problem.help = describe::meaning(self.schema, self.merged, &problem.key);
             }
         }
         problems
@@ -79,11 +80,10 @@ impl Provenance<'_> {
         let schema = fitting(schema, value);
         match value {
             Value::Dict(_, table) if !table.is_empty() => {
-                let kind = table.get("kind").and_then(Value::as_str);
-                let default = default.filter(|default| default["kind"].as_str() == kind);
-                let form = describe::chosen(schema, |key| table.get(key).and_then(Value::as_str));
+                let default = default.filter(|default| constant(schema).is_none_or(|(key, word)| default[key] == word));
+                let form = chosen(schema, |key| table.get(key).and_then(Value::as_str));
                 for (key, value) in table {
-                    let property = describe::property(schema, form, key).unwrap_or(&Json::Null);
+                    let property = property(schema, form, key).unwrap_or(&Json::Null);
                     let default = property.get("default").or_else(|| default?.get(key));
                     self.collect(&yaml::join(path, key), value, property, default, origins);
                 }
@@ -101,8 +101,7 @@ impl Provenance<'_> {
 
 /// The alternative of a schema that fits a value.
 fn fitting<'s>(schema: &'s Json, value: &Value) -> &'s Json {
-    let alternatives = describe::allowed(schema).unwrap_or_default();
-    alternatives.into_iter().find(|alternative| fits(value, alternative)).unwrap_or(schema)
+    alternatives(schema).unwrap_or_default().into_iter().find(|alternative| fits(value, alternative)).unwrap_or(schema)
 }
 
 /// The value at a dotted path.
@@ -115,7 +114,8 @@ fn innermost<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     path.match_indices('.').rev().find_map(|(end, _)| find(value, &path[..end]))
 }
 
-fn step<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+/// The value of a key, or an item.
+pub(super) fn step<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
     match value {
         Value::Dict(_, table) => table.get(key),
         Value::Array(_, items) => items.get(key.parse::<usize>().ok()?),

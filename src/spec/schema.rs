@@ -1,16 +1,14 @@
 //! The JSON Schema of a spec, for validation and for completion in editors.
 
-use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::layers::FOR_PEOPLE;
 use super::{Blocks, PluginTable, Plugins, Spec};
-use crate::plugins::Catalogue;
+use crate::plugins::{Catalogue, json_schema};
 
 /// The schema of a spec after merging: the typed spec, with the keys of every registered plug-in.
 pub fn schema(plugins: &dyn Plugins) -> Value {
-    let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
-    let mut schema = generator.into_root_schema_for::<Spec>().to_value();
+    let mut schema = json_schema::<Spec>();
     schema["properties"]["task"] = json!({
         "description": "The task: `kind`, and the keys of that task.",
         "oneOf": alternatives(plugins.tasks()),
@@ -91,8 +89,7 @@ fn alternative(kind: &str, schema: Value) -> Value {
 
 /// The schema of the blocks besides a spec.
 pub(super) fn blocks() -> Value {
-    let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
-    generator.into_root_schema_for::<Blocks>().to_value()
+    json_schema::<Blocks>()
 }
 
 /// The schema of a spec *file*, relaxed for layering: any key may be left to another layer, any value may be `null`, lists may be

@@ -30,7 +30,7 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
     /// The task: `kind` and the keys of that task, with the task's defaults filled in.
-    pub task: TaskTable,
+    pub task: PluginTable,
     /// The network.
     pub model: ModelSpec,
     /// Training.
@@ -55,9 +55,6 @@ pub struct PluginTable {
     #[serde(flatten)]
     pub keys: Keys,
 }
-
-/// The `task` table (`ccdni tasks` lists the tasks and their keys).
-pub type TaskTable = PluginTable;
 
 /// What is recorded during training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,7 +6,8 @@
 use figment::value::{Dict, Num, Tag, Value};
 use serde_json::Value as Json;
 
-use super::describe::{self, allowed, bounds, describe, forms, selector, words};
+use super::describe::{bounds, describe, words};
+use super::forms::{Forms, alternatives, chosen, constant, property};
 use super::layers::{Layers, nearest};
 use super::merge::is_item_table;
 use super::yaml::{join, line};
@@ -37,14 +38,11 @@ impl<'a> Validator<'a> {
     }
 
     fn value(&mut self, path: &str, value: &mut Value, schema: &Json) {
-        let alternatives = match allowed(schema) {
-            None => return self.plain(path, value, schema),
-            Some(alternatives) => alternatives,
-        };
+        let Some(alternatives) = alternatives(schema) else { return self.plain(path, value, schema) };
         if let Some(words) = words(&alternatives) {
             self.word(path, value, schema, &words);
-        } else if alternatives.iter().all(|alternative| kind(alternative).is_some()) {
-            self.tagged(path, value, &alternatives);
+        } else if let Some(forms) = Forms::of(schema) {
+            self.tagged(path, value, &forms);
         } else if let Some(text) = value.as_str() {
             // The text has none of the alternative forms, so the message lists all.
             if !alternatives.iter().any(|alternative| takes(text, alternative)) {
@@ -69,22 +67,23 @@ impl<'a> Validator<'a> {
         self.refuse(path, value, schema, &format!("expected {}", describe(schema)), help);
     }
 
-    /// A table whose `kind` determines its keys.
-    fn tagged(&mut self, path: &str, value: &mut Value, alternatives: &[&Json]) {
+    /// A table whose forms are alternatives.
+    fn tagged(&mut self, path: &str, value: &mut Value, forms: &Forms) {
+        let first = forms.all.first().map(|(_, form)| *form);
         let Some(table) = value.as_dict() else {
-            return self.mismatch(path, value, alternatives.first().unwrap_or(&&Json::Null));
+            return self.mismatch(path, value, first.unwrap_or(&Json::Null));
         };
-        let kinds: Vec<&str> = alternatives.iter().filter_map(|alternative| kind(alternative)).collect();
-        let tag_value = table.get("kind");
-        let name = tag_value.and_then(Value::as_str);
-        if let Some(alternative) = alternatives.iter().find(|alternative| name.is_some() && kind(alternative) == name) {
-            return self.value(path, value, alternative);
+        let chosen = table.get(forms.selector);
+        let word = chosen.and_then(Value::as_str);
+        if let Some(form) = word.and_then(|word| forms.form(word)) {
+            return self.value(path, value, form);
         }
-        let expected = format!("expected one of {}", quoted(&kinds));
-        let key = join(path, "kind");
-        match tag_value {
+        let words: Vec<&str> = forms.all.iter().map(|(word, _)| *word).collect();
+        let expected = format!("expected one of {}", quoted(&words));
+        let key = join(path, forms.selector);
+        match chosen {
             Some(value) => {
-                let help = name.and_then(left_out).or_else(|| did_you_mean(name?, &kinds));
+                let help = word.and_then(left_out).or_else(|| did_you_mean(word?, &words));
                 let help = help.or_else(|| Some("choose one of these".into()));
                 self.problem(&key, Some(value), value.tag(), &expected, help);
             }
@@ -95,7 +94,7 @@ impl<'a> Validator<'a> {
             }
         }
         self.broken.push(path.to_owned());
-        *value = alternatives.first().map_or_else(|| unknown_kind(value.tag()), |first| placeholder(first));
+        *value = first.map_or_else(|| unknown_kind(value.tag()), placeholder);
     }
 
     fn plain(&mut self, path: &str, value: &mut Value, schema: &Json) {
@@ -122,7 +121,7 @@ impl<'a> Validator<'a> {
     fn table(&mut self, path: &str, value: &mut Value, schema: &Json) {
         let tag = value.tag();
         let Value::Dict(_, table) = value else { return };
-        let form = describe::chosen(schema, |key| table.get(key).and_then(Value::as_str));
+        let form = chosen(schema, |key| table.get(key).and_then(Value::as_str));
         let properties = Properties { schema, form };
         if schema["additionalProperties"] == false || schema["unevaluatedProperties"] == false {
             let unknown: Vec<String> = table.keys().filter(|key| properties.get(key).is_none()).cloned().collect();
@@ -149,8 +148,7 @@ impl<'a> Validator<'a> {
     }
 
     fn missing(&mut self, path: &str, value: &mut Value, schema: &Json, tag: Tag) {
-        let by_kind = allowed(schema).is_some_and(|all| all.iter().all(|alternative| kind(alternative).is_some()));
-        if by_kind || type_of(schema) == "object" {
+        if Forms::of(schema).is_some() || type_of(schema) == "object" {
             // An empty table gives a more precise message.
             return self.value(path, value, schema);
         }
@@ -240,7 +238,7 @@ impl<'a> Validator<'a> {
 
     /// A value with a type other than the schema's.
     fn mismatch(&mut self, path: &str, value: &mut Value, schema: &Json) {
-        let types = allowed(schema).unwrap_or_else(|| vec![schema]);
+        let types = alternatives(schema).unwrap_or_else(|| vec![schema]);
         let can_be = |name: &str| types.iter().any(|schema| type_of(schema) == name);
         let help = match &*value {
             Value::String(_, text) if can_be("integer") || can_be("number") => {
@@ -296,7 +294,7 @@ struct Properties<'s> {
 
 impl<'s> Properties<'s> {
     fn get(self, key: &str) -> Option<&'s Json> {
-        describe::property(self.schema, self.form, key)
+        property(self.schema, self.form, key)
     }
 
     /// Every key, the form's own last.
@@ -309,11 +307,11 @@ impl<'s> Properties<'s> {
 
     /// The forms that have this key: selector, its value, and the key's default.
     fn owners(self, key: &str) -> Vec<(&'s str, &'s str, Option<&'s Json>)> {
-        let owner = |form: &'s Json| {
-            let property = form["properties"].get(key)?;
-            selector(form).map(|(selector, word)| (selector, word, property.get("default")))
+        let Some(Forms { selector, all, .. }) = Forms::of(self.schema) else { return Vec::new() };
+        let owner = |(word, form): (&'s str, &'s Json)| {
+            form["properties"].get(key).map(|property| (selector, word, property.get("default")))
         };
-        forms(self.schema).iter().filter_map(owner).collect()
+        all.into_iter().filter_map(owner).collect()
     }
 }
 
@@ -325,11 +323,6 @@ fn left_out(kind: &str) -> Option<String> {
     })
 }
 
-/// The `kind` that an alternative is for.
-fn kind(schema: &Json) -> Option<&str> {
-    schema["properties"]["kind"]["const"].as_str()
-}
-
 /// The type that a schema expects besides null; empty for any.
 fn type_of(schema: &Json) -> &str {
     match &schema["type"] {
@@ -339,10 +332,12 @@ fn type_of(schema: &Json) -> &str {
     }
 }
 
-/// Whether a value has the type of an alternative, and its `kind` if both have one, so that it is validated against it.
+/// Whether a value has the type of an alternative, and its form if both have one, so that it is validated against it.
 pub(super) fn fits(value: &Value, schema: &Json) -> bool {
-    if let (Some(value), Some(kind)) = (value.find_ref("kind"), kind(schema)) {
-        return value.as_str() == Some(kind);
+    if let Some((selector, word)) = constant(schema)
+        && let Some(value) = value.find_ref(selector)
+    {
+        return value.as_str() == Some(word);
     }
     match type_of(schema) {
         "object" => value.as_dict().is_some(),
@@ -396,7 +391,8 @@ fn quoted(words: &[&str]) -> String {
 /// The path of a key of this name anywhere in the schema, for keys in the wrong table.
 pub(crate) fn find_key(schema: &Json, key: &str, path: &str) -> Option<String> {
     if let Some(properties) = schema["properties"].as_object() {
-        let own = || forms(schema).iter().any(|form| form["properties"].get(key).is_some());
+        let has = |(_, form): &(&str, &Json)| form["properties"].get(key).is_some();
+        let own = || Forms::of(schema).is_some_and(|forms| forms.all.iter().any(has));
         if !path.is_empty() && (properties.contains_key(key) || own()) {
             return Some(join(path, key));
         }
@@ -405,7 +401,7 @@ pub(crate) fn find_key(schema: &Json, key: &str, path: &str) -> Option<String> {
     if !schema["items"].is_null() {
         return find_key(&schema["items"], key, &format!("{path}[]"));
     }
-    allowed(schema)?.into_iter().find_map(|alternative| find_key(alternative, key, path))
+    alternatives(schema)?.into_iter().find_map(|alternative| find_key(alternative, key, path))
 }
 
 /// A valid value for a schema, to continue with.
@@ -413,7 +409,7 @@ fn placeholder(schema: &Json) -> Value {
     if let Some(default) = schema.get("default") {
         return super::yaml::parse(&default.to_string()).unwrap_or_else(|_| Value::from(0u64));
     }
-    if let Some(first) = allowed(schema).and_then(|alternatives| alternatives.first().copied()) {
+    if let Some(first) = alternatives(schema).and_then(|alternatives| alternatives.first().copied()) {
         return placeholder(first);
     }
     if let Some(word) = schema["const"].as_str() {

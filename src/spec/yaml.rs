@@ -80,16 +80,9 @@ pub(super) fn join(path: &str, key: &str) -> String {
     format!("{path}{dot}{key}")
 }
 
-/// A resolved spec as YAML. `frozen_in_norm` is written only where something is frozen.
+/// A resolved spec as YAML.
 pub(crate) fn write_spec(spec: &Spec) -> String {
-    let mut value = serde_yaml::to_value(spec).unwrap_or_default();
-    for (index, layer) in spec.model.layers.iter().enumerate() {
-        if layer.dni.as_ref().is_some_and(|dni| !dni.is_ever_frozen())
-            && let Some(dni) = value["model"]["layers"][index]["dni"].as_mapping_mut()
-        {
-            dni.remove("frozen_in_norm");
-        }
-    }
+    let value = serde_yaml::to_value(spec).unwrap_or_default();
     let text = write(&value);
     // YAML 1.1 parsers, such as Python's, read `1e-9` as text: floats need a point and a signed exponent.
     let Ok(number) = regex::Regex::new(r"(?m)^(\s*(?:- )*(?:[\w-]+: )?-?\d+)(\.\d+)?e(-?)(\d+)$") else { return text };

@@ -3,9 +3,10 @@
 use super::{Captioning, LineDraw, SeqMnist, Task};
 use crate::error::{Problem, Result};
 use crate::model::Layout;
-use crate::plugins::{Catalogue, Keys, Kinds, Plugin};
+use crate::plugins::{Catalogue, Kinds, Plugin};
+use crate::spec::Read;
 use crate::spec::task_shape::{CellShape, TaskShape};
-use crate::spec::{DniSpec, LayerSpec, ModelSpec, Plugins, TaskTable};
+use crate::spec::{DniSpec, LayerSpec, ModelSpec, PluginTable, Plugins};
 use crate::train;
 
 /// The registered plug-ins of every kind.
@@ -18,7 +19,7 @@ pub struct Registry {
 impl Default for Registry {
     /// A registry without tasks.
     fn default() -> Self {
-        Registry { tasks: Kinds::new("task"), train: train::Plugins::built_in() }
+        Registry { tasks: Kinds::new::<PluginTable>("task"), train: train::Plugins::built_in() }
     }
 }
 
@@ -35,7 +36,7 @@ impl Registry {
     /// Adds a task.
     ///
     /// # Panics
-    /// If its kind is already registered.
+    /// If its kind is already registered, or it has a key `kind`.
     pub fn register_task<T: Plugin + Task>(&mut self) {
         self.tasks.register::<T>(|task| Box::new(task));
     }
@@ -44,7 +45,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`crate::Error::Usage`] if the kind is unknown or its keys are invalid.
-    pub fn task(&self, task: &TaskTable) -> Result<Box<dyn Task>> {
+    pub fn task(&self, task: &PluginTable) -> Result<Box<dyn Task>> {
         self.tasks.open(&task.kind, &task.keys)
     }
 }
@@ -58,30 +59,32 @@ impl Plugins for Registry {
         &self.train.optimizers
     }
 
-    fn shape(&self, kind: &str, keys: &Keys) -> Result<TaskShape> {
-        Ok(self.tasks.open(kind, keys)?.shape())
+    fn read_task(&self, task: &PluginTable) -> Read<TaskShape> {
+        let (keys, task) = self.tasks.read(&task.kind, &task.keys)?;
+        Ok((keys, task.shape()))
     }
 
     fn cells(&self) -> &dyn Catalogue {
         &self.train.model.cells
     }
 
-    fn cell(&self, layer: &LayerSpec) -> Result<CellShape> {
-        let cell = self.train.model.cell(layer)?;
-        Ok(CellShape {
+    fn read_cell(&self, layer: &LayerSpec) -> Read<CellShape> {
+        let (keys, cell) = self.train.model.cells.read(&layer.cell, &layer.keys)?;
+        let shape = CellShape {
             state_width: cell.state_width(layer.hidden),
             kernels: cell.kernels().is_some(),
             closed_form: cell.closed_form().is_some(),
-        })
+        };
+        Ok((keys, shape))
     }
 
     fn synthesizers(&self) -> &dyn Catalogue {
         &self.train.model.synthesizers
     }
 
-    fn synthesizer(&self, dni: &DniSpec, state: usize) -> Result<(Keys, Vec<Problem>)> {
-        let mut keys = dni.keys.clone();
-        let problems = self.train.model.synthesizer(dni)?.normalise(&mut keys, state, dni.learn);
+    fn read_synthesizer(&self, dni: &DniSpec, state: usize) -> Read<Vec<Problem>> {
+        let (mut keys, synthesizer) = self.train.model.synthesizers.read(&dni.kind, &dni.keys)?;
+        let problems = synthesizer.normalise(&mut keys, state, dni.learn);
         Ok((keys, problems))
     }
 

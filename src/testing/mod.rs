@@ -23,7 +23,7 @@ pub use synthesizer::check_synthesizer;
 use crate::data::{BatchIndex, Dataset, Inputs, Split};
 use crate::error::{Error, Result};
 use crate::nn::cells::Cell;
-use crate::plugins::Plugin;
+use crate::plugins::{Plugin, json_schema};
 use crate::spec::Spec;
 use crate::spec::task_shape::{First, Input, TaskShape};
 use crate::tasks::Task;
@@ -135,7 +135,7 @@ fn check_keys<T: Plugin>(keys: Value) -> Result<Value> {
     if fill::<T>(unknown).is_ok() {
         return Err(broken(kind, "accepts unknown keys; add `#[serde(deny_unknown_fields)]`"));
     }
-    let schema = schemars::schema_for!(T).to_value();
+    let schema = json_schema::<T>();
     for (key, property) in schema["properties"].as_object().into_iter().flatten() {
         if property["description"].as_str().is_none_or(str::is_empty) {
             return Err(broken(kind, format!("its key `{key}` has no description; add a doc comment")));

@@ -21,7 +21,7 @@ pub fn role(dni: &DniSpec, epoch: usize) -> Role {
     if dni.learn && dni.freeze_at.is_none_or(|freeze| epoch < freeze) {
         return Role::Learning;
     }
-    match dni.frozen_in_norm {
+    match dni.frozen_in_norm.unwrap_or_default() {
         FrozenInNorm::Exclude => Role::Fixed,
         FrozenInNorm::Accumulate => Role::Accumulating,
     }

@@ -36,6 +36,47 @@ fn a_key_of_several_tables_names_them() {
 }
 
 #[test]
+fn a_selector_is_one_declaration_with_every_choice() {
+    for (key, default, choices) in [
+        ("model.layers.0.cell", "none, a value is required", vec!["lstm: Long short-term memory.", "leaky: "]),
+        ("model.layers.0.dni.kind", "mlp", vec!["mlp: a multilayer perceptron"]),
+        ("task.kind", "none, a value is required", vec!["linedraw: ", "seqmnist: "]),
+        ("train.optimizer.kind", "adam", vec!["adam: Adam", "sgd: Stochastic"]),
+        (
+            "model.encoder.kind",
+            "none, a value is required",
+            vec!["resnet: A residual network", "conv: A small network"],
+        ),
+    ] {
+        let text = explain(&[key], 0);
+        assert_eq!(text.matches("  values  ").count(), 1, "{text}");
+        for part in choices.into_iter().map(|choice| format!("\n    {choice}")) {
+            assert!(text.contains(&part), "{part}: {text}");
+        }
+        assert!(text.contains(&format!("  default  {default}\n")), "{key}: {text}");
+    }
+    let one = explain(&["task.kind", "--task", "linedraw"], 0);
+    assert!(one.contains("values   linedraw\n"), "{one}");
+}
+
+#[test]
+fn a_table_with_forms_lists_common_keys_once_and_each_form_with_its_own() {
+    let text = explain(&["model.layers.0"], 0);
+    assert!(text.contains("values   table\n"), "{text}");
+    assert_eq!(text.matches("\n  cell  ").count(), 1, "{text}");
+    for part in
+        ["\n    scale  ", "\n    kind: mlp  ", "\n      fibres  ", "\n  cell: gru  Gated", "\n  cell: leaky  Leaky"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.contains("\n  tau  "), "{text}");
+    assert!(explain(&["model.layers.0.tau"], 0).starts_with("model.layers.0.tau (cell: leaky)"));
+    let nested = explain(&["task.source.dataset"], 0);
+    assert!(nested.starts_with("task.source.dataset (kind: seqmnist, kind: hub)"), "{nested}");
+    assert!(explain(&["model.layers.0.nothing"], 2).contains("cell"));
+}
+
+#[test]
 fn an_unknown_key_leads_to_a_known_one() {
     for (key, help) in [
         ("train.btpt", "did you mean `train.bptt`?"),

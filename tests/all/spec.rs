@@ -117,6 +117,19 @@ fn another_kind_drops_the_siblings_and_the_same_kind_keeps_them() {
 }
 
 #[test]
+fn another_cell_drops_the_keys_of_the_old_one_alone() {
+    let layer = |set: &[&str]| base(set).unwrap().spec.model.layers.remove(0);
+    let leaky = layer(&["model.layers.0={force_forget: true, init: xavier}", "model.layers.0.cell=leaky"]);
+    assert_eq!(leaky, layer(&["model.layers.0.init=xavier", "model.layers.0={cell: leaky, tau: 2}"]));
+    assert_eq!((leaky.hidden, json!(leaky.keys)), (10, json!({"tau": 2.0})));
+    assert!(leaky.dni.is_some(), "a synthesizer is no key of the cell");
+    let kept = layer(&["model.layers.0.force_forget=true", "model.layers.0.cell=lstm"]);
+    assert_eq!(kept.keys["force_forget"], true);
+    let again = problems(base(&["model.layers.0.cell=gru", "model.layers.0.force_forget=true"]));
+    assert_eq!(again[0].key, "model.layers.0.force_forget", "set after the cell, it is an error");
+}
+
+#[test]
 fn variables_have_no_order() {
     let folder = Folder::new(&[("s.yaml", BASE)]);
     let mut env = vec![
@@ -135,6 +148,17 @@ fn variables_have_no_order() {
     );
     env.reverse();
     assert_eq!(folder.resolve("s.yaml", &[], &env).unwrap().hash, first.hash);
+    let cell = [("CCDNI__MODEL__LAYERS__0__TAU", "4"), ("CCDNI__MODEL__LAYERS__0__CELL", "leaky")];
+    assert_eq!(folder.resolve("s.yaml", &[], &cell).unwrap().spec.model.layers[0].keys["tau"], 4.0);
+}
+
+#[test]
+fn the_help_for_a_key_names_the_default_of_its_own_form() {
+    for (optimizer, default) in [("adam", "1e-9"), ("rmsprop", "1e-10"), ("adadelta", "1e-6")] {
+        let found = problems(base(&[&format!("train.optimizer={{kind: {optimizer}, eps: -1}}")]));
+        let help = found[0].help.as_deref().unwrap();
+        assert!(help.contains(&format!("`{default}`")), "{optimizer}: {help}");
+    }
 }
 
 #[test]
@@ -211,6 +235,22 @@ fn all_problems_are_reported_at_once_each_with_its_place() {
     let help = |key: &str| found.iter().find(|p| p.key == key).and_then(|p| p.help.clone()).unwrap();
     assert!(help("task.nose").contains("`noise`") && help("model.layers.1.cell").contains("`lstm`"));
     assert!(help("train.batch_size").contains("`5`"));
+}
+
+#[test]
+fn a_broken_key_hides_only_what_rests_on_it() {
+    let layer = |keys: &str| {
+        let found = problems(base(&["model.layers.0.hidden=50", &format!("model.layers.0={{{keys}}}")]));
+        let keys = found.iter().map(|problem| problem.key.replace("model.layers.0.", ""));
+        keys.collect::<Vec<_>>()
+    };
+    let both = "force_forget: true, forget_bias: 1";
+    assert_eq!(layer(&format!("{both}, dni: {{scale: far}}")), ["dni.scale", "forget_bias"]);
+    assert_eq!(layer("init: far, dni: {learn: false, init_last: zero}"), ["init", "dni.init_last"]);
+    // The width of the state is not known.
+    assert_eq!(layer("hidden: 0, dni: {fibres: 60}").len(), 1);
+    assert_eq!(layer("forget_bias: far, dni: {fibres: 200}"), ["forget_bias"]);
+    assert_eq!(layer(&format!("{both}, dni: {{fibres: 60}}")), ["forget_bias"]);
 }
 
 #[test]

@@ -61,6 +61,15 @@ fn a_grid_is_all_combinations_a_zip_is_side_by_side_and_a_list_is_spelled_out() 
 }
 
 #[test]
+fn a_swept_selector_is_set_before_the_keys_of_its_form() {
+    let rates =
+        sweep("sweep: {grid: {train.optimizer.alpha: [0.5, 0.9], train.optimizer.kind: [rmsprop]}}", &[], &[]).unwrap();
+    let alphas: Vec<f64> =
+        rates.runs.iter().map(|run| run.resolved.spec.train.optimizer.keys["alpha"].as_f64().unwrap()).collect();
+    assert_eq!(alphas, [0.5, 0.9]);
+}
+
+#[test]
 fn a_file_without_a_sweep_is_one_run_and_a_flag_makes_or_replaces_a_grid() {
     assert_eq!(hashes(&sweep("", &[], &[]).unwrap()), [single(&[])]);
     let flag = sweep("", &["train.bptt=[1, 2, 3]"], &["train.epochs=4"]).unwrap();

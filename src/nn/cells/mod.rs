@@ -17,6 +17,7 @@ use candle_core::Tensor;
 use super::kernel::cells::Kernels;
 use crate::error::{Error, Result};
 use crate::plugins::Kinds;
+use crate::spec::LayerSpec;
 
 pub use gru::Gru;
 pub use lstm::Lstm;
@@ -24,7 +25,7 @@ pub use simple::{Relu, Tanh};
 
 /// The cells of this crate.
 pub fn built_in() -> Kinds<dyn Cell> {
-    let mut cells: Kinds<dyn Cell> = Kinds::new("cell");
+    let mut cells: Kinds<dyn Cell> = Kinds::new::<LayerSpec>("cell");
     cells.register::<Lstm>(|cell| Box::new(cell));
     cells.register::<Gru>(|cell| Box::new(cell));
     cells.register::<Tanh>(|cell| Box::new(cell));

@@ -3,13 +3,14 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::spec::{Spec, nearest};
+use crate::spec::{Spec, nearest, with_force_forget};
 
 /// The parts of a spec that legends and comparisons refer to, with the name.
 pub(in crate::report) fn tree(spec: &Spec) -> Value {
-    let mut model = spec.model.as_written();
+    let mut model = with_force_forget(&spec.model);
     for dni in model.layers.iter_mut().filter_map(|layer| layer.dni.as_mut()) {
-        // A default derived from another key is not a difference.
+        // Neither a default derived from another key nor one that is left out is a difference.
+        dni.frozen_in_norm.get_or_insert_default();
         let default = if dni.learn { "zero" } else { "uniform" };
         dni.keys.retain(|key, value| key != "init_last" || *value != default);
     }

@@ -32,12 +32,11 @@ impl Loaded {
             return Err(Error::data(&run.path.join("seeds"), "lacks a finished seed that is to be drawn"));
         }
         // A run of another program's task is drawn too, but without its sequence length.
-        let known = plugins.tasks().kinds().contains(&spec.task.kind.as_str());
-        let shape = known.then(|| plugins.shape(&spec.task.kind, &spec.task.keys)).transpose();
+        let steps = plugins.read_task(&spec.task).ok().and_then(|(_, shape)| shape.steps);
         Ok(Loaded {
             hash: run.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             tree: keys::tree(&spec),
-            steps: shape.ok().flatten().and_then(|shape| shape.steps),
+            steps,
             spec,
             units,
         })

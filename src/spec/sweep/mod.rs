@@ -101,7 +101,7 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn
         for (path, value) in &quick {
             layers.lay(&format!("quick.{path}"), path, value.clone());
         }
-        for set in &point.values {
+        for set in point.in_order() {
             layers.lay(&set.origin, &set.path, set.value.clone());
         }
         match resolve_layers(layers, &schema, request, plugins, 0) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Tag, Value};
 
 use crate::error::Problem;
+use crate::spec::forms::order;
 use crate::spec::layers::{BLOCKS, Layers};
 use crate::spec::yaml::{join, line, parse};
 
@@ -29,7 +30,7 @@ impl Assignment {
     }
 }
 
-/// One combination: the values that it sets in the spec, tables before their keys.
+/// One combination: the values that it sets in the spec.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Point {
     pub item: Option<String>,
@@ -43,7 +44,14 @@ impl Point {
         self.item.iter().cloned().chain(values).collect::<Vec<_>>().join(", ")
     }
 
-    /// The union of both.
+    /// Its values, each before those that it would drop.
+    pub fn in_order(&self) -> Vec<&Assignment> {
+        let mut values: Vec<&Assignment> = self.values.iter().collect();
+        values.sort_by_key(|set| order(&set.path));
+        values
+    }
+
+    /// The union of both, tables before their keys.
     fn with(&self, other: &Point) -> Point {
         let mut point = self.clone();
         point.item = point.item.or_else(|| other.item.clone());

@@ -117,8 +117,9 @@ pub struct DniSpec {
     #[schemars(range(min = 1))]
     pub freeze_at: Option<usize>,
     /// Whether the gradients of a frozen synthesizer count towards the clip norm.
-    #[serde(default)]
-    pub frozen_in_norm: FrozenInNorm,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "FrozenInNorm", extend("default" = "exclude"))]
+    pub frozen_in_norm: Option<FrozenInNorm>,
     /// Factor on the synthesizer's own gradient.
     #[serde(default)]
     pub target_scale: TargetScale,
@@ -158,17 +159,6 @@ pub enum TargetScale {
     Layers,
     /// 2 / batch.
     Batch,
-}
-
-impl ModelSpec {
-    /// The model with `force_forget` in every layer, whatever its cell: the form that is written and hashed.
-    pub(crate) fn as_written(&self) -> ModelSpec {
-        let mut model = self.clone();
-        for layer in &mut model.layers {
-            layer.keys.entry("force_forget").or_insert(false.into());
-        }
-        model
-    }
 }
 
 impl DniSpec {

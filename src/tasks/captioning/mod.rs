@@ -19,20 +19,10 @@ use crate::counter::Counter;
 use crate::data::Dataset;
 use crate::data::captions::CaptionSet;
 use crate::data::image_set::Viewing;
-use crate::error::{Problem, Result};
-use crate::plugins::Plugin;
+use crate::error::Result;
 use crate::spec::ModelSpec;
 use crate::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
 use captions::Captions;
-
-impl Plugin for Captioning {
-    const KIND: &'static str = "captioning";
-    const ABOUT: &'static str = "describe an image with a caption, word by word";
-
-    fn check(&self) -> Vec<Problem> {
-        self.problems()
-    }
-}
 
 impl Task for Captioning {
     fn shape(&self) -> TaskShape {

@@ -10,6 +10,7 @@ use crate::data::image_set::Viewing;
 use crate::data::scenes::Scenes;
 use crate::error::Problem;
 use crate::files::at_home;
+use crate::plugins::Plugin;
 
 /// Describes an image with a caption.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -195,9 +196,13 @@ impl Captioning {
             variants: self.variants,
         }
     }
+}
 
-    /// Invalid settings, with keys relative to `task`.
-    pub(super) fn problems(&self) -> Vec<Problem> {
+impl Plugin for Captioning {
+    const KIND: &'static str = "captioning";
+    const ABOUT: &'static str = "describe an image with a caption, word by word";
+
+    fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut refuse = |key: &str, message: String, help: &str| {
             problems.push(Problem::new(key, message).help(help));
@@ -247,7 +252,7 @@ mod tests {
             (r#"{"vocabulary": "outputs/abc"}"#, Some("vocabulary")),
         ] {
             let spec: Captioning = serde_json::from_str(change).unwrap();
-            let keys: Vec<String> = spec.problems().into_iter().map(|problem| problem.key).collect();
+            let keys: Vec<String> = spec.check().into_iter().map(|problem| problem.key).collect();
             assert_eq!(keys, key.into_iter().collect::<Vec<_>>(), "{change}");
         }
     }

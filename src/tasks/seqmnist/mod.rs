@@ -14,19 +14,9 @@ use std::path::PathBuf;
 use super::Task;
 use crate::data::Dataset;
 use crate::data::digits::{Digits, Source};
-use crate::error::{Problem, Result};
-use crate::plugins::Plugin;
+use crate::error::Result;
 use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 use sequences::Sequences;
-
-impl Plugin for SeqMnist {
-    const KIND: &'static str = "seqmnist";
-    const ABOUT: &'static str = "read the image of a digit piece by piece, and name it at the end or draw all along";
-
-    fn check(&self) -> Vec<Problem> {
-        self.problems()
-    }
-}
 
 impl Task for SeqMnist {
     fn shape(&self) -> TaskShape {

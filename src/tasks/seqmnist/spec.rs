@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::curves;
 use crate::data::digits::{CLASSES, PIXELS, Source};
 use crate::error::Problem;
+use crate::plugins::Plugin;
 
 /// Reads images of digits piece by piece and classifies or draws them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -103,9 +104,13 @@ impl SeqMnist {
         // The small constant compensates for rounding: 0.29 of 100 is 29.
         ((total as f64 * self.val_split + 1e-9) as usize).min(total)
     }
+}
 
-    /// Invalid settings, with keys relative to `task`.
-    pub(super) fn problems(&self) -> Vec<Problem> {
+impl Plugin for SeqMnist {
+    const KIND: &'static str = "seqmnist";
+    const ABOUT: &'static str = "read the image of a digit piece by piece, and name it at the end or draw all along";
+
+    fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut refuse = |key: &str, message: String, help: String| {
             problems.push(Problem::new(key, message).help(help));
@@ -176,7 +181,7 @@ mod tests {
             (r#"{"source": {"kind": "glyphs", "train": 4}, "val_split": 0}"#, None),
         ] {
             let spec: SeqMnist = serde_json::from_str(change).unwrap();
-            let keys: Vec<String> = spec.problems().into_iter().map(|problem| problem.key).collect();
+            let keys: Vec<String> = spec.check().into_iter().map(|problem| problem.key).collect();
             assert_eq!(keys, key.into_iter().collect::<Vec<_>>(), "{change}");
         }
     }

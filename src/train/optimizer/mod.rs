@@ -31,10 +31,11 @@ pub use self::sgd::Sgd;
 use crate::error::{Error, Result};
 use crate::nn::{Gradients, ParamStore, reads_are_deferred, slices};
 use crate::plugins::Kinds;
+use crate::spec::PluginTable;
 
 /// The built-in rules.
 pub fn built_in() -> Kinds<dyn OptimizerRule> {
-    let mut rules = Kinds::<dyn OptimizerRule>::new("optimizer");
+    let mut rules = Kinds::<dyn OptimizerRule>::new::<PluginTable>("optimizer");
     rules.register::<Adam>(|rule| Box::new(rule));
     rules.register::<AdamW>(|rule| Box::new(rule));
     rules.register::<Adamax>(|rule| Box::new(rule));

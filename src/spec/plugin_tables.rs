@@ -1,0 +1,75 @@
+//! The keys of the plug-ins in a spec: checks them and fills in their defaults.
+
+use super::check::is_doubtful;
+use super::task_shape::{CellShape, TaskShape};
+use super::{Keys, LayerSpec, PluginTable, Plugins, Read, yaml::join};
+use crate::error::Problem;
+
+/// The plug-ins' tables of one spec, and the problems found in them.
+pub(super) struct PluginTables<'a> {
+    pub plugins: &'a dyn Plugins,
+    /// Paths of keys that hold placeholders.
+    pub broken: &'a [String],
+    pub problems: &'a mut Vec<Problem>,
+}
+
+impl PluginTables<'_> {
+    /// The shape of the task's data, if its keys are valid.
+    pub fn task(&mut self, task: &mut PluginTable) -> Option<TaskShape> {
+        let read = self.plugins.read_task(task);
+        self.fill("task", "kind", &mut task.keys, read)
+    }
+
+    /// The optimizer.
+    pub fn optimizer(&mut self, optimizer: &mut PluginTable) {
+        let filled = self.plugins.optimizers().fill(&optimizer.kind, &optimizer.keys);
+        self.fill("train.optimizer", "kind", &mut optimizer.keys, filled.map(|keys| (keys, ())));
+    }
+
+    /// The cells and synthesizers; returns the properties of each layer's cell, if its keys are valid.
+    pub fn layers(&mut self, layers: &mut [LayerSpec]) -> Vec<Option<CellShape>> {
+        let layer = |(index, layer): (usize, &mut LayerSpec)| {
+            let path = format!("model.layers.{index}");
+            let read = self.plugins.read_cell(layer);
+            let cell = self.fill(&path, "cell", &mut layer.keys, read);
+            self.synthesizer(&path, layer, cell);
+            cell
+        };
+        layers.iter_mut().enumerate().map(layer).collect()
+    }
+
+    fn synthesizer(&mut self, path: &str, layer: &mut LayerSpec, cell: Option<CellShape>) {
+        let Some(dni) = &mut layer.dni else { return };
+        let table = join(path, "dni");
+        let read = self.plugins.read_synthesizer(dni, cell.map_or(layer.hidden, |cell| cell.state_width));
+        let found = self.fill(&table, "kind", &mut dni.keys, read);
+        let depends_on = [join(path, "hidden"), join(&table, "learn")];
+        if cell.is_some() && !depends_on.iter().any(|key| is_doubtful(key, self.broken)) {
+            self.report(&table, found.unwrap_or_default());
+        }
+    }
+
+    /// Stores the keys of a plug-in in the table at `path` and returns its properties; reports problems and returns `None` if they
+    /// are invalid. Where the selector or one of the plug-in's own keys holds a placeholder, nothing is judged.
+    fn fill<T>(&mut self, path: &str, selector: &str, keys: &mut Keys, read: Read<T>) -> Option<T> {
+        let own = keys.keys().map(String::as_str);
+        if own.chain([selector]).any(|key| is_doubtful(&join(path, key), self.broken)) {
+            return None;
+        }
+        match read {
+            Ok((filled, properties)) => {
+                *keys = filled;
+                Some(properties)
+            }
+            Err(found) => {
+                self.report(path, found);
+                None
+            }
+        }
+    }
+
+    fn report(&mut self, table: &str, found: Vec<Problem>) {
+        let of_table = |problem: Problem| Problem { key: join(table, &problem.key), ..problem };
+        self.problems.extend(found.into_iter().map(of_table));
+    }
+}
