@@ -58,9 +58,9 @@ pub fn execute(args: Args) -> Result<()> {
         Some(parts) => set.split(parts, &args.references)?,
         None => set,
     };
-    let mut references: HashMap<u64, Vec<String>> = HashMap::new();
+    let mut references: HashMap<u64, Vec<&str>> = HashMap::new();
     for caption in &set.captions {
-        references.entry(set.images[caption.image].id).or_default().push(cut(&caption.text));
+        references.entry(set.images[caption.image].id).or_default().push(&caption.text);
     }
     let with_references = references.len();
     let mut images = Vec::with_capacity(results.len());
@@ -69,6 +69,7 @@ pub fn execute(args: Args) -> Result<()> {
             let what = format!("the image {} has no caption in {}", result.image_id, args.references.display());
             return Err(Error::data(&args.results, what));
         };
+        let references = references.into_iter().map(cut).collect();
         images.push(Scored { candidate: cut(&result.caption), references });
     }
     let scores = scores::all(&images);

@@ -49,13 +49,12 @@ pub struct BackboneSource {
 /// Key of [`BackboneSource`], as JSON, in the header.
 pub const SOURCE: &str = "source";
 
-/// BLAKE3 digest of the weight file of the frozen backbone that an encoder was trained with, if any.
+/// The weights of the backbone that an encoder was trained with, if its file names them.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] if the encoder's file is not safetensors.
-pub fn backbone_digest(encoder: &Path) -> Result<Option<String>> {
-    let source = header(encoder, SOURCE)?.and_then(|source| serde_json::from_str::<BackboneSource>(&source).ok());
-    Ok(source.and_then(|source| source.blake3))
+pub fn backbone_source(encoder: &Path) -> Result<Option<BackboneSource>> {
+    Ok(header(encoder, SOURCE)?.and_then(|source| serde_json::from_str(&source).ok()))
 }
 
 /// Key of the vocabulary's digest in the header of a token decoder.

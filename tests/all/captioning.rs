@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ccdni::data::captions::CaptionSet;
+
 use crate::lab::Lab;
 
 /// A few scenes, a small network and an encoder that learns with it. It writes a checkpoint after every batch.
@@ -252,6 +254,56 @@ fn images_that_cannot_be_read_are_left_out_and_missing_ones_are_an_error() {
 }
 
 #[test]
+fn splits_and_lists_choose_images() {
+    let lab = lab();
+    lab.ccdni(&["data", "scenes", "--out", "scenes", "--train", "60", "--validation", "12", "--size", "32"]).exits(0);
+    // All captions in one file, as in Karpathy's splits.
+    let mut images = Vec::new();
+    for (folder, split) in [("train", "train"), ("validation", "val")] {
+        let set = CaptionSet::open(&lab.path(&format!("scenes/captions_{folder}.json"))).unwrap();
+        images.extend(set.images.iter().enumerate().map(|(index, image)| {
+            let captions = set.captions.iter().filter(|caption| caption.image == index);
+            let sentences: Vec<_> = captions.map(|caption| serde_json::json!({ "raw": caption.text })).collect();
+            serde_json::json!({ "imgid": image.id, "filepath": folder, "filename": image.file_name, "split": split,
+                "sentences": sentences })
+        }));
+    }
+    lab.write("all.json", &serde_json::json!({ "images": images }).to_string());
+    let names = |range: std::ops::RangeInclusive<usize>, folder: &str| -> String {
+        range.map(|number| format!("{folder}/{number:06}.png\n")).collect()
+    };
+    lab.write("fifty.txt", &names(1..=50, "train"));
+    lab.write("three.txt", &names(61..=63, "validation"));
+
+    let source = |train: &str| {
+        format!(
+            "task.source={{kind: files, train: {{captions: all.json, images: scenes, {train}}}, \
+             validation: {{captions: all.json, images: scenes, split: val}}}}"
+        )
+    };
+    let more = ["--set", "train.epochs=1", "--set", "task.scores=false"];
+    let go = |command: &[&str], train: &str| lab.ccdni(&[command, &["--set", &source(train)], &more].concat());
+    let said = go(&["run", "spec.yaml"], "only: fifty.txt, split: dev").exits(2);
+    assert!(said.contains("no split `dev`; it has train, val"), "{said}");
+    let said = go(&["run", "spec.yaml"], "only: fifty.txt").exits(2);
+    assert!(said.contains("has the splits train, val; choose, as in `split: train`"), "{said}");
+    assert!(!lab.path("outputs").exists());
+    let said = go(&["data", "features", "spec.yaml"], "split: train, only: fifty.txt").exits(0);
+    assert!(said.contains("62 images are ready"), "{said}");
+    go(&["run", "spec.yaml"], "split: train, only: fifty.txt").exits(0);
+
+    let decoder = lab.only_run("outputs").display().to_string();
+    let caption = ["caption-set", "--decoder", &decoder, "--captions", "all.json", "--images", "scenes"];
+    let said = lab.ccdni(&caption).exits(2);
+    assert!(said.contains("choose, as in `--split train`") && !lab.path("results.json").exists(), "{said}");
+    assert!(lab.ccdni(&[&caption[..], &["--split", "val"]].concat()).exits(0).contains("12 captions"));
+    let said = lab.ccdni(&["score", "results.json", "all.json", "--split", "val"]).exits(0);
+    assert!(said.contains("12 of 12 images"), "{said}");
+    let few = [&caption[..], &["--split", "val", "--only", "three.txt"]].concat();
+    assert!(lab.ccdni(&few).exits(0).contains("3 captions"));
+}
+
+#[test]
 fn a_run_begins_from_another_with_the_same_words_alone() {
     let (lab, run) = trained(&["--set", "train.epochs=1", "--set", "task.scores=false"]);
     let from = format!("train.init_from={run}");
@@ -283,6 +335,22 @@ fn a_trained_backbone_goes_on_frozen_and_is_known_again() {
     let said = ask(&[]).exits(2);
     assert!(said.contains("backbone.safetensors") && said.contains("other weights"), "{said}");
     assert_eq!(ask(&["--backbone", "elsewhere.safetensors"]).exits(0), before);
+    let said = ask(&["--backbone", "random"]).exits(2);
+    assert!(said.contains("`random` gives other weights") && said.contains("`backbone.safetensors`"), "{said}");
+    let said = ask(&["--backbone", "hub:nobody"]).exits(2);
+    assert!(said.contains("`--backbone`: ") && !said.contains("model.encoder"), "{said}");
+    let image = "scenes/validation/000061.png";
+    let said = lab.ccdni(&["sample", "--decoder", &run, "--image", image, "--backbone", "random"]).exits(2);
+    assert!(said.contains("`--backbone` is for a frozen backbone"), "{said}");
+
+    // A frozen backbone of random weights is not to be exchanged for a file.
+    let random = "model.encoder={kind: conv, channels: [4, 6], weights: random, trainable: projection}";
+    lab.ccdni(&[&["run", "spec.yaml", "--set", random][..], &more[..4], &["--outputs", "random"]].concat()).exits(0);
+    let decoder = lab.only_run("random").display().to_string();
+    let ask = |from: &str| lab.ccdni(&["sample", "--decoder", &decoder, "--image", image, "--backbone", from]);
+    ask("random").exits(0);
+    let said = ask("elsewhere.safetensors").exits(2);
+    assert!(said.contains("`elsewhere.safetensors` gives other weights") && said.contains("(`random`)"), "{said}");
 
     // What was trained behind one backbone means nothing behind another.
     let from = format!("train.init_from={run}");

@@ -77,6 +77,81 @@ fn captions_that_are_none_leave_nothing_behind() {
 }
 
 #[test]
+fn a_table_with_bars_may_have_lost_one() {
+    let lab = Lab::new();
+    let table =
+        |row: &str| format!("image_name| comment_number| comment\na.jpg| 0| Dogs run .\n{row}\nb.jpg| 0| A cat .\n");
+    lab.write("bars.csv", &table("a.jpg| 4   A dog runs ."));
+    let vocab = ["data", "vocab", "bars.csv", "--threshold", "1"];
+    let said = lab.ccdni(&vocab).exits(0);
+    assert!(said.contains("3 captions of 2 images"), "{said}");
+    assert_eq!(
+        Vocabulary::load(&lab.path("tokenizer.json")).unwrap().words()[4..],
+        ["dogs", "run", ".", "a", "dog", "runs", "cat"]
+    );
+    lab.write("bars.csv", &table("a.jpg  A dog runs ."));
+    let said = lab.ccdni(&vocab).exits(2);
+    assert!(said.contains("bars.csv: line 3") && said.contains("3 columns"), "{said}");
+}
+
+#[test]
+fn a_split_is_chosen_by_name() {
+    let lab = Lab::new();
+    lab.write(
+        "splits.json",
+        r#"{"images": [{"imgid": 1, "filename": "a.png", "split": "train", "sentences": [{"raw": "A dog runs ."}]},
+            {"imgid": 2, "filename": "b.png", "split": "test", "sentences": [{"raw": "A red ball ."}]}]}"#,
+    );
+    lab.write("splits.csv", "filename,split,caption\na.png,train,A dog runs .\nb.png,test,A red ball .\n");
+    results::write(&lab.path("results.json"), &[CaptionResult { image_id: 2, caption: "a ball".into() }]).unwrap();
+    for captions in ["splits.json", "splits.csv"] {
+        let vocab = |more: &[&str]| lab.ccdni(&[&["data", "vocab", captions, "--threshold", "1"][..], more].concat());
+        let said = vocab(&[]).exits(2);
+        assert!(said.contains("has the splits test, train; choose, as in `--split train`"), "{said}");
+        assert!(vocab(&["--split", "dev"]).exits(2).contains("no split `dev`"));
+        vocab(&["--split", "train"]).exits(0);
+        assert_eq!(Vocabulary::load(&lab.path("tokenizer.json")).unwrap().words()[4..], ["a", "dog", "runs", "."]);
+        vocab(&["--split", "test + train"]).exits(0);
+        assert_eq!(Vocabulary::load(&lab.path("tokenizer.json")).unwrap().words().len(), 4 + 6);
+
+        let score = |more: &[&str]| lab.ccdni(&[&["score", "results.json", captions][..], more].concat());
+        assert!(score(&[]).exits(0).contains("1 of 2 images"));
+        assert!(score(&["--split", "test"]).exits(0).contains("1 of 1 images"));
+        assert!(score(&["--split", "train"]).exits(2).contains("the image 2 has no caption"));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_step_goes_on_when_its_terminal_is_gone() {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::process::Stdio;
+    use std::ptr::null_mut;
+
+    let lab = Lab::new();
+    fs::create_dir(lab.path("in")).unwrap();
+    let bytes = image(640, 480, ImageFormat::Png);
+    for index in 0..30 {
+        fs::write(lab.path(&format!("in/{index}.png")), &bytes).unwrap();
+    }
+    let (mut terminal, mut stderr) = (0, 0);
+    // SAFETY: both numbers live longer than the call; null pointers stand for defaults.
+    let opened = unsafe { libc::openpty(&mut terminal, &mut stderr, null_mut(), null_mut(), null_mut()) };
+    assert_eq!(opened, 0);
+    // SAFETY: both were opened just now, and nothing else closes them.
+    let (terminal, stderr) = unsafe { (OwnedFd::from_raw_fd(terminal), OwnedFd::from_raw_fd(stderr)) };
+    let mut command = lab.command(&["data", "resize", "in", "--out", "out", "--threads", "1"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+    drop(command);
+    while !lab.path("out/0.png").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(terminal);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(files(&lab.path("out")).len(), 31);
+}
+
+#[test]
 fn a_caption_of_ten_thousand_words_is_a_caption() {
     let lab = Lab::new();
     lab.write("long.txt", &format!("a.jpg#0\t{}\na.jpg#1\tshort\n", "word, (and) ".repeat(5_000)));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ccdni::data::digits::{Digits, Glyphs, Source, Use};
+use ccdni::data::digits::{Digits, Glyphs, Idx, Source, Use};
 use ccdni::data::{BatchIndex, Inputs, Split, Targets};
 use ccdni::tasks::Task;
 use ccdni::tasks::seqmnist::{SeqMnist, SplitBy};
@@ -51,14 +51,24 @@ fn big_endian(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().copied().flat_map(u32::to_be_bytes).collect()
 }
 
-/// The files of a part with so many images and labels.
-fn part(lab: &Lab, name: &str, images: u32, labels: &[u8]) {
+/// A file of images of one shade per pixel, counted through.
+fn images(lab: &Lab, name: &str, count: u32, side: u32) {
+    let mut pixels = big_endian(&[0x0803, count, side, side]);
+    pixels.extend((0..count * side * side).map(|index| (index % 251) as u8));
     std::fs::create_dir_all(lab.path("digits")).unwrap();
-    let mut pixels = big_endian(&[0x0803, images, 28, 28]);
-    pixels.extend((0..images * 784).map(|index| (index % 251) as u8));
-    std::fs::write(lab.path(&format!("digits/{name}-images-idx3-ubyte")), pixels).unwrap();
-    let labels = [big_endian(&[0x0801, labels.len() as u32]), labels.to_vec()].concat();
-    std::fs::write(lab.path(&format!("digits/{name}-labels-idx1-ubyte")), labels).unwrap();
+    std::fs::write(lab.path(&format!("digits/{name}")), pixels).unwrap();
+}
+
+/// A file of labels.
+fn labels(lab: &Lab, name: &str, labels: &[u8]) {
+    let bytes = [big_endian(&[0x0801, labels.len() as u32]), labels.to_vec()].concat();
+    std::fs::write(lab.path(&format!("digits/{name}")), bytes).unwrap();
+}
+
+/// The files of a part with so many images and labels.
+fn part(lab: &Lab, name: &str, count: u32, classes: &[u8]) {
+    images(lab, &format!("{name}-images-idx3-ubyte"), count, 28);
+    labels(lab, &format!("{name}-labels-idx1-ubyte"), classes);
 }
 
 fn lab() -> Lab {
@@ -130,6 +140,91 @@ fn files_are_found_under_the_names_that_others_give_them() {
     assert!(said.contains("it holds `Train-Images.idx3-ubyte`, `my-labels-ubyte`"), "{said}");
 }
 
+/// The files of EMNIST's letters: 26 classes, counted from 1.
+fn letters() -> Lab {
+    let lab = lab();
+    std::fs::remove_dir_all(lab.path("digits")).unwrap();
+    for (part, count) in [("train", 52), ("test", 26)] {
+        let classes: Vec<u8> = (0..count).map(|index| index % 26 + 1).collect();
+        images(&lab, &format!("emnist-letters-{part}-images-idx3-ubyte"), count.into(), 28);
+        labels(&lab, &format!("emnist-letters-{part}-labels-idx1-ubyte"), &classes);
+    }
+    lab
+}
+
+#[test]
+fn any_number_of_classes_is_recognised_or_becomes_a_line() {
+    let lab = letters();
+    let run = |more: &[&str]| lab.ccdni(&[&["run", "spec.yaml", "--set", "task.val_split=0"][..], more].concat());
+    let said = run(&[]).exits(2);
+    assert!(said.contains("emnist-letters-train-labels-idx1-ubyte") && said.contains("label 9 is 10"), "{said}");
+    assert!(said.contains("from 1 to 26: set `task.source.classes` to 26") && !said.contains("again"), "{said}");
+    assert!(!lab.path("outputs").exists());
+
+    let classes = ["--set", "task.source.classes=26", "--set", "task.source.transpose=true"];
+    run(&classes).exits(0);
+    let decoder = std::fs::read(lab.run().0.join("decoder.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&decoder).unwrap();
+    assert!(tensors.tensors().iter().any(|(_, tensor)| tensor.shape() == [26, 3]), "{:?}", tensors.names());
+
+    run(&[&classes[..], &["--set", "task.mode=lines", "--outputs", "lines"]].concat()).exits(0);
+    let scores = std::fs::read(lab.only_run("lines").join("targets.npy")).unwrap();
+    assert!(String::from_utf8_lossy(&scores[..80]).contains("26, 4, 2"), "one line for each class");
+
+    let said = run(&[&classes[..], &["--set", "task.mode=digits", "--outputs", "digits-drawn"]].concat()).exits(2);
+    assert!(said.contains("drawings of the ten digits") && said.contains("task.numbers"), "{said}");
+    let said = run(&["--set", "task.numbers=[3, 12]"]).exits(2);
+    assert!(said.contains("10 classes, from 0 to 9, and so no 12") && said.contains("source.classes"), "{said}");
+}
+
+#[test]
+fn several_data_sets_in_one_directory_are_refused() {
+    let lab = letters();
+    images(&lab, "emnist-balanced-train-images-idx3-ubyte", 4, 28);
+    let said = lab.ccdni(&["run", "spec.yaml", "--set", "task.source.classes=26"]).exits(2);
+    assert!(said.contains("several files of training data") && said.contains("emnist-balanced-train"), "{said}");
+}
+
+#[test]
+fn images_of_other_sizes_are_read_and_transposed() {
+    let lab = lab();
+    for (name, count) in [("train", 20), ("t10k", 10)] {
+        images(&lab, &format!("{name}-images-idx3-ubyte"), count, 32);
+    }
+    let said = lab.ccdni(&["run", "spec.yaml"]).exits(2);
+    assert!(said.contains("images of 32 x 32 pixels") && said.contains("set it to 32"), "{said}");
+    let said = lab.ccdni(&["run", "spec.yaml", "--set", "task.source.side=32"]).exits(2);
+    assert!(said.contains("does not divide the 1024 pixels") && said.contains("choose one of 1, 2, 4, 8"), "{said}");
+    let side = ["--set", "task.source.side=32", "--set", "task.row=256"];
+    lab.ccdni(&[&["run", "spec.yaml"][..], &side].concat()).exits(0);
+
+    let read = |transpose| {
+        let dir = lab.path("digits");
+        Digits::open(&Source::Idx(Idx { dir, r#use: Use::Train, classes: 10, side: 32, transpose })).unwrap()
+    };
+    let (rows, columns) = (read(false), read(true));
+    for (row, column) in [(0, 1), (31, 5), (7, 7)] {
+        assert_eq!(rows.pixels(3)[row * 32 + column], columns.pixels(3)[column * 32 + row]);
+    }
+}
+
+#[test]
+fn labels_of_qmnist_are_read() {
+    let lab = lab();
+    std::fs::remove_dir_all(lab.path("digits")).unwrap();
+    for (part, count) in [("train", 20u32), ("test", 10)] {
+        images(&lab, &format!("qmnist-{part}-images-idx3-ubyte"), count, 28);
+        let row = |index: u32| [index % 10, 1, 2000 + index, index, 0, 0, index, 0];
+        let bytes = big_endian(&[&[0x0c02, count, 8][..], &(0..count).flat_map(row).collect::<Vec<_>>()].concat());
+        std::fs::write(lab.path(&format!("digits/qmnist-{part}-labels-idx2-int")), bytes).unwrap();
+    }
+    lab.ccdni(&["run", "spec.yaml"]).exits(0);
+    let source =
+        Source::Idx(Idx { dir: lab.path("digits"), r#use: Use::Test, classes: 10, side: 28, transpose: false });
+    let digits = Digits::open(&source).unwrap();
+    assert_eq!(digits.train().map(|index| digits.label(index)).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+}
+
 #[test]
 fn bad_files_are_named_before_anything_begins() {
     let write = |name: &'static str, bytes: Vec<u8>| {
@@ -143,7 +238,7 @@ fn bad_files_are_named_before_anything_begins() {
         (Box::new(write("t10k-images-idx3-ubyte", gzip)), "t10k-images-idx3-ubyte", "cut off"),
         (Box::new(write("train-images-idx3-ubyte", b"not MNIST".to_vec())), "train-images-idx3-ubyte", "no IDX file"),
         (Box::new(remove("train-labels-idx1-ubyte")), "digits", "`train-labels-idx1-ubyte.gz`"),
-        (Box::new(|lab| part(lab, "train", 20, &[10; 20])), "train-labels-idx1-ubyte", "label 0 is 10"),
+        (Box::new(|lab| part(lab, "train", 20, &[11; 20])), "train-labels-idx1-ubyte", "label 0 is 11"),
         (Box::new(|lab| part(lab, "t10k", 0, &[])), "t10k-images-idx3-ubyte", "holds no images"),
         (Box::new(|lab| part(lab, "train", 20, &[1; 19])), "train-labels-idx1-ubyte", "do not belong together"),
         (Box::new(|lab| std::fs::remove_dir_all(lab.path("digits")).unwrap()), "digits", "no such directory"),
@@ -177,7 +272,7 @@ fn the_real_images_are_read_and_divided_as_the_original_does() {
         eprintln!("skipped: CCDNI_MNIST does not name a directory with MNIST's test images");
         return;
     };
-    let source = Source::Idx { dir, r#use: Use::Test };
+    let source = Source::Idx(Idx { dir, r#use: Use::Test, classes: 10, side: 28, transpose: false });
     let digits = Digits::open(&source).unwrap();
     let mut counts = [0; 10];
     digits.train().for_each(|index| counts[digits.label(index)] += 1);

@@ -56,6 +56,8 @@ fn what_is_no_trained_network_is_named() {
     assert!(!lab.path("lines.npy").exists());
 
     let decoder = format!("{run}/decoder.safetensors");
+    let said = lab.ccdni(&["sample", "--decoder", &decoder, "--backbone", "random"]).exits(2);
+    assert!(said.contains("`--backbone`") && said.contains("--image FILE"), "{said}");
     let said = lab.ccdni(&["sample", "--decoder", &decoder, "--out", "nowhere/lines.npy"]).exits(2);
     assert!(said.contains("--out") && said.contains("nowhere") && !said.contains("cue"), "{said}");
 }

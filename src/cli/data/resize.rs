@@ -14,8 +14,9 @@ const SHOWN: usize = 10;
 
 /// Resize a folder of images to squares, under the same names in another folder.
 ///
-/// PNG and JPEG, recognised by content, subfolders included. Converts to RGB, applies the EXIF orientation, and resamples with
-/// Lanczos; the aspect ratio is not kept. Existing results are kept: run the same command again after an interruption.
+/// PNG, JPEG, WebP, GIF, TIFF and BMP, recognised by content, subfolders included. A JPEG stays one; anything else is written as
+/// PNG, under its old name whatever the extension. Converts to RGB, applies the EXIF orientation, and resamples with Lanczos; the
+/// aspect ratio is not kept. Existing results are kept: run the same command again after an interruption.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni data resize train2014 --out resized2014
@@ -29,7 +30,7 @@ pub struct Args {
     /// Width and height of the result.
     #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     size: u32,
-    /// Quality of JPEG files, 1 to 100; PNG files stay lossless PNG.
+    /// Quality of JPEG files, 1 to 100; PNG is lossless.
     #[arg(long, value_name = "N", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// End with an error at the first unreadable file, instead of listing it and continuing.

@@ -1,5 +1,7 @@
 //! A trained captioning network.
 
+use std::path::Path;
+
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 
@@ -7,10 +9,10 @@ use crate::data::Vocabulary;
 use crate::data::image_set::Viewing;
 use crate::data::images::resize_square;
 use crate::error::{Error, Result};
-use crate::model::encoder::FrozenBackbone;
+use crate::model::encoder::{FrozenBackbone, RANDOM, WeightSource};
 use crate::run::trained_network::{Beside, TrainedNetwork};
 use crate::run::weights;
-use crate::spec::Trainable;
+use crate::spec::{EncoderSpec, Trainable};
 use crate::tasks::Registry;
 use crate::tasks::captioning::limits;
 use crate::train::decode::{Decoded, Strategy};
@@ -25,12 +27,13 @@ pub struct Captioner {
 }
 
 impl Captioner {
-    /// Loads a network, its vocabulary and its encoder. `backbone` overrides the weights of the frozen backbone in the spec.
+    /// Loads a network, its vocabulary and its encoder. `given` overrides the weights of the frozen backbone in the spec.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the network is for another task than captioning; [`Error::Data`] naming what is missing, and
-    /// the flag to set.
-    pub fn load(beside: &Beside, backbone: Option<&str>, device: &Device, registry: &Registry) -> Result<Captioner> {
+    /// [`Error::Usage`] if the network is for another task than captioning, or if `given` is no source of weights, gives other
+    /// weights than those that the network was trained on, or is of no use; [`Error::Data`] naming what is missing, and the
+    /// flag to set.
+    pub fn load(beside: &Beside, given: Option<&str>, device: &Device, registry: &Registry) -> Result<Captioner> {
         let mut network = TrainedNetwork::load(beside, device, registry)?;
         let spec = &mut network.resolved.spec;
         let view = registry.task(&spec.task)?.view();
@@ -40,10 +43,16 @@ impl Captioner {
                 spec.task.kind
             )));
         };
-        if let Some(backbone) = backbone {
-            encoder.set_weights(backbone);
-        }
         let frozen = encoder.trainable() != Trainable::All;
+        if let Some(given) = given {
+            if !frozen {
+                let what =
+                    "`--backbone` is for a frozen backbone, and this network's was trained with it; leave it out";
+                return Err(Error::Usage(what.into()));
+            }
+            given.parse::<WeightSource>().map_err(|what| Error::Usage(format!("`--backbone`: {what}")))?;
+            encoder.set_weights(given);
+        }
         let side = view.trained_side() as usize;
         let backbone = frozen.then(|| FrozenBackbone::load(&spec.model, side, device)).transpose();
         let backbone = backbone.map_err(|error| match error {
@@ -52,12 +61,8 @@ impl Captioner {
             }
             other => other,
         })?;
-        if let Some(backbone) = backbone.as_ref().filter(|backbone| backbone.file.is_some()) {
-            let encoder = network.encoder.as_deref().map(weights::backbone_digest).transpose()?.flatten();
-            if encoder.is_some_and(|digest| digest != backbone.digest) {
-                let what = "holds other weights than those that this network was trained on; name these with `--backbone FILE`";
-                return Err(Error::data(backbone.file.as_deref().unwrap_or(&beside.decoder), what));
-            }
+        if let (Some(backbone), Some(file)) = (&backbone, &network.encoder) {
+            check_backbone(backbone, spec.model.encoder.as_ref().map_or("", EncoderSpec::weights), file)?;
         }
         Ok(Captioner { vocabulary: vocabulary.clone(), view, backbone, network })
     }
@@ -92,5 +97,17 @@ impl Captioner {
         };
         let sentences = self.network.decode(&inputs, strategy, &limits(steps))?;
         Ok(images.iter().zip(sentences).map(|(image, sentences)| image.as_ref().map(|_| sentences)).collect())
+    }
+}
+
+/// Fails if a backbone with the weights `named` is not the one that the encoder in `file` was trained with.
+fn check_backbone(backbone: &FrozenBackbone, named: &str, file: &Path) -> Result<()> {
+    let Some(trained) = weights::backbone_source(file)? else { return Ok(()) };
+    match trained.blake3.as_deref().unwrap_or(RANDOM) == backbone.digest {
+        true => Ok(()),
+        false => Err(Error::Usage(format!(
+            "`{named}` gives other weights than those that this network was trained on (`{}`); name these with `--backbone`",
+            trained.weights
+        ))),
     }
 }

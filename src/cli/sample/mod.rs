@@ -14,7 +14,7 @@ pub use network_args::NetworkArgs;
 pub use strategy::StrategyArgs;
 
 use crate::device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run::trained_network::TrainedNetwork;
 use crate::tasks::Registry;
 
@@ -39,6 +39,9 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let (beside, device) = (args.network.beside()?, device::open(&args.network.device, false)?);
     if args.captions.has_images() {
         return args.captions.execute(&beside, args.network.backbone.as_deref(), &device, registry);
+    }
+    if args.network.backbone.is_some() {
+        return Err(Error::Usage("`--backbone` is for images: name one with `--image FILE`, or leave it out".into()));
     }
     drawn::check_out(args.out.as_deref())?;
     let network = TrainedNetwork::load(&beside, &device, registry)?;

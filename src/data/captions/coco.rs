@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Caption, CaptionSet, Image, karpathy, not_json};
 use crate::error::{Error, Result};
@@ -17,40 +18,39 @@ struct File {
     annotations: Option<Vec<Annotation>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct FileImage {
+/// An image, also of a split file, where it has other keys and contains its sentences.
+#[derive(Deserialize)]
+pub(super) struct FileImage {
     id: Option<u64>,
     file_name: Option<String>,
+    pub(super) imgid: Option<u64>,
+    pub(super) cocoid: Option<u64>,
+    pub(super) filename: Option<String>,
+    pub(super) filepath: Option<String>,
+    pub(super) split: Option<String>,
+    pub(super) sentences: Option<Vec<karpathy::Sentence>>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Annotation {
     id: Option<u64>,
     image_id: Option<u64>,
     caption: Option<String>,
 }
 
-/// Distinguishes a split file from a COCO file: its images contain sentences.
-#[derive(Deserialize)]
-struct Split {
-    images: Vec<karpathy::FileImage>,
-}
-
 /// Parses the content of the file `path`.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
     let file: File = serde_json::from_slice(bytes).map_err(|error| not_json(path, &error))?;
-    if file.annotations.is_none()
-        && let Ok(split) = serde_json::from_slice::<Split>(bytes)
-        && !split.images.is_empty()
-    {
-        return karpathy::read(path, split.images);
-    }
     let missing = |list: &str| Error::data(path, format!("has no list `{list}`: is it a caption file of COCO?"));
+    let images = file.images.ok_or_else(|| missing("images"))?;
+    if file.annotations.is_none() && images.iter().any(|image| image.sentences.is_some()) {
+        return karpathy::read(path, images);
+    }
     let wrong = |list: &str, item: usize, what: String| Error::data(path, format!("`{list}`, item {item}: {what}"));
 
     let mut set = CaptionSet::default();
     let mut places = HashMap::new();
-    for (item, image) in file.images.ok_or_else(|| missing("images"))?.into_iter().enumerate() {
+    for (item, image) in images.into_iter().enumerate() {
         let lacks = |key: &str| wrong("images", item, format!("has no `{key}`"));
         let id = image.id.ok_or_else(|| lacks("id"))?;
         let file_name = image.file_name.ok_or_else(|| lacks("file_name"))?;
@@ -82,21 +82,10 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
 /// # Errors
 /// [`Error::Io`].
 pub fn write(path: &Path, description: &str, set: &CaptionSet) -> Result<()> {
-    let images: Vec<FileImage> = set
-        .images
-        .iter()
-        .map(|image| FileImage { id: Some(image.id), file_name: Some(image.file_name.clone()) })
-        .collect();
-    let annotations: Vec<Annotation> = set
-        .captions
-        .iter()
-        .map(|caption| Annotation {
-            id: Some(caption.id),
-            image_id: Some(set.images[caption.image].id),
-            caption: Some(caption.text.clone()),
-        })
-        .collect();
-    let file =
-        serde_json::json!({ "info": { "description": description }, "images": images, "annotations": annotations });
+    let image = |image: &Image| json!({ "id": image.id, "file_name": image.file_name });
+    let annotation = |caption: &Caption| json!({ "id": caption.id, "image_id": set.images[caption.image].id, "caption": caption.text });
+    let images: Vec<Value> = set.images.iter().map(image).collect();
+    let annotations: Vec<Value> = set.captions.iter().map(annotation).collect();
+    let file = json!({ "info": { "description": description }, "images": images, "annotations": annotations });
     write_atomically(path, format!("{file}\n").as_bytes())
 }

@@ -6,22 +6,13 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::coco::FileImage;
 use super::flickr::Table;
 use super::{Caption, CaptionSet, Image};
 use crate::error::{Error, Result};
 
 #[derive(Deserialize)]
-pub(super) struct FileImage {
-    imgid: Option<u64>,
-    cocoid: Option<u64>,
-    filename: Option<String>,
-    filepath: Option<String>,
-    split: Option<String>,
-    sentences: Vec<Sentence>,
-}
-
-#[derive(Deserialize)]
-struct Sentence {
+pub(super) struct Sentence {
     sentid: Option<u64>,
     raw: Option<String>,
     tokens: Option<Vec<String>>,
@@ -48,7 +39,7 @@ pub(super) fn read(path: &Path, images: Vec<FileImage>) -> Result<CaptionSet> {
         let folder = image.filepath.filter(|folder| !folder.is_empty());
         let file_name =
             folder.map_or_else(|| name.clone(), |folder| format!("{}/{name}", folder.trim_end_matches('/')));
-        for sentence in image.sentences {
+        for sentence in image.sentences.ok_or_else(|| lacks("sentences"))? {
             let tokens = || sentence.tokens.map(|tokens| tokens.join(" "));
             let text = sentence.raw.or_else(tokens).ok_or_else(|| lacks("sentences[].raw"))?;
             let id = sentence.sentid.unwrap_or(set.captions.len() as u64);
@@ -77,7 +68,9 @@ pub(super) fn read_list(path: &Path, bytes: &[u8]) -> Result<CaptionSet> {
                 .collect::<Result<_>>()?,
             _ => return Err(lacks("caption")),
         };
-        captions.iter().for_each(|caption| table.add(&image, caption));
+        for caption in &captions {
+            table.add(&image, None, caption);
+        }
     }
     Ok(table.set)
 }

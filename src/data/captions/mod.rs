@@ -339,6 +339,32 @@ mod tests {
     }
 
     #[test]
+    fn a_column_of_splits_is_used() {
+        let text =
+            "split,filename,caption\ntrain,a.jpg,\"A dog, black.\"\nval,b.jpg,A cat, white.\ntrain,a.jpg,Dogs.\n";
+        let set = open(text.as_bytes()).unwrap();
+        let splits: Vec<_> = set.images.iter().map(|image| image.split.as_deref()).collect();
+        assert_eq!(splits, [Some("train"), Some("val")]);
+        assert_eq!(set.split("val", Path::new("x")).unwrap().captions[0].text, "A cat, white.");
+        for (text, expected) in [
+            ("image,caption,split\na.jpg,A dog,train\na.jpg,Dogs,val\n", "line 3: `a.jpg` is in another split"),
+            ("image,caption,\"split\na.jpg,A dog,train\n", "line 1: begins a quotation"),
+        ] {
+            let error = open(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_read() {
+        let long = "\"a\"b,".repeat(100_000);
+        let set = open(format!("image,caption\na.jpg,{long}\n").as_bytes()).unwrap();
+        assert_eq!(set.captions[0].text, long);
+        let error = open(format!("image,{long}caption\n").as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.len() < 1000, "{error}");
+    }
+
+    #[test]
     fn split_files_are_read_and_splits_chosen() {
         let set = CaptionSet::open(&case("karpathy.json")).unwrap();
         assert_eq!((set.images[0].file_name.as_str(), set.images[0].split.as_deref()), ("100_a.jpg", Some("train")));
@@ -354,6 +380,9 @@ mod tests {
         assert!(error.contains("no split `dev`; it has ") && error.contains("train"), "{error}");
         let error = CaptionSet::open(&case("karpathy-cut.json")).unwrap_err().to_string();
         assert!(error.contains("ends early"), "{error}");
+        let partial = r#"{"images": [{"imgid": 1, "filename": "a", "sentences": []}, {"imgid": 2, "filename": "b"}]}"#;
+        let error = open(partial.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("`images`, item 1: has no `sentences`"), "{error}");
         let coco = r#"{"images": [{"cocoid": 42, "imgid": 0, "filename": "x.jpg", "filepath": "val2014", "split": "restval",
             "sentences": [{"tokens": ["a", "dog"]}]}], "dataset": "coco"}"#;
         let set = open(coco.as_bytes()).unwrap();

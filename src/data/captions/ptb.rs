@@ -111,6 +111,18 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_are_split_as_short_ones() {
+        // More than a window, so that every rule is tried at every place of it.
+        for text in ["A man's dog can't jump, it's (very) old @ 9, ", "<a <b a,b c@d é\"x\" U. S. A. http://a.b/c, "] {
+            let (short, long) = (tokenize(text), tokenize(&text.repeat(400)));
+            assert_eq!(long, vec![short; 400].join(" "));
+        }
+        for word in ["b".repeat(20_000), "\u{e9}".repeat(9_001), format!("http://{}", "a.".repeat(4_000) + "b")] {
+            assert_eq!(tokenize(&format!("a {word} dog")), format!("a {word} dog"));
+        }
+    }
+
+    #[test]
     fn arbitrary_text_never_panics() {
         let pieces =
             ["'", "n't", ".", "-", "a", "A", "<", ">", "@", "/", "9", ",", ":", "(", "é", "😀", " ", "&", "y'"];

@@ -1,6 +1,10 @@
 //! Records of a table whose fields may be quoted. An unclosed quotation is reported where it begins instead of consuming the
 //! rows after it.
 
+use std::path::Path;
+
+use crate::data::images::is_image_name;
+
 /// The fields of a line.
 pub(super) fn fields(line: &str, delimiter: char) -> Vec<String> {
     match Records::new(line, delimiter).next() {
@@ -15,6 +19,8 @@ pub(super) struct Records<'a> {
     rest: &'a str,
     delimiter: char,
     line: usize,
+    /// The last line whose quotation marks were counted.
+    counted: usize,
 }
 
 /// A record, or the line and reason of an error.
@@ -25,7 +31,7 @@ const OPEN: &str = "begins a quotation (\") that does not end where its field en
 
 impl<'a> Records<'a> {
     pub(super) fn new(text: &'a str, delimiter: char) -> Records<'a> {
-        Records { rest: text, delimiter, line: 1 }
+        Records { rest: text, delimiter, line: 1, counted: 0 }
     }
 
     /// Length of the rest of a line, without its terminator.
@@ -56,11 +62,24 @@ impl<'a> Records<'a> {
         ends.then_some((value, after))
     }
 
-    /// Whether a line within a quotation looks like a row: its first field has the same extension as that of the record.
-    fn holds_a_row(&self, value: &str, record: &[String]) -> bool {
-        let ending = record.first().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| format!(".{ending}"));
-        let Some(ending) = ending.filter(|ending| (2..=5).contains(&ending.len())) else { return false };
-        value.lines().skip(1).any(|line| line.split(self.delimiter).next().is_some_and(|name| name.ends_with(&ending)))
+    /// Whether the lines of a quotation look like rows: one of their fields names an image.
+    fn holds_a_row(&self, value: &str) -> bool {
+        let names_image = |field: &str| {
+            // The number of the caption may follow: `name.jpg#0`.
+            let name = field.split('#').next().unwrap_or_default().trim_matches([' ', '"', '\r']);
+            is_image_name(Path::new(name))
+        };
+        value.contains('\n') && value.split([self.delimiter, '\n']).any(names_image)
+    }
+
+    /// Whether the quotation marks from here to the end of the line come in pairs, at the first question in a line; later ones
+    /// are not counted again.
+    fn is_balanced(&mut self) -> bool {
+        if std::mem::replace(&mut self.counted, self.line) == self.line {
+            return true;
+        }
+        let end = self.to_line_end(self.rest);
+        self.rest[..end].matches('"').count().is_multiple_of(2)
     }
 
     fn record(&mut self) -> Record {
@@ -69,22 +88,23 @@ impl<'a> Records<'a> {
         loop {
             let start = if self.delimiter == '\t' { self.rest } else { self.rest.trim_start_matches(' ') };
             let is_quoted = self.delimiter != '|' && start.starts_with('"');
-            if let Some((value, after)) = self.quoted(start).filter(|_| is_quoted) {
-                if self.holds_a_row(&value, &record) {
+            if let Some((value, after)) = is_quoted.then(|| self.quoted(start)).flatten() {
+                if self.holds_a_row(&value) {
                     return Err((self.line, OPEN));
                 }
                 self.line += value.matches('\n').count();
                 record.push(value);
                 self.rest = after;
             } else {
-                let end = self.to_line_end(self.rest);
                 // `"Stop" sign`: balanced quotation marks belong to the caption.
-                if is_quoted && self.rest[..end].matches('"').count() % 2 == 1 {
+                if is_quoted && !self.is_balanced() {
                     return Err((self.line, OPEN));
                 }
-                let end = self.rest[..end].find(self.delimiter).unwrap_or(end);
-                record.push(self.rest[..end].to_owned());
-                self.rest = &self.rest[end..];
+                let end = self.rest.find([self.delimiter, '\n']).unwrap_or(self.rest.len());
+                let (field, rest) = self.rest.split_at(end);
+                let is_last = !rest.starts_with(self.delimiter);
+                record.push(field.strip_suffix('\r').filter(|_| is_last).unwrap_or(field).to_owned());
+                self.rest = rest;
             }
             match self.rest.strip_prefix(self.delimiter) {
                 Some(rest) => self.rest = rest,
@@ -139,6 +159,9 @@ mod tests {
             ("x,y\na.jpg,\"To the left\nb.jpg,A \"big\" cat\n", 2),
             ("x,y\na.jpg,\"To the left\nb.jpg,A ruler of 6\"\n", 2),
             ("x,y\na.jpg,z\na.jpg,\"To the left", 3),
+            ("n,x,y\n0,a.jpg,\"To the left\n1,b.jpg,A ruler of 6\"\n", 2),
+            ("y,x\n\"To the left,a.jpg\nA ruler of 6\",b.jpg\n", 2),
+            ("x,y\na.jpg#0,\"To the left\nb.JPG#0,A ruler of 6\"\n", 2),
         ] {
             assert_eq!(read(text), Err(line), "{text}");
         }

@@ -151,8 +151,12 @@ const FINENESS: usize = 5;
 /// Draws the images, the training images first.
 pub fn draw(spec: &Glyphs) -> Digits {
     let total = spec.train + spec.test;
-    let mut digits =
-        Digits { pixels: Vec::with_capacity(total * PIXELS), labels: Vec::with_capacity(total), train: spec.train };
+    let mut digits = Digits {
+        pixels: Vec::with_capacity(total * PIXELS),
+        side: SIDE,
+        labels: Vec::with_capacity(total),
+        train: spec.train,
+    };
     let parts = [("data.glyphs.train", spec.train), ("data.glyphs.test", spec.test)];
     for index in parts.into_iter().flat_map(|(part, count)| (0..count).map(move |index| (part, index))) {
         let mut stream = Stream::new(spec.draw, index.0, 0, index.1);

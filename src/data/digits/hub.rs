@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Digits, HubDataset, Part, Use};
+use super::{Digits, HubDataset, Part, SIDE, Use};
 use crate::data::hub::{HubFile, Kind};
 use crate::error::Result;
 
@@ -34,7 +34,7 @@ impl HubDataset {
 /// Reads the images of a data set from the cache.
 pub(super) fn read(dataset: HubDataset, r#use: Use) -> Result<Digits> {
     let parts = r#use.parts().iter().map(|&part| contents(&dataset.file(part).cached(WHAT, ALTERNATIVES)?));
-    Ok(Digits::of_parts(parts.collect::<Result<_>>()?))
+    Ok(Digits::of_parts(parts.collect::<Result<_>>()?, SIDE))
 }
 
 /// Downloads the files of a data set unless they are cached, and verifies them.

@@ -1,4 +1,4 @@
-//! Images of digits: 28 x 28 pixels of one byte, with a class from 0 to 9.
+//! Images of digits, or of other classes in the same format: squares of one byte per pixel, with a class.
 //!
 //! Three sources with one interface: [`glyphs`] are drawn by the program, [`idx`] are files in a local directory, and
 //! [`hub`] are data sets of the Hugging Face hub.
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-/// Width and height, in pixels.
+/// Width and height of MNIST's images, in pixels.
 pub const SIDE: usize = 28;
-/// Pixels per image.
+/// Pixels per image of MNIST.
 pub const PIXELS: usize = SIDE * SIDE;
-/// Number of classes.
+/// Number of classes of MNIST.
 pub const CLASSES: usize = 10;
 
 /// Source of the images.
@@ -28,16 +28,8 @@ pub const CLASSES: usize = 10;
 pub enum Source {
     /// Digits drawn by the program; nothing is downloaded.
     Glyphs(Glyphs),
-    /// IDX files in a local directory, optionally gzipped, with the file names of MNIST.
-    Idx {
-        /// The directory with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two `t10k` files, each optionally
-        /// with `.gz`.
-        #[schemars(length(min = 1))]
-        dir: PathBuf,
-        /// Which parts to use; with a single one, validation is taken from it and there is no test.
-        #[serde(default)]
-        r#use: Use,
-    },
+    /// IDX files in a local directory, optionally gzipped, with the file names of MNIST, EMNIST or QMNIST.
+    Idx(Idx),
     /// A data set from the Hugging Face hub, cached in `datasets/hub`.
     Hub {
         /// The data set.
@@ -61,6 +53,49 @@ pub struct Glyphs {
     pub test: usize,
     /// Seed of the drawn digits, independent of the seeds of a run, as for a data set from a file.
     pub draw: u64,
+}
+
+/// IDX files in a local directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Idx {
+    /// The directory with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two `t10k` files, each optionally
+    /// with `.gz`.
+    #[schemars(length(min = 1))]
+    pub dir: PathBuf,
+    /// Which parts to use; with a single one, validation is taken from it and there is no test.
+    #[serde(default)]
+    pub r#use: Use,
+    /// Number of classes. Labels count from 0; or from 1, if there is no 0 and the last class occurs.
+    #[serde(default = "ten", skip_serializing_if = "is_ten")]
+    #[schemars(range(min = 1, max = 256), extend("default" = CLASSES))]
+    pub classes: usize,
+    /// Width and height of the images, in pixels.
+    #[serde(default = "mnist_side", skip_serializing_if = "is_mnist_side")]
+    #[schemars(range(min = 1, max = Idx::MAX_SIDE), extend("default" = SIDE))]
+    pub side: usize,
+    /// Whether the files hold the columns of an image in place of its rows, as those of EMNIST do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
+    pub transpose: bool,
+}
+
+impl Idx {
+    /// Largest width and height, in pixels.
+    pub const MAX_SIDE: usize = 256;
+}
+
+fn ten() -> usize {
+    CLASSES
+}
+fn is_ten(classes: &usize) -> bool {
+    *classes == CLASSES
+}
+fn mnist_side() -> usize {
+    SIDE
+}
+fn is_mnist_side(side: &usize) -> bool {
+    *side == SIDE
 }
 
 /// Which of the two parts of a data set to use.
@@ -122,9 +157,11 @@ impl Use {
 /// Images and their classes: first those for training and validation, then the test images.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Digits {
-    /// `[images, 784]`, row by row from the top, 0 is background.
+    /// `[images, side, side]`, row by row from the top, 0 is background.
     pixels: Vec<u8>,
-    /// `[images]`, each below [`CLASSES`].
+    /// Width and height, in pixels.
+    side: usize,
+    /// `[images]`, each below [`Source::classes`].
     labels: Vec<u8>,
     /// Number of images for training and validation.
     train: usize,
@@ -139,20 +176,17 @@ impl Digits {
     pub fn open(source: &Source) -> Result<Digits> {
         match source {
             Source::Glyphs(spec) => Ok(glyphs::draw(spec)),
-            Source::Idx { dir, r#use } => {
-                let parts = r#use.parts().iter().map(|&part| idx::read(dir, part)).collect::<Result<Vec<_>>>()?;
-                Ok(Digits::of_parts(parts))
-            }
+            Source::Idx(source) => idx::read(source),
             Source::Hub { dataset, r#use } => hub::read(*dataset, *r#use),
         }
     }
 
-    /// Concatenates parts; the first is for training and validation.
-    pub(crate) fn of_parts(parts: Vec<(Vec<u8>, Vec<u8>)>) -> Digits {
+    /// Concatenates parts, pixels and labels; the first is for training and validation.
+    pub(crate) fn of_parts(parts: Vec<(Vec<u8>, Vec<u8>)>, side: usize) -> Digits {
         let mut digits = Digits::default();
         for (index, (pixels, labels)) in parts.into_iter().enumerate() {
             if index == 0 {
-                digits = Digits { train: labels.len(), pixels, labels };
+                digits = Digits { train: labels.len(), side, pixels, labels };
             } else {
                 digits.pixels.extend(pixels);
                 digits.labels.extend(labels);
@@ -171,12 +205,18 @@ impl Digits {
         self.train..self.labels.len()
     }
 
-    /// The [`PIXELS`] of an image, row by row from the top.
+    /// Width and height of an image, in pixels.
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The pixels of an image, row by row from the top.
     ///
     /// # Panics
     /// If `index` is out of range.
     pub fn pixels(&self, index: usize) -> &[u8] {
-        &self.pixels[index * PIXELS..(index + 1) * PIXELS]
+        let count = self.side * self.side;
+        &self.pixels[index * count..][..count]
     }
 
     /// The class of an image.
@@ -189,6 +229,22 @@ impl Digits {
 }
 
 impl Source {
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        match self {
+            Source::Idx(idx) => idx.classes,
+            Source::Glyphs(_) | Source::Hub { .. } => CLASSES,
+        }
+    }
+
+    /// Width and height of the images, in pixels.
+    pub fn side(&self) -> usize {
+        match self {
+            Source::Idx(idx) => idx.side,
+            Source::Glyphs(_) | Source::Hub { .. } => SIDE,
+        }
+    }
+
     /// Prepares for [`Digits::open`]: finds the files of the source, downloading and verifying them if necessary.
     ///
     /// # Errors
@@ -196,7 +252,9 @@ impl Source {
     pub fn prepare(&self) -> Result<()> {
         match self {
             Source::Glyphs(_) => Ok(()),
-            Source::Idx { dir, r#use } => r#use.parts().iter().try_for_each(|&part| idx::find(dir, part).map(|_| ())),
+            Source::Idx(Idx { dir, r#use, .. }) => {
+                r#use.parts().iter().try_for_each(|&part| idx::find(dir, part).map(|_| ()))
+            }
             Source::Hub { dataset, r#use } => hub::fetch(*dataset, *r#use),
         }
     }
@@ -205,7 +263,7 @@ impl Source {
     pub fn files(&self) -> Vec<PathBuf> {
         match self {
             Source::Glyphs(_) => Vec::new(),
-            Source::Idx { dir, r#use } => {
+            Source::Idx(Idx { dir, r#use, .. }) => {
                 r#use.parts().iter().filter_map(|&part| idx::find(dir, part).ok()).flatten().collect()
             }
             Source::Hub { dataset, r#use } => hub::files(*dataset, *r#use),

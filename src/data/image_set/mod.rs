@@ -99,8 +99,7 @@ pub fn digest(files: &[PathBuf], memory: &std::path::Path) -> Result<String> {
     let stamps: Vec<Option<String>> = files.par_iter().map(|path| stamp(path)).collect();
     if let Some(first) = stamps.iter().position(Option::is_none) {
         let missing = stamps.iter().filter(|stamp| stamp.is_none()).count();
-        let what = format!("is missing, as are {} of {} images in all", missing, files.len());
-        return Err(Error::data(&files[first], if missing == 1 { "is missing".into() } else { what }));
+        return Err(Error::data(&files[first], format!("is missing; {missing} of {} images are", files.len())));
     }
     let mut all = blake3::Hasher::new();
     stamps.iter().flatten().for_each(|stamp| {
@@ -164,6 +163,6 @@ mod tests {
         assert_ne!(digest(&files, &memory).unwrap(), first);
         std::fs::remove_file(&files[0]).unwrap();
         let error = digest(&files, &memory).unwrap_err();
-        assert!(error.to_string().contains("is missing") && error.exit_code() == 2, "{error}");
+        assert!(error.to_string().contains("a: is missing; 1 of 2 images are") && error.exit_code() == 2, "{error}");
     }
 }

@@ -6,12 +6,11 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{decode, dimensions, encode, read_bytes, resize_square};
+use super::{dimensions, encode, read_bytes, square};
 use crate::error::{Error, Result};
 use crate::files::{TEMPORARY, put_whole, write_atomically};
 
@@ -22,8 +21,6 @@ pub const BAD_FILES: &str = "bad-files.tsv";
 
 /// Extensions of images; the content is checked later.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff"];
-/// Images with more pixels are decoded one at a time, which bounds memory on machines with many cores.
-const LARGE: u64 = 1 << 24;
 /// Bytes of a file written here that contain its width and height.
 const HEADER: u64 = 4096;
 
@@ -98,12 +95,12 @@ impl ResizeFolder {
             remove_leftovers(folder);
         }
 
-        let (done, large) = (AtomicUsize::new(0), Mutex::new(()));
+        let done = AtomicUsize::new(0);
         let each = |name: &PathBuf| -> Result<Done> {
             if stop() {
                 return Err(Error::Interrupted);
             }
-            let result = self.one(name, &large)?;
+            let result = self.one(name)?;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, names.len());
             match result {
                 Done::Bad(why) if self.strict => Err(Error::data(&self.source.join(name), why)),
@@ -167,7 +164,7 @@ impl ResizeFolder {
     }
 
     /// Resizes one image. A bad image is no error, a target that cannot be written is.
-    fn one(&self, name: &Path, large: &Mutex<()>) -> Result<Done> {
+    fn one(&self, name: &Path) -> Result<Done> {
         let (from, to) = (self.source.join(name), self.target.join(name));
         if self.is_done(&from, &to) {
             return Ok(Done::Kept);
@@ -179,11 +176,8 @@ impl ResizeFolder {
                 other => other.to_string(),
             };
             let bytes = read_bytes(&from).map_err(plain)?;
-            let (width, height, _) = dimensions(&bytes)?;
-            let is_large = u64::from(width) * u64::from(height) > LARGE;
-            let _alone = is_large.then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
-            let (image, format) = decode(&bytes)?;
-            encode(&resize_square(&image, self.size).map_err(plain)?, format, self.quality).map_err(plain)
+            let (image, format) = square(&bytes, self.size)?;
+            encode(&image, format, self.quality).map_err(plain)
         };
         match made() {
             Ok(bytes) => put_whole(&to, &bytes).map(|()| Done::Written),
@@ -245,20 +239,22 @@ fn collect(root: &Path, below: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
         let entry = entry.map_err(Error::io("read", &folder))?;
         let name = below.join(entry.file_name());
-        let is_image = || {
-            let ending = name.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
-            ENDINGS.contains(&ending.as_str())
-        };
         if entry.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
         if entry.file_type().map_err(Error::io("read", &folder))?.is_dir() {
             collect(root, &name, names)?;
-        } else if is_image() {
+        } else if is_image_name(&name) {
             names.push(name);
         }
     }
     Ok(())
+}
+
+/// Whether a name has the extension of an image.
+pub fn is_image_name(name: &Path) -> bool {
+    let ending = name.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+    ENDINGS.contains(&ending.as_str())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -16,7 +17,7 @@ use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
 };
 
-pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS, images_in};
+pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS, images_in, is_image_name};
 pub use resize::resize_square;
 pub use transform::{Crop, DEVIATION, MEAN, Transform, View};
 
@@ -26,6 +27,10 @@ use crate::error::{Error, Result};
 pub const MAX_PIXELS: u64 = 1 << 26;
 /// Maximum size of a file, in bytes.
 pub const MAX_FILE: u64 = 128 << 20;
+/// Images with more pixels are resized one at a time, which bounds memory on machines with many cores.
+const LARGE: u64 = 1 << 24;
+/// Held while a large image is in memory.
+static LARGE_IMAGE: Mutex<()> = Mutex::new(());
 /// Maximum allocation of a decoder, in bytes.
 const MAX_MEMORY: u64 = 768 << 20;
 
@@ -44,6 +49,25 @@ const FORMATS: [ImageFormat; 6] =
 pub fn read(path: &Path) -> Result<RgbImage> {
     let bytes = read_bytes(path)?;
     decode(&bytes).map(|(image, _)| image).map_err(|what| Error::data(path, what))
+}
+
+/// Reads an image as [`read`] does, and resizes it as [`resize_square`] does; large ones one at a time.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_square(path: &Path, size: u32) -> Result<RgbImage> {
+    let bytes = read_bytes(path)?;
+    square(&bytes, size).map(|(image, _)| image).map_err(|what| Error::data(path, what))
+}
+
+/// The bytes of an image file as a square, and the format of the file.
+fn square(bytes: &[u8], size: u32) -> Result<(RgbImage, ImageFormat), String> {
+    let (width, height, _) = dimensions(bytes)?;
+    let is_large = u64::from(width) * u64::from(height) > LARGE;
+    let _alone = is_large.then(|| LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner));
+    let (image, format) = decode(bytes)?;
+    let image = resize_square(&image, size).map_err(|error| error.to_string())?;
+    Ok((image, format))
 }
 
 /// The bytes of a file of at most [`MAX_FILE`] bytes.

@@ -115,7 +115,7 @@ impl Maker<'_> {
 
     /// An image as the bytes of a square, or why it cannot be read.
     fn square(&self, path: &Path) -> Result<Result<Vec<u8>, String>> {
-        match images::read(path).and_then(|image| images::resize_square(&image, self.view.resize)) {
+        match images::read_square(path, self.view.resize) {
             Ok(image) => Ok(Ok(image.into_raw())),
             Err(error @ Error::Io { .. }) => Err(error),
             Err(error) => Ok(Err(error.to_string())),

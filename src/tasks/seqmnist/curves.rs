@@ -10,6 +10,8 @@ pub type Point = [f64; 2];
 
 /// Nodes per side of the grid.
 const GRID: usize = 4;
+/// Nodes of the grid.
+pub(super) const NODES: usize = GRID * GRID;
 
 /// The path of each digit over the keys of a numeric keypad on the unit square, with 7 at the upper left; `/` is halfway
 /// between 4 and 8.
@@ -37,9 +39,9 @@ fn key(key: u8) -> Point {
     }
 }
 
-/// Number of control points of a digit.
-pub(super) fn corners(number: u8) -> usize {
-    STROKES.get(usize::from(number)).map_or(0, |stroke| stroke.len())
+/// Number of control points of a digit; `None` for a class that is no digit.
+pub(super) fn corners(number: u8) -> Option<usize> {
+    STROKES.get(usize::from(number)).map(|stroke| stroke.len())
 }
 
 /// The curve of every class, in order: `steps` positions each.
@@ -71,7 +73,7 @@ fn ends(ends: Ends, radius: f64, count: usize, seed: u64) -> Vec<Point> {
 /// The nodes of the 4 x 4 grid on the unit square, row by row from the origin.
 pub fn grid() -> Vec<Point> {
     let place = |index: usize| index as f64 / (GRID - 1) as f64;
-    (0..GRID * GRID).map(|node| [place(node % GRID), place(node / GRID)]).collect()
+    (0..NODES).map(|node| [place(node % GRID), place(node / GRID)]).collect()
 }
 
 /// A straight line from the origin, both ends included.
@@ -107,7 +109,7 @@ mod tests {
     #[test]
     fn every_image_takes_the_steps_it_is_given() {
         for number in 0..10 {
-            for steps in corners(number)..60 {
+            for steps in corners(number).unwrap()..60 {
                 let points = image(number, steps);
                 assert_eq!(points.len(), steps, "{number}");
                 let (first, last) = STROKES[usize::from(number)].split_at(1);

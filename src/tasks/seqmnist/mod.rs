@@ -50,7 +50,7 @@ impl Task for SeqMnist {
 fn named(source: &Source) -> String {
     match source {
         Source::Glyphs(_) => "the digits drawn".into(),
-        Source::Idx { dir, .. } => format!("the data in {}", dir.display()),
+        Source::Idx(idx) => format!("the data in {}", idx.dir.display()),
         Source::Hub { .. } => "the data from the hub".into(),
     }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use candle_core::{Device, Tensor};
 
 use super::{Mode, SeqMnist, SplitBy, curves, named};
-use crate::data::digits::{Digits, PIXELS, SIDE};
+use crate::data::digits::{CLASSES, Digits};
 use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Showcase, Split, Targets};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
@@ -22,8 +22,8 @@ pub(super) struct Sequences {
     train: Vec<u32>,
     validation: Vec<u32>,
     test: Vec<u32>,
-    /// The class of each digit in use.
-    class: [Option<u32>; 10],
+    /// The class in the network's output, for each class of the source that is used.
+    class: Vec<Option<u32>>,
     /// Target curves, `[classes, steps, 2]`; empty for classification.
     curves: Vec<f32>,
     /// The image order of the most recent epoch.
@@ -36,7 +36,7 @@ impl Sequences {
     /// # Errors
     /// [`Error::Usage`] if the training or validation split is empty.
     pub fn new(spec: SeqMnist, digits: Digits, seed: u64) -> Result<Sequences> {
-        let mut class = [None; 10];
+        let mut class = vec![None; spec.source.classes()];
         for (index, &number) in spec.numbers.iter().enumerate() {
             if let Some(class) = class.get_mut(usize::from(number)) {
                 *class = Some(index as u32);
@@ -49,7 +49,7 @@ impl Sequences {
         let count = spec.validation_size(train.len());
         if count == train.len() || count == 0 && spec.val_split > 0.0 {
             return Err(Error::Usage(format!(
-                "{} hold {} training images of the digits in `task.numbers`: a `task.val_split` of {} leaves none to \
+                "{} hold {} training images of the classes in `task.numbers`: a `task.val_split` of {} leaves none to \
                  train or none to validate with",
                 named(&spec.source),
                 train.len(),
@@ -67,7 +67,7 @@ impl Sequences {
     /// The sequences of some images.
     fn gather(&self, images: &[u32]) -> Result<Batch> {
         let (rows, steps) = (images.len(), self.spec.steps());
-        let mut inputs = Vec::with_capacity(rows * PIXELS);
+        let mut inputs = Vec::with_capacity(rows * steps * self.spec.row);
         for &image in images {
             inputs.extend(self.digits.pixels(image as usize).iter().map(|&pixel| f32::from(pixel) / 255.0));
         }
@@ -147,10 +147,12 @@ impl Dataset for Sequences {
         }
         let images: Vec<u32> = found.iter().map(|(_, image)| *image).collect();
         let pixels: Vec<u8> = images.iter().flat_map(|&image| self.digits.pixels(image as usize)).copied().collect();
+        let side = self.digits.side();
+        let name = if self.class.len() == CLASSES { "digit" } else { "class" };
         Ok(Some(Showcase {
             batch: self.gather(&images)?,
-            labels: found.iter().map(|(number, _)| format!("digit {number}")).collect(),
-            images: Some(Tensor::from_vec(pixels, (images.len(), SIDE, SIDE), &Device::Cpu)?),
+            labels: found.iter().map(|(number, _)| format!("{name} {number}")).collect(),
+            images: Some(Tensor::from_vec(pixels, (images.len(), side, side), &Device::Cpu)?),
         }))
     }
 }

@@ -1,27 +1,28 @@
 //! The keys of the task and their validation.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::curves;
-use crate::data::digits::{CLASSES, PIXELS, Source};
+use crate::data::digits::{CLASSES, Idx, Source};
 use crate::error::Problem;
 use crate::plugins::Plugin;
 
 /// Reads images of digits piece by piece and classifies or draws them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+// Derived as functions of the type: the default of `numbers` depends on the source.
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub struct SeqMnist {
     /// The target: the class at the last step, a line to the point of the class, or a drawing of the digit.
     pub mode: Mode,
     /// Source of the images.
     pub source: Source,
-    /// Pixels per step, row by row from the top; a divisor of 784 (28 is one row of the image).
-    #[schemars(range(min = 1, max = 784))]
+    /// Pixels per step, row by row from the top; a divisor of the number of pixels of an image, for MNIST 784 (28 is one row).
+    #[schemars(range(min = 1, max = Idx::MAX_SIDE * Idx::MAX_SIDE))]
     pub row: usize,
-    /// The digits to use, in any order.
-    #[serde(deserialize_with = "ascending")]
-    #[schemars(extend("minItems" = 1, "uniqueItems" = true), inner(range(max = 9)))]
+    /// The digits to use, or other classes, counted from 0, in any order; by default all classes of the source.
+    #[serde(default, deserialize_with = "ascending")]
+    #[schemars(extend("minItems" = 1, "uniqueItems" = true, "default" = all(CLASSES)))]
     pub numbers: Vec<u8>,
     /// The ends of the lines: evenly spaced on a circle in the order of the classes, or random nodes of a 4 x 4 grid for
     /// each seed (`mode: lines`).
@@ -76,7 +77,7 @@ impl Default for SeqMnist {
             mode: Mode::Recognise,
             source: Source::default(),
             row: 28,
-            numbers: (0..CLASSES as u8).collect(),
+            numbers: all(CLASSES),
             ends: Ends::Circle,
             radius: 10.0,
             val_split: 0.2,
@@ -86,6 +87,27 @@ impl Default for SeqMnist {
     }
 }
 
+impl<'de> Deserialize<'de> for SeqMnist {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut spec = SeqMnist::deserialize(deserializer)?;
+        if spec.numbers.is_empty() {
+            spec.numbers = all(spec.source.classes());
+        }
+        Ok(spec)
+    }
+}
+
+impl Serialize for SeqMnist {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        SeqMnist::serialize(self, serializer)
+    }
+}
+
+/// The numbers of all classes.
+fn all(classes: usize) -> Vec<u8> {
+    (0..=u8::MAX).take(classes).collect()
+}
+
 /// Sorts the digits, since their order does not matter.
 fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let mut numbers = Vec::<u8>::deserialize(deserializer)?;
@@ -93,10 +115,25 @@ fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::E
     Ok(numbers)
 }
 
+impl Plugin for SeqMnist {
+    const KIND: &'static str = "seqmnist";
+    const ABOUT: &'static str = "read the image of a digit piece by piece, and name it at the end or draw all along";
+
+    fn check(&self) -> Vec<Problem> {
+        let problems = [self.row_problem(), self.numbers_problem(), self.ends_problem(), self.split_problem()];
+        problems.into_iter().flatten().chain(self.unused()).collect()
+    }
+}
+
 impl SeqMnist {
+    /// Pixels per image.
+    fn pixels(&self) -> usize {
+        self.source.side().pow(2)
+    }
+
     /// Steps per sequence.
     pub fn steps(&self) -> usize {
-        PIXELS / self.row.max(1)
+        self.pixels() / self.row.max(1)
     }
 
     /// Number of validation images out of `total`.
@@ -104,60 +141,64 @@ impl SeqMnist {
         // The small constant compensates for rounding: 0.29 of 100 is 29.
         ((total as f64 * self.val_split + 1e-9) as usize).min(total)
     }
-}
 
-impl Plugin for SeqMnist {
-    const KIND: &'static str = "seqmnist";
-    const ABOUT: &'static str = "read the image of a digit piece by piece, and name it at the end or draw all along";
-
-    fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut refuse = |key: &str, message: String, help: String| {
-            problems.push(Problem::new(key, message).help(help));
-        };
-        if self.row == 0 || !PIXELS.is_multiple_of(self.row) {
-            let divisors = (1..=PIXELS).filter(|row| PIXELS.is_multiple_of(*row)).map(|row| row.to_string());
-            refuse(
-                "row",
-                format!("does not divide the {PIXELS} pixels of an image"),
-                format!("choose one of {}", divisors.collect::<Vec<_>>().join(", ")),
-            );
-            return problems;
+    fn row_problem(&self) -> Option<Problem> {
+        let (pixels, steps) = (self.pixels(), self.steps());
+        if self.row == 0 || !pixels.is_multiple_of(self.row) {
+            let divisors = (1..=pixels).filter(|row| pixels.is_multiple_of(*row)).map(|row| row.to_string());
+            let message = format!("does not divide the {pixels} pixels of an image");
+            let help = format!("choose one of {}", divisors.collect::<Vec<_>>().join(", "));
+            return Some(Problem::new("row", message).help(help));
         }
-        let steps = self.steps();
         let needed = match self.mode {
             Mode::Recognise => 1,
             Mode::Lines => 2,
-            Mode::Digits => self.numbers.iter().map(|&number| curves::corners(number)).max().unwrap_or(1),
+            Mode::Digits => self.numbers.iter().filter_map(|&number| curves::corners(number)).max().unwrap_or(1),
         };
-        if steps < needed {
-            refuse(
-                "row",
-                format!("makes sequences of {steps} steps, and what is drawn has up to {needed} points"),
-                format!("choose a divisor of {PIXELS} that is at most {}", PIXELS / needed),
+        let message = format!("makes sequences of {steps} steps, and what is drawn has up to {needed} points");
+        let help = format!("choose a divisor of {pixels} that is at most {}", pixels / needed);
+        (steps < needed).then(|| Problem::new("row", message).help(help))
+    }
+
+    fn numbers_problem(&self) -> Option<Problem> {
+        let classes = self.source.classes();
+        if let Some(number) = self.numbers.iter().find(|number| usize::from(**number) >= classes) {
+            let message = format!("the source has {classes} classes, from 0 to {}, and so no {number}", classes - 1);
+            return Some(
+                Problem::new("numbers", message).help("for IDX files, `source.classes` is how many there are"),
             );
         }
+        let other = self.numbers.iter().find(|number| curves::corners(**number).is_none())?;
+        let message = format!("there are drawings of the ten digits, 0 to 9, and none of class {other}");
+        let help = "choose digits with `numbers`, or use `mode: lines` or `mode: recognise`";
+        (self.mode == Mode::Digits).then(|| Problem::new("numbers", message).help(help))
+    }
+
+    fn ends_problem(&self) -> Option<Problem> {
+        let (nodes, classes) = (curves::NODES, self.numbers.len());
+        let message = format!("the grid has {nodes} nodes, too few for the lines of {classes} classes");
+        (self.mode == Mode::Lines && self.ends == Ends::Grid && classes > nodes)
+            .then(|| Problem::new("ends", message).help("use `ends: circle`, or choose fewer classes with `numbers`"))
+    }
+
+    fn split_problem(&self) -> Option<Problem> {
+        let Source::Glyphs(glyphs) = &self.source else { return None };
+        let validation = self.validation_size(glyphs.train);
+        let message = format!("{} of {} images is none or all of them", self.val_split, glyphs.train);
+        let help = "raise `source.train`, or use another share (0: no validation)";
+        (self.val_split > 0.0 && (validation == 0 || validation == glyphs.train))
+            .then(|| Problem::new("val_split", message).help(help))
+    }
+
+    /// Keys that another mode would use.
+    fn unused(&self) -> Vec<Problem> {
         let plain = SeqMnist::default();
-        if self.mode != Mode::Lines {
-            let help = || "leave it out, or use `mode: lines`".to_string();
-            if self.ends != plain.ends {
-                refuse("ends", "only lines have ends to choose".into(), help());
-            }
-            if self.radius != plain.radius {
-                refuse("radius", "only lines have a length to choose".into(), help());
-            }
-        }
-        if let Source::Glyphs(glyphs) = &self.source {
-            let validation = self.validation_size(glyphs.train);
-            if self.val_split > 0.0 && (validation == 0 || validation == glyphs.train) {
-                refuse(
-                    "val_split",
-                    format!("{} of {} images is none or all of them", self.val_split, glyphs.train),
-                    "raise `source.train`, or use another share (0: no validation)".into(),
-                );
-            }
-        }
-        problems
+        let of_lines = [
+            (self.ends != plain.ends, "ends", "only lines have ends to choose"),
+            (self.radius != plain.radius, "radius", "only lines have a length to choose"),
+        ];
+        let unused = of_lines.into_iter().filter(|(set, ..)| *set && self.mode != Mode::Lines);
+        unused.map(|(_, key, message)| Problem::new(key, message).help("leave it out, or use `mode: lines`")).collect()
     }
 }
 
@@ -177,6 +218,17 @@ mod tests {
             (r#"{"mode": "digits", "row": 196, "numbers": [1]}"#, None),
             (r#"{"mode": "digits", "ends": "grid"}"#, Some("ends")),
             (r#"{"radius": 5}"#, Some("radius")),
+            (r#"{"numbers": [3, 10]}"#, Some("numbers")),
+            (r#"{"source": {"kind": "idx", "dir": "d", "classes": 26}}"#, None),
+            (r#"{"source": {"kind": "idx", "dir": "d", "classes": 26}, "mode": "digits", "row": 7}"#, Some("numbers")),
+            (r#"{"source": {"kind": "idx", "dir": "d", "classes": 47}, "mode": "digits", "numbers": [9]}"#, None),
+            (r#"{"source": {"kind": "idx", "dir": "d", "classes": 26}, "mode": "lines"}"#, None),
+            (
+                r#"{"source": {"kind": "idx", "dir": "d", "classes": 17}, "mode": "lines", "ends": "grid"}"#,
+                Some("ends"),
+            ),
+            (r#"{"source": {"kind": "idx", "dir": "d", "side": 32}}"#, Some("row")),
+            (r#"{"source": {"kind": "idx", "dir": "d", "side": 32}, "row": 32}"#, None),
             (r#"{"source": {"kind": "glyphs", "train": 4}}"#, Some("val_split")),
             (r#"{"source": {"kind": "glyphs", "train": 4}, "val_split": 0}"#, None),
         ] {
@@ -190,6 +242,18 @@ mod tests {
     fn the_order_of_numbers_does_not_matter() {
         let read = |text: &str| serde_json::from_str::<SeqMnist>(text).unwrap();
         assert_eq!(read(r#"{"numbers": [7, 1]}"#), read(r#"{"numbers": [1, 7]}"#));
+    }
+
+    #[test]
+    fn all_classes_are_used_unless_the_spec_chooses() {
+        let read = |text: &str| serde_json::from_str::<SeqMnist>(text).unwrap();
+        assert_eq!(read("{}"), SeqMnist::default());
+        let letters = read(r#"{"source": {"kind": "idx", "dir": "d", "classes": 26}}"#);
+        assert_eq!(letters.numbers, (0..26).collect::<Vec<u8>>());
+        // A spec of data like MNIST has the same keys as ever.
+        let written = serde_json::to_value(read(r#"{"source": {"kind": "idx", "dir": "d"}}"#)).unwrap();
+        assert_eq!(written["source"], serde_json::json!({"kind": "idx", "dir": "d", "use": "train_and_test"}));
+        assert_eq!(written["numbers"], serde_json::json!([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
     }
 
     #[test]

@@ -157,8 +157,27 @@ pub(super) fn is_pair(word: &str) -> bool {
     PAIRS.iter().any(|(pair, _)| pair.eq_ignore_ascii_case(word))
 }
 
+/// Bytes in which a match is first looked for: a rule that reads on to the end of a long text, at every token, would take
+/// quadratic time. A match that reaches the end is looked for in twice as many.
+const WINDOW: usize = 4096;
+
 /// The longest match at the start of a text: the length of its token, and its replacement.
 pub(super) fn longest(text: &str) -> Option<(usize, &'static Make)> {
+    let mut window = WINDOW;
+    let (_, token, rule) = loop {
+        let part = &text[..text.floor_char_boundary(window)];
+        let best = longest_in(part)?;
+        if best.0 < part.len() || part.len() == text.len() {
+            break best;
+        }
+        window *= 2;
+    };
+    let make = rule.checked_sub(PAIRS.len()).map_or(&Itself, |rule| &RULES[rule].1);
+    (token > 0).then_some((token, make))
+}
+
+/// The length of the longest match at the start of a text and of its token, and the rule.
+fn longest_in(text: &str) -> Option<(usize, usize, usize)> {
     let (set, each) = COMPILED.as_ref()?;
     let mut best: Option<(usize, usize, usize)> = None;
     for rule in set.matches(text) {
@@ -169,9 +188,7 @@ pub(super) fn longest(text: &str) -> Option<(usize, &'static Make)> {
             best = Some((whole, token, rule));
         }
     }
-    let (_, token, rule) = best?;
-    let make = rule.checked_sub(PAIRS.len()).map_or(&Itself, |rule| &RULES[rule].1);
-    (token > 0).then_some((token, make))
+    best
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// [`Error::Data`] naming the file and the tensors if it is missing, damaged, not a file of weights, lacks tensors, or has
-/// those of a larger network; as [`WeightSource::fetch`].
+/// those of a larger network or of several; as [`WeightSource::fetch`].
 pub fn load(backbone: &Backbone, source: &WeightSource, seed: u64, device: &Device) -> Result<Loaded> {
     let wanted = backbone.tensors();
     let Some(path) = source.fetch()? else {
@@ -103,50 +103,67 @@ fn read(path: &Path, wanted: &[BackboneTensor]) -> Result<(Vec<Tensor>, String),
     Ok((tensors, hashed.map_err(unreadable)?.to_hex().to_string()))
 }
 
-/// The names of the required tensors in a file that has them and nothing else of a network.
+/// The names of the required tensors in a file that has them once, and nothing else of a network.
 fn names<'a>(stored: &'a BTreeMap<String, Stored>, wanted: &[BackboneTensor]) -> Result<Vec<&'a str>, String> {
-    let plain = wanted.iter().map(|tensor| tensor.name.clone()).collect();
-    let encoder: Option<Vec<String>> = wanted.iter().map(|tensor| to_encoder_name(&tensor.name)).collect();
-    let mut best: Option<Vec<String>> = None;
-    let mut larger = None;
-    for scheme in std::iter::once(plain).chain(encoder) {
-        for prefix in prefixes(stored, &scheme) {
-            let full: Vec<String> = scheme.iter().map(|name| format!("{prefix}{name}")).collect();
-            let missing = full.iter().filter(|name| !stored.contains_key(*name)).map(|name| format!("`{name}`"));
-            let missing: Vec<String> = missing.collect();
-            if missing.is_empty() {
-                let left_over = left_over(stored, prefix, &full);
-                if left_over.is_empty() {
-                    let found = full.iter().filter_map(|name| stored.get_key_value(name));
-                    return Ok(found.map(|(name, _)| name.as_str()).collect());
-                }
-                larger.get_or_insert(left_over);
-            }
-            if best.as_ref().is_none_or(|best| missing.len() < best.len()) {
-                best = Some(missing);
-            }
+    let mut fewest: Option<Vec<String>> = None;
+    let mut complete: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (prefix, full) in candidates(stored, wanted) {
+        let missing = full.iter().filter(|name| !stored.contains_key(*name)).map(|name| format!("`{name}`"));
+        let missing: Vec<String> = missing.collect();
+        let found: Vec<&str> = full.iter().filter_map(|name| Some(stored.get_key_value(name)?.0.as_str())).collect();
+        // A module that is registered under two names is still one network.
+        let same = |(_, other): &(&str, Vec<&str>)| other.iter().zip(&found).all(|(a, b)| stored[*a] == stored[*b]);
+        if missing.is_empty() && !complete.iter().any(same) {
+            complete.push((prefix, found));
+        }
+        if fewest.as_ref().is_none_or(|fewest| missing.len() < fewest.len()) {
+            fewest = Some(missing);
         }
     }
-    if let Some(left_over) = larger {
-        return Err(format!("holds the weights of a larger network: {} would be left over", some(&left_over)));
+    if complete.len() > 1 {
+        let begin: Vec<String> = complete.iter().map(|(_, found)| format!("`{}`", found[0])).collect();
+        return Err(format!(
+            "holds {} networks that fit, beginning with {}; save the one that is meant in a file of its own",
+            complete.len(),
+            begin.join(" and ")
+        ));
     }
-    let missing = best.unwrap_or_default();
+    let Some((prefix, found)) = complete.pop() else {
+        return Err(lacking(stored, wanted, &fewest.unwrap_or_default()));
+    };
+    match left_over(stored, prefix, &found) {
+        further if further.is_empty() => Ok(found),
+        further => Err(format!("holds the weights of a larger network: {} would be left over", some(&further))),
+    }
+}
+
+/// Possible names of the required tensors, torchvision's and an encoder's, after each prefix.
+fn candidates<'a>(
+    stored: &'a BTreeMap<String, Stored>,
+    wanted: &[BackboneTensor],
+) -> impl Iterator<Item = (&'a str, Vec<String>)> {
+    let plain = wanted.iter().map(|tensor| tensor.name.clone()).collect();
+    let encoder: Option<Vec<String>> = wanted.iter().map(|tensor| to_encoder_name(&tensor.name)).collect();
+    std::iter::once(plain).chain(encoder).flat_map(|scheme| {
+        let prefixes = prefixes(stored, &scheme);
+        let after = move |prefix| (prefix, scheme.iter().map(|name| format!("{prefix}{name}")).collect());
+        prefixes.into_iter().map(after)
+    })
+}
+
+/// The message for a file that lacks tensors.
+fn lacking(stored: &BTreeMap<String, Stored>, wanted: &[BackboneTensor], missing: &[String]) -> String {
     let all = match stored.keys().next() {
         Some(first) => format!("{} tensors, the first of which is `{first}`", stored.len()),
         None => format!("no tensors; {}", torch::INSTEAD),
     };
-    Err(format!(
-        "lacks {} of {} tensors of the network: {} (it holds {all})",
-        missing.len(),
-        wanted.len(),
-        some(&missing)
-    ))
+    format!("lacks {} of {} tensors of the network: {} (it holds {all})", missing.len(), wanted.len(), some(missing))
 }
 
 /// Tensors under `prefix` other than those of a network, its head and its `num_batches_tracked`.
-fn left_over(stored: &BTreeMap<String, Stored>, prefix: &str, network: &[String]) -> Vec<String> {
+fn left_over(stored: &BTreeMap<String, Stored>, prefix: &str, network: &[&str]) -> Vec<String> {
     const HEADS: [&str; 3] = ["fc.", "linear.", "bn."];
-    let network: HashSet<&str> = network.iter().map(String::as_str).collect();
+    let network: HashSet<&str> = network.iter().copied().collect();
     let further = stored.keys().filter(|name| {
         name.strip_prefix(prefix).is_some_and(|rest| {
             let spare = HEADS.iter().any(|head| rest.starts_with(head)) || rest.ends_with("num_batches_tracked");

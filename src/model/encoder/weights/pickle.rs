@@ -2,7 +2,7 @@
 //!
 //! A pickle is a program for a stack machine that may call any function. This machine calls none: it interprets PyTorch's
 //! pickles of tensors and replaces any other object by a placeholder. Objects are in one list and refer to each other by
-//! index, so that neither deep nesting nor repeated copying can exhaust stack or memory.
+//! index, texts included, so that neither deep nesting nor repeated references can exhaust stack or memory.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
@@ -21,8 +21,8 @@ pub(super) type Id = usize;
 pub(super) enum Object {
     Number(i128),
     Text(String),
-    /// A Python global: `torch.FloatStorage`.
-    Global(String),
+    /// A Python global, such as `torch.FloatStorage`: its module and its name.
+    Global(Id, Id),
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
@@ -36,8 +36,8 @@ pub(super) enum Object {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Storage {
     /// `FloatStorage`
-    pub(super) kind: String,
-    pub(super) key: String,
+    pub(super) kind: Id,
+    pub(super) key: Id,
     /// Number of elements.
     pub(super) count: u64,
 }
@@ -58,6 +58,14 @@ pub(super) struct Objects(Vec<Object>);
 impl Objects {
     pub(super) fn get(&self, id: Id) -> &Object {
         self.0.get(id).unwrap_or(&Object::Other)
+    }
+
+    /// A text; `None` for any other object.
+    pub(super) fn text(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Object::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
     pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
@@ -165,15 +173,11 @@ impl<R: BufRead> Machine<'_, R> {
             }
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.push(Object::Global(format!("{module}.{name}")))
+                self.push(Object::Global(module, name))
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let object = match (self.objects.get(module), self.objects.get(name)) {
-                    (Object::Text(module), Object::Text(name)) => Object::Global(format!("{module}.{name}")),
-                    _ => Object::Other,
-                };
-                self.push(object)
+                self.push(Object::Global(module, name))
             }
             b'R' | 0x81 => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
@@ -232,15 +236,15 @@ impl<R: BufRead> Machine<'_, R> {
         self.push(String::from_utf8(bytes).map_or(Object::Other, Object::Text))
     }
 
-    fn line(&mut self) -> Result<String, String> {
+    /// The text up to the end of the line.
+    fn line(&mut self) -> Result<Id, String> {
         let mut line = Vec::new();
         let read = self.reader.read_until(b'\n', &mut line);
-        match (read, line.pop()) {
-            (Ok(_), Some(b'\n')) => {
-                String::from_utf8(line).map_err(|_| "its pickle has a name that is not UTF-8".into())
-            }
-            _ => Err("its pickle ends within a name".into()),
+        if read.is_err() || line.pop() != Some(b'\n') {
+            return Err("its pickle ends within a name".into());
         }
+        let line = String::from_utf8(line).map_err(|_| "its pickle has a name that is not UTF-8")?;
+        self.objects.add(Object::Text(line))
     }
 
     fn long(&mut self) -> Result<(), String> {
@@ -306,18 +310,15 @@ impl<R: BufRead> Machine<'_, R> {
             Object::Tuple(items) => items.iter().copied().take(MAX_ITEMS).collect(),
             _ => Vec::new(),
         };
-        let object = match self.objects.get(callable) {
-            Object::Global(name) => match (name.as_str(), arguments.as_slice()) {
-                ("collections.OrderedDict", _) => Object::Dict(Vec::new()),
-                ("torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor", items) => {
-                    self.view(items).map_or(Object::Other, Object::Tensor)
-                }
-                ("torch._utils._rebuild_parameter", [tensor, ..]) => {
-                    self.stack.push(*tensor);
-                    return Ok(());
-                }
-                _ => Object::Other,
-            },
+        let object = match (self.global(callable), arguments.as_slice()) {
+            (Some(("collections", "OrderedDict")), _) => Object::Dict(Vec::new()),
+            (Some(("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor")), items) => {
+                self.view(items).map_or(Object::Other, Object::Tensor)
+            }
+            (Some(("torch._utils", "_rebuild_parameter")), [tensor, ..]) => {
+                self.stack.push(*tensor);
+                return Ok(());
+            }
             _ => Object::Other,
         };
         self.push(object)
@@ -342,12 +343,16 @@ impl<R: BufRead> Machine<'_, R> {
     fn storage(&self, id: Id) -> Option<Storage> {
         let Object::Tuple(items) = self.objects.get(id) else { return None };
         let [_, kind, key, _, count, ..] = *items.as_slice() else { return None };
-        match (self.objects.get(kind), self.objects.get(key)) {
-            (Object::Global(kind), Object::Text(key)) => Some(Storage {
-                kind: kind.strip_prefix("torch.")?.to_owned(),
-                key: key.clone(),
-                count: self.number(count)?.try_into().ok()?,
-            }),
+        let Object::Global(_, name) = *self.objects.get(kind) else { return None };
+        let is_storage = self.global(kind)?.0 == "torch" && self.objects.text(key).is_some();
+        let count = self.number(count)?.try_into().ok()?;
+        is_storage.then_some(Storage { kind: name, key, count })
+    }
+
+    /// Module and name of a global.
+    fn global(&self, id: Id) -> Option<(&str, &str)> {
+        match *self.objects.get(id) {
+            Object::Global(module, name) => Some((self.objects.text(module)?, self.objects.text(name)?)),
             _ => None,
         }
     }
@@ -357,5 +362,29 @@ impl<R: BufRead> Machine<'_, R> {
             Object::Number(number) => Some(*number),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of all texts of the objects of a pickle.
+    fn bytes_of_texts(pickle: &[u8]) -> usize {
+        let mut objects = Objects::default();
+        objects.read(&mut &*pickle).unwrap();
+        (0..objects.0.len()).filter_map(|id| objects.text(id)).map(str::len).sum()
+    }
+
+    #[test]
+    fn a_text_is_kept_once_however_often_it_is_used() {
+        let text = "x".repeat(100_000);
+        let mut pickle = [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes(), b"q\x00"].concat();
+        // The text as module and name of globals, and as the key of storages.
+        pickle.extend(b"h\x00h\x00\x93".repeat(1000));
+        pickle.extend(b"(h\x00ctorch\nFloatStorage\nh\x00h\x00K\x01tq\x01");
+        pickle.extend(b"h\x01Q".repeat(1000));
+        pickle.push(b'.');
+        assert!(bytes_of_texts(&pickle) < pickle.len());
     }
 }

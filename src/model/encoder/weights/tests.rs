@@ -258,6 +258,26 @@ fn a_larger_network_is_refused_and_its_depth_is_named() {
 }
 
 #[test]
+fn several_networks_in_one_file_are_refused() {
+    let plain = drawn(&backbone());
+    let other: Vec<(String, Tensor)> =
+        plain.iter().map(|(name, tensor)| (name.clone(), (tensor * 0.5).unwrap())).collect();
+    for (one, two) in [("encoder_q.", "encoder_k."), ("", "ema."), ("student.", "teacher.encoder.")] {
+        let mut tensors = [prefixed(one, &plain), prefixed(two, &other)].concat();
+        tensors.push((format!("{two}fc.weight"), Tensor::zeros((3, 5), DType::F32, &Device::Cpu).unwrap()));
+        for (name, bytes) in [("m.safetensors", safetensors(&tensors)), ("m.pth", pth(&tensors))] {
+            fails(name, &bytes, "holds 2 networks that fit");
+            fails(name, &bytes, &format!("`{one}conv1.weight`"));
+            fails(name, &bytes, &format!("`{two}conv1.weight`"));
+        }
+    }
+    // One module under two names: both refer to the same storages.
+    let storages: Vec<Vec<u8>> = plain.iter().map(|(_, tensor)| bytes(tensor)).collect();
+    let pickle = Pickle::new().raw(b"}(").text("net").dict(&plain).text("backbone").dict(&plain).raw(b"u.");
+    is_drawn(&loaded("m.pth", &zipped(&pickle.0, &storages)).unwrap(), 0.0);
+}
+
+#[test]
 fn any_file_name_is_accepted_and_other_types_are_named() {
     let tensors = drawn(&backbone());
     for name in ["checkpoint.pth.tar", "last.ckpt", "pytorch_model.bin", "weights"] {

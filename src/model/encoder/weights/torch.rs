@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{Id, Object, Objects};
+use super::pickle::{Id, Object, Objects, Storage};
 use super::stored::{Stored, dtype};
 
 /// The magic number of the older format.
@@ -104,13 +104,13 @@ fn plain(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Pla
     let object = objects.read(&mut reader)?;
     let keys = objects.read(&mut reader)?;
     let Object::List(keys) = objects.get(keys) else { return Err("it has no list of its storages".into()) };
-    let sizes: HashMap<&str, (&str, u64)> =
-        objects.storages().map(|storage| (storage.key.as_str(), (storage.kind.as_str(), storage.count))).collect();
+    let size = |storage: &Storage| Some((objects.text(storage.key)?, (objects.text(storage.kind)?, storage.count)));
+    let sizes: HashMap<&str, (&str, u64)> = objects.storages().filter_map(size).collect();
     let mut at = reader.stream_position().map_err(|error| error.to_string())?;
     let mut places = Places::new();
     for key in keys {
-        let Object::Text(key) = objects.get(*key) else { return Err("it has a storage without a key".into()) };
-        let (kind, count) = sizes.get(key.as_str()).ok_or("it has a storage that no tensor uses")?;
+        let key = objects.text(*key).ok_or("it has a storage without a key")?;
+        let (kind, count) = sizes.get(key).ok_or("it has a storage that no tensor uses")?;
         let mut stored_count = [0; 8];
         let read = reader.seek(SeekFrom::Start(at)).and_then(|_| reader.read_exact(&mut stored_count));
         read.map_err(|_| "it is truncated")?;
@@ -120,7 +120,7 @@ fn plain(file: &mut File, length: u64, objects: &mut Objects) -> Result<(Id, Pla
             Some(end) if u64::from_le_bytes(stored_count) == *count && end <= length => end,
             _ => return Err("it is truncated, or its storages do not have the declared sizes".into()),
         };
-        places.insert(key.clone(), (from, at));
+        places.insert(key.to_owned(), (from, at));
     }
     Ok((object, places))
 }
@@ -155,17 +155,14 @@ fn collect(
     };
     for (key, value) in entries {
         *left = left.checked_sub(1).ok_or("its dictionaries have too many entries")?;
-        let Object::Text(key) = objects.get(*key) else { continue };
-        if key.len() > MAX_NAME {
-            continue;
-        }
+        let Some(key) = objects.text(*key).filter(|key| key.len() <= MAX_NAME) else { continue };
         let name = format!("{prefix}{key}");
         match objects.get(*value) {
             Object::Tensor(view) => {
                 let Object::Storage(storage) = objects.get(view.storage) else { continue };
-                let dtype = dtype(&storage.kind);
+                let dtype = objects.text(storage.kind).and_then(dtype);
                 let size = dtype.map_or(1, |dtype| dtype.size_in_bytes() as u64);
-                let Some(&(from, to)) = places.get(&storage.key) else {
+                let Some(&(from, to)) = objects.text(storage.key).and_then(|key| places.get(key)) else {
                     return Err(format!("the data of `{name}` are missing"));
                 };
                 // A tensor that starts beyond its storage is an error only if it is required.
