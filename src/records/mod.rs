@@ -5,4 +5,4 @@ mod manifest;
 mod seed;
 
 pub use manifest::{Git, Manifest, Program};
-pub use seed::{SeedRecord, SeedResult, SeedRun, SeedState};
+pub use seed::{Imported, SeedRecord, SeedResult, SeedRun, SeedState};

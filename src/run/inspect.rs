@@ -125,6 +125,7 @@ pub fn check_old(
     }
     let old: Vec<SeedRun> = directory.units().into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
     for unit in &old {
+        unit.check_trained_here()?;
         unit.check_numerics()?;
         unit.settled()?;
     }
