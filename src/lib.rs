@@ -32,6 +32,8 @@ pub mod cli;
 #[doc(hidden)]
 pub mod device;
 #[doc(hidden)]
+pub mod exchange;
+#[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
 pub mod records;

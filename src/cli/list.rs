@@ -55,7 +55,12 @@ fn row(run: &Directory) -> Result<Vec<String>> {
     }
     let count = |which: Standing| standings.iter().filter(|standing| **standing == which).count().to_string();
     let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-    let mut row = vec![run.hash(), manifest.task, manifest.epochs.to_string()];
+    let mut row = vec![run.hash(), manifest.task];
+    if standings.contains(&Standing::Imported) {
+        row.push("imported".into());
+    } else {
+        row.push(manifest.epochs.to_string());
+    }
     row.extend(Standing::ALL.map(count));
     row.extend([metric.unwrap_or_else(|| "-".into()), number(mean), manifest.name.unwrap_or_default()]);
     Ok(row)

@@ -8,7 +8,9 @@ mod completions;
 mod data;
 mod diff;
 mod explain;
+mod export;
 mod hash;
+mod import;
 mod list;
 mod plot;
 mod report;
@@ -63,6 +65,8 @@ enum Command {
     Analyse(analyse::Args),
     Sample(sample::Args),
     CaptionSet(caption_set::Args),
+    Export(export::Args),
+    Import(import::Args),
     Data(data::Args),
     Score(score::Args),
     Schema(schema::Args),
@@ -111,6 +115,8 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Analyse(args) => analyse::execute(args),
         Command::Sample(args) => sample::execute(args, registry),
         Command::CaptionSet(args) => caption_set::execute(args, registry),
+        Command::Export(args) => export::execute(args, registry),
+        Command::Import(args) => import::execute(args, registry),
         Command::Data(args) => data::execute(args, registry),
         Command::Score(args) => score::execute(args),
         Command::Schema(args) => schema::execute(args, registry),

@@ -57,6 +57,10 @@ fn notes(run: &Directory, seeds: &[u64]) -> Result<String> {
     let mut text = String::new();
     for &seed in seeds {
         let record = run.unit(seed).record()?;
+        for imported in record.iter().flat_map(|record| &record.imported) {
+            let digest = imported.blake3.get(..12).unwrap_or_default();
+            text.push_str(&format!("seed {seed}: imported from {} (blake3 {digest})\n", imported.file));
+        }
         for note in record.iter().flat_map(|record| record.notes.iter().chain(&record.reason)) {
             text.push_str(&format!("seed {seed}: {note}\n"));
         }

@@ -25,6 +25,9 @@ pub struct SeedRecord {
     pub seed: u64,
     /// State of training.
     pub state: SeedState,
+    /// The files of imported weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub imported: Vec<Imported>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -73,6 +76,17 @@ pub enum SeedState {
     Done,
     /// Stopped by an error; its last checkpoint is valid.
     Failed,
+    /// Not trained here: weights that were imported.
+    Imported,
+}
+
+/// A file of weights that was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Its path.
+    pub file: String,
+    /// Its BLAKE3 digest, in hex.
+    pub blake3: String,
 }
 
 /// Summary of a unit's result. NaN and infinities are `null`.

@@ -29,6 +29,13 @@ impl Element for f32 {
     }
 }
 
+impl Element for i64 {
+    const DESCR: &'static str = "<i8";
+    fn extend(self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.to_le_bytes());
+    }
+}
+
 /// An array as a NumPy file, format version 1.0; `data` in C order.
 pub fn npy<T: Element>(shape: &[usize], data: impl IntoIterator<Item = T>) -> Vec<u8> {
     // The notation of Python tuples: a single element needs a comma.

@@ -19,7 +19,8 @@ impl Finished {
     /// Examines all seeds of the run, or only the `wanted` ones, all of which must then be finished.
     ///
     /// # Errors
-    /// [`Error::Usage`] if no seed, or not every wanted one, is finished, with the command that trains the rest.
+    /// [`Error::Usage`] if no seed, or not every wanted one, is finished, with the command that trains the rest; or if weights
+    /// were imported.
     pub fn of(run: &Directory, wanted: Option<&Seeds>) -> Result<Finished> {
         let mut finished = Finished { seeds: Vec::new(), missing: Vec::new() };
         let mut requested = match wanted {
@@ -28,7 +29,9 @@ impl Finished {
         };
         requested.sort_unstable();
         for seed in requested {
-            match SeedStatus::read(&run.unit(seed))?.standing {
+            let unit = run.unit(seed);
+            unit.check_trained_here()?;
+            match SeedStatus::read(&unit)?.standing {
                 Standing::Done => finished.seeds.push(seed),
                 standing => finished.missing.push((seed, standing)),
             }

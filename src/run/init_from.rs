@@ -95,7 +95,7 @@ pub fn digests(spec: &Spec, seeds: &[u64], registry: &Registry) -> Result<BTreeM
     for source in seeds.iter().filter_map(|&seed| source(spec, seed)) {
         let path = source.unit.weights_path();
         let encoder = source.unit.encoder_path();
-        if !source.unit.is_done()? || !path.exists() {
+        if !source.unit.has_weights()? {
             missing.push((source.run, source.unit.seed));
         } else {
             for path in [path, encoder].iter().filter(|path| path.exists()) {

@@ -124,7 +124,10 @@ pub fn check_old(
     }
     let old: Vec<SeedRun> = directory.units().into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
     // A damaged record counts as a failure of its unit, which stops no other.
-    old.iter().filter(|unit| unit.record().is_ok()).try_for_each(SeedRun::check_numerics)?;
+    for unit in old.iter().filter(|unit| unit.record().is_ok()) {
+        unit.check_trained_here()?;
+        unit.check_numerics()?;
+    }
     match directory.manifest() {
         Ok(manifest) if old.iter().any(|unit| unit.record_path().exists()) => manifest.check_data(data),
         // A missing or damaged manifest is rewritten with these digests.

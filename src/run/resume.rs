@@ -79,6 +79,7 @@ pub fn record(unit: &SeedRun, device: &Device, spec: &Spec, resumes: bool, regis
     let mut record = SeedRecord {
         seed: unit.seed,
         state: SeedState::Unfinished,
+        imported: Vec::new(),
         reason: None,
         numerics: NUMERICS,
         version: VERSION.into(),

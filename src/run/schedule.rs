@@ -276,7 +276,7 @@ impl Units for Training<'_> {
                     self.held.push(unit);
                 }
                 // Another program was faster, perhaps while this one was at other units.
-                Standing::Done => {
+                Standing::Done | Standing::Imported => {
                     self.ended.insert(unit, Ended::AlreadyDone);
                     self.display.skip();
                 }

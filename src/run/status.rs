@@ -16,10 +16,12 @@ pub enum Standing {
     Failed,
     /// Requested or begun, and not being trained.
     Waiting,
+    /// Not trained here: imported weights.
+    Imported,
 }
 
 impl Standing {
-    /// All of them, in the order of table columns.
+    /// Those of units that are trained here, in the order of table columns.
     pub const ALL: [Standing; 4] = [Standing::Done, Standing::Running, Standing::Failed, Standing::Waiting];
 }
 
@@ -30,6 +32,7 @@ impl std::fmt::Display for Standing {
             Standing::Running => "running",
             Standing::Failed => "failed",
             Standing::Waiting => "waiting",
+            Standing::Imported => "imported",
         })
     }
 }
@@ -72,6 +75,7 @@ impl SeedStatus {
         let holder = if state == Some(SeedState::Done) { None } else { claim::holder(&unit.directory) };
         let standing = match state {
             Some(SeedState::Done) => Standing::Done,
+            Some(SeedState::Imported) => Standing::Imported,
             _ if holder.is_some() => Standing::Running,
             Some(SeedState::Failed) => Standing::Failed,
             _ => Standing::Waiting,

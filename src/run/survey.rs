@@ -66,7 +66,7 @@ impl<'a> Survey<'a> {
         let wanted = |unit: &SeedStatus| match unit.standing {
             Standing::Waiting | Standing::Running => true,
             Standing::Failed => unit.is_retried(retry),
-            Standing::Done => false,
+            Standing::Done | Standing::Imported => false,
         };
         let rate = self.rate().unwrap_or(1.0);
         let length = |run: usize| self.runs[run].measured().unwrap_or(self.runs[run].cost * rate);

@@ -6,14 +6,14 @@ use candle_core::{Device, Tensor};
 
 use super::directory::{Directory, TOKENIZER};
 use super::weights;
-use crate::data::{Showcase, Vocabulary};
+use crate::data::{Predictor, Showcase, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::{Layout, Model};
 use crate::spec::task_shape::Input;
 use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
 use crate::train::backend;
-use crate::train::decode::{Decoded, Limits, Strategy, decode};
+use crate::train::decode::{Decoded, Limits, Strategy};
 use crate::train::{ShowcaseResult, Trained, show};
 
 /// The files of a network. Files not given are looked up beside the decoder.
@@ -102,6 +102,32 @@ impl TrainedNetwork {
         self.model.device()
     }
 
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Images, or features of a frozen backbone, as the network's first input, `[images, width]`.
+    ///
+    /// # Errors
+    /// Fails if they are of another shape.
+    pub fn encoded(&self, images: &Tensor) -> Result<Tensor> {
+        match &self.model.encoder {
+            Some(encoder) => Ok(encoder.encode(&self.model.params, images, false)?.features),
+            None => Ok(images.clone()),
+        }
+    }
+
+    /// Gives the network with its backend to `compute`.
+    ///
+    /// # Errors
+    /// Fails if the backend does not support the model; the errors of `compute`.
+    pub fn predictor<T>(&self, compute: impl FnOnce(&Trained<'_>) -> Result<T>) -> Result<T> {
+        let run = &self.resolved.spec.run;
+        let backend = backend::open(run.backend, run.threads, &self.model)?;
+        compute(&Trained { model: &self.model, backend: backend.as_ref() })
+    }
+
     /// Outputs for the task's showcase, opened with the network's seed.
     ///
     /// # Errors
@@ -112,9 +138,7 @@ impl TrainedNetwork {
         task.prepare()?;
         let showcase: Option<Showcase> = task.open(self.seed)?.showcase()?;
         let showcase = showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has no showcase", table.kind)))?;
-        let run = &self.resolved.spec.run;
-        let backend = backend::open(run.backend, run.threads, &self.model)?;
-        show(&Trained { model: &self.model, backend: backend.as_ref() }, showcase)
+        self.predictor(|trained| show(trained, showcase))
     }
 
     /// Captions for the input of the first step, `[images, ...]`.
@@ -122,9 +146,7 @@ impl TrainedNetwork {
     /// # Errors
     /// As [`decode`].
     pub fn decode(&self, input: &Tensor, strategy: &Strategy, limits: &Limits) -> Result<Vec<Vec<Decoded>>> {
-        let run = &self.resolved.spec.run;
-        let backend = backend::open(run.backend, run.threads, &self.model)?;
-        decode(&self.model, backend.as_ref(), input, strategy, limits)
+        self.predictor(|trained| trained.decode(input, strategy, limits))
     }
 }
 

@@ -120,6 +120,32 @@ impl SeedRun {
         Ok(self.record()?.is_some_and(|record| record.state == SeedState::Done))
     }
 
+    /// Whether there are weights of a unit that was trained to the end, or imported.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn has_weights(&self) -> Result<bool> {
+        let record = self.record()?;
+        let there = |record: SeedRecord| matches!(record.state, SeedState::Done | SeedState::Imported);
+        Ok(record.is_some_and(there) && self.weights_path().exists())
+    }
+
+    /// Rejects imported weights: they are no result of training here.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn check_trained_here(&self) -> Result<()> {
+        match self.record()? {
+            Some(record) if record.state == SeedState::Imported => Err(Error::Usage(format!(
+                "{} has weights imported from {}, and no training; train in another directory with `--outputs DIR`, or start \
+                 from these weights with `train.init_from`",
+                self.directory.display(),
+                record.imported.iter().map(|imported| imported.file.as_str()).collect::<Vec<_>>().join(", ")
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Rejects results of a program version whose numerics differ: they can be neither mixed nor resumed.
     ///
     /// # Errors
@@ -219,7 +245,10 @@ fn metrics_csv(seed: u64, metrics: &[MetricInfo], history: &[EpochRow]) -> Strin
 
 /// Serialises tensors as safetensors with at most one metadata entry: the order of several, and so the bytes, would be
 /// arbitrary.
-fn to_safetensors(tensors: &[(String, Tensor)], metadata: Option<(&str, String)>) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// Fails if a tensor cannot be copied to the CPU.
+pub fn to_safetensors(tensors: &[(String, Tensor)], metadata: Option<(&str, String)>) -> Result<Vec<u8>> {
     let on_cpu = tensors
         .iter()
         .map(|(name, tensor)| Ok((name.as_str(), tensor.to_device(&Device::Cpu)?.contiguous()?)))
@@ -257,6 +286,7 @@ mod tests {
         SeedRecord {
             seed: 7,
             state,
+            imported: Vec::new(),
             reason: None,
             numerics: NUMERICS,
             version: "0.1.0".into(),

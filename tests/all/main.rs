@@ -15,6 +15,7 @@ mod decode;
 #[cfg(unix)]
 mod devices;
 mod digits;
+mod exchange;
 mod explain;
 mod folded;
 #[cfg(feature = "hub")]

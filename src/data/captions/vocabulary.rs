@@ -175,15 +175,22 @@ impl Vocabulary {
         if !matches!(tokenizer.get_model(), ModelWrapper::WordLevel(_)) {
             return Err(damaged("is a tokenizer, but not one of whole words (WordLevel)".into()));
         }
-        let mut words: Vec<(u32, String)> =
-            tokenizer.get_vocab(false).into_iter().map(|(word, id)| (id, word)).collect();
+        let words: Vec<(u32, String)> = tokenizer.get_vocab(false).into_iter().map(|(word, id)| (id, word)).collect();
+        Vocabulary::from_ids(words).map_err(damaged)
+    }
+
+    /// The vocabulary of words with these ids.
+    ///
+    /// # Errors
+    /// A description of the problem if ids have gaps, or the first words are not [`SPECIAL`].
+    pub fn from_ids(mut words: Vec<(u32, String)>) -> Result<Vocabulary, String> {
         words.sort();
         if let Some(gap) = (0..).zip(&words).find_map(|(wanted, (id, _))| (wanted != *id).then_some(wanted)) {
-            return Err(damaged(format!("has not exactly one word with the id {gap}")));
+            return Err(format!("has not exactly one word with the id {gap}"));
         }
         let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
         if words.len() < SPECIAL.len() || words.iter().zip(SPECIAL).any(|(word, special)| word != special) {
-            return Err(damaged(format!("does not begin with {}", SPECIAL.join(" "))));
+            return Err(format!("does not begin with {}", SPECIAL.join(" ")));
         }
         Ok(Vocabulary::of(words))
     }

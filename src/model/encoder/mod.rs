@@ -10,7 +10,7 @@ mod weights;
 
 pub use frozen::FrozenBackbone;
 pub use inputs::{CACHE, EncoderInputs};
-pub use weights::{Loaded, WeightSource, load};
+pub use weights::{Loaded, TensorFile, WeightSource, load, pickled_ids};
 
 use candle_core::Tensor;
 

@@ -11,7 +11,7 @@ use image::RgbImage;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use super::super::{assert_close, read_tensors, tensor};
+use super::super::{assert_close, json_files, read_tensors, stem, tensor};
 use super::{Outcome, failing, list, not_covered, number, read_json, same, text, wholes};
 
 /// Largest error over the largest number, in evaluation and with batch statistics.
@@ -23,9 +23,12 @@ type Tensors = HashMap<String, Tensor>;
 /// One test per network, and one per list of names; networks whose files are not there are named.
 pub fn trials(dir: &Path) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for depth in [18, 152] {
-        let path = dir.join(format!("resnet{depth}.keys.json"));
-        trials.extend(covered(&format!("resnet{depth}.keys"), &[&path.clone()], move || names(&path, depth)));
+    let lists: Vec<PathBuf> = json_files(dir).into_iter().filter(|path| stem(path).ends_with(".keys")).collect();
+    if lists.is_empty() {
+        not_covered("caption/resnet/*.keys", "is not in this directory");
+    }
+    for path in lists {
+        trials.push(Trial::test(format!("caption/resnet/{}", stem(&path)), move || names(&path)));
     }
     let path = dir.join("resnet.json");
     if !path.exists() {
@@ -67,8 +70,9 @@ fn near(what: &str, actual: &Tensor, expected: &Tensor, tolerance: f64) -> Outco
 }
 
 /// Names, order and shapes of a state dict; and names with the encoder's prefix.
-fn names(path: &Path, depth: usize) -> Outcome {
+fn names(path: &Path) -> Outcome {
     let case = read_json(path)?;
+    let depth = text(&case, "/meta/model")?.strip_prefix("resnet").ok_or("not a ResNet")?.parse()?;
     let net = Backbone::Resnet(Resnet::standard(depth).ok_or("no such depth")?);
     let own: Vec<(String, Vec<usize>)> = net.tensors().into_iter().map(|tensor| (tensor.name, tensor.dims)).collect();
     let mut expected = Vec::new();
@@ -134,13 +138,29 @@ fn small(case: &Value, weights: &Path, io: &Path) -> Outcome {
 /// Images `[batch, height, width, 3]` as the backbone reads them.
 fn normalised(images: Tensor) -> Result<Tensor, Failed> {
     let (batch, height, width, _) = images.dims4()?;
-    let mut pixels = vec![0.0; batch * 3 * height * width];
-    for (index, out) in pixels.chunks_exact_mut(3 * height * width).enumerate() {
+    let side = largest_square(height, width);
+    let mut whole = Vec::new();
+    for index in 0..batch {
         let bytes = images.get(index)?.flatten_all()?.to_vec1::<u8>()?;
         let image = RgbImage::from_raw(width as u32, height as u32, bytes).ok_or("not an image")?;
-        View { left: 0, top: 0, size: width, mirrored: false }.write(&image, out)?;
+        let square = |left: usize, top: usize| -> Result<Tensor, Failed> {
+            let mut pixels = vec![0.0; 3 * side * side];
+            View { left, top, size: side, mirrored: false }.write(&image, &mut pixels)?;
+            Ok(Tensor::from_vec(pixels, (3, side, side), &Device::Cpu)?)
+        };
+        let row = |top: usize| -> Result<Tensor, Failed> {
+            let squares = (0..width).step_by(side).map(|left| square(left, top));
+            Ok(Tensor::cat(&squares.collect::<Result<Vec<_>, _>>()?, 2)?)
+        };
+        let rows = (0..height).step_by(side).map(row);
+        whole.push(Tensor::cat(&rows.collect::<Result<Vec<_>, _>>()?, 1)?);
     }
-    Ok(Tensor::from_vec(pixels, (batch, 3, height, width), &Device::Cpu)?)
+    Ok(Tensor::stack(&whole, 0)?)
+}
+
+/// The side of the largest squares that make up a rectangle: the greatest common divisor.
+fn largest_square(height: usize, width: usize) -> usize {
+    if width == 0 { height } else { largest_square(width, height % width) }
 }
 
 fn head(io: &Tensors) -> Outcome {

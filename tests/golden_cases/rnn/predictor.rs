@@ -193,18 +193,17 @@ fn check_recording(
         let found = tensors.iter().find(|(name, _)| name == &format!("batch0001.{what}"));
         found.map(|(_, tensor)| tensor).ok_or_else(|| Failed::from(format!("`{what}` was not recorded")))
     };
+    let (layers, hidden) = (case.whole("num_layers")?, case.number("/synth/hidden_layers")? as usize);
+    let states = ["hidden", "synthetic", "target", "true"].map(String::from).into_iter();
+    let theirs = ["hidden", "synthetic_gradient", "target_gradient", "true_gradient"].map(String::from).into_iter();
+    let activity = |name: &'static str| (0..hidden).map(move |i| format!("{name}{i}"));
+    let pairs: Vec<(String, String)> =
+        states.chain(activity("synthesizer")).zip(theirs.chain(activity("synth_hidden"))).collect();
     let mut cosines = 0.0;
     for w in 0..windows.len() {
-        let pairs = [
-            ("hidden.layer0", "hidden"),
-            ("synthetic.layer0", "synthetic_gradient"),
-            ("target.layer0", "target_gradient"),
-            ("true.layer0", "true_gradient"),
-            ("synthesizer0.layer0", "synth_hidden0"),
-            ("synthesizer1.layer0", "synth_hidden1"),
-        ];
-        for (ours, theirs) in pairs {
-            let ours = recorded(ours)?.narrow(0, w, 1)?;
+        for (ours, theirs) in &pairs {
+            let of_layer = |layer: usize| Ok(recorded(&format!("{ours}.layer{layer}"))?.narrow(0, w, 1)?);
+            let ours = Tensor::cat(&(0..layers).map(of_layer).collect::<Result<Vec<_>, Failed>>()?, 0)?;
             let name = format!("record.window{w}.{theirs}");
             case.close_gradient(&ours, &name, "record_rel_to_tensor_max", "record_abs_floor")?;
         }

@@ -10,6 +10,7 @@ mod safetensors;
 mod source;
 mod stored;
 mod torch;
+mod words;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -20,6 +21,7 @@ use candle_core::{Device, Tensor};
 use content::Content;
 pub use source::WeightSource;
 use stored::Stored;
+pub use words::pickled_ids;
 
 use crate::error::{Error, Result};
 use crate::nn::backbone::{Backbone, BackboneTensor, Resnet, to_encoder_name};
@@ -63,14 +65,54 @@ pub fn load(backbone: &Backbone, source: &WeightSource, seed: u64, device: &Devi
     Ok(Loaded { tensors, digest: Some(digest), file: Some(path) })
 }
 
-/// The required tensors of a file, and its digest.
-fn read(path: &Path, wanted: &[BackboneTensor]) -> Result<(Vec<Tensor>, String), String> {
+/// An open file of tensors: safetensors, or written by `torch.save`.
+pub struct TensorFile {
+    path: PathBuf,
+    file: File,
+    stored: BTreeMap<String, Stored>,
+}
+
+impl TensorFile {
+    /// Reads names and shapes. Names in nested dictionaries are joined: `state_dict.linear.weight`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file is missing, damaged, or not a file of tensors.
+    pub fn open(path: &Path) -> Result<TensorFile> {
+        let (file, stored) = open(path).map_err(|what| Error::data(path, what))?;
+        if stored.is_empty() {
+            return Err(Error::data(path, format!("holds no tensors; {}", torch::INSTEAD)));
+        }
+        Ok(TensorFile { path: path.to_path_buf(), file, stored })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names and shapes, by ascending name.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.stored.iter().map(|(name, stored)| (name.as_str(), stored.dims.as_slice()))
+    }
+
+    /// The values of a tensor as f32. Its shape must have been checked, since it bounds the memory used.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there is no such tensor, or it has an unsupported type or is damaged.
+    pub fn read(&mut self, name: &str) -> Result<Tensor> {
+        let read = match self.stored.get(name) {
+            Some(stored) => stored.read(&mut self.file),
+            None => Err("is not in it".into()),
+        };
+        read.map_err(|what| Error::data(&self.path, format!("`{name}` {what}")))
+    }
+}
+
+/// Opens a file of tensors of any format.
+fn open(path: &Path) -> Result<(File, BTreeMap<String, Stored>), String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     // Before opening it, since opening a pipe blocks until there is a writer.
-    let about = std::fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{} ({})", unreadable(error), source::EXPECTED),
-        _ => unreadable(error),
-    })?;
+    let about = std::fs::metadata(path).map_err(unreadable)?;
     if !about.is_file() {
         return Err("is not a file".into());
     }
@@ -84,6 +126,16 @@ fn read(path: &Path, wanted: &[BackboneTensor]) -> Result<(Vec<Tensor>, String),
         }
         Content::Unknown => torch::open(&mut file, about.len()),
     }?;
+    Ok((file, stored))
+}
+
+/// The required tensors of a file, and its digest.
+fn read(path: &Path, wanted: &[BackboneTensor]) -> Result<(Vec<Tensor>, String), String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let (mut file, stored) = open(path).map_err(|what| match path.exists() {
+        true => what,
+        false => format!("{what} ({})", source::EXPECTED),
+    })?;
     let names = names(&stored, wanted).map_err(|what| match standard_depth(&stored) {
         Some(depth) => format!("{what}; it looks like a ResNet-{depth} (`depth: {depth}`)"),
         None => what,

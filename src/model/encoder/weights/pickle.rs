@@ -69,10 +69,15 @@ impl Objects {
     }
 
     pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
-        self.0.iter().filter_map(|object| match object {
+        self.iter().filter_map(|object| match object {
             Object::Storage(storage) => Some(storage),
             _ => None,
         })
+    }
+
+    /// Every object, in the order of creation.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Object> {
+        self.0.iter()
     }
 
     fn add(&mut self, object: Object) -> Result<Id, String> {

@@ -1,0 +1,100 @@
+//! The Python script that computes an exported network with PyTorch.
+
+use std::fmt::Write;
+
+use super::Format;
+use crate::model::Model;
+use crate::spec::LayerSpec;
+
+/// Layers that are one PyTorch module.
+struct Module {
+    /// What the names of its weights begin with.
+    prefix: String,
+    /// The module's constructor.
+    call: String,
+}
+
+/// The PyTorch module of a cell, and its further arguments; `None` if PyTorch has no such cell.
+pub(super) fn torch_module(cell: &str) -> Option<(&'static str, &'static str)> {
+    match cell {
+        "lstm" => Some(("LSTM", "")),
+        "gru" => Some(("GRU", "")),
+        "tanh" => Some(("RNN", ", nonlinearity=\"tanh\"")),
+        "relu" => Some(("RNN", ", nonlinearity=\"relu\"")),
+        _ => None,
+    }
+}
+
+/// The modules of a recurrent stack, bottom to top; `None` if PyTorch lacks one of the cells.
+fn modules(model: &Model, layers: &[LayerSpec]) -> Option<Vec<Module>> {
+    let mut modules: Vec<Module> = Vec::new();
+    let prefixes: Vec<String> = model.layers.iter().map(|layer| prefix(model, layer.weights[0])).collect();
+    for (k, spec) in layers.iter().enumerate() {
+        let (class, more) = torch_module(&spec.cell)?;
+        if k > 0 && prefixes[k] == prefixes[k - 1] {
+            continue;
+        }
+        let count = prefixes[k..].iter().take_while(|prefix| **prefix == prefixes[k]).count();
+        let deep = if count > 1 { format!(", num_layers={count}") } else { String::new() };
+        let inputs = model.params.get(model.layers[k].weights[0]).dims()[1];
+        let call = format!("torch.nn.{class}({inputs}, {}{deep}{more}, batch_first=True)", spec.hidden);
+        modules.push(Module { prefix: prefixes[k].clone(), call });
+    }
+    Some(modules)
+}
+
+/// What a parameter's name begins with: `rnn.` of `rnn.weight_ih_l0`.
+fn prefix(model: &Model, index: usize) -> String {
+    let name = &model.params.get(index).name;
+    name[..name.rfind('.').map_or(0, |dot| dot + 1)].into()
+}
+
+/// A script that loads the weights, computes the outputs for the exported inputs and compares them with those computed here;
+/// `None` if PyTorch lacks one of the cells. `name` is the file of the weights in `folder`, `stem` what the names of the arrays
+/// begin with.
+pub(super) fn script(
+    model: &Model,
+    layers: &[LayerSpec],
+    format: Format,
+    (folder, name, stem): (&str, &str, &str),
+    features: bool,
+) -> Option<String> {
+    let modules = modules(model, layers)?;
+    let (import, load) = match format {
+        Format::Torch => ("", "torch.load(folder + NAME, weights_only=True)"),
+        Format::Safetensors => ("from safetensors.torch import load_file\n", "load_file(folder + NAME)"),
+        Format::Numpy => ("", "{name: torch.from_numpy(array) for name, array in numpy.load(folder + NAME).items()}"),
+    };
+    let quoted = |text: &str| format!("{text:?}");
+    let mut text = format!("import numpy\nimport torch\n{import}\nfolder = {}\n", quoted(folder));
+    let _ = writeln!(text, "weights = {}", load.replace("NAME", &quoted(name)));
+    text += "\n\ndef load(module, prefix):\n";
+    text += "    module.load_state_dict({name: weights[prefix + name] for name in module.state_dict()})\n";
+    text += "    return module\n\n\ndef array(name):\n";
+    let _ = writeln!(text, "    return torch.from_numpy(numpy.load(folder + {} + name))", quoted(&format!("{stem}.")));
+    text += "\n\nlayers = [\n";
+    for Module { prefix, call } in modules {
+        let _ = writeln!(text, "    load({call}, {}),", quoted(&prefix));
+    }
+    text += "]\n";
+    let [weight, _] = model.readout_indices();
+    let dims = model.params.get(weight).dims();
+    let _ =
+        writeln!(text, "linear = load(torch.nn.Linear({}, {}), {})", dims[1], dims[0], quoted(&prefix(model, weight)));
+    match model.embedding_index() {
+        Some(index) => {
+            let dims = model.params.get(index).dims();
+            let prefix = quoted(&prefix(model, index));
+            let _ = writeln!(text, "embed = load(torch.nn.Embedding({}, {}), {prefix})", dims[0], dims[1]);
+            text += "\nwith torch.no_grad():\n    states = embed(array(\"ids.npy\"))\n";
+            if features {
+                text += "    states = torch.cat([array(\"features.npy\").unsqueeze(1), states], 1)\n";
+            }
+        }
+        None => text += "\nwith torch.no_grad():\n    states = array(\"inputs.npy\")\n",
+    }
+    text += "    for layer in layers:\n        states, _ = layer(states)\n    outputs = linear(states)\n";
+    text += "difference = (outputs - array(\"predictions.npy\")).abs().max().item()\n";
+    text += "print(f\"largest difference from predictions.npy: {difference:.1e}\")\n";
+    Some(text)
+}
