@@ -10,6 +10,7 @@ pub mod compare;
 mod curves;
 mod drawings;
 mod figure;
+pub mod frame;
 mod grid;
 mod image_grid;
 mod legend;

@@ -42,5 +42,7 @@ mod spec_support;
 mod spec_sweep;
 #[cfg(unix)]
 mod sweep;
+#[cfg(unix)]
+mod table;
 mod tasks;
 mod trainer;
