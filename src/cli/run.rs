@@ -6,7 +6,7 @@ use super::spec_args::{SpecArgs, TrainArgs, resume_line};
 use crate::error::Result;
 use crate::run::directory::Directory;
 use crate::run::progress::print_line;
-use crate::run::{Options, Schedule, clock};
+use crate::run::{Options, Schedule, clock, tensorboard};
 use crate::spec::sweep::Sweep;
 use crate::spec::{self, Resolved, Spec};
 use crate::tasks::Registry;
@@ -48,7 +48,8 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     for run in &sweep.runs {
         print_line(&sentence(&run.resolved, &options.outputs));
     }
-    schedule.train()
+    schedule.train()?;
+    tensorboard::complete(&sweep, &options.outputs)
 }
 
 /// What a run does, in a sentence.

@@ -19,6 +19,7 @@ mod panel;
 pub mod statistics;
 mod style;
 mod tables;
+pub mod tensorboard;
 pub(crate) mod units;
 
 pub use arrays::{Element, npy};

@@ -45,4 +45,6 @@ mod sweep;
 #[cfg(unix)]
 mod table;
 mod tasks;
+#[cfg(unix)]
+mod tensorboard;
 mod trainer;
