@@ -56,7 +56,7 @@ pub enum Format {
 }
 
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
-    let found = which_runs::find(&args.runs, args.seeds.as_ref(), &args.outputs, registry)?;
+    let found = which_runs::find(&args.runs, false, args.seeds.as_ref(), &args.outputs, registry)?;
     let groups = Groups::new(&found.runs, &args.by, args.metric.as_deref(), registry)?;
     let tests = groups.tests(&args.test)?;
     if args.format == Format::Csv {

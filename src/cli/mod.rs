@@ -22,6 +22,7 @@ mod score;
 mod show;
 mod spec_args;
 mod sweep;
+mod table;
 mod tasks;
 mod which_runs;
 mod worker;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
-use crate::files::at_home;
+use crate::files::{at_home, write_atomically};
 use crate::run::directory;
 use crate::run::progress::eprint_line;
 use crate::tasks::Registry;
@@ -61,6 +62,7 @@ enum Command {
     Plot(plot::Args),
     Compare(compare::Args),
     Diff(diff::Args),
+    Table(table::Args),
     Report(report::Args),
     Analyse(analyse::Args),
     Sample(sample::Args),
@@ -111,6 +113,7 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Plot(args) => plot::execute(args, registry),
         Command::Compare(args) => compare::execute(args, registry),
         Command::Diff(args) => diff::execute(args, registry),
+        Command::Table(args) => table::execute(args, registry),
         Command::Report(args) => report::execute(args, registry),
         Command::Analyse(args) => analyse::execute(args),
         Command::Sample(args) => sample::execute(args, registry),
@@ -146,6 +149,17 @@ fn expand_home(argument: OsString) -> OsString {
         true => [OsString::from(flag), at_home(path).into()].into_iter().collect(),
         false => argument,
     }
+}
+
+/// Writes a file that a flag names, whole or not at all; its directory is created if missing.
+fn write_out(flag: &str, out: &Path, bytes: &[u8]) -> Result<()> {
+    if out.is_dir() || out.file_name().is_none() {
+        return Err(Error::Usage(format!("{flag} {}: is a directory; name a file in it", out.display())));
+    }
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder
+        .map_or(Ok(()), |folder| std::fs::create_dir_all(folder).map_err(Error::io("create the directory", folder)))?;
+    write_atomically(out, bytes)
 }
 
 /// Prints on standard output. A closed pipe (`ccdni tasks | head -1`) is not an error.

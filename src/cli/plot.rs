@@ -58,7 +58,7 @@ pub struct Args {
 }
 
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
-    let found = which_runs::find(&args.runs, args.seeds.as_ref(), &args.outputs, registry)?;
+    let found = which_runs::find(&args.runs, false, args.seeds.as_ref(), &args.outputs, registry)?;
     let mut notes = found.notes;
     let (mut runs, mut options, mut name) = (found.runs, Options::default(), "comparison".to_owned());
     if let Some((file, sweep)) = &found.file {

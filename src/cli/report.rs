@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::spec_args::SpecArgs;
 use super::{plot, which_runs};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
 use crate::report::compare::{Comparison, FinishedRun, Options, Outcome, Verdict, claim_words, judge};
 use crate::report::page::{self, Page};
 use crate::run::clock;
@@ -42,14 +41,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         None => of_runs(&args, registry)?,
     };
     let out = args.out.unwrap_or_else(|| args.outputs.join("reports").join(format!("{name}.html")));
-    if out.is_dir() || out.file_name().is_none() {
-        return Err(Error::Usage(format!("--out {}: is a directory; name a file in it", out.display())));
-    }
-    let html = page.html()?;
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder
-        .map_or(Ok(()), |folder| std::fs::create_dir_all(folder).map_err(Error::io("create the directory", folder)))?;
-    write_atomically(&out, html.as_bytes())?;
+    super::write_out("--out", &out, page.html()?.as_bytes())?;
     let lacks = page.runs.iter().flat_map(|run| &run.units).filter(|unit| !unit.done).count();
     let note = if lacks == 0 { String::new() } else { format!("note: {lacks} units are not trained yet\n") };
     super::print(&format!("{}\n{note}", out.display()))

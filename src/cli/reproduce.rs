@@ -10,7 +10,7 @@ use crate::report::compare::{FinishedRun, Outcome, Verdict, judge};
 use crate::run::progress::print_line;
 use crate::run::status::Retry;
 use crate::run::table::align;
-use crate::run::{Options, Schedule};
+use crate::run::{Options, Schedule, tensorboard};
 use crate::spec::sweep::{expand, expand_quick};
 use crate::spec::{Jobs, nearest};
 use crate::tasks::Registry;
@@ -34,6 +34,9 @@ pub struct Args {
     /// Units trained at the same time: `auto` (as many as cores) or a number.
     #[arg(long, value_name = "N")]
     jobs: Option<Jobs>,
+    /// Write event files for TensorBoard: `tensorboard --logdir outputs` shows them, while training too.
+    #[arg(long)]
+    tensorboard: bool,
     /// Directory of the run directories.
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     outputs: PathBuf,
@@ -56,7 +59,9 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         names.into_iter().try_for_each(|name| which_runs::named(&sweep, name, at).map(drop))?;
     }
     for run in &mut sweep.runs {
-        run.resolved.spec.run.jobs = args.jobs.unwrap_or(run.resolved.spec.run.jobs);
+        let run = &mut run.resolved.spec.run;
+        run.jobs = args.jobs.unwrap_or(run.jobs);
+        run.tensorboard |= args.tensorboard;
     }
     let options = Options {
         outputs: args.outputs.clone(),
@@ -66,6 +71,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         ..Options::default()
     };
     Schedule::check(&sweep, &options, registry)?.train()?;
+    tensorboard::complete(&sweep, &args.outputs)?;
 
     let runs = which_runs::of_sweep(&sweep, &file, &args.outputs)?;
     let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<FinishedRun> {

@@ -44,6 +44,9 @@ pub struct TrainArgs {
     /// Print a line about every epoch of every seed.
     #[arg(long)]
     pub verbose: bool,
+    /// Write event files for TensorBoard: `tensorboard --logdir outputs` shows them, while training too.
+    #[arg(long)]
+    pub tensorboard: bool,
 }
 
 impl TrainArgs {
@@ -53,6 +56,7 @@ impl TrainArgs {
             let spec = &mut run.resolved.spec;
             spec.seeds = self.seeds.clone().unwrap_or_else(|| spec.seeds.clone());
             spec.run.jobs = self.jobs.unwrap_or(spec.run.jobs);
+            spec.run.tensorboard |= self.tensorboard;
         }
     }
 }

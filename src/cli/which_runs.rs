@@ -11,7 +11,7 @@ use crate::run::finished::Finished;
 use crate::run::status::Standing;
 use crate::run::survey::Survey;
 use crate::spec::Seeds;
-use crate::spec::sweep::{Sweep, SweptRun, expand};
+use crate::spec::sweep::{Sweep, SweptRun, expand, expand_quick};
 use crate::tasks::Registry;
 
 /// Finished runs, and notes to print.
@@ -30,16 +30,20 @@ pub fn file_of(names: &[String]) -> Option<&Path> {
     }
 }
 
-/// The runs of these names with all their finished seeds (or with `seeds`), or all runs of one spec file with exactly its seeds.
-pub fn find(names: &[String], seeds: Option<&Seeds>, outputs: &Path, registry: &Registry) -> Result<Runs> {
+/// The runs of these names with all their finished seeds (or with `seeds`), or all runs of one spec file, or of its `quick`
+/// version, with exactly its seeds.
+pub fn find(names: &[String], quick: bool, seeds: Option<&Seeds>, outputs: &Path, registry: &Registry) -> Result<Runs> {
     if let Some(file) = file_of(names) {
         let request = SpecArgs { spec: file.to_path_buf(), set: Vec::new() }.request();
-        let mut sweep = expand(&request, &[], registry)?;
+        let mut sweep = if quick { expand_quick(&request, registry)? } else { expand(&request, &[], registry)? };
         if let Some(seeds) = seeds {
             sweep.runs.iter_mut().for_each(|run| run.resolved.spec.seeds = seeds.clone());
         }
         let runs = of_sweep(&sweep, file, outputs)?;
         return Ok(Runs { runs, notes: String::new(), file: Some((file.to_path_buf(), sweep)) });
+    }
+    if quick {
+        return Err(Error::Usage("--quick stands for the `quick` block of a spec file; name one, and no runs".into()));
     }
     let mut found = Runs { runs: Vec::new(), notes: String::new(), file: None };
     for name in names {

@@ -111,7 +111,7 @@ fn save_as(figure: &impl Figure, path: PathBuf, format: Format) -> Result<PathBu
     register();
     let drawn = match format {
         Format::Svg => svg(figure).map(String::into_bytes),
-        Format::Png => png(figure),
+        Format::Png => png(figure).map(|png| png.bytes),
     };
     write_atomically(&path, &drawn.map_err(|error| undrawable(&path, error))?)?;
     Ok(path)
@@ -124,6 +124,26 @@ fn save_as(figure: &impl Figure, path: PathBuf, format: Format) -> Result<PathBu
 pub(super) fn to_svg(figure: &impl Figure) -> Result<String> {
     register();
     svg(figure).map_err(|error| undrawable(Path::new("a figure"), error))
+}
+
+/// A figure as PNG.
+#[derive(Debug)]
+pub(super) struct Png {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// Draws `figure` as PNG.
+///
+/// # Errors
+/// Fails if it cannot be drawn.
+pub(super) fn to_png(figure: &impl Figure) -> Result<Png> {
+    register();
+    png(figure).map_err(|error| undrawable(Path::new("a figure"), error))
 }
 
 /// Registers the font once per process, in plotters' own table.
@@ -151,7 +171,7 @@ fn svg(figure: &impl Figure) -> Result<String, String> {
     Ok(text.replacen(&drawn_size, &format!("width=\"{width}\" height=\"{height}\""), 1))
 }
 
-fn png(figure: &impl Figure) -> Result<Vec<u8>, String> {
+fn png(figure: &impl Figure) -> Result<Png, String> {
     let (width, height) = figure.size();
     let (width, height) = (width * PNG_DENSITY, height * PNG_DENSITY);
     let drawn_size = (width * PNG_SMOOTHING, height * PNG_SMOOTHING);
@@ -166,7 +186,7 @@ fn png(figure: &impl Figure) -> Result<Vec<u8>, String> {
         .write_image(&pixels, width, height, ExtendedColorType::Rgb8)
         .map_err(|error| error.to_string())?;
     bytes.splice(PNG_HEADER_END..PNG_HEADER_END, PNG_RESOLUTION.iter().copied());
-    Ok(bytes)
+    Ok(Png { width, height, bytes })
 }
 
 fn render<DB: DrawingBackend>(figure: &impl Figure, area: &Area<DB>, scale: f64) -> Result<(), String> {

@@ -10,6 +10,7 @@ pub mod compare;
 mod curves;
 mod drawings;
 mod figure;
+pub mod frame;
 mod grid;
 mod image_grid;
 mod legend;
@@ -18,6 +19,7 @@ mod panel;
 pub mod statistics;
 mod style;
 mod tables;
+pub mod tensorboard;
 pub(crate) mod units;
 
 pub use arrays::{Element, npy};

@@ -127,8 +127,16 @@ impl Table {
 }
 
 fn read(files: &SeedRun) -> Result<Option<FinishedSeed>> {
+    let record = files.record()?.filter(|record| record.state == SeedState::Done);
+    record.map(|record| finished(files, record)).transpose()
+}
+
+/// Reads the files of a unit with this record.
+///
+/// # Errors
+/// [`Error::Data`] if the record has no result or is of another seed, or a file is missing or damaged.
+pub(super) fn finished(files: &SeedRun, mut record: SeedRecord) -> Result<FinishedSeed> {
     let seed = files.seed;
-    let Some(mut record) = files.record()?.filter(|record| record.state == SeedState::Done) else { return Ok(None) };
     if record.seed != seed {
         return Err(
             files.damaged(&files.record_path(), format!("is of seed {}, in the folder of seed {seed}", record.seed))
@@ -136,7 +144,7 @@ fn read(files: &SeedRun) -> Result<Option<FinishedSeed>> {
     }
     let result = record.result.take().ok_or_else(|| files.no_result())?;
     let (table, showcase) = (read_table(files)?, read_showcase(files)?);
-    Ok(Some(FinishedSeed { seed, record, result, table, showcase }))
+    Ok(FinishedSeed { seed, record, result, table, showcase })
 }
 
 /// Reads `metrics.csv` of a seed.

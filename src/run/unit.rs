@@ -15,6 +15,9 @@ use crate::files;
 use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 use crate::train::{EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
 
+/// The column of an epoch's wall-clock time, to the microsecond.
+const SECONDS: &str = "seconds";
+
 impl SeedResult {
     /// Summarises a finished unit.
     pub fn of(finished: &Finished) -> Self {
@@ -225,22 +228,30 @@ impl SeedRun {
     }
 }
 
-/// Columns `seed, epoch, train_loss, train_loss_original, val_<metric>..., seconds`, then further columns.
+/// Columns `seed`, `epoch`, then those of [`columns`].
 fn metrics_csv(seed: u64, metrics: &[MetricInfo], history: &[EpochRow]) -> String {
-    let mut header: Vec<String> = ["seed", "epoch", "train_loss", "train_loss_original"].map(Into::into).into();
-    header.extend(metrics.iter().map(|metric| format!("val_{}", metric.name)));
-    header.push("seconds".into());
-    header.extend(history.first().into_iter().flat_map(|row| row.extra.iter().map(|extra| extra.name.clone())));
+    let names = history.iter().take(1).flat_map(|row| columns(metrics, row)).map(|(name, _)| name);
+    let header: Vec<String> = ["seed", "epoch"].map(Into::into).into_iter().chain(names).collect();
     let mut lines = vec![header.join(",")];
     for row in history {
         let mut cells = vec![seed.to_string(), row.epoch.to_string()];
-        cells.extend([row.train_loss, row.train_loss_original].map(|loss| loss.to_string()));
-        cells.extend(row.validation.iter().map(f64::to_string));
-        cells.push(format!("{:.6}", row.seconds));
-        cells.extend(row.extra.iter().map(|extra| extra.value.to_string()));
+        cells.extend(columns(metrics, row).into_iter().map(|(name, value)| match name == SECONDS {
+            true => format!("{value:.6}"),
+            false => value.to_string(),
+        }));
         lines.push(cells.join(","));
     }
     lines.join("\n") + "\n"
+}
+
+/// The numbers of an epoch: `train_loss, train_loss_original, val_<metric>..., seconds`, then further columns.
+pub(super) fn columns(metrics: &[MetricInfo], row: &EpochRow) -> Vec<(String, f64)> {
+    let losses = [("train_loss", row.train_loss), ("train_loss_original", row.train_loss_original)];
+    let mut columns: Vec<(String, f64)> = losses.map(|(name, value)| (name.into(), value)).into();
+    columns.extend(metrics.iter().zip(&row.validation).map(|(metric, value)| (format!("val_{}", metric.name), *value)));
+    columns.push((SECONDS.into(), row.seconds));
+    columns.extend(row.extra.iter().map(|extra| (extra.name.clone(), extra.value)));
+    columns
 }
 
 /// Serialises tensors as safetensors with at most one metadata entry: the order of several, and so the bytes, would be

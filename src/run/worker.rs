@@ -11,6 +11,7 @@ use super::claim::{Attempt, Claim};
 use super::directory::Directory;
 use super::event::{Ended, Event};
 use super::interrupt::{self, Stop};
+use super::tensorboard::EventFile;
 use super::weights::BackboneSource;
 use super::{clock, resume};
 use crate::device;
@@ -127,6 +128,7 @@ fn train(
         stop,
         every: run.checkpoint_every,
         epochs: resolved.spec.train.epochs,
+        events: EventFile::new(run.tensorboard, directory, &unit, &claim),
         metrics: Vec::new(),
         history: checkpoint.as_ref().map_or_else(Vec::new, |checkpoint| checkpoint.state.history.clone()),
         saved: Instant::now(),
@@ -144,7 +146,7 @@ fn train(
     });
     match outcome {
         Ok(Outcome::Finished(finished)) => {
-            finish(&unit, &claim, &mut record, &finished, &source)?;
+            finish(&unit, &claim, &mut record, &finished, &source, callback.events.as_mut())?;
             Ok(Ended::Done)
         }
         Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
@@ -172,6 +174,7 @@ fn finish(
     record: &mut SeedRecord,
     finished: &Finished,
     source: &BackboneSource,
+    events: Option<&mut EventFile>,
 ) -> Result<()> {
     unit.write_weights(claim, &finished.weights, source)?;
     if let Some(showcase) = &finished.showcase {
@@ -184,6 +187,9 @@ fn finish(
     record.state = SeedState::Done;
     record.ended = Some(clock::now());
     record.result = Some(SeedResult::of(finished));
+    if let Some(events) = events {
+        events.finish(&finished.metrics, &finished.history, record)?;
+    }
     unit.write_record(claim, record)?;
     // The result supersedes the checkpoint.
     let _ = std::fs::remove_file(unit.checkpoint_path());
@@ -199,6 +205,7 @@ struct Follower<'a> {
     stop: &'a Stop,
     every: CheckpointEvery,
     epochs: usize,
+    events: Option<EventFile<'a>>,
     metrics: Vec<MetricInfo>,
     history: Vec<EpochRow>,
     saved: Instant,
@@ -237,6 +244,9 @@ impl Callback for Follower<'_> {
     fn epoch(&mut self, row: &EpochRow, metrics: &[MetricInfo]) -> Result<Next> {
         self.metrics = metrics.to_vec();
         self.history.push(row.clone());
+        if let Some(events) = &mut self.events {
+            events.epoch(metrics, &self.history)?;
+        }
         let mut numbers = vec![("train_loss".to_string(), Some(row.train_loss))];
         numbers.extend(metrics.iter().zip(&row.validation).map(|(m, value)| (format!("val_{}", m.name), Some(*value))));
         (self.emit)(Event::Epoch { epoch: row.epoch, epochs: self.epochs, numbers, seconds: row.seconds });

@@ -122,6 +122,9 @@ pub struct RunSpec {
     /// How often a checkpoint is written: a duration (`500ms`, `10s`, `5m`, `1h`) or `{epochs: n}`.
     #[serde(default)]
     pub checkpoint_every: CheckpointEvery,
+    /// Whether an event file for TensorBoard is written into `seeds/<seed>/`, beside `metrics.csv`.
+    #[serde(default)]
+    pub tensorboard: bool,
 }
 
 impl Default for RunSpec {
@@ -133,6 +136,7 @@ impl Default for RunSpec {
             backend: BackendKind::default(),
             tf32: false,
             checkpoint_every: CheckpointEvery::default(),
+            tensorboard: false,
         }
     }
 }

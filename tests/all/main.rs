@@ -43,5 +43,9 @@ mod spec_support;
 mod spec_sweep;
 #[cfg(unix)]
 mod sweep;
+#[cfg(unix)]
+mod table;
 mod tasks;
+#[cfg(unix)]
+mod tensorboard;
 mod trainer;

@@ -59,12 +59,8 @@ impl Groups {
     /// # Errors
     /// As [`super::Comparison::new`].
     pub fn new(runs: &[FinishedRun], by: &[String], metric: Option<&str>, plugins: &dyn Plugins) -> Result<Self> {
-        let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, plugins)).collect::<Result<_>>()?;
+        let loaded = Loaded::read_all(runs, plugins)?;
         let all: Vec<&Loaded> = loaded.iter().collect();
-        let twice = |(index, run): &(usize, &&Loaded)| all[..*index].iter().any(|other| other.hash == run.hash);
-        if let Some((_, run)) = all.iter().enumerate().find(twice) {
-            return Err(Error::Usage(format!("the run {} is named twice", run.hash)));
-        }
         let metric = Metric::choose(metric, &all)?;
         let trees: Vec<&Value> = all.iter().map(|run| &run.tree).collect();
         let keys: Vec<String> = match by {

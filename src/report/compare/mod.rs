@@ -8,6 +8,7 @@ mod groups;
 mod keys;
 mod labels;
 mod read;
+mod results;
 
 pub use claims::{Find, Outcome, Verdict, judge, words as claim_words};
 pub use difference::difference;
@@ -16,6 +17,7 @@ pub use groups::{Groups, Test};
 pub(in crate::report) use keys::tree;
 pub use keys::{CCRNN, network};
 pub use labels::short as short_key;
+pub use results::Results;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

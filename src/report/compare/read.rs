@@ -42,6 +42,16 @@ impl Loaded {
         })
     }
 
+    /// Reads runs, none of which may be named twice.
+    pub fn read_all(runs: &[FinishedRun], plugins: &dyn Plugins) -> Result<Vec<Self>> {
+        let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, plugins)).collect::<Result<_>>()?;
+        let twice = |(index, run): &(usize, &Loaded)| loaded[..*index].iter().any(|other| other.hash == run.hash);
+        match loaded.iter().enumerate().find(twice) {
+            Some((_, run)) => Err(Error::Usage(format!("the run {} is named twice", run.hash))),
+            None => Ok(loaded),
+        }
+    }
+
     /// Its label if nothing distinguishes it from others.
     pub fn name(&self) -> String {
         self.spec.name.clone().unwrap_or_else(|| self.hash.clone())
