@@ -98,7 +98,8 @@ fn exported_outputs_are_those_of_the_run() {
         assert!(said.contains(line), "{said}");
     }
     let script = std::fs::read_to_string(lab.path("there/net.py")).unwrap();
-    assert!(said.starts_with(&script) && said.contains("there/net.inputs.npy"), "{said}");
+    let printed = script.replace("Path(__file__).parent", "Path(\"there\")");
+    assert!(printed != script && said.starts_with(&printed) && said.contains("there/net.inputs.npy"), "{said}");
     let predictions = Tensor::read_npy(lab.path("there/net.predictions.npy")).unwrap();
     let all = Tensor::read_npy(lab.path(&format!("{run}/predictions.npy"))).unwrap();
     assert_eq!(distance(&predictions, &all.get(1).unwrap()), 0.0);
@@ -110,6 +111,27 @@ fn exported_outputs_are_those_of_the_run() {
     assert_eq!(std::fs::read_dir(lab.path("alone")).unwrap().count(), 1);
     let said = lab.ccdni(&["export", &run, "--format", "numpy", "--seed", "5"]).exits(2);
     assert!(said.contains("no weights of seed 5") && said.contains("1, 2"), "{said}");
+}
+
+#[test]
+fn files_that_an_export_would_destroy_or_confuse_are_refused() {
+    let (lab, run) = trained("1,2", &[]);
+    let export = |out: &str, format: &str| lab.ccdni(&["export", &run, "--format", format, "-o", out]);
+    for (out, format, expected) in [
+        ("net.py", "torch", "ends in `.pt`"),
+        ("net.pt", "numpy", "ends in `.npz`"),
+        (&format!("{run}/decoder.safetensors"), "safetensors", "a file of the run itself"),
+        (&format!("{run}/seeds/1/decoder.safetensors"), "safetensors", "a file of the run itself"),
+    ] {
+        let said = export(out, format).exits(2);
+        assert!(said.contains(out) && said.contains(expected), "{said}");
+    }
+    assert!(!lab.path("net.py").exists() && !lab.path("net.pt").exists());
+    // Names of any other ending, and an earlier export, are fine.
+    for _ in 0..2 {
+        export("net.ckpt", "torch").exits(0);
+        export(&format!("{run}/export/seed-1.pt"), "torch").exits(0);
+    }
 }
 
 #[test]
@@ -362,7 +384,7 @@ fn pytorch_computes_what_was_exported() {
     };
     let compute = |lab: &Lab, run: &str, format: &str| {
         lab.ccdni(&["export", run, "--format", format, "-o", "net"]).exits(0);
-        let output = Command::new(&python).arg("net/seed-1.py").current_dir(lab.dir.path()).output().unwrap();
+        let output = Command::new(&python).arg("seed-1.py").current_dir(lab.path("net")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let off = said.trim().rsplit(' ').next().and_then(|number| number.parse::<f32>().ok());
         let off = off.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
