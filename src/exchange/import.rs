@@ -238,8 +238,8 @@ impl Import {
         check_free(&directory, seed, self.vocabulary.as_ref())?;
         let is_new = !directory.exists();
         match self.write_seed(seed, &directory) {
-            // A run without weights would seem to wait for training.
-            Err(error) if is_new => {
+            // A run without weights would seem to wait for training. Another process may have imported another seed meanwhile.
+            Err(error) if is_new && !matches!(error, Error::Held(_)) && !has_others(&directory, seed) => {
                 let _ = std::fs::remove_dir_all(&directory.path);
                 Err(error)
             }
@@ -303,6 +303,11 @@ impl Import {
             result: None,
         }
     }
+}
+
+/// Whether there is another seed.
+fn has_others(directory: &Directory, seed: u64) -> bool {
+    directory.units().iter().any(|unit| unit.seed != seed && unit.record_path().exists())
 }
 
 /// Rejects a run that has this seed, another that was not imported, or another vocabulary, which all its seeds share.
