@@ -241,7 +241,10 @@ impl Contents {
             Some(format!("{{cell: {cell}, hidden: {hidden}{dni}}}"))
         };
         let layers: Vec<String> = self.layers.iter().enumerate().filter_map(layer).collect();
-        let mut parts = vec![format!("layers: [{}]", layers.join(", "))];
+        let mut parts = match layers.as_slice() {
+            [] => vec!["no recurrent layers".to_string()],
+            layers => vec![format!("layers: [{}]", layers.join(", "))],
+        };
         if let Some([words, width]) = self.embedding.as_ref().map(|named| named.dims.as_slice()) {
             parts.push(format!("embed: {{size: {width}}}, words: {words}"));
         } else if let Some(inputs) = self.layers.first().and_then(|group| size(group, "weight_ih", 1)) {

@@ -256,6 +256,10 @@ fn weights_that_do_not_fit_are_refused_with_what_they_are() {
     let file = cases("cases/torch/lstm.pt").display().to_string();
     let held = "layers: [{cell: lstm, hidden: 4}, {cell: lstm, hidden: 4}], inputs: 1, outputs: 2";
     assert_eq!(lab.ccdni(&["import", &file]).exits(0), format!("{held}\n"));
+    let other: Weights =
+        vec![("fc.weight".into(), Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap())];
+    std::fs::write(lab.path("other.pth"), Format::Torch.bytes(&other).unwrap()).unwrap();
+    assert!(lab.ccdni(&["import", "other.pth"]).exits(0).starts_with("no recurrent layers"));
     let said = lab.ccdni(&["import", &file, "-o", "imported"]).exits(2);
     assert!(said.contains(held) && said.contains("--as SPEC"), "{said}");
     let with = |layers: &str, more: &[&str]| {
@@ -333,7 +337,10 @@ fn an_import_onto_a_full_disk_leaves_no_run() {
     ];
     let weights: Weights = tensors.iter().map(zeros).collect();
     std::fs::write(lab.path("state.pth"), Format::Torch.bytes(&weights).unwrap()).unwrap();
-    lab.write("wide.yaml", "task: {kind: linedraw}\nmodel: {layers: [{cell: lstm, hidden: 64}]}\ntrain: {epochs: 1}\n");
+    lab.write(
+        "wide.yaml",
+        "task: {kind: linedraw}\nmodel: {layers: [{cell: lstm, hidden: 64}]}\ntrain: {epochs: 1, batch_size: 4}\n",
+    );
     // Files beyond this size, as the weights are, fail as on a full disk.
     let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" import state.pth --as wide.yaml -o there";
     let mut limited = Command::new("sh");
