@@ -39,18 +39,35 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// The error of `still`, or [`Error::Io`]; an existing file is then unchanged.
 pub fn write_atomically_if(path: &Path, bytes: &[u8], still: impl FnOnce() -> Result<()>) -> Result<()> {
-    let directory = directory_of(path);
+    let file = synced(path, bytes)?;
+    still()?;
+    rename(file, path)
+}
+
+/// As [`write_atomically`] for files that belong together: none is renamed before all are written.
+///
+/// # Errors
+/// [`Error::Io`]; existing files are then unchanged unless a rename failed.
+pub fn write_together(files: &[(PathBuf, Vec<u8>)]) -> Result<()> {
+    let written = files.iter().map(|(path, bytes)| synced(path, bytes)).collect::<Result<Vec<_>>>()?;
+    written.into_iter().zip(files).try_for_each(|(file, (path, _))| rename(file, path))
+}
+
+/// A temporary file beside `path`, synced.
+fn synced(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let write = || -> std::io::Result<NamedTempFile> {
-        let mut file = temporary_in(directory)?;
+        let mut file = temporary_in(directory_of(path))?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         Ok(file)
     };
-    let file = write().map_err(Error::io("write", path))?;
-    still()?;
+    write().map_err(Error::io("write", path))
+}
+
+fn rename(file: NamedTempFile, path: &Path) -> Result<()> {
     file.persist(path)
         .map_err(|error| error.error)
-        .and_then(|_| sync_directory(directory))
+        .and_then(|_| sync_directory(directory_of(path)))
         .map_err(Error::io("write", path))
 }
 
@@ -213,6 +230,17 @@ mod tests {
         assert!(matches!(refused, Err(Error::Interrupted)));
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_files_that_belong_together_all_are_written_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| (directory.path().join(name), name.as_bytes().to_vec());
+        write_together(&[file("a"), file("absent/b")]).unwrap_err();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        write_together(&[file("a"), file("b")]).unwrap();
+        assert_eq!(std::fs::read(directory.path().join("b")).unwrap(), b"b");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
     #[test]

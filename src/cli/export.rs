@@ -1,14 +1,18 @@
 //! `ccdni export`: a network's weights for other programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use clap::ValueEnum;
 
 use crate::error::{Error, Result};
 use crate::exchange::{Export, Format};
 use crate::run::directory::{self, Directory};
 use crate::run::trained_network::{Beside, TrainedNetwork};
 use crate::tasks::Registry;
+
+/// Directory of exported files in a run's directory.
+const FOLDER: &str = "export";
 
 /// Export a network's weights for PyTorch, safetensors or NumPy, with a script that computes the network in PyTorch.
 #[derive(clap::Args)]
@@ -46,10 +50,11 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let network = TrainedNetwork::load(&beside, &Device::Cpu, registry)?;
     let name = format!("seed-{seed}.{}", args.format.extension());
     let file = match args.out {
-        None => run.path.join("export").join(name),
+        None => run.path.join(FOLDER).join(name),
         Some(out) if out.is_dir() || out.extension().is_none() => out.join(name),
         Some(out) => out,
     };
+    check_file(&file, args.format, &run)?;
     let export = Export { network: &network, format: args.format, file: &file, weights_only: args.weights_only };
     let exported = export.write(registry)?;
     let mut text = exported.script.map_or_else(String::new, |script| format!("{script}\n"));
@@ -57,6 +62,26 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         text += &format!("{}\n", path.display());
     }
     super::print(&text)
+}
+
+/// Rejects a file of the script's or of another format's type, and the run's own files.
+fn check_file(file: &Path, format: Format, run: &Directory) -> Result<()> {
+    let wrong = |what: String| Err(Error::Usage(format!("-o {}: {what}", file.display())));
+    let ending = file.extension().unwrap_or_default().to_string_lossy().into_owned();
+    let others = Format::value_variants().iter().map(|format| format.extension()).chain(["py"]);
+    if others.into_iter().any(|other| other == ending) && ending != format.extension() {
+        return wrong(format!(
+            "`.{ending}` is not the ending of weights of this format; name a file that ends in `.{}`",
+            format.extension()
+        ));
+    }
+    let whole = |path: &Path| path.canonicalize().ok();
+    match (whole(file), whole(&run.path)) {
+        (Some(file), Some(run)) if file.strip_prefix(&run).is_ok_and(|within| !within.starts_with(FOLDER)) => {
+            wrong("is a file of the run itself; name another one".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The seed to export, whose weights must exist.

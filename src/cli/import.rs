@@ -41,12 +41,16 @@ pub struct Args {
 
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let dictionaries = StateDictionaries::open(&args.files)?;
-    let (Some(spec), Some(outputs)) = (args.spec, args.out) else {
-        return Err(Error::Usage(format!(
-            "these weights are of a network with {}; the rest is not in the files: name a spec of this network and its \
-             task with `--as SPEC -o DIR`",
-            dictionaries.description()
-        )));
+    let (spec, outputs) = match (args.spec, args.out) {
+        (Some(spec), Some(outputs)) => (spec, outputs),
+        (_, Some(_)) => {
+            return Err(Error::Usage(format!(
+                "the task and the training of these weights are not in the files: name a spec with `--as SPEC`; its \
+                 network is {}",
+                dictionaries.description()
+            )));
+        }
+        _ => return super::print(&format!("{}\n", dictionaries.description())),
     };
     directory::check_outputs(&outputs)?;
     let resolved = resolve(&SpecArgs { spec, set: args.set }.request(), registry)?;

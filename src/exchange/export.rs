@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 
 use super::Format;
-use super::script::{script, torch_module};
+use super::script::{quoted, script, torch_module};
 use crate::data::{Batch, BatchIndex, Dataset, Inputs, Predictor, Split, Targets};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::write_together;
 use crate::model::encoder::PREFIX;
 use crate::report::npy;
 use crate::rng::Stream;
@@ -39,7 +39,8 @@ pub struct Export<'a> {
 pub struct Exported {
     /// The files, the weights first.
     pub files: Vec<PathBuf>,
-    /// The script, which is one of the files too; none if PyTorch lacks one of the cells.
+    /// The script with the directory written out, to be run anywhere; the one among the files looks beside itself. None if PyTorch
+    /// lacks one of the cells.
     pub script: Option<String>,
 }
 
@@ -62,17 +63,15 @@ impl Export<'_> {
             let beside = |name: &str| folder.join(format!("{stem}.{name}"));
             files.extend(arrays(self.network, batch)?.into_iter().map(|(name, bytes)| (beside(name), bytes)));
             let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-            let place = if folder.as_os_str().is_empty() { String::new() } else { format!("{}/", folder.display()) };
-            exported.script = script(model, layers, self.format, (&place, &name, &stem), features);
-            files.extend(exported.script.iter().map(|script| (beside("py"), script.clone().into_bytes())));
+            let script = |folder: &str| script(model, layers, self.format, (folder, &name, &stem), features);
+            files.extend(script("Path(__file__).parent").map(|script| (beside("py"), script.into_bytes())));
+            exported.script = script(&format!("Path({})", quoted(&folder.to_string_lossy())));
         }
         if !folder.as_os_str().is_empty() {
             std::fs::create_dir_all(folder).map_err(Error::io("create the directory", folder))?;
         }
-        for (path, bytes) in files {
-            write_atomically(&path, &bytes)?;
-            exported.files.push(path);
-        }
+        write_together(&files)?;
+        exported.files = files.into_iter().map(|(path, _)| path).collect();
         Ok(exported)
     }
 
@@ -90,9 +89,11 @@ impl Export<'_> {
     }
 
     fn without_data(&self, error: Error) -> Error {
-        match error.exit_code() {
-            2 => Error::Usage(format!("{error}; `--weights-only` exports the weights without inputs and outputs")),
-            _ => error,
+        let advised = format!("{error}; `--weights-only` exports the weights without inputs and outputs");
+        match error {
+            Error::Download(_) => Error::Download(advised),
+            error if error.exit_code() == 2 => Error::Usage(advised),
+            error => error,
         }
     }
 

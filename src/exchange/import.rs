@@ -162,6 +162,12 @@ impl StateDictionaries {
             let named = named.filter(|named| named.dims != slot.dims)?;
             Some(format!("`{}` has shape {:?}, and {:?} in the spec's network", named.name, named.dims, slot.dims))
         }));
+        problems.extend(self.contents.unordered().map(|[a, b]| {
+            format!(
+                "which of `{a}` and `{b}` belongs to the lower layer does not follow from their names; save the layers of one \
+                 network in one file as `rnn.0.*`, `rnn.1.*` and so on, the lowest first"
+            )
+        }));
         let of_backbone = |named: &&Named| Some(named.file) == backbone && named.name.contains("resnet.");
         let left_over = self.contents.left_over(assigned);
         let left_over: Vec<&Named> = left_over.into_iter().filter(|named| !of_backbone(named)).collect();
@@ -225,11 +231,23 @@ impl Import {
     /// Writes the weights as a seed of the spec's run in `outputs`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if that run has a unit that was trained, or this seed.
+    /// [`Error::Usage`] if that run has a unit that was trained, or this seed, or another vocabulary.
     pub fn write(mut self, seed: u64, outputs: &Path) -> Result<Directory> {
         let directory = Directory::of(outputs, &self.resolved.hash);
         self.resolved.spec.seeds = Seeds(vec![seed]);
-        check_free(&directory, seed)?;
+        check_free(&directory, seed, self.vocabulary.as_ref())?;
+        let is_new = !directory.exists();
+        match self.write_seed(seed, &directory) {
+            // A run without weights would seem to wait for training. Another process may have imported another seed meanwhile.
+            Err(error) if is_new && !matches!(error, Error::Held(_)) && !has_others(&directory, seed) => {
+                let _ = std::fs::remove_dir_all(&directory.path);
+                Err(error)
+            }
+            written => written.map(|()| directory),
+        }
+    }
+
+    fn write_seed(&self, seed: u64, directory: &Directory) -> Result<()> {
         let digests: BTreeMap<String, String> =
             self.imported.iter().map(|imported| (imported.file.clone(), imported.blake3.clone())).collect();
         if !directory.exists() {
@@ -262,8 +280,7 @@ impl Import {
         manifest.data.extend(digests);
         manifest.seeds_asked.extend((!manifest.seeds_asked.contains(&seed)).then_some(seed));
         manifest.seeds.insert(seed, record);
-        files::write_json(&directory.manifest_path(), &manifest)?;
-        Ok(directory)
+        files::write_json(&directory.manifest_path(), &manifest)
     }
 
     /// A record without anything that training would have left.
@@ -288,8 +305,20 @@ impl Import {
     }
 }
 
-/// Rejects a run that has this seed, or another that was not imported.
-fn check_free(directory: &Directory, seed: u64) -> Result<()> {
+/// Whether there is another seed.
+fn has_others(directory: &Directory, seed: u64) -> bool {
+    directory.units().iter().any(|unit| unit.seed != seed && unit.record_path().exists())
+}
+
+/// Rejects a run that has this seed, another that was not imported, or another vocabulary, which all its seeds share.
+fn check_free(directory: &Directory, seed: u64, vocabulary: Option<&Vocabulary>) -> Result<()> {
+    let words = directory.path.join(TOKENIZER);
+    if vocabulary.is_some() && words.exists() && vocabulary != Some(&Vocabulary::load(&words)?) {
+        return Err(Error::Usage(format!(
+            "{} has other words than these weights, or the same in another order; name another directory with `-o DIR`",
+            words.display()
+        )));
+    }
     for unit in directory.units() {
         let Some(record) = unit.record()? else { continue };
         let path = directory.path.display();

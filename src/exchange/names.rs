@@ -1,8 +1,8 @@
 //! Which tensor of a state dictionary is which parameter, by its name and neighbours.
 //!
 //! Names differ between programs (`rnn.weight_ih_l0`, `lstm.weight_ih_l0`, `module.decoder.rnn.rnn.weight_ih_l0`), what they end
-//! with does not: PyTorch names the tensors of its modules. Recurrent layers and synthesizers are numbered by their names'
-//! order; the readout is the one other linear layer of the decoder, and the embedding the one weight without a bias.
+//! with does not: PyTorch names the tensors of its modules. Recurrent layers and synthesizers are ordered by the numbers in their
+//! names; the readout is the one other linear layer of the decoder, and the embedding the one weight without a bias.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +39,9 @@ type Group = BTreeMap<String, Named>;
 pub(super) struct Contents {
     /// `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh` of each layer, bottom to top.
     layers: Vec<Group>,
-    /// `input_trigger.weight` and so on, of each synthesizer.
-    synthesizers: Vec<Group>,
+    /// See [`Self::unordered`].
+    unordered: Option<[String; 2]>,
+    synthesizers: Vec<Synthesizer>,
     /// `weight` and `bias`.
     readout: Group,
     embedding: Option<Named>,
@@ -49,10 +50,83 @@ pub(super) struct Contents {
     all: Vec<Named>,
 }
 
-/// A name whose numbers are ordered as numbers: `rnn.2.` before `rnn.10.`.
-fn natural(name: &str) -> Vec<(u64, String)> {
-    let part = |part: &str| part.parse().map_or_else(|_| (0, part.to_string()), |number| (number, String::new()));
-    name.split('.').map(part).collect()
+/// A synthesizer in a file.
+#[derive(Debug)]
+struct Synthesizer {
+    /// The lowest layer that it belongs to, if its name says so.
+    layer: Option<usize>,
+    /// `input_trigger.weight` and so on.
+    tensors: Group,
+}
+
+/// A name in pieces of text and numbers, so that `rnn2.` is before `rnn10.`.
+type Pieces = Vec<(u64, String)>;
+
+fn pieces(name: &str) -> Pieces {
+    let mut pieces = Vec::new();
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let other = |c: char| c.is_ascii_digit() != first.is_ascii_digit();
+        let (piece, after) = rest.split_at(rest.find(other).unwrap_or(rest.len()));
+        pieces.push(piece.parse().map_or_else(|_| (0, piece.to_string()), |number| (number, String::new())));
+        rest = after;
+    }
+    pieces
+}
+
+/// Pieces that two names have in common at their beginning.
+fn in_common(a: &Pieces, b: &Pieces) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The place of a layer: what its name begins with, its number in that module, its file.
+type Place = (Pieces, usize, usize);
+
+/// Whether it follows from the names that layer `a` is directly below layer `b`.
+fn is_below(a: &Place, b: &Place) -> bool {
+    let ((stem, layer, file), (above, layer_above, file_above)) = (a, b);
+    let same = in_common(stem, above);
+    let is_number = |pieces: &Pieces| pieces.get(same).is_some_and(|(_, text)| text.is_empty());
+    let numbered = if stem == above { layer + 1 == *layer_above } else { is_number(stem) && is_number(above) };
+    file == file_above && numbered
+}
+
+/// The layer with which a synthesizer has most of its name in common, if it is one; `layers` are sorted.
+fn layer_of(stem: &Pieces, layers: &[&Place]) -> Option<usize> {
+    // Names with most in common are neighbours in sorted order.
+    let at = layers.partition_point(|place| place.0 < *stem);
+    let from = at.saturating_sub(2);
+    let near = layers.get(from..layers.len().min(at + 2))?;
+    let in_common = |place: &&Place| in_common(stem, &place.0);
+    let most = near.iter().map(in_common).max()?;
+    let mut nearest = (from..).zip(near).filter(|(_, place)| in_common(place) == most);
+    nearest.next().filter(|_| nearest.next().is_none()).map(|(layer, _)| layer)
+}
+
+/// What the names of the image encoder's tensors begin with in each file that has one.
+fn encoders(tensors: &[Named]) -> BTreeMap<usize, &str> {
+    let mut found = BTreeMap::<usize, &str>::new();
+    for named in tensors {
+        let Some(prefix) = named.name.strip_suffix(ENCODER) else { continue };
+        let shorter = found.get(&named.file).is_none_or(|other| prefix.len() < other.len());
+        if shorter && (prefix.is_empty() || prefix.ends_with('.')) {
+            found.insert(named.file, prefix);
+        }
+    }
+    found
+}
+
+/// The readout and the embedding among the modules that have a weight, by name and file.
+fn linear_layers(modules: BTreeMap<(&str, usize), Group>) -> (Group, Option<Named>) {
+    let has_bias = |group: &Group| group.contains_key("weight") && group.contains_key("bias");
+    let (linears, others): (Vec<_>, Vec<_>) = modules.into_iter().partition(|(_, group)| has_bias(group));
+    let is_readout = |stem: &str| stem.rsplit('.').next() == Some(READOUT);
+    let readout = match linears.as_slice() {
+        [one] => Some(one),
+        several => several.iter().find(|((stem, _), _)| is_readout(stem)),
+    };
+    let readout = readout.map_or_else(Group::new, |(_, group)| group.clone());
+    (readout, others.into_iter().find_map(|(_, mut group)| group.remove("weight")))
 }
 
 /// `rnn.weight_ih_l0` as `rnn.`, 0 and `weight_ih`; a cell's names have no number.
@@ -68,42 +142,34 @@ fn recurrent(name: &str) -> Option<(&str, usize, &'static str)> {
 impl Contents {
     /// Sorts the tensors of files, given as index of the file, name and shape.
     pub(super) fn of(tensors: Vec<Named>) -> Contents {
-        let mut contents = Contents { all: tensors.clone(), ..Contents::default() };
-        let encoder = |named: &Named| {
-            let before = tensors.iter().filter(|other| other.file == named.file);
-            let prefixes = before.filter_map(|other| other.name.strip_suffix(ENCODER));
-            prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.')).find_map(|prefix| {
-                let rest = named.name.strip_prefix(prefix)?;
-                Some(rest.to_string())
-            })
-        };
+        let encoders = encoders(&tensors);
+        let encoder = |named: &Named| Some(named.name.strip_prefix(encoders.get(&named.file)?)?.to_string());
+        let mut contents = Contents::default();
         let (mut layers, mut synthesizers, mut linear) =
-            (BTreeMap::<_, Group>::new(), BTreeMap::<_, Group>::new(), BTreeMap::<_, Group>::new());
+            (BTreeMap::<Place, Group>::new(), BTreeMap::<_, Group>::new(), BTreeMap::<_, Group>::new());
         for named in &tensors {
             let (file, name) = (named.file, named.name.as_str());
             if let Some((stem, layer, what)) = recurrent(name) {
-                layers.entry((natural(stem), layer, file)).or_default().insert(what.into(), named.clone());
+                layers.entry((pieces(stem), layer, file)).or_default().insert(what.into(), named.clone());
             } else if let Some(at) = name.find(SYNTHESIZER) {
                 let (stem, rest) = name.split_at(at + SYNTHESIZER.len());
-                synthesizers.entry((natural(stem), file)).or_default().insert(rest.into(), named.clone());
+                synthesizers.entry((pieces(stem), file)).or_default().insert(rest.into(), named.clone());
             } else if let Some(rest) = encoder(named) {
                 contents.encoder.insert(rest, named.clone());
             } else if let Some((stem, rest)) = name.rsplit_once('.') {
                 linear.entry((stem, file)).or_default().insert(rest.into(), named.clone());
             }
         }
+        let places: Vec<&Place> = layers.keys().collect();
+        let unordered = places.windows(2).find(|pair| !is_below(pair[0], pair[1]));
+        let called = |place: &Place| layers[place].values().next().map(|named| named.name.clone()).unwrap_or_default();
+        contents.unordered = unordered.map(|pair| [called(pair[0]), called(pair[1])]);
+        let of_layer =
+            |((stem, _), tensors): ((Pieces, usize), Group)| Synthesizer { layer: layer_of(&stem, &places), tensors };
+        contents.synthesizers = synthesizers.into_iter().map(of_layer).collect();
         contents.layers = layers.into_values().collect();
-        contents.synthesizers = synthesizers.into_values().collect();
-        let has_bias = |group: &Group| group.contains_key("weight") && group.contains_key("bias");
-        let (linears, others): (Vec<_>, Vec<_>) = linear.into_iter().partition(|(_, group)| has_bias(group));
-        let called = |stem: &str| stem.rsplit('.').next() == Some(READOUT);
-        let readout = match linears.as_slice() {
-            [one] => Some(one),
-            several => several.iter().find(|((stem, _), _)| called(stem)),
-        };
-        contents.readout = readout.map_or_else(Group::new, |(_, group)| group.clone());
-        let mut tables = others.into_iter().filter_map(|(_, mut group)| group.remove("weight"));
-        contents.embedding = tables.next();
+        (contents.readout, contents.embedding) = linear_layers(linear);
+        contents.all = tensors;
         contents
     }
 
@@ -115,10 +181,13 @@ impl Contents {
                 found[index] = group.get(*what);
             }
         }
-        for (group, synthesizer) in self.synthesizers.iter().zip(&layout.synthesizers) {
+        for (number, synthesizer) in layout.synthesizers.iter().enumerate() {
+            let lowest = synthesizer.layers.first().copied();
+            let named = self.synthesizers.iter().find(|theirs| theirs.layer.is_some() && theirs.layer == lowest);
+            let theirs = named.or_else(|| self.synthesizers.get(number).filter(|theirs| theirs.layer.is_none()));
             for &index in &synthesizer.params {
                 let role = layout.slots[index].role.split_once('.');
-                found[index] = role.and_then(|(_, rest)| group.get(rest));
+                found[index] = theirs.zip(role).and_then(|(theirs, (_, rest))| theirs.tensors.get(rest));
             }
         }
         for (what, index) in ["weight", "bias"].into_iter().zip(layout.readout) {
@@ -141,6 +210,11 @@ impl Contents {
         self.all.iter().filter(|named| !named.name.ends_with(COUNTER) && !is_used(named)).collect()
     }
 
+    /// A tensor of a layer, and one of the layer above it as the names are sorted, if their numbers do not say that it is above.
+    pub(super) fn unordered(&self) -> Option<&[String; 2]> {
+        self.unordered.as_ref()
+    }
+
     /// Rows of the embedding: the number of words.
     pub(super) fn words(&self) -> Option<usize> {
         self.embedding.as_ref().and_then(|named| named.dims.first().copied())
@@ -149,6 +223,7 @@ impl Contents {
     /// What the network is, in the keys of a spec as far as they follow from shapes.
     pub(super) fn description(&self) -> String {
         let size = |group: &Group, what: &str, axis: usize| group.get(what)?.dims.get(axis).copied();
+        let shared = matches!(self.synthesizers.as_slice(), [Synthesizer { layer: None, .. }]);
         let layer = |(k, group): (usize, &Group)| {
             let hidden = size(group, "weight_hh", 1).filter(|hidden| *hidden > 0)?;
             let cell = match size(group, "weight_hh", 0)? / hidden {
@@ -156,15 +231,20 @@ impl Contents {
                 3 => "gru",
                 _ => "tanh or relu",
             };
-            let dni = match self.synthesizers.len() {
-                1 => self.synthesizers.first(),
-                _ => self.synthesizers.get(k),
+            let of_layer = |(number, theirs): &(usize, &Synthesizer)| {
+                theirs.layer.map_or(shared || *number == k, |layer| layer == k)
             };
-            let dni = dni.map(|dni| format!(", dni: {{{}}}", synthesizer(dni, self.layers.len()))).unwrap_or_default();
+            let dni = self.synthesizers.iter().enumerate().find(of_layer);
+            let share = if shared && self.layers.len() > 1 { ", share: all" } else { "" };
+            let dni =
+                dni.map(|(_, dni)| format!(", dni: {{{}{share}}}", synthesizer(&dni.tensors))).unwrap_or_default();
             Some(format!("{{cell: {cell}, hidden: {hidden}{dni}}}"))
         };
         let layers: Vec<String> = self.layers.iter().enumerate().filter_map(layer).collect();
-        let mut parts = vec![format!("layers: [{}]", layers.join(", "))];
+        let mut parts = match layers.as_slice() {
+            [] => vec!["no recurrent layers".to_string()],
+            layers => vec![format!("layers: [{}]", layers.join(", "))],
+        };
         if let Some([words, width]) = self.embedding.as_ref().map(|named| named.dims.as_slice()) {
             parts.push(format!("embed: {{size: {width}}}, words: {words}"));
         } else if let Some(inputs) = self.layers.first().and_then(|group| size(group, "weight_ih", 1)) {
@@ -177,15 +257,14 @@ impl Contents {
 }
 
 /// The keys of a synthesizer.
-fn synthesizer(group: &Group, layers: usize) -> String {
+fn synthesizer(group: &Group) -> String {
     let rows = |what: String| group.get(&what)?.dims.first().copied();
     let deep = (0..).take_while(|k| group.contains_key(&format!("layers.{k}.weight"))).count();
     let names = std::iter::once("input_trigger.weight".to_string());
     let names = names.chain((0..deep.saturating_sub(1)).map(|k| format!("layers.{k}.weight")));
     let hidden: Vec<String> = names.take(deep).filter_map(rows).map(|rows| rows.to_string()).collect();
     let context = if group.contains_key("input_context.weight") { ", context: target" } else { "" };
-    let share = if layers > 1 { ", share: all" } else { "" };
-    format!("hidden: [{}]{context}{share}", hidden.join(", "))
+    format!("hidden: [{}]{context}", hidden.join(", "))
 }
 
 #[cfg(test)]
@@ -214,7 +293,60 @@ mod tests {
         ] {
             assert_eq!(recurrent(name), expected, "{name}");
         }
-        assert!(natural("rnn.2.") < natural("rnn.10."));
+    }
+
+    /// The sizes of the layers as they are ordered, and whether the names say so.
+    fn order(names: &[(usize, &str)]) -> (Vec<usize>, bool) {
+        let tensors: Vec<(usize, String, [usize; 2])> =
+            names.iter().enumerate().map(|(size, (file, name))| (*file, name.to_string(), [size, size])).collect();
+        let tensors: Vec<(usize, &str, &[usize])> =
+            tensors.iter().map(|(file, name, dims)| (*file, name.as_str(), dims.as_slice())).collect();
+        let contents = contents(&tensors);
+        let sizes = contents.layers.iter().map(|group| group["weight_hh"].dims[0]).collect();
+        (sizes, contents.unordered().is_none())
+    }
+
+    #[test]
+    fn layers_are_ordered_by_the_numbers_in_their_names() {
+        for names in [
+            ["rnn.weight_hh_l0", "rnn.weight_hh_l1", "rnn.weight_hh_l2"],
+            ["cells.2.weight_hh", "cells.9.weight_hh", "cells.10.weight_hh"],
+            ["lstm1.weight_hh_l0", "lstm2.weight_hh_l0", "lstm10.weight_hh_l0"],
+            ["rnn.0.rnn.weight_hh_l0", "rnn.1.weight_hh_l0", "rnn.2.rnn.weight_hh_l0"],
+        ] {
+            let names = names.map(|name| (0, name));
+            assert_eq!(order(&names), (vec![0, 1, 2], true), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn layers_without_such_numbers_have_no_order() {
+        for names in [
+            [(0, "encoder.lstm.weight_hh_l0"), (0, "decoder.lstm.weight_hh_l0")],
+            [(0, "lstm.weight_hh_l0"), (0, "lstm2.weight_hh_l0")],
+            [(0, "lstm.weight_hh_l0"), (0, "lstm.weight_hh_l2")],
+            [(0, "lstm.weight_hh_l0"), (1, "lstm.weight_hh_l0")],
+            [(0, "lstm.weight_hh_l0"), (1, "lstm.weight_hh_l1")],
+        ] {
+            assert!(!order(&names).1, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_synthesizer_belongs_to_the_layer_in_its_name() {
+        let layer = |k: usize| -> [(usize, String, Vec<usize>); 2] {
+            [(0, format!("rnn.{k}.weight_hh_l0"), vec![16, 4]), (0, format!("rnn.{k}.weight_ih_l0"), vec![16, 4])]
+        };
+        let synthesizer = (0, "rnn.1.backward_interface.synthesizer.input_trigger.weight".to_string(), vec![8, 8]);
+        let tensors = [layer(0).to_vec(), layer(1).to_vec(), vec![synthesizer]].concat();
+        let tensors: Vec<(usize, &str, &[usize])> =
+            tensors.iter().map(|(file, name, dims)| (*file, name.as_str(), dims.as_slice())).collect();
+        let contents = contents(&tensors);
+        assert_eq!(contents.synthesizers[0].layer, Some(1));
+        assert_eq!(
+            contents.description(),
+            "layers: [{cell: lstm, hidden: 4}, {cell: lstm, hidden: 4, dni: {hidden: []}}], inputs: 4"
+        );
     }
 
     #[test]

@@ -43,6 +43,11 @@ fn modules(model: &Model, layers: &[LayerSpec]) -> Option<Vec<Module>> {
     Some(modules)
 }
 
+/// A text as Python writes it: the notation of JSON is valid there, too.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// What a parameter's name begins with: `rnn.` of `rnn.weight_ih_l0`.
 fn prefix(model: &Model, index: usize) -> String {
     let name = &model.params.get(index).name;
@@ -50,8 +55,8 @@ fn prefix(model: &Model, index: usize) -> String {
 }
 
 /// A script that loads the weights, computes the outputs for the exported inputs and compares them with those computed here;
-/// `None` if PyTorch lacks one of the cells. `name` is the file of the weights in `folder`, `stem` what the names of the arrays
-/// begin with.
+/// `None` if PyTorch lacks one of the cells. `folder` is a Python expression of the files' directory, `name` the file of the
+/// weights in it, `stem` what the names of the arrays begin with.
 pub(super) fn script(
     model: &Model,
     layers: &[LayerSpec],
@@ -61,17 +66,17 @@ pub(super) fn script(
 ) -> Option<String> {
     let modules = modules(model, layers)?;
     let (import, load) = match format {
-        Format::Torch => ("", "torch.load(folder + NAME, weights_only=True)"),
-        Format::Safetensors => ("from safetensors.torch import load_file\n", "load_file(folder + NAME)"),
-        Format::Numpy => ("", "{name: torch.from_numpy(array) for name, array in numpy.load(folder + NAME).items()}"),
+        Format::Torch => ("", "torch.load(folder / NAME, weights_only=True)"),
+        Format::Safetensors => ("from safetensors.torch import load_file\n", "load_file(folder / NAME)"),
+        Format::Numpy => ("", "{name: torch.from_numpy(array) for name, array in numpy.load(folder / NAME).items()}"),
     };
-    let quoted = |text: &str| format!("{text:?}");
-    let mut text = format!("import numpy\nimport torch\n{import}\nfolder = {}\n", quoted(folder));
+    let mut text = format!("from pathlib import Path\n\nimport numpy\nimport torch\n{import}\nfolder = {folder}\n");
     let _ = writeln!(text, "weights = {}", load.replace("NAME", &quoted(name)));
     text += "\n\ndef load(module, prefix):\n";
     text += "    module.load_state_dict({name: weights[prefix + name] for name in module.state_dict()})\n";
     text += "    return module\n\n\ndef array(name):\n";
-    let _ = writeln!(text, "    return torch.from_numpy(numpy.load(folder + {} + name))", quoted(&format!("{stem}.")));
+    let _ =
+        writeln!(text, "    return torch.from_numpy(numpy.load(folder / ({} + name)))", quoted(&format!("{stem}.")));
     text += "\n\nlayers = [\n";
     for Module { prefix, call } in modules {
         let _ = writeln!(text, "    load({call}, {}),", quoted(&prefix));

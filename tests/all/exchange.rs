@@ -11,7 +11,7 @@ use ccdni::model::encoder::TensorFile;
 use ccdni::run::trained_network::{Beside, TrainedNetwork};
 use ccdni::tasks::Registry;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, Ran};
 
 /// Largest difference between outputs computed here and elsewhere.
 const CLOSE: f32 = 1e-5;
@@ -98,7 +98,8 @@ fn exported_outputs_are_those_of_the_run() {
         assert!(said.contains(line), "{said}");
     }
     let script = std::fs::read_to_string(lab.path("there/net.py")).unwrap();
-    assert!(said.starts_with(&script) && said.contains("there/net.inputs.npy"), "{said}");
+    let printed = script.replace("Path(__file__).parent", "Path(\"there\")");
+    assert!(printed != script && said.starts_with(&printed) && said.contains("there/net.inputs.npy"), "{said}");
     let predictions = Tensor::read_npy(lab.path("there/net.predictions.npy")).unwrap();
     let all = Tensor::read_npy(lab.path(&format!("{run}/predictions.npy"))).unwrap();
     assert_eq!(distance(&predictions, &all.get(1).unwrap()), 0.0);
@@ -110,6 +111,27 @@ fn exported_outputs_are_those_of_the_run() {
     assert_eq!(std::fs::read_dir(lab.path("alone")).unwrap().count(), 1);
     let said = lab.ccdni(&["export", &run, "--format", "numpy", "--seed", "5"]).exits(2);
     assert!(said.contains("no weights of seed 5") && said.contains("1, 2"), "{said}");
+}
+
+#[test]
+fn files_that_an_export_would_destroy_or_confuse_are_refused() {
+    let (lab, run) = trained("1,2", &[]);
+    let export = |out: &str, format: &str| lab.ccdni(&["export", &run, "--format", format, "-o", out]);
+    for (out, format, expected) in [
+        ("net.py", "torch", "ends in `.pt`"),
+        ("net.pt", "numpy", "ends in `.npz`"),
+        (&format!("{run}/decoder.safetensors"), "safetensors", "a file of the run itself"),
+        (&format!("{run}/seeds/1/decoder.safetensors"), "safetensors", "a file of the run itself"),
+    ] {
+        let said = export(out, format).exits(2);
+        assert!(said.contains(out) && said.contains(expected), "{said}");
+    }
+    assert!(!lab.path("net.py").exists() && !lab.path("net.pt").exists());
+    // Names of any other ending, and an earlier export, are fine.
+    for _ in 0..2 {
+        export("net.ckpt", "torch").exits(0);
+        export(&format!("{run}/export/seed-1.pt"), "torch").exits(0);
+    }
 }
 
 #[test]
@@ -233,7 +255,12 @@ fn weights_that_do_not_fit_are_refused_with_what_they_are() {
     let lab = Lab::new();
     let file = cases("cases/torch/lstm.pt").display().to_string();
     let held = "layers: [{cell: lstm, hidden: 4}, {cell: lstm, hidden: 4}], inputs: 1, outputs: 2";
-    let said = lab.ccdni(&["import", &file]).exits(2);
+    assert_eq!(lab.ccdni(&["import", &file]).exits(0), format!("{held}\n"));
+    let other: Weights =
+        vec![("fc.weight".into(), Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap())];
+    std::fs::write(lab.path("other.pth"), Format::Torch.bytes(&other).unwrap()).unwrap();
+    assert!(lab.ccdni(&["import", "other.pth"]).exits(0).starts_with("no recurrent layers"));
+    let said = lab.ccdni(&["import", &file, "-o", "imported"]).exits(2);
     assert!(said.contains(held) && said.contains("--as SPEC"), "{said}");
     let with = |layers: &str, more: &[&str]| {
         let set = format!("model.layers={layers}");
@@ -264,9 +291,64 @@ fn weights_that_do_not_fit_are_refused_with_what_they_are() {
     lab.write("text.pth", "weights");
     let said = lab.ccdni(&["import", "text.pth"]).exits(2);
     assert!(said.contains("text.pth: is not a file of PyTorch weights"), "{said}");
-    lab.write("text.pth", "weights");
     assert!(lab.ccdni(&["import", "none.pth"]).exits(2).contains("none.pth: cannot be read"));
     assert!(!lab.path("imported").exists(), "nothing is left behind");
+}
+
+#[test]
+fn layers_whose_order_is_not_known_are_refused() {
+    let lab = Lab::new();
+    let layer = |name: &str| -> Weights {
+        let weights = tensors(&cases("cases/torch/lstm.pt")).into_iter();
+        let upper = weights
+            .filter_map(|(name, tensor)| Some((name.strip_suffix("_l1")?.rsplit_once('.')?.1.to_string(), tensor)));
+        upper.map(|(what, tensor)| (format!("{name}.{what}_l0"), tensor)).collect()
+    };
+    let readout = tensors(&cases("cases/torch/lstm.pt")).into_iter().filter(|(name, _)| name.contains("fc."));
+    let readout: Weights = readout.collect();
+    lab.write(
+        "lines.yaml",
+        "task: {kind: seqmnist, mode: lines, row: 4, source: {kind: glyphs, train: 40, test: 0}}\n\
+         model: {layers: [{cell: lstm, hidden: 4}, {cell: lstm, hidden: 4}]}\ntrain: {epochs: 1, batch_size: 4}\n",
+    );
+    for (names, code) in [(["encoder", "decoder"], 2), (["lstm2", "lstm10"], 0)] {
+        let weights = [layer(names[0]), layer(names[1]), readout.clone()].concat();
+        std::fs::write(lab.path("two.pth"), Format::Torch.bytes(&weights).unwrap()).unwrap();
+        let said = lab.ccdni(&["import", "two.pth", "--as", "lines.yaml", "-o", "two"]).exits(code);
+        let unknown = "belongs to the lower layer does not follow from their names";
+        assert_eq!(said.contains(unknown) && said.contains("`rnn.0.*`"), code == 2, "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_import_onto_a_full_disk_leaves_no_run() {
+    let lab = Lab::new();
+    let zeros = |(name, dims): &(&str, &[usize])| {
+        (name.to_string(), Tensor::zeros(*dims, candle_core::DType::F32, &Device::Cpu).unwrap())
+    };
+    let tensors: [(&str, &[usize]); 6] = [
+        ("rnn.weight_ih_l0", &[256, 1]),
+        ("rnn.weight_hh_l0", &[256, 64]),
+        ("rnn.bias_ih_l0", &[256]),
+        ("rnn.bias_hh_l0", &[256]),
+        ("linear.weight", &[2, 64]),
+        ("linear.bias", &[2]),
+    ];
+    let weights: Weights = tensors.iter().map(zeros).collect();
+    std::fs::write(lab.path("state.pth"), Format::Torch.bytes(&weights).unwrap()).unwrap();
+    lab.write(
+        "wide.yaml",
+        "task: {kind: linedraw}\nmodel: {layers: [{cell: lstm, hidden: 64}]}\ntrain: {epochs: 1, batch_size: 4}\n",
+    );
+    // Files beyond this size, as the weights are, fail as on a full disk.
+    let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" import state.pth --as wide.yaml -o there";
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script, env!("CARGO_BIN_EXE_ccdni")]).current_dir(lab.dir.path());
+    let said = Ran::of(limited.output().unwrap()).exits(1);
+    assert!(said.contains("decoder.safetensors"), "{said}");
+    assert_eq!(std::fs::read_dir(lab.path("there")).unwrap().count(), 0);
+    lab.ccdni(&["import", "state.pth", "--as", "wide.yaml", "-o", "there"]).exits(0);
 }
 
 /// A tiny captioning network, with an encoder that learns.
@@ -325,6 +407,12 @@ fn a_decoder_and_an_encoder_with_the_tutorials_names_describe_images() {
     let said = import(&["--vocabulary", "short.pkl"]).exits(2);
     assert!(said.contains(&format!("has {} rows", words.len())), "{said}");
     import(&["--vocabulary", "vocab.pkl"]).exits(0);
+    let mut swapped = words.clone();
+    swapped.swap(5, 6);
+    std::fs::write(lab.path("swapped.pkl"), pickled(&swapped)).unwrap();
+    let said = import(&["--vocabulary", "swapped.pkl", "--seed", "2"]).exits(2);
+    assert!(said.contains("the same in another order"), "{said}");
+    import(&["--vocabulary", "vocab.pkl", "--seed", "2"]).exits(0);
     let there = lab.only_run("there");
     let sample = |run: &Path| {
         lab.ccdni(&["sample", "--decoder", run.to_str().unwrap(), "--image", "scenes/validation"]).exits(0)
@@ -362,7 +450,7 @@ fn pytorch_computes_what_was_exported() {
     };
     let compute = |lab: &Lab, run: &str, format: &str| {
         lab.ccdni(&["export", run, "--format", format, "-o", "net"]).exits(0);
-        let output = Command::new(&python).arg("net/seed-1.py").current_dir(lab.dir.path()).output().unwrap();
+        let output = Command::new(&python).arg("seed-1.py").current_dir(lab.path("net")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let off = said.trim().rsplit(' ').next().and_then(|number| number.parse::<f32>().ok());
         let off = off.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
