@@ -10,7 +10,7 @@ use crate::report::compare::{FinishedRun, Outcome, Verdict, judge};
 use crate::run::progress::print_line;
 use crate::run::status::Retry;
 use crate::run::table::align;
-use crate::run::{Options, Schedule, tensorboard};
+use crate::run::{Options, Schedule};
 use crate::spec::sweep::{expand, expand_quick};
 use crate::spec::{Jobs, nearest};
 use crate::tasks::Registry;
@@ -71,7 +71,6 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         ..Options::default()
     };
     Schedule::check(&sweep, &options, registry)?.train()?;
-    tensorboard::complete(&sweep, &args.outputs)?;
 
     let runs = which_runs::of_sweep(&sweep, &file, &args.outputs)?;
     let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<FinishedRun> {

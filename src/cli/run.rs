@@ -8,7 +8,7 @@ use crate::report::compare::{CCRNN, network};
 use crate::run::directory::Directory;
 use crate::run::progress::print_line;
 use crate::run::status::Retry;
-use crate::run::{Options, Schedule, tensorboard};
+use crate::run::{Options, Schedule};
 use crate::spec::sweep::Sweep;
 use crate::spec::{self, Resolved, Spec};
 use crate::tasks::Registry;
@@ -51,8 +51,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     for run in &sweep.runs {
         print_line(&sentence(&run.resolved, &options.outputs));
     }
-    schedule.train()?;
-    tensorboard::complete(&sweep, &options.outputs)
+    schedule.train().map(drop)
 }
 
 /// What a run does, in a sentence.

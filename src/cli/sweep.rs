@@ -11,7 +11,7 @@ use crate::run::interrupt::Stop;
 use crate::run::progress::{eprint_line, print_line};
 use crate::run::status::{Retry, Standing};
 use crate::run::survey::Survey;
-use crate::run::{Options, Place, Schedule, clock, tensorboard};
+use crate::run::{Options, Place, Schedule, clock};
 use crate::spec::sweep::{Sweep, expand};
 use crate::spec::{Jobs, LauncherKind, Request};
 use crate::tasks::Registry;
@@ -118,7 +118,6 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
         }
         trained => trained?,
     };
-    tensorboard::complete(&sweep, &args.train.outputs)?;
     if sweep.figure.is_some() && survey.is_done() {
         let file = &args.spec.spec;
         let out = args.train.outputs.join("plots").join(plot::stem(file));

@@ -10,6 +10,7 @@ use crate::run::directory::{self, Directory};
 use crate::run::finished::Finished;
 use crate::run::status::Standing;
 use crate::run::survey::Survey;
+use crate::shell::quote;
 use crate::spec::Seeds;
 use crate::spec::sweep::{Sweep, SweptRun, expand, expand_quick};
 use crate::tasks::Registry;
@@ -39,7 +40,7 @@ pub fn find(names: &[String], quick: bool, seeds: Option<&Seeds>, outputs: &Path
         if let Some(seeds) = seeds {
             sweep.runs.iter_mut().for_each(|run| run.resolved.spec.seeds = seeds.clone());
         }
-        let runs = of_sweep(&sweep, file, outputs)?;
+        let runs = of_version(&sweep, file, quick, seeds, outputs)?;
         return Ok(Runs { runs, notes: String::new(), file: Some((file.to_path_buf(), sweep)) });
     }
     if quick {
@@ -65,14 +66,29 @@ pub fn one(name: &str, seeds: Option<&Seeds>, outputs: &Path) -> Result<(Finishe
 
 /// The runs of a sweep, all of whose units must be finished.
 pub fn of_sweep(sweep: &Sweep, file: &Path, outputs: &Path) -> Result<Vec<FinishedRun>> {
+    of_version(sweep, file, false, None, outputs)
+}
+
+/// As [`of_sweep`], for a sweep of the `quick` version of `file` or of other `seeds`, which the error names.
+fn of_version(
+    sweep: &Sweep,
+    file: &Path,
+    quick: bool,
+    seeds: Option<&Seeds>,
+    outputs: &Path,
+) -> Result<Vec<FinishedRun>> {
     let survey = Survey::of(sweep, outputs);
     if !survey.is_done() {
-        let (done, all) = (survey.count(Standing::Done), survey.units().count());
+        let (done, failed, all) =
+            (survey.count(Standing::Done), survey.count(Standing::Failed), survey.units().count());
+        let [file, outputs] = [file, outputs].map(|path| quote(&path.to_string_lossy()));
+        let mut command = if quick { format!("reproduce {file} --quick") } else { format!("sweep {file}") };
+        // `reproduce` retries in any case.
+        command += if failed > 0 && !quick { " --retry-failed" } else { "" };
+        command += &seeds.filter(|_| !quick).map_or_else(String::new, |seeds| format!(" --seeds {seeds}"));
+        let failed = if failed > 0 { format!(" ({failed} failed)") } else { String::new() };
         return Err(Error::Usage(format!(
-            "{done} of {all} units of {} are trained: `ccdni sweep {} --outputs {}` trains the rest",
-            file.display(),
-            file.display(),
-            outputs.display()
+            "{done} of {all} units of {file} are trained{failed}: `ccdni {command} --outputs {outputs}` trains the rest"
         )));
     }
     let run = |run: &SweptRun| FinishedRun {

@@ -59,8 +59,13 @@ pub(super) struct InputImages {
 /// # Errors
 /// [`Error::Data`] if a file of a finished unit is missing or damaged, or if units have different columns.
 pub(super) fn read_all(run: &Path) -> Result<Vec<FinishedSeed>> {
+    read_some(run, |_| true)
+}
+
+/// As [`read_all`], of the seeds for which `wanted` is true: a damaged unit does not matter to the others.
+pub(super) fn read_some(run: &Path, wanted: impl Fn(u64) -> bool) -> Result<Vec<FinishedSeed>> {
     let mut units: Vec<FinishedSeed> = Vec::new();
-    for files in SeedRun::all(run) {
+    for files in SeedRun::all(run).into_iter().filter(|files| wanted(files.seed)) {
         let Some(unit) = read(&files)? else { continue };
         if let Some(first) = units.first().filter(|first| first.table.header != unit.table.header) {
             let (theirs, ours) = (&first.table.header, &unit.table.header);

@@ -29,7 +29,7 @@ pub mod claim;
 pub mod directory;
 pub mod finished;
 pub mod manifest;
-pub mod tensorboard;
+mod tensorboard;
 pub mod unit;
 pub mod weights;
 

@@ -19,7 +19,7 @@ use super::pool::{self, UnitId, Units};
 use super::progress::{Display, print_line};
 use super::status::{Retry, SeedStatus, Standing};
 use super::survey::Survey;
-use super::{manifest, worker};
+use super::{manifest, tensorboard, worker};
 use crate::device::{self, Found};
 use crate::error::{Error, Result};
 use crate::records::SeedRun;
@@ -137,7 +137,8 @@ impl<'a> Schedule<'a> {
         let aggregated = aggregator.finish(&self.directories);
         let stopped = stop.asked() || ended.values().any(|how| *how == Ended::Stopped);
         let concluded = self.conclude(&ended, stopped && !failed_fast && trained.is_ok());
-        trained.and(concluded).and_then(|survey| aggregated.map(|()| survey))
+        let completed = if stopped { Ok(()) } else { tensorboard::complete(self.sweep, &self.directories) };
+        trained.and(concluded).and_then(|survey| aggregated.and(completed).map(|()| survey))
     }
 
     /// What is to be trained, the longest first; announced on standard output.

@@ -83,24 +83,30 @@ impl<'a> EventFile<'a> {
     }
 }
 
-/// Writes the event files that finished units of a sweep lack, such as those trained before they were wanted.
+/// Writes the event files that finished units of a sweep lack in its runs' `directories`, such as those trained before they were wanted.
 ///
 /// # Errors
-/// As [`Claim::write`]; [`Error::Data`] for a damaged file of a unit.
-pub fn complete(sweep: &Sweep, outputs: &Path) -> Result<()> {
-    for run in sweep.runs.iter().filter(|run| run.resolved.spec.run.tensorboard) {
-        let directory = Directory::of(outputs, &run.resolved.hash);
+/// The first one, after all other units: as [`Claim::write`]; [`Error::Data`] for a damaged file of a unit.
+pub fn complete(sweep: &Sweep, directories: &[Directory]) -> Result<()> {
+    let mut outcome = Ok(());
+    for (run, directory) in sweep.runs.iter().zip(directories).filter(|(run, _)| run.resolved.spec.run.tensorboard) {
         for &seed in &run.resolved.spec.seeds.0 {
-            let unit = directory.unit(seed);
-            let Some(record) = unit.record()?.filter(|record| record.state == SeedState::Done) else { continue };
-            if existing(&unit).is_empty()
-                && let Attempt::Claimed(claim) = Claim::attempt(&unit.directory)?
-            {
-                let ended = unit.metrics_path().metadata().and_then(|file| file.modified());
-                let ended = seconds(ended.unwrap_or_else(|_| SystemTime::now()));
-                write(&unit, &claim, &tensorboard::whole(&directory.path, &unit, &record, ended)?)?;
-            }
+            outcome = outcome.and(complete_unit(directory, &directory.unit(seed)));
         }
+    }
+    outcome
+}
+
+fn complete_unit(directory: &Directory, unit: &SeedRun) -> Result<()> {
+    let Some(record) = unit.record()?.filter(|record| record.state == SeedState::Done) else { return Ok(()) };
+    if existing(unit).is_empty()
+        && let Attempt::Claimed(claim) = Claim::attempt(&unit.directory)?
+        // Another process may have written it before the claim.
+        && existing(unit).is_empty()
+    {
+        let ended = unit.metrics_path().metadata().and_then(|file| file.modified());
+        let ended = seconds(ended.unwrap_or_else(|_| SystemTime::now()));
+        write(unit, &claim, &tensorboard::whole(&directory.path, unit, &record, ended)?)?;
     }
     Ok(())
 }

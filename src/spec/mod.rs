@@ -27,7 +27,7 @@ pub(crate) use layers::nearest;
 pub use schema::{file_schema, schema};
 pub use types::*;
 pub(crate) use validator::find_key;
-pub(crate) use yaml::{line, write_spec};
+pub(crate) use yaml::{line, whole_line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};
 use crate::plugins::Catalogue;

@@ -107,15 +107,20 @@ pub(super) fn write<T: Serialize>(value: &T) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-/// A value as YAML on one line for messages, truncated if long.
-pub(crate) fn line<T: Serialize>(value: &T) -> String {
-    const LONGEST: usize = 60;
+/// A value as YAML on one line.
+pub(crate) fn whole_line<T: Serialize>(value: &T) -> String {
     let text = match serde_json::to_value(value) {
         // JSON is valid YAML, and the only one-line form of these here.
         Ok(json @ (serde_json::Value::Array(_) | serde_json::Value::Object(_))) => json.to_string(),
         _ => write(value).trim_end().to_owned(),
     };
-    let text = text.replace('\n', " ");
+    text.replace('\n', " ")
+}
+
+/// A value as YAML on one line for messages, truncated if long.
+pub(crate) fn line<T: Serialize>(value: &T) -> String {
+    const LONGEST: usize = 60;
+    let text = whole_line(value);
     if text.chars().count() <= LONGEST {
         return text;
     }

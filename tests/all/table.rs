@@ -144,7 +144,10 @@ fn what_cannot_be_written_is_refused_and_leaves_no_file() {
         let said = lab.ccdni(&[&["table"], arguments].concat()).exits(2);
         assert!(said.contains(expected), "{said}");
     };
-    refused(&["file.yaml"], "0 of 6 units");
+    refused(&["file.yaml"], "0 of 6 units of file.yaml are trained: `ccdni sweep file.yaml --outputs outputs`");
+    refused(&["file.yaml", "--seeds", "7"], "`ccdni sweep file.yaml --seeds 7 --outputs outputs`");
+    lab.write("quick.yaml", &(FILE.to_owned() + "quick: {train.epochs: 1}\n"));
+    refused(&["quick.yaml", "--quick"], "`ccdni reproduce quick.yaml --quick --outputs outputs`");
     refused(&["file.yaml", "-o", "table.xlsx"], "--out table.xlsx: the format follows from the extension");
     refused(&["file.yaml", "-o", "table"], "name a .csv, .json or .parquet file");
     lab.ccdni(&["run", "spec.yaml", "--set", "train.epochs=1"]).exits(0);
@@ -158,7 +161,7 @@ fn what_cannot_be_written_is_refused_and_leaves_no_file() {
     lab.write("file", "");
     lab.ccdni(&["table", name, "-o", "file/table.csv"]).exits(1);
     let left: Vec<_> = std::fs::read_dir(lab.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 5, "{left:?}");
+    assert_eq!(left.len(), 6, "{left:?}");
 
     // Seeds that are asked for, but not trained, are a note beside the table.
     lab.write("asked.yaml", "extends: spec.yaml\ntrain: {epochs: 1}\n");
@@ -166,4 +169,48 @@ fn what_cannot_be_written_is_refused_and_leaves_no_file() {
     let ran = lab.ccdni(&["table", name]);
     ran.exits(0);
     assert!(ran.stderr.contains("note: run") && !ran.stdout.contains("note"), "{}", ran.stderr);
+}
+
+#[test]
+fn runs_are_told_apart_by_every_key() {
+    let lab = Lab::new();
+    let optimizer = |momentum: f64| format!("train.optimizer: {{kind: sgd, lr: 1.0e-3, momentum: {momentum}}}");
+    let list = format!(
+        "sweep:\n  list:\n    - {{name: adam}}\n    - {{name: 'a \"b\"', set: {{{}}}}}\n    - {{name: \"c\\nd\", set: {{{}}}}}\n    \
+         - {{name: deep, set: {{model.layers: [{{cell: lstm, hidden: 6}}, {{cell: lstm, hidden: 5}}]}}}}\n",
+        optimizer(0.9),
+        optimizer(0.5)
+    );
+    let file = FILE.split_once("sweep:").unwrap().0.to_owned() + &list + "seeds: [1, 18446744073709551615]\n";
+    lab.write("file.yaml", &file.replace("epochs: 3", "epochs: 1"));
+    lab.ccdni(&["sweep", "file.yaml"]).exits(0);
+    let ran = lab.ccdni(&["table", "file.yaml", "--wide"]);
+    ran.exits(0);
+    let rows = rows(&ran.stdout);
+    let seeds: Vec<&str> = rows.iter().map(|row| row["seed"].as_str()).collect();
+    assert_eq!(seeds, ["1", "18446744073709551615"].repeat(4));
+    let layers = |row: &BTreeMap<String, String>| -> Vec<u64> {
+        let layers: Vec<Value> = serde_json::from_str(&row["model.layers"]).unwrap();
+        layers.iter().map(|layer| layer["hidden"].as_u64().unwrap()).collect()
+    };
+    let told: Vec<_> = rows
+        .iter()
+        .step_by(2)
+        .map(|row| (row["name"].as_str(), row["train.optimizer.momentum"].as_str(), layers(row)))
+        .collect();
+    assert_eq!(
+        told,
+        [("adam", "", vec![6]), ("a \"b\"", "0.9", vec![6]), ("c\nd", "0.5", vec![6]), ("deep", "", vec![6, 5])]
+    );
+    // Different networks are different groups of a comparison, too.
+    let compared = lab.ccdni(&["compare", "file.yaml", "--format", "csv"]);
+    compared.exits(0);
+    assert_eq!(self::rows(&compared.stdout).len(), 4, "{}", compared.stdout);
+    // A seed by itself, whatever became of the other.
+    lab.write(&format!("outputs/{}/seeds/1/metrics.csv", rows[0]["run"]), "");
+    let damaged = lab.ccdni(&["table", "file.yaml"]).exits(2);
+    assert!(damaged.contains("seeds/1/metrics.csv") && damaged.contains("--force --seeds 1`"), "{damaged}");
+    let alone = lab.ccdni(&["table", "file.yaml", "--seeds", "18446744073709551615", "--wide"]);
+    alone.exits(0);
+    assert_eq!(self::rows(&alone.stdout).len(), 4);
 }

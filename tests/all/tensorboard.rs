@@ -254,6 +254,12 @@ fn a_finished_run_gets_the_file_that_it_lacks() {
     read(&run, 1).assert_is(&run, 1);
     assert_eq!(read(&run, 1).scalars["val_mse"].len(), EPOCHS);
     let before = path(&run, 1);
+    // A damaged seed keeps no other from getting its file.
+    lab.ccdni(&["run", "spec.yaml", "--seeds", "2,3"]).exits(0);
+    run.edit("seeds/2/metrics.csv", "epoch", "age");
+    let said = lab.ccdni(&["run", "spec.yaml", "--seeds", "2,3", "--tensorboard"]).exits(2);
+    assert!(said.contains("seeds/2/metrics.csv"), "{said}");
+    read(&run, 3).assert_is(&run, 3);
     lab.ccdni(&["sweep", "spec.yaml", "--tensorboard"]).exits(0);
     assert_eq!(path(&run, 1), before);
 }

@@ -14,9 +14,16 @@ pub(in crate::report) fn tree(spec: &Spec) -> Value {
         let default = if dni.learn { "zero" } else { "uniform" };
         dni.keys.retain(|key, value| key != "init_last" || *value != default);
     }
+    let mut written = serde_json::to_value(&model).unwrap_or_default();
+    for (index, layer) in model.layers.iter().enumerate() {
+        if let Some(dni) = &layer.dni {
+            // The default is left out of specs.
+            written["layers"][index]["dni"]["kind"] = dni.kind.as_str().into();
+        }
+    }
     let mut tree = Map::new();
     let mut part = |key: &str, value: Value| tree.insert(key.to_owned(), value);
-    part("model", serde_json::to_value(&model).unwrap_or_default());
+    part("model", written);
     part("train", serde_json::to_value(&spec.train).unwrap_or_default());
     part("task", serde_json::to_value(&spec.task).unwrap_or_default());
     part("record", serde_json::to_value(&spec.record).unwrap_or_default());
@@ -98,14 +105,13 @@ fn differ(path: &str, values: &[Option<&Value>], paths: &mut Vec<String>) {
         let mut keys: Vec<&String> = tables.iter().flat_map(|table| table.keys()).collect();
         keys.sort_unstable();
         keys.dedup();
-        // Different kinds have different keys, which `kind` represents.
+        // Different kinds have different keys, which `kind` represents: a key is compared between the tables that have it.
         let kinds = tables.iter().any(|table| table.get("kind") != tables[0].get("kind"));
         for key in keys {
-            if !kinds || tables.iter().all(|table| table.contains_key(key)) {
-                let below: Vec<Option<&Value>> =
-                    tables.iter().map(|table| table.get(key).filter(|value| !value.is_null())).collect();
-                differ(&format!("{path}.{key}"), &below, paths);
-            }
+            let with = tables.iter().filter(|table| !kinds || table.contains_key(key));
+            let below: Vec<Option<&Value>> =
+                with.map(|table| table.get(key).filter(|value| !value.is_null())).collect();
+            differ(&format!("{path}.{key}"), &below, paths);
         }
         return;
     }
@@ -204,7 +210,23 @@ mod tests {
     fn kinds_stand_for_their_keys() {
         let adam = run(json!(null), json!({"optimizer": {"kind": "adam", "lr": 0.1, "betas": [0.9, 0.98]}}));
         let sgd = run(json!(null), json!({"optimizer": {"kind": "sgd", "lr": 0.2, "momentum": 0.9}}));
-        assert_eq!(differing_of(&[adam, sgd]), ["train.optimizer.kind", "train.optimizer.lr"]);
+        let keys = ["train.optimizer.kind", "train.optimizer.lr", "train.optimizer.momentum"];
+        assert_eq!(differing_of(&[adam.clone(), sgd.clone()]), keys[..2]);
+        let other = run(json!(null), json!({"optimizer": {"kind": "sgd", "lr": 0.2, "momentum": 0.5}}));
+        assert_eq!(differing_of(&[adam, sgd, other]), keys);
+    }
+
+    #[test]
+    fn the_default_kind_of_a_synthesizer_is_compared_with_others() {
+        let spec = |dni: Value| -> Spec {
+            let layers = json!([{"cell": "lstm", "hidden": 5, "dni": dni}]);
+            let train = json!({"epochs": 1, "batch_size": 2});
+            serde_json::from_value(json!({"task": {"kind": "linedraw"}, "model": {"layers": layers}, "train": train}))
+                .unwrap()
+        };
+        let trees = [tree(&spec(json!({"hidden": [9]}))), tree(&spec(json!({"kind": "linear"})))];
+        assert_eq!(differing_of(&trees), ["model.layers.0.dni.kind"]);
+        assert_eq!(at(&trees[0], "model.layers.0.dni.kind"), Some(&json!("mlp")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::keys::{CCRNN, CRNN, applies, at, network_of};
-use crate::spec::line;
+use crate::spec::whole_line;
 
 /// Maximum length of a label; longer ones are cut, and are complete in the table.
 pub(super) const LONGEST: usize = 60;
@@ -53,7 +53,7 @@ pub(super) fn title(tree: &Value, key: &str, steps: Option<usize>) -> String {
             let window = at(tree, key).and_then(Value::as_u64).map_or(steps as f64, |window| window as f64);
             format!("bptt {} %", (100.0 * window / steps.max(1) as f64).round())
         }
-        _ => label(tree, &[key.to_owned()], &[]),
+        _ => cut(&label(tree, &[key.to_owned()], &[])),
     }
 }
 
@@ -75,7 +75,7 @@ fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
         (_, "cell" | "kind", Some(Value::String(kind))) => Some(kind.clone()),
         (_, _, Some(Value::Bool(true))) => Some(name.into()),
         (_, _, None | Some(Value::Bool(false))) => Some(format!("no {name}")),
-        (_, _, Some(value)) => Some(format!("{name} {}", line(value))),
+        (_, _, Some(value)) => Some(format!("{name} {}", whole_line(value))),
     }
 }
 

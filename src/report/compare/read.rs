@@ -26,10 +26,9 @@ impl Loaded {
     pub fn read(run: &FinishedRun, plugins: &dyn Plugins) -> Result<Self> {
         let path = run.path.join("spec.yaml");
         let spec = read_resolved(&path)?;
-        let mut units = units::read_all(&run.path)?;
-        units.retain(|unit| run.seeds.contains(&unit.seed));
+        let units = units::read_some(&run.path, |seed| run.seeds.contains(&seed))?;
         if units.len() < run.seeds.len() || units.is_empty() {
-            return Err(Error::data(&run.path.join("seeds"), "lacks a finished seed that is to be drawn"));
+            return Err(Error::data(&run.path.join("seeds"), "lacks a finished seed"));
         }
         // A run of another program's task is drawn too, but without its sequence length.
         let steps = plugins.read_task(&spec.task).ok().and_then(|(_, shape)| shape.steps);

@@ -10,7 +10,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::tables;
-use crate::spec::line;
+use crate::spec::whole_line;
 
 /// Columns of equal length.
 #[derive(Debug, Default)]
@@ -92,19 +92,20 @@ impl Serialize for Record<'_> {
 }
 
 impl Values {
-    /// JSON values in the narrowest type that holds them all; `null` is no value, a list or table is YAML on one line.
+    /// JSON values in the narrowest type that holds them all, larger integers as text; `null` is no value, a list or table is
+    /// YAML on one line.
     pub fn of(values: &[Value]) -> Self {
         let all = |is: fn(&Value) -> bool| values.iter().all(|value| value.is_null() || is(value));
         let text = |value: &Value| match value {
             Value::Null => None,
             Value::String(text) => Some(text.as_str().into()),
-            value => Some(line(value).into()),
+            value => Some(whole_line(value).into()),
         };
         if all(Value::is_boolean) {
             Values::Bool(values.iter().map(Value::as_bool).collect())
         } else if all(Value::is_i64) {
             Values::Int(values.iter().map(Value::as_i64).collect())
-        } else if all(Value::is_number) {
+        } else if all(|value| value.is_i64() || value.is_f64()) {
             Values::Float(values.iter().map(Value::as_f64).collect())
         } else {
             Values::Text(values.iter().map(text).collect())
@@ -188,6 +189,10 @@ mod tests {
     #[test]
     fn a_column_has_the_narrowest_type_that_holds_all_its_values() {
         assert_eq!(Values::of(&[json!(1), json!(0.5)]), Values::Float(vec![Some(1.0), Some(0.5)]));
+        let seeds = Values::of(&[json!(1), json!(u64::MAX)]);
+        assert_eq!(seeds, Values::Text(vec![Some("1".into()), Some("18446744073709551615".into())]));
+        let long = json!([{"cell": "lstm", "hidden": 6, "init": "xavier", "init_scale": 0.5, "dropout": 0.25}]);
+        assert_eq!(Values::of(std::slice::from_ref(&long)), Values::Text(vec![Some(long.to_string().into())]));
         let mixed = Values::of(&[json!(1), json!("20%"), json!(u64::MAX)]);
         assert_eq!(
             mixed,

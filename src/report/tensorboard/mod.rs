@@ -18,7 +18,7 @@ use super::image_grid::ImageGrid;
 use super::units::{self, FinishedSeed};
 use crate::error::{Error, Result};
 use crate::records::{SeedRecord, SeedRun};
-use crate::spec::{line, read_resolved};
+use crate::spec::{read_resolved, whole_line};
 use message::Message;
 use record::record;
 
@@ -175,7 +175,7 @@ fn leaves(path: &str, value: &Value, into: &mut Vec<(String, Message)>) {
         Value::Number(number) => leaf.double(2, number.as_f64().unwrap_or(f64::NAN)),
         Value::Bool(value) => leaf.integer(4, (*value).into()),
         Value::String(text) => leaf.bytes(3, text),
-        Value::Array(_) => leaf.bytes(3, line(value)),
+        Value::Array(_) => leaf.bytes(3, whole_line(value)),
     };
     into.push((path.into(), leaf));
 }
