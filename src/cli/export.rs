@@ -29,7 +29,7 @@ pub struct Args {
     /// The format of the weights.
     #[arg(long, value_name = "FORMAT")]
     format: Format,
-    /// The file of the weights, or a directory for it; by default export/seed-<N> in the run's directory.
+    /// The file of the weights, or a directory for it; by default export/seed-N in the run's directory.
     #[arg(short = 'o', long = "out", value_name = "FILE|DIR")]
     out: Option<PathBuf>,
     /// The seed; by default the best one.
