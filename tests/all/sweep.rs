@@ -32,7 +32,8 @@ fn runs(lab: &Lab) -> Vec<Run> {
         .into_iter()
         .flatten()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("spec.yaml").exists())
+        // A directory that a killed program was making has a dot before its name.
+        .filter(|path| path.join("spec.yaml").exists() && !path.file_name().unwrap().to_string_lossy().starts_with('.'))
         .collect();
     runs.sort();
     runs.into_iter().map(Run).collect()
