@@ -41,7 +41,6 @@ mod tests {
 
     use super::*;
     use crate::data::{Inputs, Targets};
-    use crate::dni::Prediction;
     use crate::model::Plugins;
     use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape};
     use crate::train::backend::{Composed, Outputs, Plan, Pullback};
@@ -59,16 +58,6 @@ mod tests {
         ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
             self.0.set(sequence.rows().count);
             Composed.forward(model, sequence, plan, start)
-        }
-
-        fn predict<'a>(
-            &'a self,
-            model: &'a Model,
-            synthesizer: usize,
-            states: &Tensor,
-            context: Option<&Tensor>,
-        ) -> Result<Prediction<'a>> {
-            Composed.predict(model, synthesizer, states, context)
         }
     }
 

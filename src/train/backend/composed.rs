@@ -8,7 +8,6 @@ use std::ops::Range;
 use candle_core::{Tensor, Var};
 
 use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
-use crate::dni::Prediction;
 use crate::error::{Error, Result};
 use crate::model::{Model, Weights};
 use crate::nn::cells::State;
@@ -104,16 +103,6 @@ impl Backend for Composed {
         let boundaries: Vec<Tensor> = run.states.iter().map(boundaries).collect::<Result<_>>()?;
         let pass = Pass { model, sequence, plan, boundaries: boundaries.clone() };
         Ok((Outputs { readout, boundaries }, Box::new(pass)))
-    }
-
-    fn predict<'a>(
-        &'a self,
-        model: &'a Model,
-        synthesizer: usize,
-        states: &Tensor,
-        context: Option<&Tensor>,
-    ) -> Result<Prediction<'a>> {
-        model.synthesizer(synthesizer).predict(states, context)
     }
 }
 

@@ -116,7 +116,8 @@ pub trait Backend {
         start: &[Tensor],
     ) -> Result<(Outputs, Box<dyn Pullback + 'a>)>;
 
-    /// Predicts the gradients at states `[rows, width]` with a synthesizer, given its context `[rows, context]`.
+    /// Predicts the gradients at states `[rows, width]` with a synthesizer, given its context `[rows, context]`; by tensor
+    /// operations, unless the backend has a faster way.
     ///
     /// # Errors
     /// Fails on a tensor error, or if the context is missing or unexpected.
@@ -126,7 +127,9 @@ pub trait Backend {
         synthesizer: usize,
         states: &Tensor,
         context: Option<&Tensor>,
-    ) -> Result<Prediction<'a>>;
+    ) -> Result<Prediction<'a>> {
+        model.synthesizer(synthesizer).predict(states, context)
+    }
 }
 
 /// Resolves `run.backend` for these cells on a device. `auto` is the fused backend on the CPU and the unrolled one

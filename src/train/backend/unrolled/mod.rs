@@ -12,8 +12,7 @@ mod steps;
 use candle_core::Tensor;
 
 use self::cells::Trace;
-use super::{Backend, Composed, Cotangents, InputGradients, Outputs, Plan, Pullback};
-use crate::dni::Prediction;
+use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
 use crate::error::Result;
 use crate::model::{Model, Weights};
 use crate::nn::Gradients;
@@ -77,16 +76,6 @@ impl Backend for Unrolled {
         };
         let boundaries = traces.iter().map(joined).collect::<Result<_>>()?;
         Ok((Outputs { readout, boundaries }, Box::new(Pass { model, sequence, plan, traces, top })))
-    }
-
-    fn predict<'a>(
-        &'a self,
-        model: &'a Model,
-        synthesizer: usize,
-        states: &Tensor,
-        context: Option<&Tensor>,
-    ) -> Result<Prediction<'a>> {
-        Composed.predict(model, synthesizer, states, context)
     }
 }
 
