@@ -89,7 +89,7 @@ cuda-record: build-cuda
 
 # Formatting, lints, documentation.
 check:
-    cargo fmt --check
+    cargo fmt --all --check
     cargo clippy --release --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 
@@ -143,33 +143,33 @@ new-task NAME:
     perl -pi -e 's/^mod registry;/pub mod $ENV{name};\n$&/' src/tasks/mod.rs
     perl -pi -e 's/^ +registry.register_task::<LineDraw>\(\);/$&\n registry.register_task::<super::$ENV{name}::$ENV{type}>();/' \
       src/tasks/registry.rs
-    cargo fmt
+    cargo fmt --all
     echo "$file is a copy of the example, registered as \`$name\`. Make it yours, and then bring up to date:"
     echo "  the tasks that are checked   a line in tests/all/tasks.rs"
     echo "  the editors' schema          cargo run --release -- schema > experiments/schema.json"
     echo "  the list of tasks            INSTA_UPDATE=always cargo test --release --lib cli::tasks"
 
-# Begin a cell: src/nn/cells/NAME.rs from the example, and the lines that register it.
+# Begin a cell: crates/engine/src/nn/cells/NAME.rs from the example, and the lines that register it.
 new-cell NAME:
     #!/usr/bin/env sh
     set -eu
     name=$1
     case $name in *[!a-z0-9_]*|[!a-z]*|'') echo "a cell's name has lower-case letters, digits and _: $name" >&2; exit 2 ;; esac
-    file=src/nn/cells/$name.rs
+    file=crates/engine/src/nn/cells/$name.rs
     if [ -e "$file" ]; then echo "$file is there already" >&2; exit 2; fi
     export name type=$(printf %s "$name" | perl -pe 's/(^|_)([a-z0-9])/\U$2/g')
     # Words of the language, and names that the example uses already, would not compile.
     if ! printf 'mod %s {}\n' "$name" | rustfmt --edition 2024 >/dev/null 2>&1 ||
-      sed 's/LeakyRate//g' examples/custom_cell.rs | grep -qw "$type" || grep -qw "mod $name" src/nn/cells/mod.rs; then
+      sed 's/LeakyRate//g' examples/custom_cell.rs | grep -qw "$type" || grep -qw "mod $name" crates/engine/src/nn/cells/mod.rs; then
       echo "the name $name means something already: choose another" >&2; exit 2
     fi
     perl -0pe 's/\A(\/\/!.*\n)+/\/\/! $ENV{name}: what it is, its equation, and who did it first.\n/; s/\nfn main.*//s;
       s/leaky_rate/$ENV{name}/g; s/LeakyRate/$ENV{type}/g; s/ccdni::/crate::/g' \
       examples/custom_cell.rs > "$file"
     perl -pi -e 's/^mod gru;/$&\nmod $ENV{name};/; s/^    cells\.register::<Relu>.*/$&\n    cells.register::<$ENV{name}::$ENV{type}>(|cell| Box::new(cell));/' \
-      src/nn/cells/mod.rs
-    cargo fmt
+      crates/engine/src/nn/cells/mod.rs
+    cargo fmt --all
     echo "$file is a copy of the example, registered as \`$name\`. Make it yours, and then bring up to date:"
-    echo "  its test                a call of testing::check_cell, as in src/nn/cells/gru.rs"
+    echo "  its test                a call of check_cell in src/testing/cells.rs"
     echo "  the editors' schema     cargo run --release -- schema > experiments/schema.json"
     echo "  the list of cells       README.md"

@@ -12,29 +12,17 @@
 #![warn(missing_docs)]
 
 pub mod data;
-pub mod dni;
-pub mod model;
-pub mod nn;
-pub mod plugins;
-pub mod rng;
 pub mod spec;
 pub mod tasks;
 pub mod testing;
-pub mod train;
 
 mod app;
-mod counter;
-mod error;
 mod shell;
 // Of the program; its own tests use them.
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
-pub mod device;
-#[doc(hidden)]
 pub mod exchange;
-#[doc(hidden)]
-pub mod files;
 #[doc(hidden)]
 pub mod records;
 #[doc(hidden)]
@@ -43,4 +31,8 @@ pub mod report;
 pub mod run;
 
 pub use app::App;
-pub use error::{Error, Problem, Problems, Result};
+pub use ccdni_engine::{Error, Problem, Problems, Result};
+#[doc(hidden)]
+pub use ccdni_engine::{counter, error};
+#[doc(inline)]
+pub use ccdni_engine::{device, dni, files, model, nn, plugins, rng, train};

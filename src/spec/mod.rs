@@ -1,10 +1,12 @@
 //! The spec of an experiment: merging its layers, validation, and its hash.
 
+mod blocks;
 mod canonical;
 mod check;
 mod describe;
 mod forms;
 mod init_from;
+mod launcher;
 mod layers;
 mod locate;
 mod merge;
@@ -12,26 +14,24 @@ mod plugin_tables;
 mod provenance;
 mod schema;
 pub mod sweep;
-pub mod task_shape;
-mod types;
 mod validator;
-mod values;
 mod yaml;
 
 use std::path::{Path, PathBuf};
 
+pub use blocks::*;
 pub(crate) use canonical::with_force_forget;
+pub use ccdni_engine::spec::*;
 pub(crate) use forms::{Forms, constant};
+pub use launcher::*;
 pub use layers::ENV_PREFIX;
 pub(crate) use layers::nearest;
 pub use schema::{file_schema, schema};
-pub use types::*;
 pub(crate) use validator::find_key;
 pub(crate) use yaml::{line, whole_line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};
 use crate::plugins::Catalogue;
-pub use crate::plugins::Keys;
 use layers::Layers;
 use plugin_tables::PluginTables;
 use provenance::Provenance;

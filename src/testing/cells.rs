@@ -142,3 +142,21 @@ fn trained<C: Plugin>(keys: &Value, backend: &str, order: &str, plugins: &Plugin
         Outcome::Stopped => Err(broken(C::KIND, "training stopped without a request")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check_cell;
+    use super::*;
+    use crate::nn::cells::{Gru, Leaky, Lstm, Relu, Tanh};
+
+    /// The step, the closed form and the kernels of every cell of the engine.
+    #[test]
+    fn all_implementations_agree() -> Result<()> {
+        check_cell::<Lstm>(json!({}))?;
+        check_cell::<Gru>(json!({}))?;
+        check_cell::<Tanh>(json!({}))?;
+        check_cell::<Relu>(json!({}))?;
+        check_cell::<Leaky>(json!({}))?;
+        check_cell::<Leaky>(json!({ "tau": 5.5 }))
+    }
+}

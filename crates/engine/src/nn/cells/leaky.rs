@@ -127,15 +127,3 @@ impl SimdKernels for Leaky {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn all_implementations_agree() {
-        crate::testing::check_cell::<Leaky>(json!({})).unwrap();
-        crate::testing::check_cell::<Leaky>(json!({ "tau": 5.5 })).unwrap();
-    }
-}

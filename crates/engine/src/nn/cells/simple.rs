@@ -124,15 +124,3 @@ impl<const RELU: bool> SimdKernels for Simple<RELU> {
         h.copy_from_slice(kept.gates);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn all_implementations_agree() {
-        crate::testing::check_cell::<Tanh>(json!({})).unwrap();
-        crate::testing::check_cell::<Relu>(json!({})).unwrap();
-    }
-}

@@ -2,22 +2,20 @@
 //!
 //! Sizes have upper limits far above any feasible computation, so that a typing error does not end in an overflowing allocation.
 
-mod blocks;
 mod encoder;
-mod launcher;
 mod model;
+pub mod task_shape;
 mod train;
+mod values;
 
-pub use blocks::*;
 pub use encoder::*;
-pub use launcher::*;
 pub use model::*;
 pub use train::*;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Keys;
+pub use crate::plugins::Keys;
 
 /// One experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

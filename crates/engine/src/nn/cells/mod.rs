@@ -20,6 +20,7 @@ use crate::plugins::Kinds;
 use crate::spec::LayerSpec;
 
 pub use gru::Gru;
+pub use leaky::Leaky;
 pub use lstm::Lstm;
 pub use simple::{Relu, Tanh};
 
@@ -30,7 +31,7 @@ pub fn built_in() -> Kinds<dyn Cell> {
     cells.register::<Gru>(|cell| Box::new(cell));
     cells.register::<Tanh>(|cell| Box::new(cell));
     cells.register::<Relu>(|cell| Box::new(cell));
-    cells.register::<leaky::Leaky>(|cell| Box::new(cell));
+    cells.register::<Leaky>(|cell| Box::new(cell));
     cells
 }
 

@@ -67,7 +67,7 @@ struct Entry<P: ?Sized> {
 type Read<P> = dyn Fn(&Keys) -> Result<(Keys, Box<P>), Vec<Problem>> + Send + Sync;
 
 /// The JSON Schema of a type, without references.
-pub(crate) fn json_schema<T: JsonSchema>() -> Value {
+pub fn json_schema<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
     generator.into_root_schema_for::<T>().to_value()
 }

@@ -20,7 +20,7 @@ pub fn reads_are_deferred(device: &Device) -> bool {
 }
 
 /// Runs `compute` with reads from the CPU deferred on this thread, as those from a GPU are.
-pub(crate) fn pretending<T>(compute: impl FnOnce() -> T) -> T {
+pub fn pretending<T>(compute: impl FnOnce() -> T) -> T {
     let before = PRETENDED.replace(true);
     let computed = compute();
     PRETENDED.set(before);

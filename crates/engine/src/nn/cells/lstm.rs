@@ -196,14 +196,3 @@ impl SimdKernels for Lstm {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn all_implementations_agree() {
-        crate::testing::check_cell::<Lstm>(json!({})).unwrap();
-    }
-}

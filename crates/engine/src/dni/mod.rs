@@ -4,12 +4,12 @@
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
-//! use ccdni::dni::{Mlp, Site, StoredSynthesizer, Synthesizer, initial_parameters};
-//! use ccdni::nn::Gradients;
-//! use ccdni::rng::Stream;
+//! use ccdni_engine::dni::{Mlp, Site, StoredSynthesizer, Synthesizer, initial_parameters};
+//! use ccdni_engine::nn::Gradients;
+//! use ccdni_engine::rng::Stream;
 //! use std::sync::Arc;
 //!
-//! # fn main() -> ccdni::Result<()> {
+//! # fn main() -> ccdni_engine::Result<()> {
 //! // A layer h = x Wᵀ that is updated before the rest of the network has run.
 //! let device = Device::Cpu;
 //! let x = Tensor::new(&[[1f32, -1.], [0.5, 2.]], &device)?;

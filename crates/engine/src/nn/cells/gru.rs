@@ -156,14 +156,3 @@ impl SimdKernels for Gru {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn all_implementations_agree() {
-        crate::testing::check_cell::<Gru>(json!({})).unwrap();
-    }
-}
