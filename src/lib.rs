@@ -11,7 +11,6 @@
 
 #![warn(missing_docs)]
 
-pub mod data;
 pub mod spec;
 pub mod tasks;
 pub mod testing;
@@ -35,4 +34,4 @@ pub use ccdni_engine::{Error, Problem, Problems, Result};
 #[doc(hidden)]
 pub use ccdni_engine::{counter, error};
 #[doc(inline)]
-pub use ccdni_engine::{device, dni, files, model, nn, plugins, rng, train};
+pub use ccdni_engine::{data, device, dni, files, model, nn, plugins, rng, train};

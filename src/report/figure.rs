@@ -14,6 +14,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
 use super::bitmap::SmoothBitmap;
+use crate::data::images::mean_of_squares;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 
@@ -180,7 +181,7 @@ fn png(figure: &impl Figure) -> Result<Png, String> {
         let area = SmoothBitmap(BitMapBackend::with_buffer(&mut drawn, drawn_size)).into_drawing_area();
         render(figure, &area, f64::from(PNG_DENSITY * PNG_SMOOTHING))?;
     }
-    let pixels = shrink(&drawn, width as usize, height as usize, PNG_SMOOTHING as usize);
+    let pixels = mean_of_squares(&drawn, width as usize, height as usize, PNG_SMOOTHING as usize);
     let mut bytes = Vec::new();
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
         .write_image(&pixels, width, height, ExtendedColorType::Rgb8)
@@ -196,25 +197,6 @@ fn render<DB: DrawingBackend>(figure: &impl Figure, area: &Area<DB>, scale: f64)
         area.present()
     };
     drawn().map_err(|error| error.to_string())
-}
-
-/// Means over squares of `factor` pixels, three bytes per pixel.
-fn shrink(drawn: &[u8], width: usize, height: usize, factor: usize) -> Vec<u8> {
-    let mut pixels = Vec::with_capacity(width * height * 3);
-    let mut sums = vec![0u32; width * 3];
-    for rows in drawn.chunks_exact(width * factor * 3 * factor).take(height) {
-        sums.fill(0);
-        for row in rows.chunks_exact(width * factor * 3) {
-            for (square, sum) in row.chunks_exact(factor * 3).zip(sums.chunks_exact_mut(3)) {
-                for pixel in square.chunks_exact(3) {
-                    sum.iter_mut().zip(pixel).for_each(|(sum, &channel)| *sum += u32::from(channel));
-                }
-            }
-        }
-        let count = (factor * factor) as u32;
-        pixels.extend(sums.iter().map(|sum| ((sum + count / 2) / count) as u8));
-    }
-    pixels
 }
 
 /// The opaque colour that equals `color` at this opacity on white. Lines are drawn in pieces, whose overlaps must not show.
@@ -259,11 +241,5 @@ mod tests {
         ] {
             assert_eq!(tick(value), text);
         }
-    }
-
-    #[test]
-    fn shrinking_takes_means() {
-        let drawn = [[0, 0, 0], [255, 0, 30], [255, 0, 30], [0, 0, 0]].concat();
-        assert_eq!(shrink(&drawn, 1, 1, 2), [128, 0, 15]);
     }
 }

@@ -2,13 +2,18 @@
 //!
 //! Tasks return [`Batch`]es on the CPU; the trainer copies them to its device. Axes are `[batch, time, features]`.
 
+pub mod captions;
+pub mod coco;
 mod decoding;
+pub mod digits;
 mod evaluation;
 pub mod hub;
 pub mod image_set;
 pub mod images;
 mod metric;
+pub mod scenes;
 
+pub use captions::vocabulary::Vocabulary;
 pub use decoding::{Decoded, Limits, Strategy, WIDEST_BEAM};
 pub use evaluation::{Evaluation, Predictor};
 pub use image_set::Images;

@@ -18,7 +18,7 @@ use image::{
 };
 
 pub use folder::{BAD_FILES, FolderReport, ResizeFolder, SETTINGS, images_in, is_image_name};
-pub use resize::resize_square;
+pub use resize::{mean_of_squares, resize_square};
 pub use transform::{Crop, DEVIATION, MEAN, Transform, View};
 
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Resizing to a square.
+//! Resizing: to a square, and by a whole factor.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
@@ -33,6 +33,27 @@ pub fn resize_square(image: &RgbImage, size: u32) -> Result<RgbImage> {
     Ok(resized)
 }
 
+/// Makes an image smaller by a whole factor: means over squares of `factor` pixels, three bytes per pixel.
+///
+/// `drawn` has `height * factor` rows of `width * factor` pixels.
+pub fn mean_of_squares(drawn: &[u8], width: usize, height: usize, factor: usize) -> Vec<u8> {
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    let mut sums = vec![0u32; width * 3];
+    for rows in drawn.chunks_exact(width * factor * 3 * factor).take(height) {
+        sums.fill(0);
+        for row in rows.chunks_exact(width * factor * 3) {
+            for (square, sum) in row.chunks_exact(factor * 3).zip(sums.chunks_exact_mut(3)) {
+                for pixel in square.chunks_exact(3) {
+                    sum.iter_mut().zip(pixel).for_each(|(sum, &channel)| *sum += u32::from(channel));
+                }
+            }
+        }
+        let count = (factor * factor) as u32;
+        pixels.extend(sums.iter().map(|sum| ((sum + count / 2) / count) as u8));
+    }
+    pixels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +66,11 @@ mod tests {
         assert!(square.pixels().all(|pixel| pixel[2] == 200));
         assert_eq!(resize_square(&square, 7).unwrap(), square);
         assert!(resize_square(&image, 0).is_err());
+    }
+
+    #[test]
+    fn a_smaller_image_has_the_means_of_squares() {
+        let drawn = [[0, 0, 0], [255, 0, 30], [255, 0, 30], [0, 0, 0]].concat();
+        assert_eq!(mean_of_squares(&drawn, 1, 1, 2), [128, 0, 15]);
     }
 }

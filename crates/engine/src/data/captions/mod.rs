@@ -312,7 +312,7 @@ mod tests {
 
     /// A caption file, or a list, as found in the wild.
     fn case(name: &str) -> std::path::PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases").join(name)
     }
 
     #[test]

@@ -104,7 +104,7 @@ mod tests {
     /// Captions and, after a tab, the output of the tokenizer of the COCO tools.
     #[test]
     fn cases_are_split_as_there() {
-        let cases = include_str!("../../../tests/cases/ptb.tsv");
+        let cases = include_str!("../../../../../tests/cases/ptb.tsv");
         for (caption, words) in cases.lines().filter_map(|line| line.split_once('\t')) {
             assert_eq!(tokenize(caption), words, "{caption}");
         }
