@@ -235,24 +235,29 @@ fn eprop_and_rflo_are_backpropagation_within_each_unit() -> Result<()> {
     Ok(())
 }
 
-/// Predicted and true gradients at the states after all but the last step, after BP(λ) on one batch.
+/// The relative error of predicted gradients at the states after all but the last step, after BP(λ) on one batch. The rate
+/// falls to a tenth after `updates`.
 fn learned(cell: &str, lambda: f64, updates: usize) -> Result<f64> {
     let dni = json!({ "hidden": [], "scale": 1.0 });
     let mut layer = json!({ "cell": cell, "hidden": 8, "dni": dni });
     if cell == "leaky" {
         (layer["tau"], layer["activation"]) = (json!(1.0), json!("identity"));
     }
-    let lab = Lab::new(&layer, 5, 2, 2)?;
+    let mut lab = Lab::new(&layer, 5, 2, 2)?;
+    // Gradients that are not small beside the steps of the optimizer.
+    lab.targets = (&lab.targets * 20.0)?;
     let mut online = lab.rule(json!({ "kind": "bp_lambda", "lambda": lambda }))?;
     let keys = json!({ "lr": 0.01 }).as_object().cloned().unwrap_or_default();
     let mut optimizer = Optimizer::new(optimizer::built_in().open("adam", &keys)?, &lab.model.params)?;
     let synthesizer = &lab.model.synthesizers[0].params;
     let coefficients: Vec<_> =
         (0..lab.model.params.len()).map(|index| synthesizer.contains(&index).then_some(1.0)).collect();
-    for _ in 0..updates {
+    for update in 0..updates + updates / 2 {
+        if update == updates {
+            optimizer.set_lr(1e-3);
+        }
         let mut gradients = Gradients::none(&lab.model.params)?;
         lab.run(&mut online, &mut stream(), &mut gradients)?;
-        // Adam does not depend on the scale of gradients unless they are as small as its constant.
         optimizer.step(&lab.model.params, &gradients, &coefficients)?;
     }
     let (sequence, feedback) = lab.batch()?;
@@ -282,10 +287,13 @@ fn learned(cell: &str, lambda: f64, updates: usize) -> Result<f64> {
 #[test]
 fn bp_lambda_converges_to_the_true_gradient() -> Result<()> {
     for cell in ["leaky", "tanh", "lstm"] {
-        let [before, one, zero] = [(1.0, 0), (1.0, 2000), (0.0, 2000)].map(|(lambda, n)| learned(cell, lambda, n));
-        let (before, one, zero) = (before?, one?, zero?);
+        let (before, after) = (learned(cell, 1.0, 0)?, learned(cell, 1.0, 2000)?);
         assert!((before - 1.0).abs() < 1e-6, "{cell}: it starts silent");
-        assert!(one < 0.05 && zero > one, "{cell}: {one} with λ = 1, {zero} with λ = 0");
+        assert!(after < 0.05, "{cell}: {after}");
+        // Bootstrapping alone passes what it has learned on by a step at a time.
+        let [one, zero] = [1.0, 0.0].map(|lambda| learned(cell, lambda, 100));
+        let (one, zero) = (one?, zero?);
+        assert!(zero > one, "{cell}: {one} with λ = 1, {zero} with λ = 0");
     }
     Ok(())
 }
