@@ -22,6 +22,7 @@ pub(super) fn check(
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
     }
     check.shared(&spec.model.layers, cells);
+    check.targets(spec);
     check.backend(spec, cells);
     check.train(spec);
     if let Some(rule) = rule {

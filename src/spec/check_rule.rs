@@ -2,7 +2,10 @@
 
 use super::check::Check;
 use super::task_shape::{CellShape, Input, RuleCells, RuleShape, TaskShape};
-use super::{Context, DniSpec, FrozenInNorm, Recorded, RuleFeedback, RuleVariant, Spec, StepEvery, TargetScale};
+use super::{
+    Context, DniSpec, FrozenInNorm, Recorded, RuleFeedback, RuleVariant, Spec, StepEvery, SynthesizerTarget,
+    TargetScale,
+};
 
 const BPTT: &str = "leave it out, or use `train.rule: {kind: bptt}`";
 
@@ -44,6 +47,39 @@ impl Check<'_> {
         for (index, _) in record.filter(|(_, what)| **what == Recorded::Target) {
             let message = format!("there is no gradient at a window's start under the learning rule `{kind}`");
             self.refuse(&format!("record.what.{index}"), &["train.rule"], message, BPTT);
+        }
+    }
+
+    /// Targets of synthesizers: their keys, and what they can be combined with.
+    pub(super) fn targets(&mut self, spec: &Spec) {
+        let mut first: Option<(usize, &DniSpec)> = None;
+        for (index, layer) in spec.model.layers.iter().enumerate() {
+            let Some(dni) = &layer.dni else { continue };
+            let key = |name: &str| format!("model.layers.{index}.dni.{name}");
+            for (name, is_set, is_needed) in [
+                ("lambda", dni.lambda.is_some(), dni.target == SynthesizerTarget::Lambda),
+                ("windows", dni.windows.is_some(), dni.target == SynthesizerTarget::NStep),
+            ] {
+                let of = if name == "lambda" { "lambda" } else { "n_step" };
+                if is_needed && !is_set {
+                    let help = format!("set `{name}`, or choose another target");
+                    self.refuse(&key("target"), &[&key(name)], format!("`{of}` needs the key `{name}`"), help);
+                } else if is_set && !is_needed {
+                    let help = format!("leave it out, or set `target: {of}`");
+                    self.refuse(&key(name), &[&key("target")], format!("is for the target `{of}`"), help);
+                }
+            }
+            if dni.has_own_target() && spec.train.step_every == StepEvery::Window {
+                let message = "this target depends on later windows, and parameters change after every window";
+                let what = if dni.target == SynthesizerTarget::Bootstrapped { "gamma" } else { "target" };
+                self.refuse(&key(what), &["train.step_every"], message, "use `step_every: batch`, or leave it out");
+            }
+            let kind = |dni: &DniSpec| (dni.target, dni.lambda, dni.windows);
+            let (other, expected) = *first.get_or_insert((index, dni));
+            if kind(dni) != kind(expected) {
+                let message = format!("synthesizers need targets of one kind, and layer {other}'s is another");
+                self.refuse(&key("target"), &[], message, "give all layers the same `target`, `lambda` and `windows`");
+            }
         }
     }
 
@@ -105,6 +141,8 @@ impl Check<'_> {
             ("kind", dni.kind != "mlp", "learns with an mlp"),
             ("fibres", dni.keys.get("fibres").is_some_and(|fibres| !fibres.is_null()), "keeps all inputs"),
             ("context", dni.context != Context::None, "predicts from the state alone"),
+            ("target", dni.target != SynthesizerTarget::Bootstrapped, "has a target of its own"),
+            ("gamma", dni.gamma.is_some(), "has its own `train.rule.gamma`"),
             ("target_scale", dni.target_scale != TargetScale::Layers, "scales its own updates"),
             (
                 "frozen_in_norm",

@@ -103,3 +103,35 @@ fn a_combination_that_means_nothing_is_refused() {
         assert!(!lab.path("outputs").exists(), "{set} left something behind");
     }
 }
+
+/// The keys of synthesizers' targets, where the engine's windows learn.
+#[test]
+fn targets_of_synthesizers_are_spec_values() {
+    let spec = |dni: &str| {
+        let lab = lab();
+        let text = SPEC.replace("rule: {kind: rtrl}", "bptt: 2").replace("step_every: step", "step_every: batch");
+        lab.write("spec.yaml", &text.replace("hidden: 6}", &format!("hidden: 6, dni: {{hidden: [8], {dni}}}}}")));
+        lab
+    };
+    let hash = |dni: &str| spec(dni).ccdni(&["hash", "spec.yaml"]).exits(0);
+    let default = hash("scale: 0.4");
+    assert_eq!(default, hash("scale: 0.4, gamma: 0.4, target: bootstrapped"), "that is the default");
+    assert_ne!(default, hash("scale: 0.4, gamma: 0.5"));
+    for dni in
+        ["gamma: 0.9", "target: monte_carlo, gamma: 1", "target: n_step, windows: 2", "target: lambda, lambda: 0.5"]
+    {
+        let lab = spec(dni);
+        lab.ccdni(&["run", "spec.yaml"]).exits(0);
+    }
+    for (dni, says) in [
+        ("target: lambda", "`lambda` needs the key `lambda`"),
+        ("target: n_step", "`n_step` needs the key `windows`"),
+        ("lambda: 0.5", "is for the target `lambda`"),
+        ("windows: 3", "is for the target `n_step`"),
+    ] {
+        let text = spec(dni).ccdni(&["run", "spec.yaml"]).exits(2);
+        assert!(text.contains(says), "{dni}:\n{text}");
+    }
+    let text = spec("target: monte_carlo").ccdni(&["run", "spec.yaml", "--set", "train.step_every=window"]).exits(2);
+    assert!(text.contains("depends on later windows"), "{text}");
+}
