@@ -1,6 +1,6 @@
 //! The registry of plug-ins, and its interface for checking specs.
 
-use super::{Captioning, LineDraw, SeqMnist, Task};
+use super::{Add, Captioning, Evidence, LineDraw, SeqMnist, Task};
 use crate::error::{Problem, Result};
 use crate::model::Layout;
 use crate::plugins::{Catalogue, Kinds, Plugin};
@@ -30,6 +30,8 @@ impl Registry {
         registry.register_task::<LineDraw>();
         registry.register_task::<SeqMnist>();
         registry.register_task::<Captioning>();
+        registry.register_task::<Add>();
+        registry.register_task::<Evidence>();
         registry
     }
 
