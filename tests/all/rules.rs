@@ -4,7 +4,7 @@ use crate::lab::Lab;
 
 const SPEC: &str = "
 name: rules
-task: {kind: linedraw, points: 3, seq_len: 6, train_size: 40, test_size: 20, radius: 1, train_noise: 0.1}
+task: {kind: linedraw, points: 2, seq_len: 6, train_size: 40, test_size: 20, radius: 1, train_noise: 0.1}
 model:
   layers: [{cell: leaky, hidden: 6}]
 train:
@@ -12,7 +12,7 @@ train:
   batch_size: 4
   rule: {kind: rtrl}
   step_every: step
-  optimizer: {kind: adam, lr: 1.0e-2}
+  optimizer: {kind: adam, lr: 1.0e-3}
 record: {every: 3, what: [hidden, weights]}
 run: {device: cpu, checkpoint_every: 0s}
 ";
