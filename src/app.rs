@@ -7,6 +7,7 @@ use crate::dni::Synthesizer;
 use crate::nn::cells::Cell;
 use crate::plugins::Plugin;
 use crate::tasks::{Registry, Task};
+use crate::train::LearningRule;
 use crate::train::optimizer::UpdateRule;
 
 /// The `ccdni` program, to which other programs add plug-ins of their own.
@@ -47,6 +48,15 @@ impl App {
     /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn optimizer<O: Plugin + UpdateRule>(mut self) -> Self {
         self.registry.train.optimizers.register::<O>(|rule| Box::new(rule));
+        self
+    }
+
+    /// Adds a learning rule.
+    ///
+    /// # Panics
+    /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
+    pub fn rule<R: Plugin + LearningRule>(mut self) -> Self {
+        self.registry.train.rules.register::<R>(|rule| Box::new(rule));
         self
     }
 

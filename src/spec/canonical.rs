@@ -60,7 +60,8 @@ pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
 /// there alone.
 pub(super) fn normal_dni(dni: &DniSpec) -> DniSpec {
     let frozen_in_norm = dni.is_ever_frozen().then(|| dni.frozen_in_norm.unwrap_or_default());
-    DniSpec { frozen_in_norm, ..dni.clone() }
+    let gamma = dni.gamma.filter(|gamma| *gamma != dni.scale);
+    DniSpec { frozen_in_norm, gamma, ..dni.clone() }
 }
 
 /// The model with `force_forget` in every layer, whatever its cell: the form that is hashed and compared.

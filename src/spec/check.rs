@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::canonical::normal_dni;
-use super::task_shape::{CellShape, First, Input, TargetKind, TaskShape, When};
+use super::task_shape::{CellShape, First, Input, RuleShape, TargetKind, TaskShape, When};
 use super::{
     BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec, Trainable,
 };
@@ -14,7 +14,7 @@ use crate::error::Problem;
 pub(super) fn check(
     spec: &Spec,
     shape: Option<&TaskShape>,
-    cells: &[Option<CellShape>],
+    (cells, rule): (&[Option<CellShape>], Option<RuleShape>),
     broken: &[String],
 ) -> Vec<Problem> {
     let mut check = Check { broken, problems: Vec::new() };
@@ -22,8 +22,12 @@ pub(super) fn check(
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
     }
     check.shared(&spec.model.layers, cells);
+    check.targets(spec);
     check.backend(spec, cells);
     check.train(spec);
+    if let Some(rule) = rule {
+        check.rule(spec, rule, cells, shape);
+    }
     if shape.is_some_and(|shape| !shape.validates) {
         check.without_validation(&spec.train);
     }
@@ -42,14 +46,20 @@ pub(super) fn is_doubtful(key: &str, broken: &[String]) -> bool {
     broken.iter().any(|broken| inside(broken, key) || inside(key, broken))
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     broken: &'a [String],
     problems: Vec<Problem>,
 }
 
 impl Check<'_> {
     /// Reports `key`, unless it or a key that the check depends on is broken.
-    fn refuse(&mut self, key: &str, depends_on: &[&str], message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn refuse(
+        &mut self,
+        key: &str,
+        depends_on: &[&str],
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         if !depends_on.iter().chain([&key]).any(|key| is_doubtful(key, self.broken)) {
             self.problems.push(Problem::new(key, message).help(help));
         }

@@ -3,6 +3,7 @@
 mod blocks;
 mod canonical;
 mod check;
+mod check_rule;
 mod describe;
 mod forms;
 mod init_from;
@@ -35,7 +36,7 @@ use crate::plugins::Catalogue;
 use layers::Layers;
 use plugin_tables::PluginTables;
 use provenance::Provenance;
-use task_shape::{CellShape, TaskShape};
+use task_shape::{CellShape, RuleShape, TaskShape};
 use validator::Validator;
 
 /// The keys of a plug-in with its defaults filled in, and its properties; or all problems with them, whose keys are relative to the
@@ -50,6 +51,9 @@ pub trait Plugins {
     /// The optimizers (`train.optimizer`).
     fn optimizers(&self) -> &dyn Catalogue;
 
+    /// The learning rules (`train.rule`).
+    fn rules(&self) -> &dyn Catalogue;
+
     /// The cells (`model.layers[].cell`).
     fn cells(&self) -> &dyn Catalogue;
 
@@ -58,6 +62,9 @@ pub trait Plugins {
 
     /// Reads a task's keys; returns the shape of its data.
     fn read_task(&self, task: &PluginTable) -> Read<TaskShape>;
+
+    /// Reads the keys of a learning rule; returns its properties.
+    fn read_rule(&self, rule: &RuleSpec) -> Read<RuleShape>;
 
     /// Reads the keys of a layer's cell; returns the cell's properties.
     fn read_cell(&self, layer: &LayerSpec) -> Read<CellShape>;
@@ -152,8 +159,9 @@ fn resolve_layers(
     let mut tables = PluginTables { plugins, broken: &broken, problems: &mut problems };
     let shape = tables.task(&mut spec.task);
     tables.optimizer(&mut spec.train.optimizer);
+    let rule = tables.rule(&mut spec.train.rule);
     let cells = tables.layers(&mut spec.model.layers);
-    problems.extend(check::check(&spec, shape.as_ref(), &cells, &broken));
+    problems.extend(check::check(&spec, shape.as_ref(), (&cells, rule), &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {
             init_from::run_hash(from, plugins, depth).map_err(|problem| problems.push(problem)).ok()

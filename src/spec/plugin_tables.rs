@@ -1,8 +1,8 @@
 //! The keys of the plug-ins in a spec: checks them and fills in their defaults.
 
 use super::check::is_doubtful;
-use super::task_shape::{CellShape, TaskShape};
-use super::{Keys, LayerSpec, PluginTable, Plugins, Read, yaml::join};
+use super::task_shape::{CellShape, RuleShape, TaskShape};
+use super::{Keys, LayerSpec, PluginTable, Plugins, Read, RuleSpec, yaml::join};
 use crate::error::Problem;
 
 /// The plug-ins' tables of one spec, and the problems found in them.
@@ -24,6 +24,12 @@ impl PluginTables<'_> {
     pub fn optimizer(&mut self, optimizer: &mut PluginTable) {
         let filled = self.plugins.optimizers().fill(&optimizer.kind, &optimizer.keys);
         self.fill("train.optimizer", "kind", &mut optimizer.keys, filled.map(|keys| (keys, ())));
+    }
+
+    /// The learning rule; returns its properties, if its keys are valid.
+    pub fn rule(&mut self, rule: &mut RuleSpec) -> Option<RuleShape> {
+        let read = self.plugins.read_rule(rule);
+        self.fill("train.rule", "kind", &mut rule.keys, read)
     }
 
     /// The cells and synthesizers; returns the properties of each layer's cell, if its keys are valid.

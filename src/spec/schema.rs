@@ -25,6 +25,7 @@ pub fn schema(plugins: &dyn Plugins) -> Value {
         "oneOf": alternatives(plugins.optimizers()),
         "default": default,
     });
+    add_forms(&mut schema["properties"]["train"]["properties"]["rule"], "kind", plugins.rules());
     let layer = &mut schema["properties"]["model"]["properties"]["layers"]["items"];
     add_forms(layer, "cell", plugins.cells());
     add_forms(&mut layer["properties"]["dni"], "kind", plugins.synthesizers());

@@ -3,12 +3,16 @@
 //! A task is one type in one file: its fields are the keys under `task` ([`Plugin`](crate::plugins::Plugin)), and it
 //! implements [`Task`]. One line registers it.
 
+pub mod add;
 pub mod captioning;
+pub mod evidence;
 pub mod linedraw;
 mod registry;
 pub mod seqmnist;
 
+pub use add::Add;
 pub use captioning::Captioning;
+pub use evidence::Evidence;
 pub use linedraw::LineDraw;
 pub use registry::Registry;
 pub use seqmnist::SeqMnist;

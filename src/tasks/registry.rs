@@ -1,18 +1,18 @@
 //! The registry of plug-ins, and its interface for checking specs.
 
-use super::{Captioning, LineDraw, SeqMnist, Task};
+use super::{Add, Captioning, Evidence, LineDraw, SeqMnist, Task};
 use crate::error::{Problem, Result};
 use crate::model::Layout;
 use crate::plugins::{Catalogue, Kinds, Plugin};
 use crate::spec::Read;
-use crate::spec::task_shape::{CellShape, TaskShape};
-use crate::spec::{DniSpec, LayerSpec, ModelSpec, PluginTable, Plugins};
+use crate::spec::task_shape::{CellShape, RuleShape, TaskShape};
+use crate::spec::{DniSpec, LayerSpec, ModelSpec, PluginTable, Plugins, RuleSpec};
 use crate::train;
 
 /// The registered plug-ins of every kind.
 pub struct Registry {
     tasks: Kinds<dyn Task>,
-    /// Plug-ins for training: optimizers, cells and synthesizers.
+    /// Plug-ins for training: optimizers, learning rules, cells and synthesizers.
     pub train: train::Plugins,
 }
 
@@ -30,6 +30,8 @@ impl Registry {
         registry.register_task::<LineDraw>();
         registry.register_task::<SeqMnist>();
         registry.register_task::<Captioning>();
+        registry.register_task::<Add>();
+        registry.register_task::<Evidence>();
         registry
     }
 
@@ -64,6 +66,16 @@ impl Plugins for Registry {
         Ok((keys, task.shape()))
     }
 
+    fn rules(&self) -> &dyn Catalogue {
+        &self.train.rules
+    }
+
+    fn read_rule(&self, rule: &RuleSpec) -> Read<RuleShape> {
+        let (keys, plugin) = self.train.rules.read(&rule.kind, &rule.keys)?;
+        let (cells, synthesizer) = (plugin.cells(rule.variant), plugin.has_synthesizer());
+        Ok((keys, RuleShape { cells, synthesizer, stochastic: plugin.is_stochastic() }))
+    }
+
     fn cells(&self) -> &dyn Catalogue {
         &self.train.model.cells
     }
@@ -74,6 +86,7 @@ impl Plugins for Registry {
             state_width: cell.state_width(layer.hidden),
             kernels: cell.kernels().is_some(),
             closed_form: cell.closed_form().is_some(),
+            pointwise: cell.pointwise().map(|_| (cell.gates(), cell.state_width(1))),
         };
         Ok((keys, shape))
     }

@@ -66,6 +66,54 @@ pub(super) fn check_step(kind: &str, cell: &dyn Cell) -> Result<()> {
     Ok(())
 }
 
+/// Moves the sums and the state of a unit.
+type Change<'a> = &'a dyn Fn(&mut [f64], &mut [f64; 2], f64);
+
+/// The step unit by unit gives the states of the step, and its derivatives are those of its states.
+pub(super) fn check_pointwise(kind: &str, cell: &dyn Cell) -> Result<()> {
+    let Some(pointwise) = cell.pointwise() else { return Ok(()) };
+    let (gates, parts) = (cell.gates(), cell.state_width(1));
+    let mut stream = Stream::new(1, "testing.pointwise", 0, 0);
+    for _ in 0..20 {
+        let mut random = || f64::from(stream.uniform(-1.5, 1.5));
+        let sums: Vec<f64> = (0..gates).map(|_| random()).collect();
+        let state = [random(), if parts > 1 { random() } else { 0.0 }];
+        let unit = pointwise.unit(&sums, state);
+        for (part, (found, expected)) in unit.next.into_iter().zip(stepped(cell, &sums, &state[..parts])?).enumerate() {
+            if !is_close(found, expected, TOLERANCE) {
+                return Err(broken(kind, format!("its units step to {found} in part {part}, its step to {expected}")));
+            }
+        }
+        for part in 0..parts {
+            let moved = |change: Change<'_>| {
+                let at = |by| {
+                    let (mut sums, mut state) = (sums.clone(), state);
+                    change(&mut sums, &mut state, by);
+                    pointwise.unit(&sums, state).next[part]
+                };
+                (at(STEP) - at(-STEP)) / (2.0 * STEP)
+            };
+            let by_sum = (0..gates).map(|g| (unit.by_sum[part][g], moved(&|sums, _, by| sums[g] += by)));
+            let by_part = (0..parts).map(|l| (unit.by_part[part][l], moved(&|_, state, by| state[l] += by)));
+            if let Some((slope, difference)) = by_sum.chain(by_part).find(|(a, b)| !is_close(*a, *b, TOLERANCE)) {
+                return Err(broken(kind, format!("a slope of its units is {slope}, and should be {difference}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The parts of the state of one unit after a step in which the sums are these.
+fn stepped(cell: &dyn Cell, sums: &[f64], state: &[f64]) -> Result<Vec<f64>> {
+    let gates = sums.len();
+    let zero = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F64, &Device::Cpu);
+    let bias_ih = Tensor::new(sums, &Device::Cpu)?;
+    let (weight_ih, weight_hh, bias_hh) = (zero(&[gates, 1])?, zero(&[gates, 1])?, zero(&[gates])?);
+    let weights = CellWeights { weight_ih, weight_hh, bias_ih, bias_hh };
+    let state = State::split(&Tensor::from_slice(state, (1, state.len()), &Device::Cpu)?, 1)?;
+    Ok(cell.step(&weights, &zero(&[1, 1])?, &state)?.join()?.flatten_all()?.to_vec1()?)
+}
+
 /// Whether two numbers agree up to `tolerance`, relative to the second where it is above 1. NaN never agrees.
 fn is_close(found: f64, expected: f64, tolerance: f64) -> bool {
     (found - expected).abs() <= tolerance * expected.abs().max(1.0)
@@ -157,6 +205,9 @@ mod tests {
         check_cell::<Tanh>(json!({}))?;
         check_cell::<Relu>(json!({}))?;
         check_cell::<Leaky>(json!({}))?;
+        for activation in ["relu", "sigmoid", "identity"] {
+            check_cell::<Leaky>(json!({ "tau": 1.5, "activation": activation }))?;
+        }
         check_cell::<Leaky>(json!({ "tau": 5.5 }))
     }
 }

@@ -13,10 +13,12 @@ mod batches;
 mod cells;
 mod learning;
 mod optimizer;
+mod rules;
 mod synthesizer;
 
 use candle_core::Device;
 pub use optimizer::check_optimizer;
+pub use rules::check_rule;
 use serde_json::{Value, json};
 pub use synthesizer::check_synthesizer;
 
@@ -82,6 +84,7 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
 ///
 /// - the keys, as those of a task;
 /// - [`Cell::step`] returns states of the declared width, and its gradients agree with finite differences (in `f64`);
+/// - [`Cell::pointwise`], if it has one, gives the states of the step, and its derivatives agree with finite differences;
 /// - a small network with two such layers and synthesizers, trained over several windows in both orders, ends with the same
 ///   weights, up to rounding, through the step alone, through its kernels and through its closed form, if it has these.
 ///
@@ -96,6 +99,7 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
 pub fn check_cell<C: Plugin + Cell>(keys: Value) -> Result<()> {
     let filled = check_keys::<C>(keys)?;
     cells::check_step(C::KIND, &read::<C>(filled.clone())?)?;
+    cells::check_pointwise(C::KIND, &read::<C>(filled.clone())?)?;
     cells::check_fast_paths::<C>(&filled)
 }
 

@@ -30,6 +30,8 @@ mod report;
 #[cfg(unix)]
 mod report_page;
 #[cfg(unix)]
+mod rules;
+#[cfg(unix)]
 mod runs;
 #[cfg(unix)]
 mod runs_interrupted;

@@ -4,6 +4,7 @@ mod analysis;
 mod caption;
 mod optim;
 mod rnn;
+mod rules;
 mod tasks;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ pub fn trials(root: &Path) -> Vec<Trial> {
             "caption" => caption::trials(&dir),
             "rnn" => on_device(rnn::trials(&dir)),
             "optim" => on_device(optim::trials(&dir)),
+            "rules" => rules::trials(&dir),
             "tasks" => tasks::trials(&dir),
             _ => {
                 not_covered(&room, "not covered yet");

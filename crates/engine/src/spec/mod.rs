@@ -4,12 +4,14 @@
 
 mod encoder;
 mod model;
+mod rule;
 pub mod task_shape;
 mod train;
 mod values;
 
 pub use encoder::*;
 pub use model::*;
+pub use rule::*;
 pub use train::*;
 
 use schemars::JsonSchema;

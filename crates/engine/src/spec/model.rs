@@ -102,6 +102,21 @@ pub struct DniSpec {
     /// Factor on the synthetic gradient.
     #[serde(default = "tenth")]
     pub scale: f64,
+    /// What the synthesizer learns to predict.
+    #[serde(default, skip_serializing_if = "SynthesizerTarget::is_bootstrapped")]
+    pub target: SynthesizerTarget,
+    /// Discount of what lies beyond the end of the window in the synthesizer's target; `scale` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub gamma: Option<f64>,
+    /// Share of later targets, rather than predictions, in the target `lambda`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub lambda: Option<f64>,
+    /// Number of windows whose losses are in the target `n_step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub windows: Option<usize>,
     /// Input of the synthesizer besides the state.
     #[serde(default)]
     pub context: Context,
@@ -126,6 +141,27 @@ pub struct DniSpec {
     /// Layers with the same name share one synthesizer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<String>,
+}
+
+/// What a synthesizer learns to predict at the start of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SynthesizerTarget {
+    /// The gradient of the window's loss, and its own prediction at the window's end.
+    #[default]
+    Bootstrapped,
+    /// The gradient of the losses of `windows` windows, and its own prediction at the end of the last one.
+    NStep,
+    /// The gradient of all later losses, without predictions.
+    MonteCarlo,
+    /// The average of all of these, weighted by powers of `lambda`.
+    Lambda,
+}
+
+impl SynthesizerTarget {
+    fn is_bootstrapped(&self) -> bool {
+        *self == SynthesizerTarget::Bootstrapped
+    }
 }
 
 /// Input of the synthesizer besides the state.
@@ -162,6 +198,16 @@ pub enum TargetScale {
 }
 
 impl DniSpec {
+    /// The discount in the synthesizer's target.
+    pub fn gamma(&self) -> f64 {
+        self.gamma.unwrap_or(self.scale)
+    }
+
+    /// Whether the target is another than the gradient that the network's own backward pass arrives with.
+    pub fn has_own_target(&self) -> bool {
+        !self.target.is_bootstrapped() || self.gamma() != self.scale
+    }
+
     /// Whether there is an epoch in which the synthesizer is used but not trained.
     pub fn is_ever_frozen(&self) -> bool {
         !self.learn || self.freeze_at.is_some()

@@ -86,6 +86,44 @@ pub struct CellShape {
     pub kernels: bool,
     /// Whether the unrolled backend supports it.
     pub closed_form: bool,
+    /// Whether its units only interact through their sums, and if so, the gates and state parts of a unit.
+    pub pointwise: Option<(usize, usize)>,
+}
+
+/// The cells that a learning rule is defined for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleCells {
+    /// Whatever the engine trains.
+    All,
+    /// Cells whose units only interact through their sums.
+    Pointwise,
+    /// Those of them with one gate and no state besides the output: rate units.
+    RateUnits,
+    /// LSTM.
+    Lstm,
+}
+
+/// The properties of a learning rule that a spec is validated against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleShape {
+    /// The cells that it is defined for.
+    pub cells: RuleCells,
+    /// Whether it learns with a synthesizer.
+    pub synthesizer: bool,
+    /// Whether its gradients are random.
+    pub stochastic: bool,
+}
+
+impl RuleCells {
+    /// Whether a cell is among them.
+    pub fn has(self, cell: CellShape) -> bool {
+        match (self, cell.pointwise) {
+            (RuleCells::All, _) | (RuleCells::Pointwise, Some(_)) => true,
+            (RuleCells::RateUnits, Some((gates, parts))) => gates == 1 && parts == 1,
+            (RuleCells::Lstm, Some((gates, parts))) => gates == 4 && parts == 2,
+            (_, None) => false,
+        }
+    }
 }
 
 impl TaskShape {

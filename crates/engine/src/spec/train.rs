@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PluginTable;
+use super::{PluginTable, RuleSpec};
 use crate::spec::Keys;
 
 /// Training.
@@ -24,6 +24,9 @@ pub struct TrainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub feedback_every: Option<usize>,
+    /// The learning rule; backpropagation through time by default.
+    #[serde(default, skip_serializing_if = "RuleSpec::is_bptt")]
+    pub rule: RuleSpec,
     /// When the optimizer steps.
     #[serde(default)]
     pub step_every: StepEvery,
@@ -73,6 +76,8 @@ pub enum StepEvery {
     Batch,
     /// After every window.
     Window,
+    /// After every step; for rules other than bptt.
+    Step,
 }
 
 /// Clipping of gradients by their global 2-norm.

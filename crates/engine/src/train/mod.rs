@@ -13,6 +13,7 @@ pub mod optimizer;
 mod predictor;
 pub mod record;
 pub mod rows;
+pub mod rules;
 pub mod schedule;
 mod trainer;
 pub mod update;
@@ -23,6 +24,7 @@ pub use device::{DeviceLoader, GradientNorm, GradientSquares};
 pub use measure::{measure, show};
 pub use optimizer::{Optimizer, OptimizerRule};
 pub use predictor::Trained;
+pub use rules::LearningRule;
 pub use schedule::{EarlyStopping, ReduceOnPlateau};
 pub use trainer::{Trainer, check_data};
 
@@ -35,12 +37,15 @@ pub struct Plugins {
     pub model: model::Plugins,
     /// `train.optimizer`
     pub optimizers: Kinds<dyn OptimizerRule>,
+    /// `train.rule`
+    pub rules: Kinds<dyn LearningRule>,
 }
 
 impl Plugins {
     /// The built-in plug-ins.
     pub fn built_in() -> Self {
-        Plugins { model: model::Plugins::built_in(), optimizers: optimizer::built_in() }
+        let (optimizers, rules) = (optimizer::built_in(), rules::built_in());
+        Plugins { model: model::Plugins::built_in(), optimizers, rules }
     }
 }
 

@@ -11,7 +11,10 @@ use pulp::Simd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BackwardStep, Cell, CellParameter, CellWeights, ClosedForm, Past, State, StepGradients};
+use super::{
+    BackwardStep, Cell, CellParameter, CellWeights, ClosedForm, MAX_PARTS, Past, Pointwise, State, StepGradients,
+    UnitStep,
+};
 use super::{gate, sigmoid_slope, tanh_slope};
 use crate::error::{Problem, Result};
 use crate::nn::kernel::activation;
@@ -90,6 +93,29 @@ impl Cell for Lstm {
 
     fn kernels(&self) -> Option<&dyn Kernels> {
         Some(self)
+    }
+
+    fn pointwise(&self) -> Option<&dyn Pointwise> {
+        Some(self)
+    }
+}
+
+impl Pointwise for Lstm {
+    fn unit(&self, sums: &[f64], [_, c]: [f64; MAX_PARTS]) -> UnitStep {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let (i, f, g, o) = (sigmoid(sums[0]), sigmoid(sums[1]), sums[2].tanh(), sigmoid(sums[3]));
+        let next = f * c + i * g;
+        let tanh_c = next.tanh();
+        let h_by_c = o * (1.0 - tanh_c * tanh_c);
+        let c_by_sum = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), 0.0];
+        let mut h_by_sum = c_by_sum.map(|slope| h_by_c * slope);
+        h_by_sum[3] = tanh_c * o * (1.0 - o);
+        UnitStep {
+            next: [o * tanh_c, next],
+            by_sum: [h_by_sum, c_by_sum],
+            by_part: [[0.0, h_by_c * f], [0.0, f]],
+            h_by_c,
+        }
     }
 }
 

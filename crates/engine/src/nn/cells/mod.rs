@@ -8,6 +8,7 @@
 mod gru;
 mod leaky;
 mod lstm;
+mod pointwise;
 mod simple;
 
 use std::fmt::Debug;
@@ -20,8 +21,9 @@ use crate::plugins::Kinds;
 use crate::spec::LayerSpec;
 
 pub use gru::Gru;
-pub use leaky::Leaky;
+pub use leaky::{Activation, Leaky};
 pub use lstm::Lstm;
+pub use pointwise::{MAX_GATES, MAX_PARTS, Pointwise, UnitStep};
 pub use simple::{Relu, Tanh};
 
 /// The cells of this crate.
@@ -63,6 +65,12 @@ pub trait Cell: Debug + Send + Sync {
 
     /// Fused kernels for the CPU, if there are any.
     fn kernels(&self) -> Option<&dyn Kernels> {
+        None
+    }
+
+    /// The step unit by unit, with its derivatives, if the units only interact through their sums. Learning rules that go
+    /// forward in time need it.
+    fn pointwise(&self) -> Option<&dyn Pointwise> {
         None
     }
 }

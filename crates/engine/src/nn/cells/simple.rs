@@ -5,7 +5,11 @@ use pulp::Simd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BackwardStep, Cell, CellWeights, ClosedForm, Past, State, StepGradients, tanh_slope};
+use super::pointwise::rate_unit;
+use super::{
+    Activation, BackwardStep, Cell, CellWeights, ClosedForm, MAX_PARTS, Past, Pointwise, State, StepGradients,
+    UnitStep, tanh_slope,
+};
 use crate::error::Result;
 use crate::nn::kernel::activation;
 use crate::nn::kernel::cells::{self, Blocks, Kept, Kernels, SimdKernels, StepBack, StepMut, each, load, store};
@@ -55,6 +59,17 @@ impl<const RELU: bool> Cell for Simple<RELU> {
 
     fn kernels(&self) -> Option<&dyn Kernels> {
         Some(self)
+    }
+
+    fn pointwise(&self) -> Option<&dyn Pointwise> {
+        Some(self)
+    }
+}
+
+impl<const RELU: bool> Pointwise for Simple<RELU> {
+    fn unit(&self, sums: &[f64], state: [f64; MAX_PARTS]) -> UnitStep {
+        let activation = if RELU { Activation::Relu } else { Activation::Tanh };
+        rate_unit(1.0, activation.value_and_slope(sums[0]), state[0])
     }
 }
 

@@ -15,6 +15,7 @@
 //! windows: groups of one, or one group of all.
 
 mod boundaries;
+mod targets;
 
 use std::ops::Range;
 
@@ -120,7 +121,8 @@ pub fn run(
     let mut state = start.unwrap_or(&zero).to_vec();
     let mut at_zero = start.is_none();
     for group in windows.chunks(size) {
-        let (done, end) = run_group(model, backend, batch, group, &state, at_zero, gradients)?;
+        let targets = targets::of(model, backend, batch, group, &state)?;
+        let (done, end) = run_group(model, backend, batch, (group, targets), &state, at_zero, gradients)?;
         (state, at_zero) = (end, false);
         each(done, gradients)?;
     }
@@ -131,7 +133,7 @@ fn run_group(
     model: &Model,
     backend: &dyn Backend,
     batch: &Batch<'_>,
-    windows: &[Range<usize>],
+    (windows, targets): (&[Range<usize>], Option<Vec<Tensor>>),
     start: &[Tensor],
     at_zero: bool,
     gradients: &mut Gradients,
@@ -161,6 +163,7 @@ fn run_group(
             sequence.add_encoder_gradients(feature, gradients)?;
         }
     }
+    inputs.starts = targets.unwrap_or(inputs.starts);
     let traces = match batch.trace {
         true => boundaries.traces(model, &computed.boundaries, &needs_backward, &inputs.starts)?,
         false => Vec::new(),
@@ -209,10 +212,28 @@ pub fn true_gradients(
     batch: &Batch<'_>,
     start: Option<&[Tensor]>,
 ) -> Result<Vec<Vec<Tensor>>> {
+    let windows = windows(batch.sequence.steps(), batch.window);
+    let start = start.map_or_else(|| model.zero_state(batch.sequence.rows().count), |start| Ok(start.to_vec()))?;
+    let through = |_: usize, next: &[Tensor]| Ok(next.iter().cloned().map(Some).collect());
+    backwards(model, backend, batch, &windows, &start, &through)
+}
+
+/// From the index of a window and the gradients at the start of the next to the cotangents at its end, per layer.
+type Ends<'a> = &'a dyn Fn(usize, &[Tensor]) -> Result<Vec<Option<Tensor>>>;
+
+/// The gradients at the starts of windows, from the last to the first; `ends` has the cotangents at the end of a window, given
+/// its index and the gradients at the start of the next (zero after the last).
+fn backwards(
+    model: &Model,
+    backend: &dyn Backend,
+    batch: &Batch<'_>,
+    windows: &[Range<usize>],
+    start: &[Tensor],
+    ends: Ends<'_>,
+) -> Result<Vec<Vec<Tensor>>> {
     let (sequence, feedback) = (batch.sequence, batch.feedback);
-    let windows = windows(sequence.steps(), batch.window);
     let steps: Vec<Vec<usize>> = windows.iter().map(|window| feedback.steps(window)).collect();
-    let mut state = start.map_or_else(|| model.zero_state(sequence.rows().count), |start| Ok(start.to_vec()))?;
+    let mut state = start.to_vec();
     let mut passes = Vec::with_capacity(windows.len());
     for (window, outputs) in windows.iter().zip(&steps) {
         let plan = Plan { windows: std::slice::from_ref(window), needs_backward: &[true], outputs };
@@ -220,12 +241,11 @@ pub fn true_gradients(
         state = computed.end()?;
         passes.push((plan, computed.readout, pullback));
     }
-    // Backwards through the windows: the gradient at a start is the cotangent of the end before it.
     let mut gradients: Vec<Tensor> = state.iter().map(Tensor::zeros_like).collect::<Result<_, _>>()?;
     let mut all = Vec::with_capacity(passes.len());
-    for (plan, readout, pullback) in passes.into_iter().rev() {
+    for (index, (plan, readout, pullback)) in passes.into_iter().enumerate().rev() {
         let (_, outputs) = feedback.losses(readout.as_ref(), plan.outputs, plan.windows)?;
-        let ends = gradients.into_iter().map(Some).collect();
+        let ends = ends(index, &gradients)?;
         let cotangents = Cotangents { outputs, ends, activity: batch.activity, starts: true };
         gradients = pullback.backward(&cotangents, None)?.starts;
         all.push(gradients.clone());

@@ -22,7 +22,14 @@ impl Trainer {
     pub(super) fn train_batch(&mut self) -> Result<Option<f64>> {
         let began = Instant::now();
         let (sequence, feedback) = self.load_batch()?;
-        let trained = self.learn(&sequence, &feedback)?;
+        let trained = match self.online.take() {
+            Some(mut online) => {
+                let trained = self.learn_online(&mut online, &sequence, &feedback);
+                self.online = Some(online);
+                trained?
+            }
+            None => self.learn(&sequence, &feedback)?,
+        };
         self.pending.push(trained);
         let ready = self.pending.ready(&self.model.params)?;
         let loss = self.add_statistics(&ready)?;
@@ -38,8 +45,9 @@ impl Trainer {
         let at = BatchIndex { split: Split::Train, epoch, index, batch_size: train.batch_size };
         let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.shape, at)?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
-        if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() {
-            // Equal sequences do not stay equal, and batch normalisation weighs every sequence.
+        if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() || self.online.is_some()
+        {
+            // Equal sequences do not stay equal, batch normalisation weighs every sequence, and so do rules with traces.
             batch = batch.expanded()?;
         }
         let sequence = DeviceBatch::new(&self.model, &batch, Some(dropout))?;
@@ -116,7 +124,12 @@ impl Trainer {
     }
 
     /// Starts a batch's recording, before its first update.
-    fn begin_recording(&self, recorder: &mut Recorder, batch: &engine::Batch, start: Option<&[Tensor]>) -> Result<()> {
+    pub(super) fn begin_recording(
+        &self,
+        recorder: &mut Recorder,
+        batch: &engine::Batch,
+        start: Option<&[Tensor]>,
+    ) -> Result<()> {
         let truth = match recorder.wants_truth() {
             true => engine::true_gradients(&self.model, self.backend.as_ref(), batch, start)?,
             false => Vec::new(),

@@ -3,6 +3,7 @@
 mod batch;
 mod epoch;
 mod resume;
+mod rule;
 
 use candle_core::{Device, Tensor};
 
@@ -13,6 +14,7 @@ use super::engine::Order;
 use super::measure::{measure, show};
 use super::predictor::Trained;
 use super::record::Recorder;
+use super::rules::Online;
 use super::update::Updater;
 use super::{
     BatchProgress, Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, ReduceOnPlateau,
@@ -35,6 +37,8 @@ pub struct Trainer {
     seed: u64,
     model: Model,
     backend: Box<dyn Backend>,
+    /// The learning rule, if it is not the engine's.
+    online: Option<Online>,
     order: Order,
     updater: Updater,
     gradients: Gradients,
@@ -87,7 +91,7 @@ impl Trainer {
         Ok(Trainer {
             order: match spec.train.step_every {
                 StepEvery::Batch => Order::SideBySide,
-                StepEvery::Window => Order::Sequential,
+                StepEvery::Window | StepEvery::Step => Order::Sequential,
             },
             updater: Updater::new(&spec.train, &plugins.optimizers, &model.params)?,
             gradients: Gradients::none(&model.params)?,
@@ -97,6 +101,10 @@ impl Trainer {
                 .map(|(d, stopping)| EarlyStopping::new(stopping.patience, d)),
             recorder: spec.record.clone().map(Recorder::new),
             backend: backend::open(spec.run.backend, spec.run.threads, &model)?,
+            online: {
+                let rule = &spec.train.rule;
+                Online::new(rule, plugins.rules.open(&rule.kind, &rule.keys)?.as_ref(), &model, seed)?
+            },
             carried: None,
             best: None,
             history: Vec::new(),

@@ -55,6 +55,13 @@ impl Trainer {
         let carried = (0..self.model.layers.len()).map_while(|layer| tensors.get(&format!("carried.layer{layer}")));
         let carried: Vec<Tensor> = carried.map(|state| state.to_device(device)).collect::<Result<_, _>>()?;
         self.carried = (!carried.is_empty()).then_some(carried);
+        if let Some(online) = &mut self.online {
+            let stored = checkpoint
+                .tensors
+                .iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix("rule.")?.to_string(), tensor.clone())));
+            online.learner.restore(&stored.collect())?;
+        }
         if let Some(recorder) = &mut self.recorder {
             let mut buffer = Vec::new();
             for (name, tensor) in &checkpoint.tensors {
@@ -98,6 +105,9 @@ impl Trainer {
         }
         for (layer, state) in self.carried.iter().flatten().enumerate() {
             tensors.push((format!("carried.layer{layer}"), state.clone()));
+        }
+        for stored in self.online.iter().flat_map(|online| online.learner.state()) {
+            tensors.push((format!("rule.{}", stored.name), stored.tensor()?));
         }
         let mut cosine = Cosine::default();
         if let Some(recorder) = &self.recorder {
