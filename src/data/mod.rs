@@ -3,7 +3,9 @@
 pub mod captions;
 pub mod coco;
 pub mod digits;
+mod order;
 pub mod scenes;
 
 pub use captions::vocabulary::Vocabulary;
 pub use ccdni_engine::data::*;
+pub use order::EpochOrder;

@@ -1,5 +1,7 @@
 //! Cross-key validation: combinations of valid values that cannot work together.
 
+mod feedforward;
+
 use std::collections::BTreeMap;
 
 use super::canonical::normal_dni;
@@ -21,6 +23,7 @@ pub(super) fn check(
     for (index, layer) in spec.model.layers.iter().enumerate() {
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
     }
+    check.network(spec, shape);
     check.shared(&spec.model.layers, cells);
     check.backend(spec, cells);
     check.train(spec);
@@ -184,6 +187,9 @@ impl Check<'_> {
 
     fn record(&mut self, spec: &Spec) {
         let Some(record) = &spec.record else { return };
+        if !spec.model.blocks.is_empty() {
+            return self.record_of_blocks(record);
+        }
         if spec.model.layers.iter().any(|layer| layer.dni.is_some()) {
             return;
         }
@@ -228,7 +234,7 @@ impl Check<'_> {
                 let message = format!("is missing: the task `{kind}` reads tokens");
                 self.refuse("model.embed", &[], message, "add an embedding, for example `embed: {size: 256}`");
             }
-            (Input::Dense { .. }, Some(_)) => {
+            (Input::Dense { .. } | Input::Image { .. }, Some(_)) => {
                 let message = format!("the task `{kind}` reads numbers: there are no tokens to embed");
                 self.refuse("model.embed", &[], message, "leave `embed` out");
             }

@@ -4,11 +4,13 @@
 //! implements [`Task`]. One line registers it.
 
 pub mod captioning;
+pub mod classify;
 pub mod linedraw;
 mod registry;
 pub mod seqmnist;
 
 pub use captioning::Captioning;
+pub use classify::Classify;
 pub use linedraw::LineDraw;
 pub use registry::Registry;
 pub use seqmnist::SeqMnist;

@@ -145,6 +145,10 @@ fn check_inputs(shape: &TaskShape, inputs: &Inputs, rows: usize, steps: usize) -
         (Input::Dense { features }, Inputs::Dense(x)) => {
             check_tensor("inputs", x, &[rows, steps, *features], DType::F32, None)
         }
+        (Input::Image { .. }, Inputs::Dense(x)) => {
+            let pixels = shape.input.sample().iter().product();
+            check_tensor("inputs", x, &[rows, steps, pixels], DType::F32, None)
+        }
         (Input::Tokens { vocabulary, first }, Inputs::Tokens { feature, ids })
             if matches!(
                 (first, feature),

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod caption;
+mod ff;
 mod optim;
 mod rnn;
 mod tasks;
@@ -26,6 +27,7 @@ pub fn trials(root: &Path) -> Vec<Trial> {
         let trials = match room.as_str() {
             "analysis" => analysis::trials(&dir),
             "caption" => caption::trials(&dir),
+            "ff" => on_device(ff::trials(&dir)),
             "rnn" => on_device(rnn::trials(&dir)),
             "optim" => on_device(optim::trials(&dir)),
             "tasks" => tasks::trials(&dir),

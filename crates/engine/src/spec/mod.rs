@@ -3,12 +3,14 @@
 //! Sizes have upper limits far above any feasible computation, so that a typing error does not end in an overflowing allocation.
 
 mod encoder;
+mod feedforward;
 mod model;
 pub mod task_shape;
 mod train;
 mod values;
 
 pub use encoder::*;
+pub use feedforward::*;
 pub use model::*;
 pub use train::*;
 

@@ -3,14 +3,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::EncoderSpec;
+use super::{BlockSpec, EncoderSpec};
 use crate::plugins::Keys;
 
 /// The network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
+    /// The blocks of a feed-forward network, bottom to top, in place of `layers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1))]
+    pub blocks: Vec<BlockSpec>,
     /// The recurrent stack, bottom to top.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub layers: Vec<LayerSpec>,
     /// The readout of the top layer.
@@ -162,6 +167,22 @@ pub enum TargetScale {
 }
 
 impl DniSpec {
+    /// A synthesizer of a kind with its own keys; everything else has its default.
+    pub(crate) fn of(kind: &str, keys: Keys) -> DniSpec {
+        DniSpec {
+            kind: kind.into(),
+            keys,
+            scale: tenth(),
+            context: Context::default(),
+            learn: true,
+            lesion_at: None,
+            freeze_at: None,
+            frozen_in_norm: None,
+            target_scale: TargetScale::default(),
+            share: None,
+        }
+    }
+
     /// Whether there is an epoch in which the synthesizer is used but not trained.
     pub fn is_ever_frozen(&self) -> bool {
         !self.learn || self.freeze_at.is_some()

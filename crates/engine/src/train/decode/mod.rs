@@ -63,7 +63,7 @@ fn vocabulary(model: &Model) -> Result<usize> {
         Some(table) => table.dim(0)?,
         None => return Err(Error::Training("sentences from a model that reads no tokens".into())),
     };
-    let answers = model.readout(Weights::Constant).bias.elem_count();
+    let answers = model.readout(Weights::Constant)?.bias.elem_count();
     if read != answers {
         return Err(Error::Training(format!(
             "sentences from a model that reads {read} tokens and answers with one of {answers}"

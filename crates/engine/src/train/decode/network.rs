@@ -77,7 +77,7 @@ impl<'a> Network<'a> {
             return Err(Error::Training("sentences from a model without layers".into()));
         };
         let top = State::split(joined, layer.hidden)?.h.contiguous()?;
-        let readout = self.model.readout(Weights::Constant);
+        let readout = self.model.readout(Weights::Constant)?;
         let (weight, bias) = (slices::read(&readout.weight)?, slices::read(&readout.bias)?);
         let mut logits = vec![0.0; self.rows * bias.len()];
         few_rows(Arch::new(), &mut logits, &slices::read(&top)?, &weight, &bias);

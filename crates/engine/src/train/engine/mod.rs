@@ -23,6 +23,7 @@ use candle_core::Tensor;
 use self::boundaries::WindowBoundaries;
 use super::backend::{Backend, Cotangents, InputGradients, Plan};
 use super::device_batch::DeviceBatch;
+use super::feedforward;
 use super::loss::{Feedback, Losses};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -180,6 +181,11 @@ pub fn evaluate(
     sequence: &DeviceBatch,
     when: When,
 ) -> Result<(Tensor, Vec<Tensor>)> {
+    if model.blocks.is_some() {
+        let outputs = feedforward::evaluate(model, &sequence.single_step()?)?;
+        let outputs = if when == When::EveryStep { outputs.unsqueeze(1)? } else { outputs };
+        return Ok((outputs, Vec::new()));
+    }
     let start = model.zero_state(sequence.rows().count)?;
     let whole = 0..sequence.steps();
     let outputs: Vec<usize> = match when {

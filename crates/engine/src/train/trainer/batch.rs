@@ -22,7 +22,10 @@ impl Trainer {
     pub(super) fn train_batch(&mut self) -> Result<Option<f64>> {
         let began = Instant::now();
         let (sequence, feedback) = self.load_batch()?;
-        let trained = self.learn(&sequence, &feedback)?;
+        let trained = match self.model.blocks {
+            Some(_) => self.learn_blocks(&sequence, &feedback)?,
+            None => self.learn(&sequence, &feedback)?,
+        };
         self.pending.push(trained);
         let ready = self.pending.ready(&self.model.params)?;
         let loss = self.add_statistics(&ready)?;
@@ -38,7 +41,11 @@ impl Trainer {
         let at = BatchIndex { split: Split::Train, epoch, index, batch_size: train.batch_size };
         let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.shape, at)?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
-        if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() {
+        if train.keep_hidden
+            || dropout.is_active(&self.model)
+            || self.model.encoder.is_some()
+            || self.model.blocks.is_some()
+        {
             // Equal sequences do not stay equal, and batch normalisation weighs every sequence.
             batch = batch.expanded()?;
         }
@@ -126,7 +133,7 @@ impl Trainer {
 
     /// Guards against disconnected parts of the graph: in the first batch of an epoch, every trainable parameter must have
     /// received a gradient in some window (zeros are fine).
-    fn check_reached(&self, reached: &[bool], roles: &[Role]) -> Result<()> {
+    pub(super) fn check_reached(&self, reached: &[bool], roles: &[Role]) -> Result<()> {
         if self.cursor.batch > 0 {
             return Ok(());
         }
@@ -135,9 +142,10 @@ impl Trainer {
             Part::Fixed => false,
             Part::Synthesizer(index) => roles[index] == Role::Learning,
         };
-        let missed: Vec<&str> = (self.model.params.iter().zip(reached))
-            .filter(|(parameter, reached)| may_learn(parameter.part) && !**reached)
-            .map(|(parameter, _)| parameter.name.as_str())
+        let waits = |index: usize| self.model.blocks.as_ref().is_some_and(|network| network.may_wait(index));
+        let missed: Vec<&str> = (self.model.params.iter().zip(reached).enumerate())
+            .filter(|(index, (parameter, reached))| may_learn(parameter.part) && !**reached && !waits(*index))
+            .map(|(_, (parameter, _))| parameter.name.as_str())
             .collect();
         if missed.is_empty() {
             return Ok(());

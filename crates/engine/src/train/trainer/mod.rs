@@ -2,6 +2,7 @@
 
 mod batch;
 mod epoch;
+mod feedforward;
 mod resume;
 
 use candle_core::{Device, Tensor};
@@ -10,6 +11,7 @@ use self::epoch::{Best, Cursor};
 use super::backend::{self, Backend};
 use super::device::{DeviceLoader, PendingStatistics};
 use super::engine::Order;
+use super::feedforward::Delays;
 use super::measure::{measure, show};
 use super::predictor::Trained;
 use super::record::Recorder;
@@ -46,6 +48,8 @@ pub struct Trainer {
     best: Option<Best>,
     history: Vec<EpochRow>,
     cursor: Cursor,
+    /// True gradients on their way to the interfaces between blocks.
+    delays: Delays,
     /// Statistics of trained batches that are not yet in the cursor's sums.
     pending: PendingStatistics,
 }
@@ -98,6 +102,7 @@ impl Trainer {
             recorder: spec.record.clone().map(Recorder::new),
             backend: backend::open(spec.run.backend, spec.run.threads, &model)?,
             carried: None,
+            delays: Delays::default(),
             best: None,
             history: Vec::new(),
             cursor: Cursor::at(1),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Best, Cursor, Trainer};
 use crate::error::{Error, Result};
+use crate::train::feedforward::Delays;
 use crate::train::record::Cosine;
 use crate::train::schedule::Stagnation;
 use crate::train::{Checkpoint, CheckpointState};
@@ -55,6 +56,8 @@ impl Trainer {
         let carried = (0..self.model.layers.len()).map_while(|layer| tensors.get(&format!("carried.layer{layer}")));
         let carried: Vec<Tensor> = carried.map(|state| state.to_device(device)).collect::<Result<_, _>>()?;
         self.carried = (!carried.is_empty()).then_some(carried);
+        let blocks = self.model.blocks.as_ref().map_or(0, |network| network.blocks.len());
+        self.delays = Delays::restore(blocks, |name| tensors.get(name), device)?;
         if let Some(recorder) = &mut self.recorder {
             let mut buffer = Vec::new();
             for (name, tensor) in &checkpoint.tensors {
@@ -99,6 +102,7 @@ impl Trainer {
         for (layer, state) in self.carried.iter().flatten().enumerate() {
             tensors.push((format!("carried.layer{layer}"), state.clone()));
         }
+        tensors.extend(self.delays.state());
         let mut cosine = Cosine::default();
         if let Some(recorder) = &self.recorder {
             let (buffer, so_far) = recorder.pending();

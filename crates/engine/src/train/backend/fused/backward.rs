@@ -46,7 +46,7 @@ pub(super) fn run(
     if let (Some(cotangent), Some(last)) = (&cotangents.outputs, model.layers.last()) {
         let cotangent = slices::read(cotangent)?;
         reached = true;
-        let [weight, _] = model.readout_indices().map(|index| &params[model.params.range(index)]);
+        let [weight, _] = model.readout_indices()?.map(|index| &params[model.params.range(index)]);
         let readout = Readout { fused, model, plan, layout, cotangent: &cotangent, hidden: last.hidden };
         readout.pass_down(weight, scratch);
         if let Some(gradients) = gradients.as_deref_mut() {
@@ -161,7 +161,7 @@ impl Readout<'_> {
             }
             None => self.cotangent,
         };
-        let [weight, bias] = self.model.readout_indices();
+        let [weight, bias] = self.model.readout_indices()?;
         gradients.on_cpu(|mut gradients| {
             let (to, add) = gradients.take(weight);
             let (cotangent_t, top) = (Matrix::new(cotangent, count, width).t(), Matrix::new(top, count, n));
