@@ -1,10 +1,11 @@
-//! What tasks read and hand out: batches and datasets of the engine, and where digits, captions and scenes come from.
+//! What tasks read and hand out: batches and datasets of the engine, and where digits, captions, scenes and text come from.
 
 pub mod captions;
 pub mod coco;
 pub mod digits;
 mod order;
 pub mod scenes;
+pub mod text;
 
 pub use captions::vocabulary::Vocabulary;
 pub use ccdni_engine::data::*;

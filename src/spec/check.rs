@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use super::canonical::normal_dni;
 use super::task_shape::{CellShape, First, Input, TargetKind, TaskShape, When};
 use super::{
-    BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec, Trainable,
+    BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Readout, Recorded, ScheduleSpec, Spec, TrainSpec,
+    Trainable,
 };
 use crate::error::Problem;
 
@@ -240,10 +241,39 @@ impl Check<'_> {
             }
             _ => {}
         }
+        self.tied(spec, shape);
         let certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
         if certainty && matches!(shape.target.kind, TargetKind::Values { .. }) {
             let message = format!("the task `{kind}` answers with numbers: certainty is defined for classes");
             self.refuse("record.certainty", &[], message, "leave `certainty` out");
+        }
+    }
+
+    /// A readout with the embedding's weights.
+    fn tied(&mut self, spec: &Spec, shape: &TaskShape) {
+        if spec.model.readout != Readout::Tied {
+            return;
+        }
+        let predicts_tokens = match (&shape.input, shape.target.kind) {
+            (Input::Tokens { vocabulary, .. }, TargetKind::Classes { count }) => *vocabulary == count,
+            _ => false,
+        };
+        if !predicts_tokens {
+            let message = format!("the task `{}` does not predict the tokens that it reads", spec.task.kind);
+            self.refuse("model.readout", &[], message, "use `readout: linear`");
+        }
+        if spec.model.readout_range.is_some() {
+            let message = "the readout has the embedding's weights";
+            self.refuse("model.readout_range", &["model.readout"], message, "use `model.embed.range`");
+        }
+        if let (Some(embed), Some(top)) = (&spec.model.embed, spec.model.layers.last())
+            && embed.size != top.hidden
+        {
+            let (size, hidden) = (embed.size, top.hidden);
+            let message =
+                format!("the embedding has width {size} and the top layer {hidden} units: both are multiplied");
+            let help = format!("use `model.embed.size: {hidden}`, or `readout: linear`");
+            self.refuse("model.readout", &["model.embed", "model.layers"], message, help);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The registry of plug-ins, and its interface for checking specs.
 
-use super::{Captioning, Classify, LineDraw, SeqMnist, Task};
+use super::{Captioning, Classify, Language, LineDraw, SeqMnist, Task};
 use crate::dni::Site;
 use crate::error::{Problem, Result};
 use crate::model::Layout;
@@ -32,6 +32,7 @@ impl Registry {
         registry.register_task::<SeqMnist>();
         registry.register_task::<Captioning>();
         registry.register_task::<Classify>();
+        registry.register_task::<Language>();
         registry
     }
 

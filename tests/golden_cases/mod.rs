@@ -3,6 +3,7 @@
 mod analysis;
 mod caption;
 mod ff;
+mod lm;
 mod optim;
 mod rnn;
 mod tasks;
@@ -28,6 +29,7 @@ pub fn trials(root: &Path) -> Vec<Trial> {
             "analysis" => analysis::trials(&dir),
             "caption" => caption::trials(&dir),
             "ff" => on_device(ff::trials(&dir)),
+            "lm" => on_device(lm::trials(&dir)),
             "rnn" => on_device(rnn::trials(&dir)),
             "optim" => on_device(optim::trials(&dir)),
             "tasks" => tasks::trials(&dir),

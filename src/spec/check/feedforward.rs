@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::spec::task_shape::{Input, TaskShape};
-use crate::spec::{BackendKind, InterfaceSpec, RecordSpec, Recorded, Spec, StepEvery};
+use crate::spec::{BackendKind, InterfaceSpec, Readout, RecordSpec, Recorded, Spec, StepEvery};
 
 impl Check<'_> {
     /// A network has recurrent layers or blocks, as its task requires.
@@ -54,6 +54,13 @@ impl Check<'_> {
             if is_set {
                 self.refuse(key, &["model.blocks"], "a feed-forward network has no state and no windows", help);
             }
+        }
+        if spec.model.output_dropout > 0.0
+            || spec.model.readout_range.is_some()
+            || spec.model.readout != Readout::Linear
+        {
+            let message = "there is no readout: the last block answers";
+            self.refuse("model.blocks", &[], message, "leave `output_dropout`, `readout` and `readout_range` out");
         }
         if spec.model.input_dropout > 0.0 {
             let help = "begin with a `dropout` block";

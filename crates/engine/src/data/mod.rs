@@ -204,6 +204,12 @@ pub trait Dataset {
     /// One batch: a pure function of its [`BatchIndex`], independent of earlier calls.
     fn batch(&self, at: BatchIndex) -> Result<Batch>;
 
+    /// Whether row `i` of a batch goes on in row `i` of the next, so that a state carried from one to the other has a meaning; the
+    /// last batch of a split may then be shorter. Evaluation starts each batch from the state that the one before left.
+    fn continues(&self) -> bool {
+        false
+    }
+
     /// Checks that batches of this size are possible.
     ///
     /// # Errors

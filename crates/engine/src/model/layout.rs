@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::nn::Part;
 use crate::nn::cells::{Cell, CellParameter};
 use crate::spec::task_shape::{Input, TaskShape};
-use crate::spec::{Context, DniSpec, ModelSpec};
+use crate::spec::{Context, DniSpec, ModelSpec, Readout};
 
 /// A synthesizer and the layers that share it.
 #[derive(Debug, Clone)]
@@ -75,7 +75,9 @@ impl Layout {
             (Input::Tokens { vocabulary, .. }, embed) => {
                 let size = embed.as_ref().map_or(1, |embed| embed.size);
                 let dims = vec![*vocabulary, size];
-                (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, Start::Embedding)))
+                let range = embed.as_ref().and_then(|embed| embed.range);
+                let start = range.map_or(Start::Embedding, |bound| Start::Uniform { bound });
+                (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, start)))
             }
         };
         let groups = share(plugins, spec, &cells, shape)?;
@@ -121,12 +123,16 @@ impl Layout {
             }
             synthesizers.push(group);
         }
-        let start = Start::linear(width);
+        let (start, zero) = match spec.readout_range {
+            Some(bound) => (Start::Uniform { bound }, Start::Zero),
+            None => (Start::linear(width), Start::linear(width)),
+        };
         let out = shape.target.width();
-        let readout = [
-            add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
-            add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], start),
-        ];
+        let weight = match (spec.readout, embed) {
+            (Readout::Tied, Some(embed)) => embed,
+            _ => add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
+        };
+        let readout = [weight, add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], zero)];
         let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, shape, &mut slots));
         Ok(Layout { slots, cells, embed, layers, synthesizers, readout: Some(readout), blocks: None, encoder })
     }

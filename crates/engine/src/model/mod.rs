@@ -49,7 +49,7 @@ pub struct Layer {
     pub cell: Arc<dyn Cell>,
     /// Number of units.
     pub hidden: usize,
-    /// Dropout on the layer's output, between layers only.
+    /// Dropout on the layer's output: between layers, or before the readout.
     pub dropout: f64,
     /// Index of the synthesizer on it.
     pub synthesizer: Option<usize>,
@@ -108,7 +108,7 @@ impl Model {
         let layers = spec.layers.iter().enumerate().map(|(k, layer)| Layer {
             cell: layout.cells[k].clone(),
             hidden: layer.hidden,
-            dropout: if k + 1 == spec.layers.len() { 0.0 } else { layer.dropout },
+            dropout: if k + 1 == spec.layers.len() { spec.output_dropout } else { layer.dropout },
             synthesizer: layout.synthesizers.iter().position(|s| s.layers.contains(&k)),
             weights: layout.layers[k],
         });

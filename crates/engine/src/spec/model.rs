@@ -31,6 +31,14 @@ pub struct ModelSpec {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub input_dropout: f64,
+    /// Dropout on the output of the top layer, before the readout.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
+    pub output_dropout: f64,
+    /// Initial weights of the readout are uniform within ± this, and its bias is zero; by default both as in PyTorch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub readout_range: Option<f64>,
 }
 
 /// The readout of the top layer.
@@ -40,6 +48,8 @@ pub enum Readout {
     /// A linear layer.
     #[default]
     Linear,
+    /// The embedding's weights, transposed, and a bias: for tokens, with an embedding as wide as the top layer.
+    Tied,
 }
 
 /// The embedding of tokens.
@@ -49,6 +59,10 @@ pub struct EmbedSpec {
     /// Width of the embedding.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub size: usize,
+    /// Initial weights are uniform within ± this; standard normal by default, as in PyTorch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub range: Option<f64>,
 }
 
 /// One recurrent layer ("cerebral cortex").
@@ -189,6 +203,9 @@ impl DniSpec {
     }
 }
 
+fn is_zero(p: &f64) -> bool {
+    *p == 0.0
+}
 fn mlp() -> String {
     "mlp".into()
 }

@@ -37,6 +37,15 @@ impl<'a> Network<'a> {
         Ok(network)
     }
 
+    /// Feeds the tokens of a prompt: one row.
+    pub(super) fn begin_with(model: &'a Model, backend: &'a dyn Backend, prompt: &[u32]) -> Result<Self> {
+        let states = model.zero_state(1)?;
+        let ids = Tensor::from_slice(prompt, (1, prompt.len()), &Device::Cpu)?;
+        let mut network = Network { model, backend, states, logits: Vec::new(), rows: 1 };
+        network.run(Inputs::Tokens { feature: None, ids })?;
+        Ok(network)
+    }
+
     pub(super) fn logits(&self) -> &[f32] {
         &self.logits
     }

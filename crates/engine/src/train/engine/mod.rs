@@ -171,7 +171,7 @@ fn run_group(
 }
 
 /// The outputs for whole sequences, without windows or synthesizers, batch first (`[batch, time, width]`, or
-/// `[batch, width]` for the last step), and the states at their end.
+/// `[batch, width]` for the last step), and the states at their end. They start from `start`, zero if `None`.
 ///
 /// # Errors
 /// Fails on a tensor error.
@@ -179,6 +179,7 @@ pub fn evaluate(
     model: &Model,
     backend: &dyn Backend,
     sequence: &DeviceBatch,
+    start: Option<&[Tensor]>,
     when: When,
 ) -> Result<(Tensor, Vec<Tensor>)> {
     if model.blocks.is_some() {
@@ -186,7 +187,7 @@ pub fn evaluate(
         let outputs = if when == When::EveryStep { outputs.unsqueeze(1)? } else { outputs };
         return Ok((outputs, Vec::new()));
     }
-    let start = model.zero_state(sequence.rows().count)?;
+    let start = start.map_or_else(|| model.zero_state(sequence.rows().count), |start| Ok(start.to_vec()))?;
     let whole = 0..sequence.steps();
     let outputs: Vec<usize> = match when {
         When::EveryStep => whole.clone().collect(),

@@ -130,6 +130,9 @@ impl Pass<'_> {
                 }
             } else if let Some((_, top)) = outputs.next_if(|(output, _)| *output == step) {
                 top.copy_from_slice(h);
+                if let Some(mask) = self.inputs.layer_mask(self.layer, step) {
+                    multiply(self.fused.arch, top, mask);
+                }
             }
         }
         if let Some(boundary) = boundary.next() {
