@@ -9,4 +9,4 @@ pub mod text;
 
 pub use captions::vocabulary::Vocabulary;
 pub use ccdni_engine::data::*;
-pub use order::EpochOrder;
+pub use order::{EpochOrder, nth_batch, share_of};

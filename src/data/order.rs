@@ -1,4 +1,4 @@
-//! The order of training items in an epoch.
+//! The order of training items in an epoch, and their batches and splits.
 
 use std::cell::RefCell;
 
@@ -46,4 +46,15 @@ impl EpochOrder {
         };
         read(items)
     }
+}
+
+/// Batch number `index` of these items; the last one may be smaller.
+pub fn nth_batch(items: &[u32], index: usize, batch_size: usize) -> &[u32] {
+    items.chunks(batch_size.max(1)).nth(index).unwrap_or_default()
+}
+
+/// A share of `total` items, rounded down to whole ones.
+pub fn share_of(total: usize, share: f64) -> usize {
+    // The small constant compensates for rounding: 0.29 of 100 is 29.
+    ((total as f64 * share + 1e-9) as usize).min(total)
 }

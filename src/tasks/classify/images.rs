@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 
 use super::Classify;
 use crate::data::digits::Digits;
-use crate::data::{Batch, BatchIndex, Dataset, EpochOrder, Inputs, Metric, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, EpochOrder, Inputs, Metric, Split, Targets, nth_batch, share_of};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
@@ -21,11 +21,6 @@ pub(super) struct LabelledImages {
     test: Vec<u32>,
 }
 
-/// Number of validation images out of `total`; the small constant compensates for rounding.
-pub(super) fn validation_size(share: f64, total: usize) -> usize {
-    ((total as f64 * share + 1e-9) as usize).min(total)
-}
-
 impl LabelledImages {
     /// Splits the images of a source.
     ///
@@ -34,7 +29,7 @@ impl LabelledImages {
     pub fn new(spec: &Classify, digits: Digits, seed: u64) -> Result<LabelledImages> {
         let indices = |range: std::ops::Range<usize>| -> Vec<u32> { range.map(|index| index as u32).collect() };
         let (mut train, test) = (indices(digits.train()), indices(digits.test()));
-        let count = validation_size(spec.val_split, train.len());
+        let count = share_of(train.len(), spec.val_split);
         if count == train.len() || count == 0 && spec.val_split > 0.0 {
             return Err(Error::Usage(format!(
                 "there are {} training images: a `task.val_split` of {} leaves none to train or none to validate with",
@@ -61,11 +56,6 @@ impl LabelledImages {
     }
 }
 
-/// Batch number `index`; the last one may be smaller.
-fn slice(images: &[u32], index: usize, batch_size: usize) -> &[u32] {
-    images.chunks(batch_size.max(1)).nth(index).unwrap_or_default()
-}
-
 impl Dataset for LabelledImages {
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::nll(), Metric::accuracy()]
@@ -82,9 +72,9 @@ impl Dataset for LabelledImages {
 
     fn batch(&self, at: BatchIndex) -> Result<Batch> {
         match at.split {
-            Split::Train => self.train.of(at.epoch, |images| self.gather(slice(images, at.index, at.batch_size))),
-            Split::Validation => self.gather(slice(&self.validation, at.index, MEASURED)),
-            Split::Test => self.gather(slice(&self.test, at.index, MEASURED)),
+            Split::Train => self.train.of(at.epoch, |images| self.gather(nth_batch(images, at.index, at.batch_size))),
+            Split::Validation => self.gather(nth_batch(&self.validation, at.index, MEASURED)),
+            Split::Test => self.gather(nth_batch(&self.test, at.index, MEASURED)),
         }
     }
 }

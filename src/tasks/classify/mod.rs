@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::Dataset;
 use crate::data::digits::{Digits, Source};
+use crate::data::{Dataset, share_of};
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
 use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
@@ -45,7 +45,7 @@ impl Plugin for Classify {
 
     fn check(&self) -> Vec<Problem> {
         let Source::Glyphs(glyphs) = &self.source else { return Vec::new() };
-        let validation = images::validation_size(self.val_split, glyphs.train);
+        let validation = share_of(glyphs.train, self.val_split);
         let message = format!("{} of {} images is none or all of them", self.val_split, glyphs.train);
         let help = "raise `source.train`, or use another share (0: no validation)";
         let refused = self.val_split > 0.0 && (validation == 0 || validation == glyphs.train);

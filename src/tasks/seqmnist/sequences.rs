@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 
 use super::{Mode, SeqMnist, SplitBy, curves, named};
 use crate::data::digits::{CLASSES, Digits};
-use crate::data::{Batch, BatchIndex, Dataset, EpochOrder, Inputs, Metric, Showcase, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, EpochOrder, Inputs, Metric, Showcase, Split, Targets, nth_batch};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
@@ -83,15 +83,10 @@ impl Sequences {
     /// A training batch, in the image order of its epoch.
     fn training_batch(&self, at: BatchIndex) -> Result<Batch> {
         if !self.spec.shuffle {
-            return self.gather(slice(self.train.items(), at.index, at.batch_size));
+            return self.gather(nth_batch(self.train.items(), at.index, at.batch_size));
         }
-        self.train.of(at.epoch, |images| self.gather(slice(images, at.index, at.batch_size)))
+        self.train.of(at.epoch, |images| self.gather(nth_batch(images, at.index, at.batch_size)))
     }
-}
-
-/// Batch number `index`; the last one may be smaller.
-fn slice(images: &[u32], index: usize, batch_size: usize) -> &[u32] {
-    images.chunks(batch_size.max(1)).nth(index).unwrap_or_default()
 }
 
 impl Dataset for Sequences {
@@ -114,8 +109,8 @@ impl Dataset for Sequences {
     fn batch(&self, at: BatchIndex) -> Result<Batch> {
         match at.split {
             Split::Train => self.training_batch(at),
-            Split::Validation => self.gather(slice(&self.validation, at.index, MEASURED)),
-            Split::Test => self.gather(slice(&self.test, at.index, MEASURED)),
+            Split::Validation => self.gather(nth_batch(&self.validation, at.index, MEASURED)),
+            Split::Test => self.gather(nth_batch(&self.test, at.index, MEASURED)),
         }
     }
 
