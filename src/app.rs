@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli;
 use crate::dni::Synthesizer;
+use crate::nn::blocks::Block;
 use crate::nn::cells::Cell;
 use crate::plugins::Plugin;
 use crate::tasks::{Registry, Task};
@@ -66,6 +67,15 @@ impl App {
     /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn cell<C: Plugin + Cell>(mut self) -> Self {
         self.registry.train.model.cells.register::<C>(|cell| Box::new(cell));
+        self
+    }
+
+    /// Adds a block of feed-forward networks.
+    ///
+    /// # Panics
+    /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
+    pub fn block<B: Plugin + Block>(mut self) -> Self {
+        self.registry.train.model.blocks.register::<B>(|block| Box::new(block));
         self
     }
 

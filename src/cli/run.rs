@@ -57,8 +57,13 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
 /// What a run does, in a sentence.
 fn sentence(resolved: &Resolved, outputs: &Path) -> String {
     let Spec { task, train, seeds, .. } = &resolved.spec;
-    let network = network(&resolved.spec);
-    let with = if network == CCRNN { "with" } else { "without" };
+    let network = match network(&resolved.spec) {
+        network if !resolved.spec.model.blocks.is_empty() => format!("{network} network"),
+        network => {
+            let with = if network == CCRNN { "with" } else { "without" };
+            format!("{network} (a recurrent network {with} a synthesizer)")
+        }
+    };
     let seeds = match seeds.0.as_slice() {
         [seed] => format!("seed {seed}"),
         [first, .., last] if seeds.0.windows(2).all(|pair| pair[0] + 1 == pair[1]) => format!("seeds {first}..{last}"),
@@ -68,7 +73,7 @@ fn sentence(resolved: &Resolved, outputs: &Path) -> String {
     let directory = Directory::of(outputs, &resolved.hash).path;
     let directory = directory.components().as_path().display();
     format!(
-        "This run trains a {network} (a recurrent network {with} a synthesizer) on the task {}: {epochs} epoch{s}, {seeds}, \
+        "This run trains a {network} on the task {}: {epochs} epoch{s}, {seeds}, \
          results in {directory}.",
         task.kind
     )

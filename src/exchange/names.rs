@@ -190,7 +190,7 @@ impl Contents {
                 found[index] = theirs.zip(role).and_then(|(theirs, (_, rest))| theirs.tensors.get(rest));
             }
         }
-        for (what, index) in ["weight", "bias"].into_iter().zip(layout.readout) {
+        for (what, index) in ["weight", "bias"].into_iter().zip(layout.readout.into_iter().flatten()) {
             found[index] = self.readout.get(what);
         }
         if let Some(index) = layout.embed {

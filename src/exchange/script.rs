@@ -55,7 +55,7 @@ fn prefix(model: &Model, index: usize) -> String {
 }
 
 /// A script that loads the weights, computes the outputs for the exported inputs and compares them with those computed here;
-/// `None` if PyTorch lacks one of the cells. `folder` is a Python expression of the files' directory, `name` the file of the
+/// `None` if PyTorch lacks one of the cells, or the network is one of blocks. `folder` is a Python expression of the files' directory, `name` the file of the
 /// weights in it, `stem` what the names of the arrays begin with.
 pub(super) fn script(
     model: &Model,
@@ -82,10 +82,16 @@ pub(super) fn script(
         let _ = writeln!(text, "    load({call}, {}),", quoted(&prefix));
     }
     text += "]\n";
-    let [weight, _] = model.readout_indices();
+    let [weight, bias] = model.readout_indices().ok()?;
     let dims = model.params.get(weight).dims();
-    let _ =
-        writeln!(text, "linear = load(torch.nn.Linear({}, {}), {})", dims[1], dims[0], quoted(&prefix(model, weight)));
+    // A tied readout has the weight of another module.
+    let named = [weight, bias].map(|index| quoted(&model.params.get(index).name));
+    let _ = writeln!(text, "linear = torch.nn.Linear({}, {})", dims[1], dims[0]);
+    let _ = writeln!(
+        text,
+        "linear.load_state_dict({{\"weight\": weights[{}], \"bias\": weights[{}]}})",
+        named[0], named[1]
+    );
     match model.embedding_index() {
         Some(index) => {
             let dims = model.params.get(index).dims();

@@ -13,7 +13,7 @@ use crate::spec::task_shape::Input;
 use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
 use crate::train::backend;
-use crate::train::decode::{Decoded, Limits, Strategy};
+use crate::train::decode::{Decoded, Limits, Strategy, continue_text};
 use crate::train::{ShowcaseResult, Trained, show};
 
 /// The files of a network. Files not given are looked up beside the decoder.
@@ -139,6 +139,14 @@ impl TrainedNetwork {
         let showcase: Option<Showcase> = task.open(self.seed)?.showcase()?;
         let showcase = showcase.ok_or_else(|| Error::Usage(format!("the task `{}` has no showcase", table.kind)))?;
         self.predictor(|trained| show(trained, showcase))
+    }
+
+    /// Continues a text by `count` tokens after `prompt`; those of `never` are never chosen.
+    ///
+    /// # Errors
+    /// As [`continue_text`].
+    pub fn continue_text(&self, prompt: &[u32], strategy: &Strategy, count: usize, never: &[u32]) -> Result<Vec<u32>> {
+        self.predictor(|trained| continue_text(trained.model, trained.backend, prompt, strategy, (count, never)))
     }
 
     /// Captions for the input of the first step, `[images, ...]`.

@@ -1,11 +1,15 @@
 //! Cross-key validation: combinations of valid values that cannot work together.
 
+mod feedforward;
+mod rule;
+
 use std::collections::BTreeMap;
 
 use super::canonical::normal_dni;
 use super::task_shape::{CellShape, First, Input, RuleShape, TargetKind, TaskShape, When};
 use super::{
-    BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Recorded, ScheduleSpec, Spec, TrainSpec, Trainable,
+    BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Readout, Recorded, ScheduleSpec, Spec, TrainSpec,
+    Trainable,
 };
 use crate::error::Problem;
 
@@ -21,6 +25,7 @@ pub(super) fn check(
     for (index, layer) in spec.model.layers.iter().enumerate() {
         check.layer(&format!("model.layers.{index}"), layer, spec.train.epochs);
     }
+    check.network(spec, shape);
     check.shared(&spec.model.layers, cells);
     check.targets(spec);
     check.backend(spec, cells);
@@ -194,6 +199,9 @@ impl Check<'_> {
 
     fn record(&mut self, spec: &Spec) {
         let Some(record) = &spec.record else { return };
+        if !spec.model.blocks.is_empty() {
+            return self.record_of_blocks(record);
+        }
         if spec.model.layers.iter().any(|layer| layer.dni.is_some()) {
             return;
         }
@@ -238,16 +246,45 @@ impl Check<'_> {
                 let message = format!("is missing: the task `{kind}` reads tokens");
                 self.refuse("model.embed", &[], message, "add an embedding, for example `embed: {size: 256}`");
             }
-            (Input::Dense { .. }, Some(_)) => {
+            (Input::Dense { .. } | Input::Image { .. }, Some(_)) => {
                 let message = format!("the task `{kind}` reads numbers: there are no tokens to embed");
                 self.refuse("model.embed", &[], message, "leave `embed` out");
             }
             _ => {}
         }
+        self.tied(spec, shape);
         let certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
         if certainty && matches!(shape.target.kind, TargetKind::Values { .. }) {
             let message = format!("the task `{kind}` answers with numbers: certainty is defined for classes");
             self.refuse("record.certainty", &[], message, "leave `certainty` out");
+        }
+    }
+
+    /// A readout with the embedding's weights.
+    fn tied(&mut self, spec: &Spec, shape: &TaskShape) {
+        if spec.model.readout != Readout::Tied {
+            return;
+        }
+        let predicts_tokens = match (&shape.input, shape.target.kind) {
+            (Input::Tokens { vocabulary, .. }, TargetKind::Classes { count }) => *vocabulary == count,
+            _ => false,
+        };
+        if !predicts_tokens {
+            let message = format!("the task `{}` does not predict the tokens that it reads", spec.task.kind);
+            self.refuse("model.readout", &[], message, "use `readout: linear`");
+        }
+        if spec.model.readout_range.is_some() {
+            let message = "the readout has the embedding's weights";
+            self.refuse("model.readout_range", &["model.readout"], message, "use `model.embed.range`");
+        }
+        if let (Some(embed), Some(top)) = (&spec.model.embed, spec.model.layers.last())
+            && embed.size != top.hidden
+        {
+            let (size, hidden) = (embed.size, top.hidden);
+            let message =
+                format!("the embedding has width {size} and the top layer {hidden} units: both are multiplied");
+            let help = format!("use `model.embed.size: {hidden}`, or `readout: linear`");
+            self.refuse("model.readout", &["model.embed", "model.layers"], message, help);
         }
     }
 

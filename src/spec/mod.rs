@@ -3,7 +3,6 @@
 mod blocks;
 mod canonical;
 mod check;
-mod check_rule;
 mod describe;
 mod forms;
 mod init_from;
@@ -36,7 +35,7 @@ use crate::plugins::Catalogue;
 use layers::Layers;
 use plugin_tables::PluginTables;
 use provenance::Provenance;
-use task_shape::{CellShape, RuleShape, TaskShape};
+use task_shape::{BlockShape, CellShape, RuleShape, TaskShape};
 use validator::Validator;
 
 /// The keys of a plug-in with its defaults filled in, and its properties; or all problems with them, whose keys are relative to the
@@ -57,7 +56,7 @@ pub trait Plugins {
     /// The cells (`model.layers[].cell`).
     fn cells(&self) -> &dyn Catalogue;
 
-    /// The synthesizers (`model.layers[].dni.kind`).
+    /// The synthesizers (`model.layers[].dni.kind`, `model.blocks[].dni.kind`).
     fn synthesizers(&self) -> &dyn Catalogue;
 
     /// Reads a task's keys; returns the shape of its data.
@@ -69,9 +68,15 @@ pub trait Plugins {
     /// Reads the keys of a layer's cell; returns the cell's properties.
     fn read_cell(&self, layer: &LayerSpec) -> Read<CellShape>;
 
-    /// Reads a synthesizer's own keys and normalises them for a state of this width; returns problems that depend on the width or
-    /// on `learn`.
-    fn read_synthesizer(&self, dni: &DniSpec, state: usize) -> Read<Vec<Problem>>;
+    /// The blocks (`model.blocks`).
+    fn blocks(&self) -> &dyn Catalogue;
+
+    /// Reads the keys of a block for samples of this shape, in a network with `targets` outputs; returns the block's properties.
+    fn read_block(&self, block: &BlockSpec, input: &[usize], targets: usize) -> Read<BlockShape>;
+
+    /// Reads a synthesizer's own keys and normalises them for triggers and messages of these shapes (which are equal where gradients
+    /// are predicted); returns problems that depend on the shapes or on `learn`.
+    fn read_synthesizer(&self, dni: &DniSpec, trigger: &[usize], message: &[usize]) -> Read<Vec<Problem>>;
 
     /// Number of parameters of a model for a task, without those whose number depends on the data.
     ///
@@ -161,6 +166,9 @@ fn resolve_layers(
     tables.optimizer(&mut spec.train.optimizer);
     let rule = tables.rule(&mut spec.train.rule);
     let cells = tables.layers(&mut spec.model.layers);
+    if let Some(shape) = &shape {
+        tables.blocks(&mut spec.model.blocks, shape);
+    }
     problems.extend(check::check(&spec, shape.as_ref(), (&cells, rule), &broken));
     let init_run = match &spec.train.init_from {
         Some(from) if !broken.iter().any(|key| key.starts_with("train.init_from")) => {

@@ -2,7 +2,7 @@
 
 use super::check::is_doubtful;
 use super::task_shape::{CellShape, RuleShape, TaskShape};
-use super::{Keys, LayerSpec, PluginTable, Plugins, Read, RuleSpec, yaml::join};
+use super::{BlockSpec, InterfaceSpec, Keys, LayerSpec, PluginTable, Plugins, Read, RuleSpec, yaml::join};
 use crate::error::Problem;
 
 /// The plug-ins' tables of one spec, and the problems found in them.
@@ -44,10 +44,63 @@ impl PluginTables<'_> {
         layers.iter_mut().enumerate().map(layer).collect()
     }
 
+    /// The blocks and their interfaces, from the bottom until one cannot be read: what is above depends on it.
+    pub fn blocks(&mut self, blocks: &mut [BlockSpec], shape: &TaskShape) {
+        let (input, targets) = (shape.input.sample(), shape.target.width());
+        let (mut sample, mut learns) = (input.clone(), false);
+        let count = blocks.len();
+        for (index, block) in blocks.iter_mut().enumerate() {
+            let path = format!("model.blocks.{index}");
+            let read = self.plugins.read_block(block, &sample, targets);
+            let Some(read) = self.fill(&path, "kind", &mut block.keys, read) else { return };
+            (sample, learns) = (read.output, learns || read.learns);
+            if let Some(dni) = &mut block.dni {
+                self.interface(&join(&path, "dni"), dni, &input, &sample);
+                if !learns {
+                    let message =
+                        "no block below this interface, down to the next one, has parameters that could learn";
+                    let problem = Problem::new(join(&path, "dni"), message);
+                    self.problems.push(problem.help("move it above a `linear`, `conv` or `batch_norm` block"));
+                }
+                learns = false;
+            }
+            if index + 1 == count && sample != [targets] {
+                let message =
+                    format!("the network answers with {sample:?} numbers, and the task has targets of {targets}");
+                let help = "end with a `linear` block: without `units` it has as many as there are targets";
+                self.problems.push(Problem::new(path, message).help(help));
+            }
+        }
+    }
+
+    fn interface(&mut self, path: &str, dni: &mut InterfaceSpec, input: &[usize], message: &[usize]) {
+        let trigger = [input.iter().product()];
+        let judged = !is_doubtful(&join(path, "learn"), self.broken);
+        let mut inputs = dni.inputs();
+        let read = self.plugins.read_synthesizer(&dni.gradients(), message, message);
+        let found = self.fill(path, "kind", &mut dni.keys, read).unwrap_or_default();
+        if judged && (dni.unlock.has_gradients() || dni.forward.is_some()) {
+            self.report(path, found);
+        }
+        let table = if dni.forward.is_some() { join(path, "forward") } else { path.to_owned() };
+        if !dni.unlock.has_inputs() {
+            return;
+        }
+        let read = self.plugins.read_synthesizer(&inputs, &trigger, message);
+        let found = self.fill(&table, "kind", &mut inputs.keys, read).unwrap_or_default();
+        if judged {
+            self.report(&table, found);
+        }
+        if let Some(forward) = &mut dni.forward {
+            forward.keys = inputs.keys;
+        }
+    }
+
     fn synthesizer(&mut self, path: &str, layer: &mut LayerSpec, cell: Option<CellShape>) {
         let Some(dni) = &mut layer.dni else { return };
         let table = join(path, "dni");
-        let read = self.plugins.read_synthesizer(dni, cell.map_or(layer.hidden, |cell| cell.state_width));
+        let state = [cell.map_or(layer.hidden, |cell| cell.state_width)];
+        let read = self.plugins.read_synthesizer(dni, &state, &state);
         let found = self.fill(&table, "kind", &mut dni.keys, read);
         let depends_on = [join(path, "hidden"), join(&table, "learn")];
         if cell.is_some() && !depends_on.iter().any(|key| is_doubtful(key, self.broken)) {

@@ -29,6 +29,11 @@ pub fn schema(plugins: &dyn Plugins) -> Value {
     let layer = &mut schema["properties"]["model"]["properties"]["layers"]["items"];
     add_forms(layer, "cell", plugins.cells());
     add_forms(&mut layer["properties"]["dni"], "kind", plugins.synthesizers());
+    let block = &mut schema["properties"]["model"]["properties"]["blocks"]["items"];
+    add_forms(block, "kind", plugins.blocks());
+    let interface = &mut block["properties"]["dni"];
+    add_forms(&mut interface["properties"]["forward"], "kind", plugins.synthesizers());
+    add_forms(interface, "kind", plugins.synthesizers());
     schema
 }
 

@@ -5,14 +5,18 @@
 
 pub mod add;
 pub mod captioning;
+pub mod classify;
 pub mod evidence;
+pub mod language;
 pub mod linedraw;
 mod registry;
 pub mod seqmnist;
 
 pub use add::Add;
 pub use captioning::Captioning;
+pub use classify::Classify;
 pub use evidence::Evidence;
+pub use language::Language;
 pub use linedraw::LineDraw;
 pub use registry::Registry;
 pub use seqmnist::SeqMnist;
@@ -23,6 +27,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 
 use crate::data::image_set::Viewing;
+use crate::data::text::Unit;
 use crate::data::{Dataset, Vocabulary};
 use crate::error::Result;
 use crate::spec::ModelSpec;
@@ -49,6 +54,11 @@ pub trait Task {
 
     /// Preprocessing of images, for tasks with images.
     fn view(&self) -> Option<Viewing> {
+        None
+    }
+
+    /// The unit of the text, for tasks whose networks can continue one.
+    fn text(&self) -> Option<Unit> {
         None
     }
 

@@ -1,12 +1,13 @@
 //! The registry of plug-ins, and its interface for checking specs.
 
-use super::{Add, Captioning, Evidence, LineDraw, SeqMnist, Task};
+use super::{Add, Captioning, Classify, Evidence, Language, LineDraw, SeqMnist, Task};
+use crate::dni::Site;
 use crate::error::{Problem, Result};
 use crate::model::Layout;
 use crate::plugins::{Catalogue, Kinds, Plugin};
 use crate::spec::Read;
-use crate::spec::task_shape::{CellShape, RuleShape, TaskShape};
-use crate::spec::{DniSpec, LayerSpec, ModelSpec, PluginTable, Plugins, RuleSpec};
+use crate::spec::task_shape::{BlockShape, CellShape, RuleShape, TaskShape};
+use crate::spec::{BlockSpec, DniSpec, LayerSpec, ModelSpec, PluginTable, Plugins, RuleSpec};
 use crate::train;
 
 /// The registered plug-ins of every kind.
@@ -32,6 +33,8 @@ impl Registry {
         registry.register_task::<Captioning>();
         registry.register_task::<Add>();
         registry.register_task::<Evidence>();
+        registry.register_task::<Classify>();
+        registry.register_task::<Language>();
         registry
     }
 
@@ -95,9 +98,24 @@ impl Plugins for Registry {
         &self.train.model.synthesizers
     }
 
-    fn read_synthesizer(&self, dni: &DniSpec, state: usize) -> Read<Vec<Problem>> {
+    fn blocks(&self) -> &dyn Catalogue {
+        &self.train.model.blocks
+    }
+
+    fn read_block(&self, block: &BlockSpec, input: &[usize], targets: usize) -> Read<BlockShape> {
+        let (keys, block) = self.train.model.blocks.read(&block.kind, &block.keys)?;
+        let output = block.output(input, targets).map_err(|what| vec![Problem::new("", what)])?;
+        let learns = block.parameters(input, targets).iter().any(|parameter| parameter.learned);
+        Ok((keys, BlockShape { output, learns }))
+    }
+
+    fn read_synthesizer(&self, dni: &DniSpec, trigger: &[usize], message: &[usize]) -> Read<Vec<Problem>> {
         let (mut keys, synthesizer) = self.train.model.synthesizers.read(&dni.kind, &dni.keys)?;
-        let problems = synthesizer.normalise(&mut keys, state, dni.learn);
+        let site = match trigger == message {
+            true => Site::of_message(message, None, dni.learn),
+            false => Site::of_trigger(trigger.iter().product(), message, None, dni.learn),
+        };
+        let problems = synthesizer.normalise(&mut keys, site);
         Ok((keys, problems))
     }
 

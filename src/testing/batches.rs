@@ -21,7 +21,7 @@ pub(super) fn check(kind: &str, shape: &TaskShape, draws: Draws, open: Open) -> 
         let batch = data.batch(at)?;
         let problem =
             |what: String| broken(kind, format!("{:?} batch {} of epoch {}: {what}", at.split, at.index, at.epoch));
-        check_batch(shape, &batch)?.map_or(Ok(()), |what| Err(problem(what)))?;
+        check_batch(shape, &batch, data.continues())?.map_or(Ok(()), |what| Err(problem(what)))?;
         let sequences = batch.sequences()?;
         if sequences == 0 || at.split == Split::Train && sequences > BATCH_SIZE {
             return Err(problem(format!("has {sequences} sequences of the {BATCH_SIZE} requested")));
@@ -105,7 +105,7 @@ fn check_showcase(kind: &str, shape: &TaskShape, data: &dyn Dataset) -> Result<(
     }
 }
 
-fn check_batch(shape: &TaskShape, batch: &Batch) -> Result<Option<String>> {
+fn check_batch(shape: &TaskShape, batch: &Batch, continues: bool) -> Result<Option<String>> {
     let (rows, steps) = (batch.rows()?, batch.steps()?);
     if let Some(repetition) = batch.repetition()
         && let Some(row) = (0..rows).find(|&row| !repetition.contains(&(row as u32)))
@@ -115,7 +115,8 @@ fn check_batch(shape: &TaskShape, batch: &Batch) -> Result<Option<String>> {
     if let Some(row) = batch.repetition().and_then(|all| all.iter().find(|&&row| row as usize >= rows)) {
         return Ok(Some(format!("a sequence is of row {row}, and it has {rows}")));
     }
-    if shape.steps.is_some_and(|declared| declared != steps) {
+    let as_declared = |declared: usize| declared == steps || continues && steps < declared;
+    if shape.steps.is_some_and(|declared| !as_declared(declared)) {
         return Ok(Some(format!("has {steps} steps, its shape declares {:?}", shape.steps)));
     }
     if let Some(what) = check_inputs(shape, &batch.inputs, rows, steps)? {
@@ -144,6 +145,10 @@ fn check_inputs(shape: &TaskShape, inputs: &Inputs, rows: usize, steps: usize) -
     match (&shape.input, inputs) {
         (Input::Dense { features }, Inputs::Dense(x)) => {
             check_tensor("inputs", x, &[rows, steps, *features], DType::F32, None)
+        }
+        (Input::Image { .. }, Inputs::Dense(x)) => {
+            let pixels = shape.input.sample().iter().product();
+            check_tensor("inputs", x, &[rows, steps, pixels], DType::F32, None)
         }
         (Input::Tokens { vocabulary, first }, Inputs::Tokens { feature, ids })
             if matches!(

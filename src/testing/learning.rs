@@ -112,6 +112,10 @@ impl Dataset for Few {
         self.0.batch(at)
     }
 
+    fn continues(&self) -> bool {
+        self.0.continues()
+    }
+
     fn showcase(&self) -> Result<Option<Showcase>> {
         self.0.showcase()
     }

@@ -148,7 +148,7 @@ fn check_keys<T: Plugin>(keys: Value) -> Result<Value> {
     Ok(filled)
 }
 
-/// A small network, with a synthesizer if the sequence has a window boundary.
+/// A small network, with a synthesizer if the sequence has a window boundary, or between blocks for whole images.
 fn spec(kind: &str, keys: Value, shape: &TaskShape, data: &dyn Dataset) -> Result<Spec> {
     let mut task = keys;
     task["kind"] = json!(kind);
@@ -157,6 +157,12 @@ fn spec(kind: &str, keys: Value, shape: &TaskShape, data: &dyn Dataset) -> Resul
         layer["dni"] = json!({ "hidden": [7] });
     }
     let mut model = json!({ "layers": [layer] });
+    if let Input::Image { .. } = shape.input {
+        let dni = json!({ "hidden": [7], "context": "target" });
+        model = json!({ "blocks": [
+            { "kind": "flatten" }, { "kind": "linear", "units": 6, "dni": dni }, { "kind": "relu" }, { "kind": "linear" },
+        ] });
+    }
     if let Input::Tokens { first, .. } = shape.input {
         model["embed"] = json!({ "size": if first == First::Feature { feature(data)? } else { 4 } });
         if let First::Image { .. } = first {

@@ -37,7 +37,7 @@ pub fn check_synthesizer<S: Plugin + Synthesizer>(keys: Value) -> Result<()> {
     let synthesizer: Arc<dyn Synthesizer> = Arc::new(read::<S>(check_keys::<S>(keys)?)?);
     for context in [None, Some(CONTEXT)] {
         for learns in [true, false] {
-            Check::new(S::KIND, &synthesizer, Site { state: STATE, context, learns })?.run()?;
+            Check::new(S::KIND, &synthesizer, Site::of_state(STATE, context, learns))?.run()?;
         }
     }
     Ok(())

@@ -31,7 +31,7 @@ fn model(vocabulary: usize, seed: u64) -> Model {
     }))
     .expect("a valid model");
     let model = Model::new(&Plugins::built_in(), &spec, &shape(vocabulary), seed, &Device::Cpu).expect("a model");
-    let [weight, _] = model.readout_indices();
+    let [weight, _] = model.readout_indices().unwrap();
     let louder = (model.params.get(weight).value() * 12.0).expect("a product");
     model.params.set(weight, &louder).expect("the same shape");
     model
@@ -294,7 +294,7 @@ fn what_cannot_be_is_refused() -> Result<()> {
     assert!(error.expect_err("an error").to_string().contains("features"));
 
     let broken = model(6, 1);
-    let [_, bias] = broken.readout_indices();
+    let [_, bias] = broken.readout_indices().unwrap();
     broken.params.set(bias, &Tensor::full(f32::NAN, 6, &Device::Cpu)?)?;
     for backend in backends() {
         for strategy in [Strategy::Greedy, Strategy::Beam { width: 3 }, sample(1.0, 0.5)] {

@@ -17,11 +17,15 @@ mod devices;
 mod digits;
 mod exchange;
 mod explain;
+#[cfg(unix)]
+mod feedforward;
 mod folded;
 #[cfg(feature = "hub")]
 mod hub;
 mod idx;
 mod lab;
+#[cfg(unix)]
+mod language;
 mod on_device;
 mod orders;
 mod plot;

@@ -5,7 +5,7 @@ use ccdni::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::plugins::Plugin;
 use ccdni::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{self, Plugins, Request};
-use ccdni::tasks::{Captioning, LineDraw, Registry, SeqMnist, Task};
+use ccdni::tasks::{Captioning, Classify, Language, LineDraw, Registry, SeqMnist, Task};
 use ccdni::testing::{Draws, check_cell, check_task};
 use ccdni::train::backend;
 use schemars::JsonSchema;
@@ -28,6 +28,14 @@ fn every_built_in_task_conforms() {
         (LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed)),
         (SeqMnist::KIND, check_task::<SeqMnist>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
         (Captioning::KIND, check_task::<Captioning>(scenes(scene.path()), Draws::BySeed)),
+        (
+            Language::KIND,
+            check_task::<Language>(
+                json!({"source": {"kind": "grammar", "train": 30, "valid": 30, "test": 30}, "steps": 5, "columns": 2}),
+                Draws::Fixed,
+            ),
+        ),
+        (Classify::KIND, check_task::<Classify>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
     ];
     for (kind, result) in &checked {
         assert!(result.is_ok(), "{kind}: {result:?}");

@@ -467,7 +467,7 @@ fn a_parameter_that_nothing_reaches_is_named() {
         }
     }
     let mut spec = spec(&[("/model/layers", json!([{ "cell": "lstm", "hidden": 4 }])), ("/record", Value::Null)]);
-    spec.model.embed = Some(ccdni::spec::EmbedSpec { size: 3 });
+    spec.model.embed = Some(ccdni::spec::EmbedSpec { size: 3, range: None });
     let shape = TaskShape { input: Input::Tokens { vocabulary: 4, first: First::Feature }, ..shape() };
     let mut trainer =
         Trainer::new(&Plugins::built_in(), &spec, &shape, Box::new(Deaf(Noise { seed: 7 })), 7, Device::Cpu)

@@ -2,6 +2,8 @@
 
 mod analysis;
 mod caption;
+mod ff;
+mod lm;
 mod optim;
 mod rnn;
 mod rules;
@@ -27,6 +29,8 @@ pub fn trials(root: &Path) -> Vec<Trial> {
         let trials = match room.as_str() {
             "analysis" => analysis::trials(&dir),
             "caption" => caption::trials(&dir),
+            "ff" => on_device(ff::trials(&dir)),
+            "lm" => on_device(lm::trials(&dir)),
             "rnn" => on_device(rnn::trials(&dir)),
             "optim" => on_device(optim::trials(&dir)),
             "rules" => rules::trials(&dir),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::Trial;
 
 use super::{Outcome, entries, stem};
-use setup::Case;
+pub use setup::{Case, backends};
 
 /// One test per folder, whatever is in it: a case that cannot be read fails.
 pub fn trials(dir: &Path) -> Vec<Trial> {

@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub image: Vec<PathBuf>,
     #[command(flatten)]
-    strategy: StrategyArgs,
+    pub strategy: StrategyArgs,
     /// Most words per sentence.
     #[arg(long, value_name = "N", requires = "image", default_value_t = Limits::STEPS,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]

@@ -5,6 +5,7 @@ mod captions;
 mod drawn;
 mod network_args;
 mod strategy;
+mod text;
 
 use std::path::PathBuf;
 
@@ -18,11 +19,12 @@ use crate::error::{Error, Result};
 use crate::run::trained_network::TrainedNetwork;
 use crate::tasks::Registry;
 
-/// Run a trained network: captions for images, or its outputs for the patterns of its task.
+/// Run a trained network: captions for images, the continuation of a text, or its outputs for the patterns of its task.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   ccdni sample --decoder outputs/3f9a1c04d2be/decoder.safetensors --image cat.jpg
   ccdni sample --decoder 3f9a --image holiday/ --beam 5 --json
+  ccdni sample --decoder 3f9a --prompt 'the dog that' --temperature 0.8
   ccdni sample --decoder 3f9a --image - --temperature 0.7 --top-p 0.9 --seed 2 < cat.jpg
   ccdni sample --decoder outputs/3f9a1c04d2be/seeds/7/decoder.safetensors --out lines.npy")]
 pub struct Args {
@@ -30,6 +32,8 @@ pub struct Args {
     network: NetworkArgs,
     #[command(flatten)]
     captions: captions::Args,
+    #[command(flatten)]
+    text: text::Args,
     /// Also write the outputs as a NumPy array (patterns, time, size); for drawing tasks.
     #[arg(long, value_name = "FILE.npy", conflicts_with = "image")]
     out: Option<PathBuf>,
@@ -40,11 +44,16 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if args.captions.has_images() {
         return args.captions.execute(&beside, args.network.backbone.as_deref(), &device, registry);
     }
+    if args.text.prompt.is_some() {
+        let network = TrainedNetwork::load(&beside, &device, registry)?;
+        return args.text.execute(&network, &args.captions.strategy.for_text()?, registry);
+    }
     if args.network.backbone.is_some() {
         return Err(Error::Usage("`--backbone` is for images: name one with `--image FILE`, or leave it out".into()));
     }
     drawn::check_out(args.out.as_deref())?;
     let network = TrainedNetwork::load(&beside, &device, registry)?;
     captions::check_task(&network, registry)?;
+    text::check_task(&network, registry)?;
     drawn::execute(&network, args.out.as_deref(), registry)
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::train::decode::{Strategy, WIDEST_BEAM};
 
-/// The decoding strategy: greedy by default.
+/// The decoding strategy: greedy by default, sampling for texts.
 #[derive(clap::Args)]
 pub struct StrategyArgs {
     /// Beam search with this width, instead of greedy decoding.
@@ -22,6 +22,14 @@ pub struct StrategyArgs {
 }
 
 impl StrategyArgs {
+    /// The strategy for a text: sampling by default, since the most likely words soon repeat themselves.
+    pub fn for_text(&self) -> Result<Strategy> {
+        match self.strategy()? {
+            Strategy::Greedy => Ok(Strategy::Sample { temperature: 1.0, top_p: 1.0, seed: self.seed, first: 0 }),
+            other => Ok(other),
+        }
+    }
+
     /// The strategy for the first image.
     pub fn strategy(&self) -> Result<Strategy> {
         let within = |name: &str, value: Option<f64>, high: f64| match value {

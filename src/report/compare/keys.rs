@@ -36,16 +36,23 @@ pub(super) const CRNN: &str = "cRNN";
 /// The papers' name of a network with a synthesizer.
 pub const CCRNN: &str = "ccRNN";
 
-/// The papers' name of a spec's network.
+/// The papers' name of a spec's network, or that it is a feed-forward one.
 pub fn network(spec: &Spec) -> &'static str {
     network_of(&tree(spec))
 }
 
 /// The papers' name of a run's network, the value of `model`.
 pub(super) fn network_of(tree: &Value) -> &'static str {
-    let layers = tree["model"]["layers"].as_array();
-    let with = layers.is_some_and(|layers| layers.iter().any(|layer| layer.get("dni").is_some_and(Value::is_object)));
-    if with { CCRNN } else { CRNN }
+    let decoupled = |parts: &Value| {
+        let mut parts = parts.as_array().into_iter().flatten();
+        parts.any(|part| part.get("dni").is_some_and(Value::is_object))
+    };
+    match (&tree["model"]["blocks"], &tree["model"]["layers"]) {
+        (Value::Array(_), _) if decoupled(&tree["model"]["blocks"]) => "decoupled feed-forward",
+        (Value::Array(_), _) => "feed-forward",
+        (_, layers) if decoupled(layers) => CCRNN,
+        _ => CRNN,
+    }
 }
 
 /// The value at a dotted path; `None` if it is absent or `null`.

@@ -1,12 +1,10 @@
 //! The split, the order of images in an epoch, and batches.
 
-use std::cell::RefCell;
-
 use candle_core::{Device, Tensor};
 
 use super::{Mode, SeqMnist, SplitBy, curves, named};
 use crate::data::digits::{CLASSES, Digits};
-use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Showcase, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, EpochOrder, Inputs, Metric, Showcase, Split, Targets, nth_batch};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
@@ -17,17 +15,14 @@ const MEASURED: usize = 500;
 pub(super) struct Sequences {
     spec: SeqMnist,
     digits: Digits,
-    seed: u64,
     /// Indices of the training images; this and the other splits are in the order of the source or shuffled.
-    train: Vec<u32>,
+    train: EpochOrder,
     validation: Vec<u32>,
     test: Vec<u32>,
     /// The class in the network's output, for each class of the source that is used.
     class: Vec<Option<u32>>,
     /// Target curves, `[classes, steps, 2]`; empty for classification.
     curves: Vec<f32>,
-    /// The image order of the most recent epoch.
-    order: RefCell<Option<(usize, Vec<u32>)>>,
 }
 
 impl Sequences {
@@ -61,7 +56,7 @@ impl Sequences {
         }
         let validation = train.split_off(train.len() - count);
         let curves = curves::of(&spec, seed).into_iter().flatten().flatten().map(|number| number as f32).collect();
-        Ok(Sequences { spec, digits, seed, train, validation, test, class, curves, order: RefCell::new(None) })
+        Ok(Sequences { spec, digits, train: EpochOrder::new(train, seed), validation, test, class, curves })
     }
 
     /// The sequences of some images.
@@ -88,24 +83,10 @@ impl Sequences {
     /// A training batch, in the image order of its epoch.
     fn training_batch(&self, at: BatchIndex) -> Result<Batch> {
         if !self.spec.shuffle {
-            return self.gather(slice(&self.train, at.index, at.batch_size));
+            return self.gather(nth_batch(self.train.items(), at.index, at.batch_size));
         }
-        let mut order = self.order.borrow_mut();
-        let (_, images) = match &mut *order {
-            Some(order) if order.0 == at.epoch => order,
-            order => {
-                let mut images = self.train.clone();
-                Stream::new(self.seed, "data.shuffle", at.epoch, 0).shuffle(&mut images);
-                order.insert((at.epoch, images))
-            }
-        };
-        self.gather(slice(images, at.index, at.batch_size))
+        self.train.of(at.epoch, |images| self.gather(nth_batch(images, at.index, at.batch_size)))
     }
-}
-
-/// Batch number `index`; the last one may be smaller.
-fn slice(images: &[u32], index: usize, batch_size: usize) -> &[u32] {
-    images.chunks(batch_size.max(1)).nth(index).unwrap_or_default()
 }
 
 impl Dataset for Sequences {
@@ -128,8 +109,8 @@ impl Dataset for Sequences {
     fn batch(&self, at: BatchIndex) -> Result<Batch> {
         match at.split {
             Split::Train => self.training_batch(at),
-            Split::Validation => self.gather(slice(&self.validation, at.index, MEASURED)),
-            Split::Test => self.gather(slice(&self.test, at.index, MEASURED)),
+            Split::Validation => self.gather(nth_batch(&self.validation, at.index, MEASURED)),
+            Split::Test => self.gather(nth_batch(&self.test, at.index, MEASURED)),
         }
     }
 
@@ -138,7 +119,7 @@ impl Dataset for Sequences {
         if self.spec.mode == Mode::Recognise {
             return Ok(None);
         }
-        let mut all = self.test.iter().chain(&self.validation).chain(&self.train);
+        let mut all = self.test.iter().chain(&self.validation).chain(self.train.items());
         let first = |&number: &u8| all.clone().find(|&&image| self.digits.label(image as usize) == usize::from(number));
         let found: Vec<(u8, u32)> =
             self.spec.numbers.iter().filter_map(|number| Some((*number, *first(number)?))).collect();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::curves;
 use crate::data::digits::{CLASSES, Idx, Source};
+use crate::data::share_of;
 use crate::error::Problem;
 use crate::plugins::Plugin;
 
@@ -138,8 +139,7 @@ impl SeqMnist {
 
     /// Number of validation images out of `total`.
     pub(super) fn validation_size(&self, total: usize) -> usize {
-        // The small constant compensates for rounding: 0.29 of 100 is 29.
-        ((total as f64 * self.val_split + 1e-9) as usize).min(total)
+        share_of(total, self.val_split)
     }
 
     fn row_problem(&self) -> Option<Problem> {

@@ -112,7 +112,7 @@ fn check_trace(case: &Case, prefix: &str, traces: &[Trace]) -> Outcome {
 fn check_evaluation(case: &Case, model: &Model, backend: &dyn Backend) -> Outcome {
     let batch = batch(case.tensor("eval.features")?, case.tensor("eval.captions")?)?.to_device(model.device())?;
     let sequence = DeviceBatch::new(model, &batch, None)?;
-    let (logits, end) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
+    let (logits, end) = engine::evaluate(model, backend, &sequence, None, When::EveryStep)?;
     case.close_tensor(&logits, "eval.prediction", "eval_abs")?;
     case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")?;
     let nll = ccdni::data::Metric::nll().on(&logits, &batch.targets)?;
@@ -130,7 +130,7 @@ fn check_sample(case: &Case, model: &Model, backend: &dyn Backend) -> Outcome {
             Targets::Classes(ids.clone()),
         );
         let sequence = DeviceBatch::new(model, &batch, None)?;
-        let (logits, _) = engine::evaluate(model, backend, &sequence, When::EveryStep)?;
+        let (logits, _) = engine::evaluate(model, backend, &sequence, None, When::EveryStep)?;
         let next = logits.narrow(1, ids.dim(1)?, 1)?.argmax(D::Minus1)?;
         ids = match ids.dim(1)? {
             0 => next,

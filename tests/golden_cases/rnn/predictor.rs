@@ -97,7 +97,7 @@ fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
 
     let input = Batch::new(Inputs::Dense(case.tensor("eval.input")?.clone()), batch(case, "batch0")?.targets);
     let sequence = DeviceBatch::new(&model, &input, None)?;
-    let (prediction, end) = engine::evaluate(&model, backend, &sequence, shape.target.when)?;
+    let (prediction, end) = engine::evaluate(&model, backend, &sequence, None, shape.target.when)?;
     case.close_tensor(&prediction, "eval.prediction", "eval_abs")?;
     case.close_tensor(&Tensor::stack(&end, 0)?, "eval.hidden", "eval_abs")
 }

@@ -104,6 +104,11 @@ impl Case {
     }
 
     pub fn train_spec(&self) -> Result<TrainSpec, Failed> {
+        self.train_spec_of(self.whole("bptt")?)
+    }
+
+    /// The training of a case with windows of `bptt` steps; batches and windows are as the test makes them.
+    pub fn train_spec_of(&self, bptt: usize) -> Result<TrainSpec, Failed> {
         let optimizer = &self.json["optimizer"];
         let clip = match &self.json["grad_clip_norm"] {
             Value::Null => Value::Null,
@@ -111,10 +116,10 @@ impl Case {
         };
         Ok(serde_json::from_value(json!({
             "epochs": 1,
-            "batch_size": self.whole("batch_size")?,
-            "bptt": self.whole("bptt")?,
+            "batch_size": 1,
+            "bptt": bptt,
             "feedback_every": self.json["sparse_interval"],
-            "step_every": self.text("step_every")?,
+            "step_every": self.text("step_every").unwrap_or("batch"),
             "optimizer": {
                 "kind": optimizer["kind"], "lr": optimizer["lr"], "eps": optimizer["eps"],
                 "betas": [optimizer["beta1"], optimizer["beta2"]], "weight_decay": optimizer["weight_decay"],
@@ -161,6 +166,14 @@ impl Case {
     /// A tolerance of the case, on the device that computes.
     fn tolerance(&self, name: &str) -> Result<f64, Failed> {
         Ok(self.number(&format!("/tolerance/{name}"))? * on_device::slack())
+    }
+
+    /// Tolerance of a group of quantities, relative to the tensor's largest element, with a floor.
+    pub fn close_by_group(&self, actual: &Tensor, name: &str, group: &str) -> Outcome {
+        let expected = self.tensor(name)?;
+        let largest = f64::from(expected.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?);
+        let tolerance = (self.tolerance(&format!("rel/{group}"))? * largest).max(self.tolerance("abs_floor")?);
+        assert_close(name, actual, expected, tolerance)
     }
 
     /// Relative tolerance on a number.

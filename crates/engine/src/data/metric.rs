@@ -112,6 +112,12 @@ impl Metric {
         Metric { finish: f64::exp, ..Metric::new("perplexity", "words", Direction::Lower, nll) }
     }
 
+    /// Bits per character: [`Self::nll`] in bits, where a token is a character.
+    pub fn bits_per_character() -> Metric {
+        let finish = |nats: f64| nats / std::f64::consts::LN_2;
+        Metric { finish, ..Metric::new("bits_per_character", "bits", Direction::Lower, nll) }
+    }
+
     /// The same metric at one step only, counted from 0; the suffix of its name counts from 1.
     pub fn at_step(self, step: usize) -> Metric {
         Metric { name: format!("{}_{:02}", self.name, step + 1).into(), step: Some(step), ..self }

@@ -11,13 +11,16 @@ pub mod hub;
 pub mod image_set;
 pub mod images;
 mod metric;
+mod order;
 pub mod scenes;
+pub mod text;
 
 pub use captions::vocabulary::Vocabulary;
 pub use decoding::{Decoded, Limits, Strategy, WIDEST_BEAM};
 pub use evaluation::{Evaluation, Predictor};
 pub use image_set::Images;
 pub use metric::{Direction, Measured, Metric};
+pub use order::{EpochOrder, nth_batch, share_of};
 
 use candle_core::{Device, Tensor};
 
@@ -208,6 +211,12 @@ pub trait Dataset {
 
     /// One batch: a pure function of its [`BatchIndex`], independent of earlier calls.
     fn batch(&self, at: BatchIndex) -> Result<Batch>;
+
+    /// Whether row `i` of a batch goes on in row `i` of the next, so that a state carried from one to the other has a meaning; the
+    /// last batch of a split may then be shorter. Evaluation starts each batch from the state that the one before left.
+    fn continues(&self) -> bool {
+        false
+    }
 
     /// Checks that batches of this size are possible.
     ///

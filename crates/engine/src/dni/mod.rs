@@ -17,7 +17,7 @@
 //! let h = x.matmul(&w.as_tensor().t()?)?; // [2, 3]
 //!
 //! let synthesizer: Arc<dyn Synthesizer> = Arc::new(Mlp { hidden: vec![8], ..Mlp::default() });
-//! let site = Site { state: 3, context: None, learns: true };
+//! let site = Site::of_state(3, None, true);
 //! let params = initial_parameters(&*synthesizer, site, |name| Stream::new(1, name, 0, 0), &device)?;
 //! let indices: Vec<usize> = (0..params.len()).collect();
 //! let stored = StoredSynthesizer { synthesizer: &synthesizer, site, params: &params, indices: &indices, kept: None };
@@ -42,12 +42,17 @@
 //! # }
 //! ```
 
+mod conv;
+mod interface;
 mod mlp;
 mod synthesizer;
 
+pub use conv::ConvSynthesizer;
+pub use interface::{Cut, Interface, Regression, SyntheticInput, backward};
 pub use mlp::{InitLast, Mlp};
 pub use synthesizer::{
-    Cpu, ParameterShape, Prediction, PredictionPullback, Site, StoredSynthesizer, Synthesizer, initial_parameters,
+    Cpu, ParameterShape, Prediction, PredictionPullback, Site, StoredSynthesizer, Synthesizer, Tracked,
+    initial_parameters,
 };
 
 use crate::plugins::Kinds;
@@ -57,5 +62,6 @@ use crate::spec::DniSpec;
 pub fn built_in() -> Kinds<dyn Synthesizer> {
     let mut synthesizers = Kinds::<dyn Synthesizer>::new::<DniSpec>("synthesizer");
     synthesizers.register::<Mlp>(|mlp| Box::new(mlp));
+    synthesizers.register::<ConvSynthesizer>(|conv| Box::new(conv));
     synthesizers
 }

@@ -15,12 +15,37 @@ use crate::rng::Stream;
 /// Where a synthesizer is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Site {
-    /// Width of a state, and of its gradient.
+    /// Width of a state: the numbers of its trigger.
     pub state: usize,
+    /// Width of a prediction: for gradients that of the state.
+    pub output: usize,
+    /// Channels, height and width, if states are feature maps.
+    pub map: Option<[usize; 3]>,
     /// Width of the context, if there is one.
     pub context: Option<usize>,
     /// Whether it learns.
     pub learns: bool,
+}
+
+impl Site {
+    /// Predicts gradients at vectors of `state` numbers.
+    pub fn of_state(state: usize, context: Option<usize>, learns: bool) -> Site {
+        Site { state, output: state, map: None, context, learns }
+    }
+
+    /// Predicts gradients at messages between two blocks of a network, `[features]` or `[channels, height, width]`.
+    pub fn of_message(message: &[usize], context: Option<usize>, learns: bool) -> Site {
+        let map = match *message {
+            [channels, height, width] => Some([channels, height, width]),
+            _ => None,
+        };
+        Site { map, ..Site::of_state(message.iter().product(), context, learns) }
+    }
+
+    /// Predicts such messages from an input of `trigger` numbers.
+    pub fn of_trigger(trigger: usize, message: &[usize], context: Option<usize>, learns: bool) -> Site {
+        Site { output: message.iter().product(), ..Site::of_state(trigger, context, learns) }
+    }
 }
 
 /// One parameter of a synthesizer.
@@ -34,14 +59,14 @@ pub struct ParameterShape {
     pub bound: f64,
 }
 
-/// A synthesizer (`model.layers[].dni`): predicts gradients `S(s, ctx)` from states and an optional context. It does not own
-/// its parameters.
+/// A synthesizer (`model.layers[].dni`, `model.blocks[].dni`): predicts gradients, or inputs, `S(s, ctx)` from states and an
+/// optional context. It does not own its parameters.
 pub trait Synthesizer: Debug + Send + Sync {
     /// Its parameters, in order.
     fn parameters(&self, site: Site) -> Vec<ParameterShape>;
 
-    /// States `[rows, state]` and context `[rows, context]` to predicted gradients `[rows, state]`, row by row;
-    /// differentiable in the parameters.
+    /// States `[rows, state]` and context `[rows, context]` to predictions `[rows, output]`, row by row; differentiable in the
+    /// parameters. Where it reads feature maps, states and predictions are `[rows, channels, height, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -61,8 +86,13 @@ pub trait Synthesizer: Debug + Send + Sync {
         None
     }
 
-    /// Normalises its keys for a state of this width and returns problems, whose keys are relative to the plug-in's table.
-    fn normalise(&self, _keys: &mut Keys, _state: usize, _learns: bool) -> Vec<Problem> {
+    /// Whether states and predictions are feature maps, which keep their axes; vectors by default.
+    fn reads_maps(&self) -> bool {
+        false
+    }
+
+    /// Normalises its keys for a place and returns problems, whose keys are relative to the plug-in's table.
+    fn normalise(&self, _keys: &mut Keys, _site: Site) -> Vec<Problem> {
         Vec::new()
     }
 
@@ -117,6 +147,14 @@ pub struct StoredSynthesizer<'a> {
 }
 
 impl<'a> StoredSynthesizer<'a> {
+    /// The values at states, constants; shapes as in [`Synthesizer::forward`].
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn values(&self, states: &Tensor, context: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.synthesizer.forward(&self.parameters(), &states.detach(), context)?.detach())
+    }
+
     /// The parameters; they share memory with the store.
     pub fn parameters(&self) -> Vec<Tensor> {
         self.indices.iter().map(|&index| self.params.get(index).value().clone()).collect()
@@ -128,25 +166,23 @@ impl<'a> StoredSynthesizer<'a> {
     /// # Errors
     /// Fails on a tensor error.
     pub fn predict(self, states: &Tensor, context: Option<&Tensor>) -> Result<Prediction<'a>> {
-        let variable = |value: &Tensor| Ok(Var::from_tensor(value)?.into_inner());
-        let variables = self.parameters().iter().map(variable).collect::<Result<Vec<Tensor>>>()?;
-        let tracked = self.synthesizer.forward(&variables, &states.detach(), context)?;
-        let values = tracked.detach();
+        let tracked = self.track(states, context)?;
+        let values = tracked.values();
         let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| {
-            let found = (tracked.narrow(0, 0, cotangent.dim(0)?)? * cotangent.detach())?.backward()?;
-            for (place, (&index, variable)) in self.indices.iter().zip(&variables).enumerate() {
-                let gradient = found.get(variable).ok_or_else(|| {
-                    let name = &self.params.get(index).name;
-                    Error::Training(format!("the predictions of a synthesizer do not depend on its parameter `{name}`"))
-                })?;
-                match self.kept {
-                    Some(kept) if place == 0 => gradients.add(index, &(gradient * kept)?)?,
-                    _ => gradients.add(index, gradient)?,
-                }
-            }
-            Ok(())
+            tracked.pull_back(cotangent)?.iter().try_for_each(|(index, gradient)| gradients.add(*index, gradient))
         };
         Ok(Prediction { values, pullback: Box::new(pullback) })
+    }
+
+    /// [`StoredSynthesizer::predict`], with a backward pass that may run on another thread.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn track(self, states: &Tensor, context: Option<&Tensor>) -> Result<Tracked<'a>> {
+        let variable = |value: &Tensor| Ok(Var::from_tensor(value)?.into_inner());
+        let variables = self.parameters().iter().map(variable).collect::<Result<Vec<Tensor>>>()?;
+        let output = self.synthesizer.forward(&variables, &states.detach(), context)?;
+        Ok(Tracked { stored: self, variables, output })
     }
 
     /// [`StoredSynthesizer::predict`] by the synthesizer's fast path, if it has one.
@@ -156,6 +192,41 @@ impl<'a> StoredSynthesizer<'a> {
     pub fn predict_on_cpu(self, cpu: Cpu<'a>, states: &Tensor, context: Option<&Tensor>) -> Result<Prediction<'a>> {
         let fused = self.synthesizer.fused(self, cpu, states, context);
         fused.unwrap_or_else(|| self.predict(states, context))
+    }
+}
+
+/// Predictions as a function of the synthesizer's parameters.
+pub struct Tracked<'a> {
+    stored: StoredSynthesizer<'a>,
+    variables: Vec<Tensor>,
+    output: Tensor,
+}
+
+impl Tracked<'_> {
+    /// The predictions, constants.
+    pub fn values(&self) -> Tensor {
+        self.output.detach()
+    }
+
+    /// The gradients of the synthesizer's parameters by their index in the store, given the cotangent of the first rows of the
+    /// predictions. The gradients of masked weights are exactly zero.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn pull_back(&self, cotangent: &Tensor) -> Result<Vec<(usize, Tensor)>> {
+        let StoredSynthesizer { indices, params, kept, .. } = self.stored;
+        let found = (self.output.narrow(0, 0, cotangent.dim(0)?)? * cotangent.detach())?.backward()?;
+        let gradient = |(place, (&index, variable)): (usize, (&usize, &Tensor))| {
+            let gradient = found.get(variable).ok_or_else(|| {
+                let name = &params.get(index).name;
+                Error::Training(format!("the predictions of a synthesizer do not depend on its parameter `{name}`"))
+            })?;
+            match kept {
+                Some(kept) if place == 0 => Ok((index, (gradient * kept)?)),
+                _ => Ok((index, gradient.clone())),
+            }
+        };
+        indices.iter().zip(&self.variables).enumerate().map(gradient).collect()
     }
 }
 

@@ -16,6 +16,7 @@ pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64)
     let count = slot.dims.iter().product();
     match slot.start {
         Start::Embedding => init::normal(&mut stream, count),
+        Start::Block(initial) => initial.values(&mut stream, count),
         Start::Zero => vec![0.0; count],
         Start::One => vec![1.0; count],
         Start::Backbone(kind) => kind.initial(count, &mut stream),
@@ -41,7 +42,7 @@ pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64)
 pub fn fibres(group: &SynthesizerGroup, first: &Slot, seed: u64) -> Option<Vec<f32>> {
     let fibres = group.synthesizer.fibres()?;
     let &[units, inputs] = first.dims.as_slice() else { return None };
-    let mut stream = Stream::new(seed, &format!("init.synthesizer{}.fibres", group.layers[0]), 0, 0);
+    let mut stream = Stream::new(seed, &format!("init.{}.fibres", group.role), 0, 0);
     Some(init::fibres(&mut stream, units, inputs, fibres))
 }
 

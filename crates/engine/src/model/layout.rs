@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use super::Plugins;
 use super::encoder::EncoderLayout;
+use super::feedforward::FeedForward;
 use super::slot::{Slot, Start};
 use crate::dni::{Site, Synthesizer};
 use crate::error::Result;
 use crate::nn::Part;
 use crate::nn::cells::{Cell, CellParameter};
 use crate::spec::task_shape::{Input, TaskShape};
-use crate::spec::{Context, DniSpec, ModelSpec};
+use crate::spec::{Context, DniSpec, ModelSpec, Readout};
 
 /// A synthesizer and the layers that share it.
 #[derive(Debug, Clone)]
 pub struct SynthesizerGroup {
-    /// The layers that share it, lowest first.
+    /// The recurrent layers that share it, lowest first; none if it belongs to an interface between blocks.
     pub layers: Vec<usize>,
     /// Its spec.
     pub spec: DniSpec,
@@ -25,9 +26,12 @@ pub struct SynthesizerGroup {
     pub site: Site,
     /// Indices of its parameters.
     pub params: Vec<usize>,
+    /// What the roles of its parameters begin with.
+    pub role: String,
 }
 
-/// All parameters of a model, in order: embedding, recurrent layers, synthesizers, readout, encoder.
+/// All parameters of a model, in order: embedding, recurrent layers, synthesizers, readout, encoder; or blocks, each with the
+/// synthesizers at its output.
 #[derive(Debug, Clone)]
 pub struct Layout {
     /// The parameters.
@@ -40,8 +44,10 @@ pub struct Layout {
     pub layers: Vec<[usize; 4]>,
     /// The synthesizers.
     pub synthesizers: Vec<SynthesizerGroup>,
-    /// Indices of the readout's weight and bias.
-    pub readout: [usize; 2],
+    /// Indices of the readout's weight and bias; blocks have none.
+    pub readout: Option<[usize; 2]>,
+    /// The blocks of a feed-forward network.
+    pub blocks: Option<FeedForward>,
     /// The image encoder.
     pub encoder: Option<EncoderLayout>,
 }
@@ -54,16 +60,24 @@ impl Layout {
     pub fn new(plugins: &Plugins, spec: &ModelSpec, shape: &TaskShape) -> Result<Layout> {
         let cells = plugins.cells_of(spec)?;
         let mut slots: Vec<Slot> = Vec::new();
+        if !spec.blocks.is_empty() {
+            let mut synthesizers = Vec::new();
+            let blocks = Some(FeedForward::new(plugins, spec, shape, &mut slots, &mut synthesizers)?);
+            let (embed, layers, readout, encoder) = (None, Vec::new(), None, None);
+            return Ok(Layout { slots, cells, embed, layers, synthesizers, readout, blocks, encoder });
+        }
         let mut add = |name: String, role: String, part, dims: Vec<usize>, start| {
             slots.push(Slot { name, role, part, dims, start });
             slots.len() - 1
         };
         let (mut width, embed) = match (&shape.input, &spec.embed) {
-            (Input::Dense { features }, _) => (*features, None),
+            (Input::Dense { .. } | Input::Image { .. }, _) => (shape.input.sample().iter().product(), None),
             (Input::Tokens { vocabulary, .. }, embed) => {
                 let size = embed.as_ref().map_or(1, |embed| embed.size);
                 let dims = vec![*vocabulary, size];
-                (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, Start::Embedding)))
+                let range = embed.as_ref().and_then(|embed| embed.range);
+                let start = range.map_or(Start::Embedding, |bound| Start::Uniform { bound });
+                (size, Some(add("embed.weight".into(), "embed".into(), Part::Network, dims, start)))
             }
         };
         let groups = share(plugins, spec, &cells, shape)?;
@@ -99,28 +113,28 @@ impl Layout {
                 false => format!("rnn.{lowest}.backward_interface.synthesizer"),
             };
             for parameter in group.synthesizer.parameters(group.site) {
-                let start = match parameter.bound {
-                    0.0 => Start::Zero,
-                    bound => Start::Uniform { bound },
-                };
                 group.params.push(add(
                     format!("{prefix}.{}", parameter.name),
-                    format!("synthesizer{lowest}.{}", parameter.name),
+                    format!("{}.{}", group.role, parameter.name),
                     Part::Synthesizer(index),
                     parameter.dims,
-                    start,
+                    Start::of_bound(parameter.bound),
                 ));
             }
             synthesizers.push(group);
         }
-        let start = Start::linear(width);
+        let (start, zero) = match spec.readout_range {
+            Some(bound) => (Start::Uniform { bound }, Start::Zero),
+            None => (Start::linear(width), Start::linear(width)),
+        };
         let out = shape.target.width();
-        let readout = [
-            add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
-            add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], start),
-        ];
+        let weight = match (spec.readout, embed) {
+            (Readout::Tied, Some(embed)) => embed,
+            _ => add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
+        };
+        let readout = [weight, add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], zero)];
         let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, shape, &mut slots));
-        Ok(Layout { slots, cells, embed, layers, synthesizers, readout, encoder })
+        Ok(Layout { slots, cells, embed, layers, synthesizers, readout: Some(readout), blocks: None, encoder })
     }
 
     /// Whether a model of this layout can start from the weights of one of layout `source`: parameters of equal role have
@@ -159,9 +173,17 @@ fn share(
             continue;
         }
         let context = (dni.context == Context::Target).then(|| shape.target.width());
-        let site = Site { state: cells[k].state_width(layer.hidden), context, learns: dni.learn };
+        let site = Site::of_state(cells[k].state_width(layer.hidden), context, dni.learn);
         let synthesizer = plugins.synthesizer(dni)?;
-        groups.push(SynthesizerGroup { layers: vec![k], spec: dni.clone(), synthesizer, site, params: Vec::new() });
+        let role = format!("synthesizer{k}");
+        groups.push(SynthesizerGroup {
+            layers: vec![k],
+            spec: dni.clone(),
+            synthesizer,
+            site,
+            params: Vec::new(),
+            role,
+        });
     }
     Ok(groups)
 }

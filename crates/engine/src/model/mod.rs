@@ -1,12 +1,14 @@
-//! From spec to model graph: embedding, recurrent stack, readout, synthesizers, and their parameters.
+//! From spec to model graph: embedding, recurrent stack and readout, or blocks; synthesizers; and their parameters.
 
 pub mod encoder;
+mod feedforward;
 mod initial;
 mod layout;
 mod plugins;
 mod slot;
 
 pub use encoder::{Encoded, Encoder};
+pub use feedforward::{BlockSlot, DrawMasks, FeedForward, InterfaceSlot, Segment};
 pub use layout::Layout;
 pub use plugins::Plugins;
 pub use slot::{Slot, Start};
@@ -29,12 +31,14 @@ pub struct Model {
     pub params: ParamStore,
     /// The recurrent stack, bottom to top.
     pub layers: Vec<Layer>,
+    /// The blocks of a feed-forward network, which has no recurrent stack.
+    pub blocks: Option<FeedForward>,
     /// The synthesizers.
     pub synthesizers: Vec<SynthesizerSlot>,
     /// The image encoder.
     pub encoder: Option<Encoder>,
     embed: Option<usize>,
-    readout: [usize; 2],
+    readout: Option<[usize; 2]>,
     device: Device,
 }
 
@@ -45,7 +49,7 @@ pub struct Layer {
     pub cell: Arc<dyn Cell>,
     /// Number of units.
     pub hidden: usize,
-    /// Dropout on the layer's output, between layers only.
+    /// Dropout on the layer's output: between layers, or before the readout.
     pub dropout: f64,
     /// Index of the synthesizer on it.
     pub synthesizer: Option<usize>,
@@ -60,11 +64,13 @@ impl Layer {
     }
 }
 
-/// One synthesizer and the layers that share it.
+/// One synthesizer, and the layers that share it if it is one of the recurrent stack.
 #[derive(Debug, Clone)]
 pub struct SynthesizerSlot {
-    /// The layers, lowest first.
+    /// The layers, lowest first; none if it belongs to an interface between blocks.
     pub layers: Vec<usize>,
+    /// What the roles of its parameters begin with.
+    pub role: String,
     /// Its spec.
     pub spec: DniSpec,
     /// What it computes.
@@ -102,7 +108,7 @@ impl Model {
         let layers = spec.layers.iter().enumerate().map(|(k, layer)| Layer {
             cell: layout.cells[k].clone(),
             hidden: layer.hidden,
-            dropout: if k + 1 == spec.layers.len() { 0.0 } else { layer.dropout },
+            dropout: if k + 1 == spec.layers.len() { spec.output_dropout } else { layer.dropout },
             synthesizer: layout.synthesizers.iter().position(|s| s.layers.contains(&k)),
             weights: layout.layers[k],
         });
@@ -112,6 +118,7 @@ impl Model {
             encoder: spec.encoder.as_ref().zip(layout.encoder).map(|(spec, layout)| Encoder::new(spec, shape, layout)),
             embed: layout.embed,
             readout: layout.readout,
+            blocks: layout.blocks,
             device: device.clone(),
             params,
         };
@@ -121,6 +128,7 @@ impl Model {
             let kept = kept.map(|(values, dims)| Tensor::from_vec(values, dims, device)).transpose()?;
             model.synthesizers.push(SynthesizerSlot {
                 layers: group.layers,
+                role: group.role,
                 spec: group.spec,
                 synthesizer: group.synthesizer,
                 site: group.site,
@@ -171,7 +179,7 @@ impl Model {
         for k in 0..self.synthesizers.len() {
             let slot = &self.synthesizers[k];
             let Some(kept) = slot.kept.clone() else { continue };
-            let theirs = source.synthesizers.iter().find(|group| group.layers.first() == slot.layers.first());
+            let theirs = source.synthesizers.iter().find(|group| group.role == slot.role);
             let kept = match theirs {
                 Some(group) if group.synthesizer.fibres() == slot.synthesizer.fibres() => {
                     self.params.get(slot.params[0]).value().ne(0f32)?.to_dtype(DType::F32)?
@@ -204,14 +212,25 @@ impl Model {
     }
 
     /// The readout from the top layer's `h`.
-    pub fn readout(&self, weights: Weights<'_>) -> Linear {
-        let [weight, bias] = self.readout.map(|index| self.value(index, weights));
-        Linear { weight, bias }
+    ///
+    /// # Errors
+    /// Fails if the model is a feed-forward network, which has none.
+    pub fn readout(&self, weights: Weights<'_>) -> Result<Linear> {
+        let [weight, bias] = self.readout_indices()?.map(|index| self.value(index, weights));
+        Ok(Linear { weight, bias })
     }
 
     /// Indices of the readout's weight and bias.
-    pub fn readout_indices(&self) -> [usize; 2] {
-        self.readout
+    ///
+    /// # Errors
+    /// As [`Model::readout`].
+    pub fn readout_indices(&self) -> Result<[usize; 2]> {
+        self.readout.ok_or_else(|| Error::Training("a network of blocks has no recurrent layers to read out".into()))
+    }
+
+    /// The value of a parameter.
+    pub fn parameter(&self, index: usize, weights: Weights<'_>) -> Tensor {
+        self.value(index, weights)
     }
 
     /// The embedding, `[vocabulary, size]`, of a model of tokens.

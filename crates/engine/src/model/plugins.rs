@@ -4,22 +4,25 @@ use std::sync::Arc;
 
 use crate::dni::{self, Synthesizer};
 use crate::error::Result;
+use crate::nn::blocks::{self, Block};
 use crate::nn::cells::{self, Cell};
 use crate::plugins::Kinds;
-use crate::spec::{DniSpec, LayerSpec, ModelSpec};
+use crate::spec::{BlockSpec, DniSpec, LayerSpec, ModelSpec};
 
 /// The registered parts of models.
 pub struct Plugins {
     /// Recurrent cells (`model.layers[].cell`).
     pub cells: Kinds<dyn Cell>,
-    /// Synthesizers (`model.layers[].dni`).
+    /// Blocks (`model.blocks`).
+    pub blocks: Kinds<dyn Block>,
+    /// Synthesizers (`model.layers[].dni`, `model.blocks[].dni`).
     pub synthesizers: Kinds<dyn Synthesizer>,
 }
 
 impl Plugins {
     /// The parts in this crate.
     pub fn built_in() -> Self {
-        Plugins { cells: cells::built_in(), synthesizers: dni::built_in() }
+        Plugins { cells: cells::built_in(), blocks: blocks::built_in(), synthesizers: dni::built_in() }
     }
 
     /// The cell of a layer.
@@ -36,6 +39,14 @@ impl Plugins {
     /// As [`Plugins::cell`].
     pub fn cells_of(&self, model: &ModelSpec) -> Result<Vec<Arc<dyn Cell>>> {
         model.layers.iter().map(|layer| self.cell(layer)).collect()
+    }
+
+    /// A block.
+    ///
+    /// # Errors
+    /// As [`Plugins::cell`].
+    pub fn block(&self, block: &BlockSpec) -> Result<Box<dyn Block>> {
+        self.blocks.open(&block.kind, &block.keys)
     }
 
     /// The synthesizer of a layer.

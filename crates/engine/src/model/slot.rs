@@ -2,6 +2,7 @@
 
 use crate::nn::Part;
 use crate::nn::backbone::TensorKind;
+use crate::nn::blocks::Initial;
 use crate::nn::cells::CellParameter;
 
 /// One parameter of a layout.
@@ -33,6 +34,8 @@ pub enum Start {
     },
     /// That of a backbone's tensors of this kind.
     Backbone(TensorKind),
+    /// That of a block's parameter.
+    Block(Initial),
     /// Zero.
     Zero,
     /// One.
@@ -40,6 +43,14 @@ pub enum Start {
 }
 
 impl Start {
+    /// Uniform within `±bound`, or zero.
+    pub fn of_bound(bound: f64) -> Start {
+        match bound {
+            0.0 => Start::Zero,
+            bound => Start::Uniform { bound },
+        }
+    }
+
     /// That of PyTorch's linear layers: uniform within `±1/√fan_in`.
     pub fn linear(fan_in: usize) -> Start {
         Start::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }

@@ -1,8 +1,9 @@
-//! What candle-nn lacks: PyTorch's recurrent cells and initial distributions, convolutional backbones, and an ordered
+//! What candle-nn lacks: PyTorch's recurrent cells and initial distributions, convolutional backbones, blocks of feed-forward networks, and an ordered
 //! parameter store.
 
 pub mod backbone;
 mod batch_norm;
+pub mod blocks;
 pub mod cells;
 mod conv;
 mod gradients;
@@ -23,4 +24,4 @@ pub use linear::{Linear, relu};
 pub use numbers::pretending;
 pub use numbers::{Numbers, constant, reads_are_deferred};
 pub use params::{Leaves, NewParameter, ParamStore, Parameter, Part};
-pub use pool::max_pool;
+pub use pool::{max_pool, max_pool_tiles};

@@ -1,4 +1,4 @@
-//! Max pooling with overlapping windows, for which candle has no gradient.
+//! Max pooling: with overlapping windows, for which candle has no gradient, and by tiles.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
 
@@ -21,9 +21,27 @@ pub fn max_pool(images: &Tensor) -> Result<Tensor> {
     }
     if images.device().is_cpu() && images.dtype() == DType::F32 {
         let plane = Plane { channels, height, width };
-        return Ok(images.contiguous()?.apply_op1(Op { plane })?);
+        return Ok(images.contiguous()?.apply_op1(Op { plane, window: POOL })?);
     }
     composed(images)
+}
+
+/// Max pooling of `[batch, channels, height, width]` by squares of `size` x `size` pixels without overlap; odd rows and columns
+/// at the end are dropped. The gradient goes to the first pixel that has the maximum, as in PyTorch; on devices other than the CPU
+/// it is divided among all of them.
+///
+/// # Errors
+/// Fails for other shapes, or images smaller than a square.
+pub fn max_pool_tiles(images: &Tensor, size: usize) -> Result<Tensor> {
+    let (_, channels, height, width) = images.dims4()?;
+    if channels * (height / size.max(1)) * (width / size.max(1)) == 0 {
+        return Err(candle_core::Error::Msg(format!("max pooling of {:?} by {size} pixels", images.dims())).into());
+    }
+    if images.device().is_cpu() && images.dtype() == DType::F32 {
+        let (plane, window) = (Plane { channels, height, width }, Window { size, stride: size, padding: 0 });
+        return Ok(images.contiguous()?.apply_op1(Op { plane, window })?);
+    }
+    Ok(images.max_pool2d(size)?)
 }
 
 /// [`max_pool`] by tensor operations, for images without negative values.
@@ -46,6 +64,7 @@ fn composed(images: &Tensor) -> Result<Tensor> {
 
 struct Op {
     plane: Plane,
+    window: Window,
 }
 
 impl CustomOp1 for Op {
@@ -57,13 +76,13 @@ impl CustomOp1 for Op {
         let (CpuStorage::F32(numbers), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
             candle_core::bail!("max pooling of a tensor that is not contiguous")
         };
-        let after = self.plane.after(POOL, self.plane.channels);
+        let after = self.plane.after(self.window, self.plane.channels);
         let batch = (end - start) / self.plane.numbers();
         let mut out = vec![0.0; batch * after.numbers()];
         for (image, out) in
             numbers[start..end].chunks_exact(self.plane.numbers()).zip(out.chunks_exact_mut(after.numbers()))
         {
-            largest(image, self.plane, POOL, out);
+            largest(image, self.plane, self.window, out);
         }
         Ok((CpuStorage::F32(out), (batch, after.channels, after.height, after.width).into()))
     }
@@ -73,9 +92,9 @@ impl CustomOp1 for Op {
         let gradient = gradient.contiguous()?;
         let (x, g) = (slice(images)?, slice(&gradient)?);
         let mut out = vec![0.0; x.len()];
-        let (before, after) = (self.plane.numbers(), self.plane.after(POOL, self.plane.channels).numbers());
+        let (before, after) = (self.plane.numbers(), self.plane.after(self.window, self.plane.channels).numbers());
         for ((x, g), out) in x.chunks_exact(before).zip(g.chunks_exact(after)).zip(out.chunks_exact_mut(before)) {
-            largest_backward(x, self.plane, POOL, g, out);
+            largest_backward(x, self.plane, self.window, g, out);
         }
         Tensor::from_vec(out, images.dims(), images.device()).map(Some)
     }

@@ -3,6 +3,7 @@
 //! Sizes have upper limits far above any feasible computation, so that a typing error does not end in an overflowing allocation.
 
 mod encoder;
+mod feedforward;
 mod model;
 mod rule;
 pub mod task_shape;
@@ -10,6 +11,7 @@ mod train;
 mod values;
 
 pub use encoder::*;
+pub use feedforward::*;
 pub use model::*;
 pub use rule::*;
 pub use train::*;

@@ -3,14 +3,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::EncoderSpec;
+use super::{BlockSpec, EncoderSpec};
 use crate::plugins::Keys;
 
 /// The network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
+    /// The blocks of a feed-forward network, bottom to top, in place of `layers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1))]
+    pub blocks: Vec<BlockSpec>,
     /// The recurrent stack, bottom to top.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub layers: Vec<LayerSpec>,
     /// The readout of the top layer.
@@ -26,6 +31,14 @@ pub struct ModelSpec {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub input_dropout: f64,
+    /// Dropout on the output of the top layer, before the readout.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
+    pub output_dropout: f64,
+    /// Initial weights of the readout are uniform within ± this, and its bias is zero; by default both as in PyTorch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub readout_range: Option<f64>,
 }
 
 /// The readout of the top layer.
@@ -35,6 +48,8 @@ pub enum Readout {
     /// A linear layer.
     #[default]
     Linear,
+    /// The embedding's weights, transposed, and a bias: for tokens, with an embedding as wide as the top layer.
+    Tied,
 }
 
 /// The embedding of tokens.
@@ -44,6 +59,10 @@ pub struct EmbedSpec {
     /// Width of the embedding.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub size: usize,
+    /// Initial weights are uniform within ± this; standard normal by default, as in PyTorch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub range: Option<f64>,
 }
 
 /// One recurrent layer ("cerebral cortex").
@@ -208,12 +227,35 @@ impl DniSpec {
         !self.target.is_bootstrapped() || self.gamma() != self.scale
     }
 
+    /// A synthesizer of a kind with its own keys; everything else has its default.
+    pub(crate) fn of(kind: &str, keys: Keys) -> DniSpec {
+        DniSpec {
+            kind: kind.into(),
+            keys,
+            scale: tenth(),
+            target: SynthesizerTarget::default(),
+            gamma: None,
+            lambda: None,
+            windows: None,
+            context: Context::default(),
+            learn: true,
+            lesion_at: None,
+            freeze_at: None,
+            frozen_in_norm: None,
+            target_scale: TargetScale::default(),
+            share: None,
+        }
+    }
+
     /// Whether there is an epoch in which the synthesizer is used but not trained.
     pub fn is_ever_frozen(&self) -> bool {
         !self.learn || self.freeze_at.is_some()
     }
 }
 
+fn is_zero(p: &f64) -> bool {
+    *p == 0.0
+}
 fn mlp() -> String {
     "mlp".into()
 }

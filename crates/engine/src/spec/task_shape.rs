@@ -21,6 +21,16 @@ pub enum Input {
         /// Features per step.
         features: usize,
     },
+    /// A whole image in one step, for feed-forward networks (`model.blocks`): `[batch, 1, channels · height · width]`, in the order
+    /// channel, row, column.
+    Image {
+        /// Channels.
+        channels: usize,
+        /// Rows of pixels.
+        height: usize,
+        /// Pixels per row.
+        width: usize,
+    },
     /// Token ids, embedded by the model (`model.embed`).
     Tokens {
         /// Number of distinct tokens; 0 if it depends on the data ([`TaskShape::with_vocabulary`]).
@@ -122,6 +132,26 @@ impl RuleCells {
             (RuleCells::RateUnits, Some((gates, parts))) => gates == 1 && parts == 1,
             (RuleCells::Lstm, Some((gates, parts))) => gates == 4 && parts == 2,
             (_, None) => false,
+        }
+    }
+}
+
+/// The properties of a block that a spec is validated against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockShape {
+    /// Shape of a sample after it.
+    pub output: Vec<usize>,
+    /// Whether it has parameters that learn.
+    pub learns: bool,
+}
+
+impl Input {
+    /// The shape of one step of one sequence: `[features]`, or `[channels, height, width]`. Tokens are one number.
+    pub fn sample(&self) -> Vec<usize> {
+        match *self {
+            Input::Dense { features } => vec![features],
+            Input::Image { channels, height, width } => vec![channels, height, width],
+            Input::Tokens { .. } => vec![1],
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 
 use super::rows::Rows;
 use crate::data::{Batch, Inputs};
@@ -163,6 +163,17 @@ impl DeviceBatch {
     /// The running statistics of the encoder's batch normalisation after this batch, by index of their parameter.
     pub fn statistics(&self) -> &[(usize, Tensor)] {
         self.encoded.as_ref().map_or(&[], |encoded| &encoded.statistics)
+    }
+
+    /// The only step of a batch of numbers, `[batch, features]`.
+    ///
+    /// # Errors
+    /// Fails if the inputs are tokens, or sequences of several steps.
+    pub fn single_step(&self) -> Result<Tensor> {
+        match &self.input {
+            Input::Dense(x, _) if self.steps == 1 => Ok(x.squeeze(1)?),
+            _ => Err(Error::Training("a feed-forward network reads numbers in a single step".into())),
+        }
     }
 
     /// The inputs at step `offset` of each window, stacked: `[windows · batch, width]`.
@@ -410,9 +421,9 @@ pub fn stack_rows(parts: &[Tensor]) -> Result<Tensor> {
 }
 
 /// Keeps each element with probability `1 - p` and divides it by that probability (inverted dropout).
-fn dropout_mask(stream: &mut Stream, p: f64, dims: (usize, usize, usize), device: &Device) -> Result<Tensor> {
-    let kept = (1.0 / (1.0 - p)) as f32;
-    let count = dims.0 * dims.1 * dims.2;
+pub(super) fn dropout_mask(stream: &mut Stream, p: f64, dims: impl Into<Shape>, device: &Device) -> Result<Tensor> {
+    let (kept, dims) = ((1.0 / (1.0 - p)) as f32, dims.into());
+    let count = dims.elem_count();
     let values: Vec<f32> = (0..count).map(|_| if stream.unit_f64() < p { 0.0 } else { kept }).collect();
     Ok(Tensor::from_vec(values, dims, device)?.to_dtype(DType::F32)?)
 }

@@ -1,6 +1,7 @@
-//! Metrics over a split, on whole sequences: no windows, synthesizers or dropout.
+//! Metrics over a split, on whole sequences: no windows, synthesizers or dropout. Where the rows of one batch go on in the next, so does
+//! the state.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use super::ShowcaseResult;
 use super::backend::Backend;
@@ -31,10 +32,12 @@ pub fn measure(
         return Ok(Vec::new());
     }
     let mut all = Vec::with_capacity(batches * metrics.len());
+    let mut state: Option<Vec<Tensor>> = None;
     for index in 0..batches {
         let batch = loader.batch(data, model, shape, BatchIndex { index, ..at })?;
         let sequence = DeviceBatch::new(model, &batch, None)?;
-        let (predicted, _) = engine::evaluate(model, backend, &sequence, shape.target.when)?;
+        let (predicted, end) = engine::evaluate(model, backend, &sequence, state.as_deref(), shape.target.when)?;
+        state = data.continues().then_some(end);
         let (predicted, batch) = (sequence.rows().expand(&predicted, 0)?, batch.expanded()?);
         for metric in metrics {
             all.push(metric.on(&predicted, &batch.targets)?);

@@ -7,6 +7,7 @@ pub mod decode;
 mod device;
 pub mod device_batch;
 pub mod engine;
+pub mod feedforward;
 pub mod loss;
 mod measure;
 pub mod optimizer;

@@ -23,7 +23,7 @@ pub struct Trained<'a> {
 impl Predictor for Trained<'_> {
     fn predict(&self, batch: &Batch) -> Result<Tensor> {
         let sequence = DeviceBatch::new(self.model, batch, None)?;
-        let (outputs, _) = engine::evaluate(self.model, self.backend, &sequence, When::EveryStep)?;
+        let (outputs, _) = engine::evaluate(self.model, self.backend, &sequence, None, When::EveryStep)?;
         sequence.rows().expand(&outputs, 0)
     }
 

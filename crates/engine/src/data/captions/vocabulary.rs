@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use tokenizers::{ModelWrapper, Tokenizer};
 
 use super::words::WordTokenizer;
+use crate::data::text::{END_OF_LINE, UNKNOWN_WORD};
 use crate::error::{Error, Result};
 use crate::files::{without_mark, write_atomically};
 
@@ -96,6 +97,21 @@ impl Vocabulary {
         Vocabulary::of(SPECIAL.into_iter().chain(seen).map(str::to_owned).collect())
     }
 
+    /// The tokens of a text for a language model, which have no special words but the end of a line.
+    pub fn of_tokens(tokens: Vec<String>) -> Vocabulary {
+        Vocabulary::of(tokens)
+    }
+
+    /// Whether these are the words of captions, which begin with [`SPECIAL`].
+    fn is_of_captions(&self) -> bool {
+        self.words.len() >= SPECIAL.len() && self.words.iter().zip(SPECIAL).all(|(word, special)| word == special)
+    }
+
+    /// The id of a token, if it is there.
+    pub fn find(&self, token: &str) -> Option<u32> {
+        self.ids.get(token).copied()
+    }
+
     fn of(words: Vec<String>) -> Vocabulary {
         let ids = (0..).zip(&words).map(|(id, word)| (word.clone(), id)).collect();
         Vocabulary { words, ids }
@@ -138,16 +154,17 @@ impl Vocabulary {
                 "normalized": false, "special": true,
             })
         };
+        let special_words: &[&str] = if self.is_of_captions() { &SPECIAL } else { &[] };
         let file = File {
             version: "1.0",
             truncation: None,
             padding: None,
-            added_tokens: SPECIAL.iter().enumerate().map(special).collect(),
+            added_tokens: special_words.iter().enumerate().map(special).collect(),
             normalizer: None,
             pre_tokenizer: serde_json::json!({ "type": "WhitespaceSplit" }),
             post_processor: None,
             decoder: None,
-            model: Model { r#type: "WordLevel", vocab: Ids(&self.words), unk_token: SPECIAL[UNKNOWN as usize] },
+            model: Model { r#type: "WordLevel", vocab: Ids(&self.words), unk_token: UNKNOWN_WORD },
         };
         let mut text = serde_json::to_vec_pretty(&file).map_err(|error| Error::data(path, error.to_string()))?;
         text.push(b'\n');
@@ -182,17 +199,17 @@ impl Vocabulary {
     /// The vocabulary of words with these ids.
     ///
     /// # Errors
-    /// A description of the problem if ids have gaps, or the first words are not [`SPECIAL`].
+    /// A description of the problem if ids have gaps, or the first words are not [`SPECIAL`] and there is no [`END_OF_LINE`].
     pub fn from_ids(mut words: Vec<(u32, String)>) -> Result<Vocabulary, String> {
         words.sort();
         if let Some(gap) = (0..).zip(&words).find_map(|(wanted, (id, _))| (wanted != *id).then_some(wanted)) {
             return Err(format!("has not exactly one word with the id {gap}"));
         }
-        let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
-        if words.len() < SPECIAL.len() || words.iter().zip(SPECIAL).any(|(word, special)| word != special) {
-            return Err(format!("does not begin with {}", SPECIAL.join(" ")));
+        let vocabulary = Vocabulary::of(words.into_iter().map(|(_, word)| word).collect());
+        match vocabulary.is_of_captions() || vocabulary.ids.contains_key(END_OF_LINE) {
+            true => Ok(vocabulary),
+            false => Err(format!("does not begin with {}", SPECIAL.join(" "))),
         }
-        Ok(Vocabulary::of(words))
     }
 }
 

@@ -20,12 +20,12 @@ pub(super) fn predict<'a>(
     let params = slices::read(stored.params.flat())?;
     let of = |place: usize| &params[stored.params.range(stored.indices[place])];
     let (rows, width) = states.dims2()?;
-    let (sizes, state, first) = (&mlp.hidden, stored.site.state, mlp.first(stored.site));
+    let (sizes, output_width, first) = (&mlp.hidden, stored.site.output, mlp.first(stored.site));
     let context_dims = context.map(Tensor::dims2).transpose()?;
-    if width != state || context_dims != stored.site.context.map(|size| (rows, size)) {
+    if width != stored.site.state || context_dims != stored.site.context.map(|size| (rows, size)) {
         return Err(Error::Training("the synthesizer was built for states or a context of another width".into()));
     }
-    let mut output = vec![0.0; rows * state];
+    let mut output = vec![0.0; rows * output_width];
     // Activity of each hidden layer, `[rows, units]`.
     let mut hidden: Vec<Lent<Vec<f32>>> = sizes.iter().map(|_| cpu.buffers.lend()).collect();
     let mut bias = cpu.buffers.lend();
@@ -68,7 +68,7 @@ pub(super) fn predict<'a>(
     }
     let pass = Pass { mlp, stored, cpu, states: states.clone(), context: context.cloned(), hidden };
     let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| pass.backward(cotangent, gradients);
-    let values = Tensor::from_vec(output, (rows, state), states.device())?;
+    let values = Tensor::from_vec(output, (rows, output_width), states.device())?;
     Ok(Prediction { values, pullback: Box::new(pullback) })
 }
 
@@ -113,7 +113,7 @@ impl Pass<'_> {
             let sizes = &self.mlp.hidden;
             let mut here = &cotangent[..];
             for (k, &size) in sizes.iter().enumerate().rev() {
-                let units = sizes.get(k + 1).copied().unwrap_or(stored.site.state);
+                let units = sizes.get(k + 1).copied().unwrap_or(stored.site.output);
                 let hidden = &self.hidden[k][..rows * size];
                 add(place + 2 * k, here, units, hidden);
                 let to = room(&mut below, rows * size);

@@ -24,16 +24,19 @@ pub struct Mlp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub fibres: Option<usize>,
-    /// Initial values of the last layer: `zero` where the synthesizer learns, `uniform` where it does not.
+    /// Initial values of the last layer's weight: `zero` where the synthesizer learns, `uniform` where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_last: Option<InitLast>,
+    /// Initial values of the last layer's bias; as its weight by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_last_bias: Option<InitLast>,
 }
 
 /// Initial values of the synthesizer's last layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InitLast {
-    /// Weight and bias zero: the synthesizer starts silent.
+    /// Zero: with weight and bias zero the synthesizer starts silent.
     Zero,
     /// As every other layer.
     Uniform,
@@ -52,7 +55,7 @@ impl Mlp {
 
     /// Width of the first layer.
     fn first(&self, site: Site) -> usize {
-        self.hidden.first().copied().unwrap_or(site.state)
+        self.hidden.first().copied().unwrap_or(site.output)
     }
 
     /// The output, and the activity `relu(v_k)` of every hidden layer.
@@ -87,16 +90,17 @@ impl Synthesizer for Mlp {
         let mut layers = vec![("input_trigger".to_string(), site.state, first, linear)];
         layers.extend(site.context.map(|context| ("input_context".to_string(), context, first, linear)));
         for (k, &inputs) in self.hidden.iter().enumerate() {
-            let out = self.hidden.get(k + 1).copied().unwrap_or(site.state);
+            let out = self.hidden.get(k + 1).copied().unwrap_or(site.output);
             layers.push((format!("layers.{k}"), inputs, out, k + 1 == self.hidden.len()));
         }
-        let silent = self.init_last(site.learns) == InitLast::Zero;
+        let of_weight = self.init_last(site.learns);
+        let of_bias = self.init_last_bias.unwrap_or(of_weight);
         let shapes = layers.into_iter().flat_map(|(name, inputs, out, last)| {
-            let bound = if silent && last { 0.0 } else { 1.0 / (inputs as f64).sqrt() };
-            [("weight", vec![out, inputs]), ("bias", vec![out])].map(|(part, dims)| ParameterShape {
+            let parts = [("weight", vec![out, inputs], of_weight), ("bias", vec![out], of_bias)];
+            parts.map(|(part, dims, init)| ParameterShape {
                 name: format!("{name}.{part}"),
                 dims,
-                bound,
+                bound: if last && init == InitLast::Zero { 0.0 } else { 1.0 / (inputs as f64).sqrt() },
             })
         });
         shapes.collect()
@@ -114,18 +118,22 @@ impl Synthesizer for Mlp {
         self.fibres
     }
 
-    fn normalise(&self, keys: &mut Keys, state: usize, learns: bool) -> Vec<Problem> {
+    fn normalise(&self, keys: &mut Keys, site: Site) -> Vec<Problem> {
+        let Site { state, learns, .. } = site;
         if self.fibres == Some(state) {
             keys.remove("fibres");
         }
         keys.insert("init_last".into(), json!(self.init_last(learns)));
+        if self.init_last_bias == Some(self.init_last(learns)) {
+            keys.remove("init_last_bias");
+        }
         let mut problems = Vec::new();
         if self.fibres.is_some_and(|fibres| fibres > state) {
             let message =
                 format!("expected at most {state}: the synthesizer has as many inputs as the layer's state is wide");
             problems.push(Problem::new("fibres", message).help("leave `fibres` out to keep all inputs"));
         }
-        if !learns && self.init_last == Some(InitLast::Zero) {
+        if !learns && self.init_last == Some(InitLast::Zero) && self.init_last_bias != Some(InitLast::Uniform) {
             let message = "a synthesizer that starts at zero and does not learn always predicts zero";
             let help = "leave `init_last` out (`uniform` for a fixed synthesizer), or let it learn";
             problems.push(Problem::new("init_last", message).help(help));
@@ -155,7 +163,7 @@ mod tests {
     #[test]
     fn parameters_are_named_and_shaped_as_documented() {
         let mlp = Mlp { hidden: vec![6, 5], ..Mlp::default() };
-        let shapes = mlp.parameters(Site { state: 4, context: Some(3), learns: true });
+        let shapes = mlp.parameters(Site::of_state(4, Some(3), true));
         let listed: Vec<_> = shapes.iter().map(|p| (p.name.as_str(), p.dims.as_slice(), p.bound == 0.0)).collect();
         assert_eq!(listed[0], ("input_trigger.weight", &[6, 4][..], false));
         assert_eq!(listed[2], ("input_context.weight", &[6, 3][..], false));
@@ -167,7 +175,7 @@ mod tests {
     fn a_synthesizer_that_learns_starts_at_zero() -> Result<()> {
         for hidden in [vec![], vec![7], vec![7, 3]] {
             let mlp = Mlp { hidden, ..Mlp::default() };
-            let site = Site { state: 4, context: None, learns: true };
+            let site = Site::of_state(4, None, true);
             let params = initial_parameters(&mlp, site, |name| Stream::new(1, name, 0, 0), &Device::Cpu)?;
             let parameters: Vec<Tensor> = params.iter().map(|parameter| parameter.value().clone()).collect();
             let out = mlp.forward(&parameters, &Tensor::new(&[[1f32, -2., 3., 4.]], &Device::Cpu)?, None)?;

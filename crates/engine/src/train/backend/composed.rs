@@ -73,7 +73,7 @@ fn read_out(
     if top.is_empty() {
         return Ok(None);
     }
-    let outputs = model.readout(weights).forward(&stack_rows(&top)?.contiguous()?)?;
+    let outputs = model.readout(weights)?.forward(&stack_rows(&top)?.contiguous()?)?;
     Ok(Some((outputs, places)))
 }
 

@@ -133,7 +133,7 @@ pub trait Backend {
 }
 
 /// Resolves `run.backend` for these cells on a device. `auto` is the fused backend on the CPU and the unrolled one
-/// elsewhere, or the composed one if a cell lacks the fast path.
+/// elsewhere, or the composed one if a cell lacks the fast path or there is none.
 ///
 /// # Errors
 /// [`Error::Usage`] if the backend does not support the device or a cell.
@@ -147,6 +147,11 @@ pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], device: &Device) -> Re
         })
     };
     match kind {
+        BackendKind::Auto if cells.is_empty() => Ok(BackendKind::Composed),
+        BackendKind::Fused | BackendKind::Unrolled if cells.is_empty() => Err(Error::Usage(format!(
+            "`run.backend: {}` is for recurrent layers, and this network has none; use `auto`",
+            name(kind)
+        ))),
         BackendKind::Auto => Ok(unsupported(fastest).map_or(fastest, |_| BackendKind::Composed)),
         BackendKind::Fused if !device.is_cpu() => Err(Error::Usage(format!(
             "`run.backend: fused` is for the CPU, and this is {}; use `auto`",

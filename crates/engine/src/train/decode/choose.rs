@@ -14,6 +14,12 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
+    /// All tokens of a vocabulary of this size but `never`, and none that ends a text.
+    pub(super) fn endless(vocabulary: usize, never: &[u32]) -> Allowed {
+        let never = (0..vocabulary as u32).map(|id| never.contains(&id)).collect();
+        Allowed { never, end: u32::MAX }
+    }
+
     /// The tokens of a vocabulary of this size that the limits allow.
     pub(super) fn new(vocabulary: usize, limits: &Limits) -> Result<Allowed> {
         let known = |id: u32, what: &str| match (id as usize) < vocabulary {

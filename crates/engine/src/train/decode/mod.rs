@@ -56,6 +56,34 @@ pub fn decode(
     Ok(searches.into_iter().map(|search| search.sentences(strategy)).collect())
 }
 
+/// Continues a text: `count` tokens after `prompt`, from a zero state; those of `never` are never chosen.
+///
+/// # Errors
+/// As [`decode`]; [`Error::Usage`] for an empty prompt or a beam.
+pub fn continue_text(
+    model: &Model,
+    backend: &dyn Backend,
+    prompt: &[u32],
+    strategy: &Strategy,
+    (count, never): (usize, &[u32]),
+) -> Result<Vec<u32>> {
+    check_strategy(strategy)?;
+    if prompt.is_empty() || matches!(strategy, Strategy::Beam { .. }) {
+        return Err(Error::Usage("a text is continued from at least one token, greedily or by sampling".into()));
+    }
+    let allowed = Allowed::endless(vocabulary(model)?, never);
+    let mut network = Network::begin_with(model, backend, prompt)?;
+    let mut search = Search::new(0);
+    for step in 0..count {
+        search.advance(network.logits(), &allowed, strategy, Draw { image: 0, step })?;
+        let Some(path) = search.live.first() else { break };
+        if step + 1 < count {
+            network.step(&[0], &[path.last])?;
+        }
+    }
+    Ok(search.sentences(strategy).pop().unwrap_or_default().ids)
+}
+
 /// The size of the model's vocabulary, which is the same for inputs and outputs.
 fn vocabulary(model: &Model) -> Result<usize> {
     let embedding = model.embedding(Weights::Constant);
@@ -63,7 +91,7 @@ fn vocabulary(model: &Model) -> Result<usize> {
         Some(table) => table.dim(0)?,
         None => return Err(Error::Training("sentences from a model that reads no tokens".into())),
     };
-    let answers = model.readout(Weights::Constant).bias.elem_count();
+    let answers = model.readout(Weights::Constant)?.bias.elem_count();
     if read != answers {
         return Err(Error::Training(format!(
             "sentences from a model that reads {read} tokens and answers with one of {answers}"

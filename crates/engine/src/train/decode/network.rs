@@ -37,6 +37,15 @@ impl<'a> Network<'a> {
         Ok(network)
     }
 
+    /// Feeds the tokens of a prompt: one row.
+    pub(super) fn begin_with(model: &'a Model, backend: &'a dyn Backend, prompt: &[u32]) -> Result<Self> {
+        let states = model.zero_state(1)?;
+        let ids = Tensor::from_slice(prompt, (1, prompt.len()), &Device::Cpu)?;
+        let mut network = Network { model, backend, states, logits: Vec::new(), rows: 1 };
+        network.run(Inputs::Tokens { feature: None, ids })?;
+        Ok(network)
+    }
+
     pub(super) fn logits(&self) -> &[f32] {
         &self.logits
     }
@@ -77,7 +86,7 @@ impl<'a> Network<'a> {
             return Err(Error::Training("sentences from a model without layers".into()));
         };
         let top = State::split(joined, layer.hidden)?.h.contiguous()?;
-        let readout = self.model.readout(Weights::Constant);
+        let readout = self.model.readout(Weights::Constant)?;
         let (weight, bias) = (slices::read(&readout.weight)?, slices::read(&readout.bias)?);
         let mut logits = vec![0.0; self.rows * bias.len()];
         few_rows(Arch::new(), &mut logits, &slices::read(&top)?, &weight, &bias);

@@ -24,6 +24,7 @@ use candle_core::Tensor;
 use self::boundaries::WindowBoundaries;
 use super::backend::{Backend, Cotangents, InputGradients, Plan};
 use super::device_batch::DeviceBatch;
+use super::feedforward;
 use super::loss::{Feedback, Losses};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -173,7 +174,7 @@ fn run_group(
 }
 
 /// The outputs for whole sequences, without windows or synthesizers, batch first (`[batch, time, width]`, or
-/// `[batch, width]` for the last step), and the states at their end.
+/// `[batch, width]` for the last step), and the states at their end. They start from `start`, zero if `None`.
 ///
 /// # Errors
 /// Fails on a tensor error.
@@ -181,9 +182,15 @@ pub fn evaluate(
     model: &Model,
     backend: &dyn Backend,
     sequence: &DeviceBatch,
+    start: Option<&[Tensor]>,
     when: When,
 ) -> Result<(Tensor, Vec<Tensor>)> {
-    let start = model.zero_state(sequence.rows().count)?;
+    if model.blocks.is_some() {
+        let outputs = feedforward::evaluate(model, &sequence.single_step()?)?;
+        let outputs = if when == When::EveryStep { outputs.unsqueeze(1)? } else { outputs };
+        return Ok((outputs, Vec::new()));
+    }
+    let start = start.map_or_else(|| model.zero_state(sequence.rows().count), |start| Ok(start.to_vec()))?;
     let whole = 0..sequence.steps();
     let outputs: Vec<usize> = match when {
         When::EveryStep => whole.clone().collect(),

@@ -37,7 +37,7 @@ impl Sizes {
             return Err(Error::Usage("learning rules other than bptt are defined for one recurrent layer".into()));
         };
         let inputs = model.params.get(layer.weights[0]).dims()[1];
-        let outputs = model.params.get(model.readout_indices()[0]).dims()[0];
+        let outputs = model.params.get(model.readout_indices()?[0]).dims()[0];
         let parts = layer.state_width() / layer.hidden;
         Ok(Sizes { hidden: layer.hidden, gates: layer.cell.gates(), parts, inputs, outputs })
     }
@@ -98,7 +98,7 @@ impl Network {
             sizes: Sizes::of(model)?,
             cell: model.layers[0].cell.clone(),
             layer: model.layers[0].weights,
-            readout_indices: model.readout_indices(),
+            readout_indices: model.readout_indices()?,
             recurrent: Vec::new(),
             readout: Vec::new(),
             readout_bias: Vec::new(),

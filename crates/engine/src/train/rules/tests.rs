@@ -90,7 +90,7 @@ impl Lab {
     /// All gradients of the network.
     fn joined(&self, gradients: &Gradients) -> Result<Vec<f32>> {
         let mut all = Vec::new();
-        for index in self.model.layers[0].weights.into_iter().chain(self.model.readout_indices()) {
+        for index in self.model.layers[0].weights.into_iter().chain(self.model.readout_indices()?) {
             let gradient = gradients.get(index)?.expect("a gradient of every parameter of the network");
             all.extend(gradient.flatten_all()?.to_vec1::<f32>()?);
         }
@@ -179,7 +179,7 @@ fn uoro_is_rtrl_on_average() -> Result<()> {
 /// The gradients of a network in which `h` before a step is a constant where it enters the sums, by automatic
 /// differentiation.
 fn gradient_of_cut_path(lab: &Lab, share: Option<f64>) -> Result<Vec<f32>> {
-    let roles = lab.model.layers[0].weights.into_iter().chain(lab.model.readout_indices());
+    let roles = lab.model.layers[0].weights.into_iter().chain(lab.model.readout_indices()?);
     let variables: Vec<Var> =
         roles.map(|index| Ok(Var::from_tensor(lab.model.params.get(index).value())?)).collect::<Result<_>>()?;
     let mut weights = lab.model.cell_weights(0, Weights::Constant);

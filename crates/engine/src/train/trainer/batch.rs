@@ -22,13 +22,14 @@ impl Trainer {
     pub(super) fn train_batch(&mut self) -> Result<Option<f64>> {
         let began = Instant::now();
         let (sequence, feedback) = self.load_batch()?;
-        let trained = match self.online.take() {
-            Some(mut online) => {
+        let trained = match (self.online.take(), &self.model.blocks) {
+            (Some(mut online), _) => {
                 let trained = self.learn_online(&mut online, &sequence, &feedback);
                 self.online = Some(online);
                 trained?
             }
-            None => self.learn(&sequence, &feedback)?,
+            (None, Some(_)) => self.learn_blocks(&sequence, &feedback)?,
+            (None, None) => self.learn(&sequence, &feedback)?,
         };
         self.pending.push(trained);
         let ready = self.pending.ready(&self.model.params)?;
@@ -45,7 +46,11 @@ impl Trainer {
         let at = BatchIndex { split: Split::Train, epoch, index, batch_size: train.batch_size };
         let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.shape, at)?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
-        if train.keep_hidden || dropout.is_active(&self.model) || self.model.encoder.is_some() || self.online.is_some()
+        if train.keep_hidden
+            || dropout.is_active(&self.model)
+            || self.model.encoder.is_some()
+            || self.model.blocks.is_some()
+            || self.online.is_some()
         {
             // Equal sequences do not stay equal, batch normalisation weighs every sequence, and so do rules with traces.
             batch = batch.expanded()?;
@@ -139,7 +144,7 @@ impl Trainer {
 
     /// Guards against disconnected parts of the graph: in the first batch of an epoch, every trainable parameter must have
     /// received a gradient in some window (zeros are fine).
-    fn check_reached(&self, reached: &[bool], roles: &[Role]) -> Result<()> {
+    pub(super) fn check_reached(&self, reached: &[bool], roles: &[Role]) -> Result<()> {
         if self.cursor.batch > 0 {
             return Ok(());
         }
@@ -148,9 +153,10 @@ impl Trainer {
             Part::Fixed => false,
             Part::Synthesizer(index) => roles[index] == Role::Learning,
         };
-        let missed: Vec<&str> = (self.model.params.iter().zip(reached))
-            .filter(|(parameter, reached)| may_learn(parameter.part) && !**reached)
-            .map(|(parameter, _)| parameter.name.as_str())
+        let waits = |index: usize| self.model.blocks.as_ref().is_some_and(|network| network.may_wait(index));
+        let missed: Vec<&str> = (self.model.params.iter().zip(reached).enumerate())
+            .filter(|(index, (parameter, reached))| may_learn(parameter.part) && !**reached && !waits(*index))
+            .map(|(_, (parameter, _))| parameter.name.as_str())
             .collect();
         if missed.is_empty() {
             return Ok(());

@@ -2,6 +2,7 @@
 
 mod batch;
 mod epoch;
+mod feedforward;
 mod resume;
 mod rule;
 
@@ -11,6 +12,7 @@ use self::epoch::{Best, Cursor};
 use super::backend::{self, Backend};
 use super::device::{DeviceLoader, PendingStatistics};
 use super::engine::Order;
+use super::feedforward::Delays;
 use super::measure::{measure, show};
 use super::predictor::Trained;
 use super::record::Recorder;
@@ -50,6 +52,8 @@ pub struct Trainer {
     best: Option<Best>,
     history: Vec<EpochRow>,
     cursor: Cursor,
+    /// True gradients on their way to the interfaces between blocks.
+    delays: Delays,
     /// Statistics of trained batches that are not yet in the cursor's sums.
     pending: PendingStatistics,
 }
@@ -106,6 +110,7 @@ impl Trainer {
                 Online::new(rule, plugins.rules.open(&rule.kind, &rule.keys)?.as_ref(), &model, seed)?
             },
             carried: None,
+            delays: Delays::default(),
             best: None,
             history: Vec::new(),
             cursor: Cursor::at(1),

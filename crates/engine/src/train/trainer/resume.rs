@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Best, Cursor, Trainer};
 use crate::error::{Error, Result};
+use crate::train::feedforward::Delays;
 use crate::train::record::Cosine;
 use crate::train::schedule::Stagnation;
 use crate::train::{Checkpoint, CheckpointState};
@@ -62,6 +63,8 @@ impl Trainer {
                 .filter_map(|(name, tensor)| Some((name.strip_prefix("rule.")?.to_string(), tensor.clone())));
             online.learner.restore(&stored.collect())?;
         }
+        let blocks = self.model.blocks.as_ref().map_or(0, |network| network.blocks.len());
+        self.delays = Delays::restore(blocks, |name| tensors.get(name), device)?;
         if let Some(recorder) = &mut self.recorder {
             let mut buffer = Vec::new();
             for (name, tensor) in &checkpoint.tensors {
@@ -109,6 +112,7 @@ impl Trainer {
         for stored in self.online.iter().flat_map(|online| online.learner.state()) {
             tensors.push((format!("rule.{}", stored.name), stored.tensor()?));
         }
+        tensors.extend(self.delays.state());
         let mut cosine = Cosine::default();
         if let Some(recorder) = &self.recorder {
             let (buffer, so_far) = recorder.pending();

@@ -46,9 +46,10 @@ pub(super) fn run(
     if let (Some(cotangent), Some(last)) = (&cotangents.outputs, model.layers.last()) {
         let cotangent = slices::read(cotangent)?;
         reached = true;
-        let [weight, _] = model.readout_indices().map(|index| &params[model.params.range(index)]);
+        let [weight, _] = model.readout_indices()?.map(|index| &params[model.params.range(index)]);
         let readout = Readout { fused, model, plan, layout, cotangent: &cotangent, hidden: last.hidden };
         readout.pass_down(weight, scratch);
+        mask_outputs(fused, &inputs, layout, model.layers.len() - 1, last.hidden, scratch);
         if let Some(gradients) = gradients.as_deref_mut() {
             readout.add_gradients(top, sequence.rows(), scratch, gradients)?;
         }
@@ -88,16 +89,27 @@ pub(super) fn run(
         if k > 0 {
             // The gradient at this layer's inputs is that at the outputs of the layer below, after dropout.
             std::mem::swap(&mut scratch.dx, &mut scratch.dh_here);
-            for step in layout.steps() {
-                if let (Some(rows), Some(mask)) = (layout.rows_of(step), inputs.layer_mask(k - 1, step)) {
-                    let here = rows.start * gates.inputs..rows.end * gates.inputs;
-                    multiply(fused.arch, &mut scratch.dh_here[here], mask);
-                }
-            }
+            mask_outputs(fused, &inputs, layout, k - 1, gates.inputs, scratch);
         }
     }
     starts.reverse();
     Ok(InputGradients { starts, feature })
+}
+
+/// Multiplies the gradient at the outputs of a layer of `hidden` units, after dropout, by the dropout mask.
+fn mask_outputs(
+    fused: &Fused,
+    inputs: &OnCpu<'_>,
+    layout: &Layout,
+    layer: usize,
+    hidden: usize,
+    scratch: &mut Scratch,
+) {
+    for step in layout.steps() {
+        if let (Some(rows), Some(mask)) = (layout.rows_of(step), inputs.layer_mask(layer, step)) {
+            multiply(fused.arch, &mut scratch.dh_here[rows.start * hidden..rows.end * hidden], mask);
+        }
+    }
 }
 
 /// The gradient at the feature before the tokens, if an encoder learns from it and its window needed a backward pass.
@@ -161,7 +173,7 @@ impl Readout<'_> {
             }
             None => self.cotangent,
         };
-        let [weight, bias] = self.model.readout_indices();
+        let [weight, bias] = self.model.readout_indices()?;
         gradients.on_cpu(|mut gradients| {
             let (to, add) = gradients.take(weight);
             let (cotangent_t, top) = (Matrix::new(cotangent, count, width).t(), Matrix::new(top, count, n));

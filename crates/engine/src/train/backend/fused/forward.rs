@@ -65,7 +65,7 @@ pub(super) fn run(
     if plan.outputs.is_empty() {
         return Ok(Outputs { readout: None, boundaries });
     }
-    let [weight, bias] = model.readout_indices().map(|index| &params[model.params.range(index)]);
+    let [weight, bias] = model.readout_indices()?.map(|index| &params[model.params.range(index)]);
     let (rows, width) = (plan.outputs.len() * batch, bias.len());
     let hidden = weight.len() / width;
     let mut outputs = vec![0.0; rows * width];
@@ -130,6 +130,9 @@ impl Pass<'_> {
                 }
             } else if let Some((_, top)) = outputs.next_if(|(output, _)| *output == step) {
                 top.copy_from_slice(h);
+                if let Some(mask) = self.inputs.layer_mask(self.layer, step) {
+                    multiply(self.fused.arch, top, mask);
+                }
             }
         }
         if let Some(boundary) = boundary.next() {

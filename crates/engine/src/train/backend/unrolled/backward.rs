@@ -29,11 +29,11 @@ pub(super) fn run(
         let (outputs, rows, hidden) = top.dims3()?;
         let cotangent = weighted(cotangent)?.reshape((outputs * rows, cotangent.dim(2)?))?.contiguous()?;
         if let Some(gradients) = gradients.as_deref_mut() {
-            let [weight, bias] = model.readout_indices();
+            let [weight, bias] = model.readout_indices()?;
             gradients.add(weight, &cotangent.t()?.matmul(&top.reshape((outputs * rows, hidden))?)?)?;
             gradients.add(bias, &cotangent.sum(0)?)?;
         }
-        let below = cotangent.matmul(&model.readout(Weights::Constant).weight)?;
+        let below = cotangent.matmul(&model.readout(Weights::Constant)?.weight)?;
         at_top = Some(below.reshape((outputs, rows, hidden))?);
     }
 

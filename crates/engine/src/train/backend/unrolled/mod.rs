@@ -61,7 +61,7 @@ impl Backend for Unrolled {
         if !places.is_empty() {
             let read = steps::select(&inputs, &places)?;
             let hidden = read.dim(2)?;
-            let computed = model.readout(Weights::Constant).forward(&read.reshape((places.len() * rows, hidden))?)?;
+            let computed = model.readout(Weights::Constant)?.forward(&read.reshape((places.len() * rows, hidden))?)?;
             readout = Some(computed.reshape((places.len(), rows, computed.dim(1)?))?);
             top = Some(read);
         }

@@ -1,8 +1,8 @@
 //! Combinations of a learning rule with the rest of a spec.
 
-use super::check::Check;
-use super::task_shape::{CellShape, Input, RuleCells, RuleShape, TaskShape};
-use super::{
+use super::Check;
+use crate::spec::task_shape::{CellShape, Input, RuleCells, RuleShape, TaskShape};
+use crate::spec::{
     Context, DniSpec, FrozenInNorm, Recorded, RuleFeedback, RuleVariant, Spec, StepEvery, SynthesizerTarget,
     TargetScale,
 };

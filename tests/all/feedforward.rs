@@ -1,0 +1,135 @@
+//! Feed-forward networks: interfaces, resuming, threads, and the program from a spec to results.
+
+use std::fs;
+
+use candle_core::{Device, Tensor};
+use ccdni::spec::Spec;
+use ccdni::tasks::{Classify, Task};
+use ccdni::train::{BatchProgress, Callback, Checkpoint, Finished, Next, Outcome, Plugins, Trainer};
+use serde_json::json;
+
+use crate::lab::Lab;
+
+/// Stops after some batches, and keeps the checkpoint.
+#[derive(Default)]
+struct Stop {
+    after: Option<usize>,
+    checkpoint: Option<Vec<u8>>,
+}
+
+impl Callback for Stop {
+    fn batch(&mut self, progress: &BatchProgress) -> ccdni::Result<Next> {
+        let at = (progress.epoch - 1) * progress.batches + progress.batch;
+        Ok(if self.after == Some(at) { Next::Stop } else { Next::Continue })
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> ccdni::Result<()> {
+        self.checkpoint = Some(checkpoint.to_bytes()?);
+        Ok(())
+    }
+}
+
+/// A network with every kind of interface, dropout and late gradients.
+fn trainer() -> Trainer {
+    let task = json!({ "source": { "kind": "glyphs", "train": 60, "test": 10 } });
+    let spec: Spec = serde_json::from_value(json!({
+        "task": { "kind": "classify" },
+        "model": { "blocks": [
+            { "kind": "conv", "channels": 2, "kernel": 5 },
+            { "kind": "pool", "size": 4, "dni": { "kind": "conv", "kernel": 3, "context": "target", "delay": 2 } },
+            { "kind": "relu" }, { "kind": "flatten" }, { "kind": "linear", "units": 9 },
+            { "kind": "batch_norm", "dni": { "unlock": "both", "hidden": [8], "context": "input" } },
+            { "kind": "tanh" }, { "kind": "dropout", "p": 0.2 }, { "kind": "linear", "units": 7, "dni": { "freeze_at": 2 } },
+            { "kind": "linear" },
+        ] },
+        "train": { "epochs": 3, "batch_size": 10, "optimizer": { "kind": "adam", "lr": 0.01 } },
+    }))
+    .unwrap();
+    let task: Classify = serde_json::from_value(task).unwrap();
+    Trainer::new(&Plugins::built_in(), &spec, &task.shape(), task.open(3).unwrap(), 3, Device::Cpu).unwrap()
+}
+
+fn weights(finished: &Finished) -> Vec<Vec<f32>> {
+    let flat = |(_, tensor): &(String, Tensor)| tensor.flatten_all().unwrap().to_vec1().unwrap();
+    finished.weights.iter().map(flat).collect()
+}
+
+fn finish(mut trainer: Trainer) -> Vec<Vec<f32>> {
+    match trainer.train(&mut Stop::default()).unwrap() {
+        Outcome::Finished(finished) => weights(&finished),
+        Outcome::Stopped => panic!("nothing stopped it"),
+    }
+}
+
+#[test]
+fn a_resumed_network_ends_with_the_same_bits_wherever_it_stopped() {
+    let whole = finish(trainer());
+    for after in [1, 4, 6, 8] {
+        let mut stop = Stop { after: Some(after), checkpoint: None };
+        assert!(matches!(trainer().train(&mut stop).unwrap(), Outcome::Stopped));
+        let checkpoint = Checkpoint::from_bytes(&stop.checkpoint.unwrap()).unwrap();
+        let mut resumed = trainer();
+        resumed.resume(&checkpoint).unwrap();
+        assert!(finish(resumed) == whole, "stopped after {after} batches");
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| finish(trainer()))
+    };
+    assert!(on(1) == on(3));
+}
+
+const NETWORK: &str = "
+task: {kind: classify, source: {kind: glyphs, train: 120, test: 20}}
+model:
+  blocks:
+    - kind: flatten
+    - {kind: linear, units: 12}
+    - {kind: batch_norm, dni: {unlock: both, hidden: [9], context: target}}
+    - kind: relu
+    - kind: linear
+train: {epochs: 2, batch_size: 16}
+run: {device: cpu}
+";
+
+#[test]
+fn the_program_trains_a_network_of_blocks() {
+    let lab = Lab::new();
+    lab.write("spec.yaml", NETWORK);
+    let output = lab.command(&["run", "spec.yaml"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("feed-forward"), "{text}");
+    let run = fs::read_dir(lab.path("outputs")).unwrap().next().unwrap().unwrap().path();
+    let rows = fs::read_to_string(run.join("metrics.csv")).unwrap();
+    assert!(rows.lines().next().unwrap().contains("val_accuracy") && rows.lines().count() == 3, "{rows}");
+    let tensors = candle_core::safetensors::load(run.join("decoder.safetensors"), &Device::Cpu).unwrap();
+    assert_eq!(tensors["blocks.2.forward_interface.synthesizer.input_trigger.weight"].dims(), [9, 784]);
+    assert_eq!(tensors["blocks.4.weight"].dims(), [10, 12]);
+}
+
+#[test]
+fn networks_that_cannot_be_are_refused_with_the_key() {
+    let lab = Lab::new();
+    lab.write("spec.yaml", NETWORK);
+    for (set, says) in [
+        ("model.blocks.0.dni={}", "`model.blocks.0.dni`"),
+        ("model.blocks.2.dni.kind=conv", "there are vectors here"),
+        ("model.blocks.4.units=9", "has targets of 10"),
+        ("model.blocks.0.kind=pool", "`model.blocks.1`"),
+        ("model.layers=[{cell: lstm, hidden: 3}]", "either recurrent `layers` or feed-forward `blocks`"),
+        ("model.blocks=null", "`model.blocks`: is missing"),
+        ("model.blocks.2.dni={unlock: backward, forward: {hidden: [3]}}", "`model.blocks.2.dni.forward`"),
+        ("model.blocks.2.dni.lesion_at=9", "`model.blocks.2.dni.lesion_at`"),
+        ("train.keep_hidden=true", "`train.keep_hidden`"),
+        ("record={cosine: true}", "`record.cosine`"),
+        ("task={kind: linedraw}", "shows sequences"),
+    ] {
+        let output = lab.command(&["check", "spec.yaml", "--set", set]).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(says), "{set}: {error}");
+    }
+}
