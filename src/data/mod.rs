@@ -3,6 +3,7 @@
 pub mod captions;
 pub mod coco;
 pub mod digits;
+pub mod movement;
 pub mod scenes;
 
 pub use captions::vocabulary::Vocabulary;

@@ -15,7 +15,8 @@ use super::predictor::Trained;
 use super::record::Recorder;
 use super::update::Updater;
 use super::{
-    BatchProgress, Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, ReduceOnPlateau,
+    BatchLoss, BatchProgress, Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins,
+    ReduceOnPlateau,
 };
 use crate::data::{BatchIndex, Dataset, Metric, Split};
 use crate::error::{Error, Result};
@@ -46,6 +47,8 @@ pub struct Trainer {
     best: Option<Best>,
     history: Vec<EpochRow>,
     cursor: Cursor,
+    /// The losses of the epoch's batches so far, if they are recorded.
+    batch_losses: Vec<BatchLoss>,
     /// Statistics of trained batches that are not yet in the cursor's sums.
     pending: PendingStatistics,
 }
@@ -101,6 +104,7 @@ impl Trainer {
             best: None,
             history: Vec::new(),
             cursor: Cursor::at(1),
+            batch_losses: Vec::new(),
             pending: PendingStatistics::default(),
             loader: DeviceLoader::new(&device),
             spec: spec.clone(),
