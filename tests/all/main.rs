@@ -15,10 +15,11 @@ mod decode;
 #[cfg(unix)]
 mod devices;
 mod digits;
+#[cfg(feature = "hub")]
+mod evaluate;
 mod exchange;
 mod explain;
 mod folded;
-#[cfg(feature = "hub")]
 mod hub;
 mod idx;
 mod lab;
