@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::which_runs;
 use crate::error::Result;
-use crate::report::compare::{Groups, Test};
+use crate::report::compare::{Groups, Test, correct};
 use crate::run::table::align;
 use crate::spec::Seeds;
 use crate::tasks::Registry;
@@ -17,7 +17,7 @@ use crate::tasks::Registry;
 
 A spec file stands for all its runs, with exactly its seeds. Intervals hold the means of
 95 % of 10,000 bootstrap samples; p is of Wilcoxon's signed-rank test over the seeds that two groups
-have in common.")]
+have in common, p (t) of the paired t-test; both two-sided.")]
 pub struct Args {
     /// The runs: first digits of their hashes, or their directories; or one spec file.
     #[arg(value_name = "RUN|FILE", required = true)]
@@ -31,6 +31,9 @@ pub struct Args {
     /// Keys to test, by pairs of groups that differ in one of them alone; by default keys with two values.
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     test: Vec<String>,
+    /// Correct p for the number of tests (Holm).
+    #[arg(long)]
+    holm: bool,
     /// The output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -58,7 +61,10 @@ pub enum Format {
 pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     let found = which_runs::find(&args.runs, false, args.seeds.as_ref(), &args.outputs, registry)?;
     let groups = Groups::new(&found.runs, &args.by, args.metric.as_deref(), registry)?;
-    let tests = groups.tests(&args.test)?;
+    let mut tests = groups.tests(&args.test)?;
+    if args.holm {
+        correct(&mut tests);
+    }
     if args.format == Format::Csv {
         return super::print(&groups.csv());
     }
@@ -72,10 +78,11 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
 }
 
 fn test_table(tests: &[Test]) -> (Vec<String>, Vec<Vec<String>>) {
-    let header = ["first", "second", "pairs", "mean difference", "p"].map(String::from).to_vec();
+    let header = ["first", "second", "pairs", "mean difference", "p", "p (t)"].map(String::from).to_vec();
     let row = |test: &Test| {
         let [first, second] = test.names.clone();
-        vec![first, second, test.pairs.to_string(), format!("{:.4}", test.difference), format!("{:.4}", test.p)]
+        let [difference, p, t] = [test.difference, test.p, test.t].map(|number| format!("{number:.4}"));
+        vec![first, second, test.pairs.to_string(), difference, p, t]
     };
     (header, tests.iter().map(row).collect())
 }

@@ -7,6 +7,7 @@ mod compare;
 mod completions;
 mod data;
 mod diff;
+mod evaluate;
 mod explain;
 mod export;
 mod hash;
@@ -65,6 +66,7 @@ enum Command {
     Table(table::Args),
     Report(report::Args),
     Analyse(analyse::Args),
+    Evaluate(evaluate::Args),
     Sample(sample::Args),
     CaptionSet(caption_set::Args),
     Export(export::Args),
@@ -116,6 +118,7 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Table(args) => table::execute(args, registry),
         Command::Report(args) => report::execute(args, registry),
         Command::Analyse(args) => analyse::execute(args),
+        Command::Evaluate(args) => evaluate::execute(args, registry),
         Command::Sample(args) => sample::execute(args, registry),
         Command::CaptionSet(args) => caption_set::execute(args, registry),
         Command::Export(args) => export::execute(args, registry),

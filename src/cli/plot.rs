@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::which_runs;
 use crate::error::{Error, Result};
 use crate::report::Format;
-use crate::report::compare::{Comparison, FinishedRun, Options};
+use crate::report::compare::{Comparison, FinishedRun, Options, RelativeTo};
 use crate::run::table;
-use crate::spec::sweep::Sweep;
-use crate::spec::{Scale, Seeds, nearest};
+use crate::spec::sweep::{Sweep, SweptRun};
+use crate::spec::{FigureBlock, Scale, Seeds, nearest};
 use crate::tasks::Registry;
 
 /// Plot finished runs on one set of axes: mean and standard error over seeds.
@@ -89,7 +89,12 @@ pub(super) fn draw_file(file: &Path, sweep: &Sweep, out: &Path, outputs: &Path, 
 /// A file's figure, of finished units only: runs without any are left out.
 pub(super) fn of_done(sweep: &Sweep, runs: Vec<FinishedRun>, registry: &Registry) -> Result<Comparison> {
     let (mut runs, mut options) = block(sweep, runs)?;
+    let mut done = runs.iter().map(|run| !run.seeds.is_empty());
+    options.names.retain(|_| done.next().unwrap_or(true));
     runs.retain(|run| !run.seeds.is_empty());
+    if let Some(to) = &mut options.relative_to {
+        to.partners.retain(|(run, partner)| !run.seeds.is_empty() && !partner.seeds.is_empty());
+    }
     options.reference = options.reference.filter(|run| !run.seeds.is_empty());
     Comparison::new(&runs, &options, registry)
 }
@@ -116,23 +121,22 @@ fn draw(runs: &[FinishedRun], options: &Options, out: &Path, registry: &Registry
 /// The runs to draw and the options of a `figure` block.
 fn block(sweep: &Sweep, mut runs: Vec<FinishedRun>) -> Result<(Vec<FinishedRun>, Options)> {
     let Some(figure) = &sweep.figure else { return Ok((runs, Options::default())) };
+    let all = runs.clone();
+    let mut names: Vec<Option<String>> = sweep.runs.iter().map(|run| run.item.clone()).collect();
     let reference = match &figure.reference {
         None => None,
         Some(name) => match sweep.runs.iter().position(|run| run.item.as_ref() == Some(name)) {
-            Some(place) => Some(runs.remove(place)),
-            None => {
-                let named: Vec<&str> = sweep.runs.iter().filter_map(|run| run.item.as_deref()).collect();
-                let help = nearest(name, named.iter().copied()).map_or_else(
-                    || format!("the lists name {}", if named.is_empty() { "no run".into() } else { named.join(", ") }),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                return Err(Error::Usage(format!(
-                    "`figure.reference` is `{name}`, which is not the name of a run in a list; {help}"
-                )));
+            Some(place) => {
+                names.remove(place);
+                Some(runs.remove(place))
             }
+            None => return Err(unnamed(sweep, "reference", name)),
         },
     };
     let options = Options {
+        relative_to: figure.relative_to.as_ref().map(|name| relative_to(sweep, figure, name, &all)).transpose()?,
+        percent: figure.percent,
+        names,
         metric: figure.y.clone(),
         log: figure.scale == Scale::Log,
         times: Some(figure.times),
@@ -143,6 +147,34 @@ fn block(sweep: &Sweep, mut runs: Vec<FinishedRun>) -> Result<(Vec<FinishedRun>,
         reference_name: figure.reference.clone(),
     };
     Ok((runs, options))
+}
+
+/// The runs named `name`, each for those with the same values of the grid.
+fn relative_to(sweep: &Sweep, figure: &FigureBlock, name: &str, runs: &[FinishedRun]) -> Result<RelativeTo> {
+    let is_named = |run: &SweptRun| run.item.as_deref() == Some(name);
+    if !sweep.runs.iter().any(is_named) {
+        return Err(unnamed(sweep, "relative_to", name));
+    }
+    let mut partners = Vec::new();
+    for (run, finished) in sweep.runs.iter().zip(runs).filter(|(run, _)| !is_named(run)) {
+        let common = |other: &SweptRun| run.values.iter().filter(|value| other.values.contains(value)).count();
+        let named = sweep.runs.iter().zip(runs).filter(|(other, _)| is_named(other));
+        // The first of those that share most values.
+        let best = named.rev().max_by_key(|(other, _)| common(other));
+        partners.extend(best.map(|(_, partner)| (finished.clone(), partner.clone())));
+    }
+    let FigureBlock { relative, test, holm, .. } = *figure;
+    Ok(RelativeTo { name: name.to_owned(), partners, relative, test, holm })
+}
+
+/// The error of a `figure` block that names a run which no list names.
+fn unnamed(sweep: &Sweep, key: &str, name: &str) -> Error {
+    let named: Vec<&str> = sweep.runs.iter().filter_map(|run| run.item.as_deref()).collect();
+    let help = nearest(name, named.iter().copied()).map_or_else(
+        || format!("the lists name {}", if named.is_empty() { "no run".into() } else { named.join(", ") }),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Error::Usage(format!("`figure.{key}` is `{name}`, which is not the name of a run in a list; {help}"))
 }
 
 /// Directory, name and formats of the output.

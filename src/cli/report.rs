@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::spec_args::SpecArgs;
 use super::{plot, which_runs};
 use crate::error::{Error, Result};
-use crate::report::compare::{Comparison, FinishedRun, Options, Outcome, Verdict, claim_words, judge};
+use crate::report::compare::{Comparison, FinishedRun, Options, Verdict, judge};
 use crate::report::page::{self, Page};
 use crate::run::clock;
 use crate::run::directory::{self, Directory};
@@ -73,11 +73,7 @@ fn of_file(file: &Path, args: &Args, registry: &Registry) -> Result<Page> {
         title: plot::stem(file),
         written: clock::now(),
         figure: Some(figure),
-        verdicts: sweep
-            .claims
-            .iter()
-            .map(|claim| verdict(claim, &sweep, &runs, &done, registry))
-            .collect::<Result<_>>()?,
+        verdicts: verdicts(&sweep, &runs, &done, registry)?,
         runs,
         commands,
         file: Some((file.display().to_string(), text)),
@@ -153,27 +149,29 @@ fn drawn(comparison: Result<Comparison>) -> Result<std::result::Result<String, S
     }
 }
 
-/// The verdict on a claim, if every seed of its runs is trained.
-fn verdict(
-    claim: &Claim,
+/// The verdicts on the claims of which every seed of their runs is trained.
+fn verdicts(
     sweep: &Sweep,
     runs: &[page::ReportedRun],
     done: &[FinishedRun],
     registry: &Registry,
-) -> Result<Verdict> {
-    let (names, at) = claim.runs();
-    for name in &names {
-        let run = &runs[which_runs::named(sweep, name, at)?];
-        let trained = run.units.iter().filter(|unit| unit.done).count();
-        if trained < run.units.len() {
-            let numbers = format!("not yet asked: {trained} of {} seeds of {name} are trained", run.units.len());
-            return Ok(Verdict { claim: claim_words(claim), numbers, outcome: Outcome::NotAsked });
+) -> Result<Vec<Verdict>> {
+    let open = |claim: &Claim| -> Result<Option<String>> {
+        let (names, at) = claim.runs();
+        for name in &names {
+            let run = &runs[which_runs::named(sweep, name, at)?];
+            let trained = run.units.iter().filter(|unit| unit.done).count();
+            if trained < run.units.len() {
+                let all = run.units.len();
+                return Ok(Some(format!("not yet asked: {trained} of {all} seeds of {name} are trained")));
+            }
         }
-    }
+        Ok(None)
+    };
     let find = |name: &str, at: &BTreeMap<String, serde_json::Value>| -> Result<FinishedRun> {
         Ok(done[which_runs::named(sweep, name, at)?].clone())
     };
-    judge(claim, &find, false, registry)
+    judge(&sweep.claims, &find, &open, false, registry)
 }
 
 /// A shell command of this program; the default output directory is omitted.

@@ -141,6 +141,11 @@ impl SeedRun {
         self.directory.join("metrics.csv")
     }
 
+    /// `batches.csv`: one row per batch, if the spec has them recorded.
+    pub fn batches_path(&self) -> PathBuf {
+        self.directory.join("batches.csv")
+    }
+
     /// `showcase.safetensors`: the outputs for the task's showcase, if any.
     pub fn showcase_path(&self) -> PathBuf {
         self.directory.join("showcase.safetensors")

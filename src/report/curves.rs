@@ -59,6 +59,7 @@ fn panel(units: &[FinishedSeed], column: &str, title: &str, label: String) -> Pa
         series,
         singles: true,
         events: Default::default(),
+        marks: Vec::new(),
     };
     panel.axis = Axis::linear(values(&panel));
     panel

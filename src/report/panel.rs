@@ -42,6 +42,17 @@ pub(super) struct Panel {
     pub singles: bool,
     /// Epochs at whose start an event happens, with the colour of the affected curve if it is only one.
     pub events: BTreeMap<usize, Option<RGBColor>>,
+    /// Texts above points, such as the outcome of a test.
+    pub marks: Vec<Mark>,
+}
+
+/// A text above a point.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    pub x: f64,
+    pub y: f64,
+    pub text: &'static str,
+    pub color: RGBColor,
 }
 
 impl Panel {
@@ -120,6 +131,13 @@ impl Panel {
                 }
                 series.style.draw(plot, pen, mean)?;
             }
+        }
+
+        for Mark { x, y, text, color } in &self.marks {
+            let (x, y) = chart.backend_coord(&(*x, self.axis.clamp(*y)));
+            let (x0, y0) = area.get_base_pixel();
+            let style = pen.text(*color, 12.0, HPos::Center, VPos::Bottom);
+            area.draw_text(text, &style, (x - x0, y - y0 - pen.px(4.0)))?;
         }
 
         let (x, y) = plot.get_pixel_range();

@@ -1,5 +1,8 @@
 //! Statistics over seeds.
 
+use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::function::erf::erfc;
+
 use crate::rng::Stream;
 
 /// The median; NaN without values.
@@ -109,18 +112,38 @@ fn by_all_signs(ranks: &[usize], smaller: usize) -> f64 {
     (2.0 * shares[..=smaller].iter().sum::<f64>()).min(1.0)
 }
 
+/// Two-sided p of Student's paired t-test of differences; 1 without at least two, or if all are zero.
+pub fn paired_t(differences: &[f64]) -> f64 {
+    let (mean, error) = (mean(differences), standard_error(differences));
+    if differences.len() < 2 || mean == 0.0 {
+        return 1.0;
+    }
+    // Equal differences have no error, and t no bound.
+    let t = (mean / error).abs();
+    match StudentsT::new(0.0, 1.0, (differences.len() - 1) as f64) {
+        Ok(distribution) if t.is_finite() => (2.0 * distribution.sf(t)).min(1.0),
+        _ if t.is_nan() => f64::NAN,
+        _ => 0.0,
+    }
+}
+
+/// Values of p corrected for their number by Holm's step-down procedure (Scand. J. Statist. 6:65, 1979), in the same order.
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    let (mut corrected, mut largest) = (p.to_vec(), 0.0f64);
+    for (rank, index) in order.into_iter().enumerate() {
+        largest = largest.max((p.len() - rank) as f64 * p[index]).min(1.0);
+        corrected[index] = if p[index].is_nan() { f64::NAN } else { largest };
+    }
+    corrected
+}
+
 /// The normal approximation of [`by_all_signs`].
 fn by_normal(ranks: &[usize], smaller: usize) -> f64 {
     let deviation = ranks.iter().map(|rank| (*rank as f64).powi(2) / 4.0).sum::<f64>().sqrt();
-    normal_tails((ranks.iter().sum::<usize>() as f64 / 2.0 - smaller as f64) / deviation)
-}
-
-/// Two-sided tail probability of the standard normal distribution at `z` (Abramowitz and Stegun, 7.1.26).
-fn normal_tails(z: f64) -> f64 {
-    let x = z.abs() / std::f64::consts::SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * x);
-    let series = [1.061_405_429, -1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592];
-    series.iter().fold(0.0, |sum, factor| (sum + factor) * t) * (-x * x).exp()
+    let z = (ranks.iter().sum::<usize>() as f64 / 2.0 - smaller as f64) / deviation;
+    erfc(z.abs() / std::f64::consts::SQRT_2)
 }
 
 #[cfg(test)]
@@ -164,7 +187,28 @@ mod tests {
             let (exact, normal) = (by_all_signs(&ranks, smaller), by_normal(&ranks, smaller));
             assert!((exact / normal - 1.0).abs() < 0.05, "{smaller}: {exact} {normal}");
         }
-        assert!((normal_tails(1.959_964) - 0.05).abs() < 1e-6);
+    }
+
+    #[test]
+    fn paired_t_tests_agree_with_tables() {
+        // Differences 1 to n: mean (n + 1)/2 and a known deviation. The 5 % and 1 % quantiles of t with 4 degrees of freedom.
+        let with = |t: f64| {
+            let spread = [-1.0, -0.5, 0.0, 0.5, 1.0];
+            let error = standard_error(&spread);
+            spread.map(|x| x + t * error)
+        };
+        assert!((paired_t(&with(2.776_445)) - 0.05).abs() < 1e-6 && (paired_t(&with(-4.604_095)) - 0.01).abs() < 1e-6);
+        assert_eq!((paired_t(&[0.0, 0.0]), paired_t(&[2.0]), paired_t(&[1.0, -1.0])), (1.0, 1.0, 1.0));
+        assert_eq!(paired_t(&[2.0, 2.0, 2.0]), 0.0);
+        assert!(paired_t(&[2.0, f64::NAN]).is_nan());
+    }
+
+    #[test]
+    fn holm_multiplies_the_smallest_most_and_keeps_the_order() {
+        let close = |a: Vec<f64>, b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(close(holm(&[0.01, 0.04, 0.03]), &[0.03, 0.06, 0.06]));
+        assert!(close(holm(&[0.5, 0.9]), &[1.0, 1.0]) && close(holm(&[0.02]), &[0.02]) && holm(&[]).is_empty());
+        assert!(holm(&[f64::NAN, 0.01])[0].is_nan());
     }
 
     #[test]

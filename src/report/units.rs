@@ -124,6 +124,14 @@ impl Table {
         index.map(|index| self.values.iter().map(|row| row[index]).collect()).unwrap_or_default()
     }
 
+    /// Adds a column, one number per epoch.
+    pub fn add(&mut self, name: &str, column: &[f64]) {
+        self.header.push(name.to_owned());
+        for (index, row) in self.values.iter_mut().enumerate() {
+            row.push(column.get(index).copied().unwrap_or(f64::NAN));
+        }
+    }
+
     /// A column's value at an epoch.
     pub fn at(&self, name: &str, epoch: usize) -> Option<f64> {
         let row = self.column("epoch").iter().position(|&of| of == epoch as f64)?;

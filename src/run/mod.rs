@@ -27,6 +27,7 @@ pub mod table;
 pub mod aggregate;
 pub mod claim;
 pub mod directory;
+pub mod evaluate;
 pub mod finished;
 pub mod manifest;
 mod tensorboard;

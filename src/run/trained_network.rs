@@ -9,6 +9,7 @@ use super::weights;
 use crate::data::{Predictor, Showcase, Vocabulary};
 use crate::error::{Error, Result};
 use crate::model::{Layout, Model};
+use crate::records::SeedRun;
 use crate::spec::task_shape::Input;
 use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
@@ -35,6 +36,8 @@ pub struct TrainedNetwork {
     pub resolved: Resolved,
     /// The seed it was trained with.
     pub seed: u64,
+    /// The epoch of its weights; the last of the spec if no record is beside them.
+    pub epoch: usize,
     /// The vocabulary of a token task.
     pub vocabulary: Option<Vocabulary>,
     /// The file of its encoder, if it has one.
@@ -48,6 +51,20 @@ impl TrainedNetwork {
     /// # Errors
     /// [`Error::Data`] if a file is missing, with the flag that would name it, or does not match.
     pub fn load(beside: &Beside, device: &Device, registry: &Registry) -> Result<TrainedNetwork> {
+        TrainedNetwork::load_with(beside, &[], false, device, registry)
+    }
+
+    /// As [`TrainedNetwork::load`], with other values of the task (`path=value`), or without synthesizers (`lesion`).
+    ///
+    /// # Errors
+    /// As [`TrainedNetwork::load`]; [`Error::Spec`] for invalid values.
+    pub fn load_with(
+        beside: &Beside,
+        set: &[String],
+        lesion: bool,
+        device: &Device,
+        registry: &Registry,
+    ) -> Result<TrainedNetwork> {
         let decoder = &beside.decoder;
         if !decoder.is_file() {
             return Err(Error::data(decoder, "there is no such file; `ccdni list` shows the runs there are"));
@@ -61,7 +78,13 @@ impl TrainedNetwork {
         };
         let file = find(&beside.spec, "spec.yaml").ok_or_else(|| missing("spec.yaml", "--spec FILE"))?;
         // The weights are trained: whether their initial weights still exist does not matter.
-        let set = vec!["train.init_from=null".into()];
+        let mut set = [&["train.init_from=null".into()], set].concat();
+        if lesion {
+            // What is recorded from synthesizers would be refused without them.
+            set.push("record=null".into());
+            let layers = spec::read_resolved(&file)?.model.layers.len();
+            set.extend((0..layers).map(|layer| format!("model.layers.{layer}.dni=null")));
+        }
         let resolved = spec::resolve(&Request { file: file.clone(), set, ..Request::default() }, registry)?;
         let vocabulary = match resolved.shape.input {
             Input::Tokens { vocabulary: 0, .. } => {
@@ -84,7 +107,9 @@ impl TrainedNetwork {
         }
         let weights = weights::read(decoder, encoder.as_deref(), device)?;
         let mut model = Model::new(&registry.train.model, &resolved.spec.model, &shape, 0, device)?;
-        let layout = Layout::new(&registry.train.model, &resolved.spec.model, &shape)?;
+        // The weights have the names of the network as it was trained.
+        let trained = if lesion { spec::read_resolved(&file)?.model } else { resolved.spec.model.clone() };
+        let layout = Layout::new(&registry.train.model, &trained, &shape)?;
         model.adopt(&layout, &weights).map_err(|error| {
             let words = if vocabulary.is_some() { " and its `tokenizer.json`" } else { "" };
             Error::data(decoder, format!("is not the network of {}{words}: {error}", file.display()))
@@ -94,7 +119,9 @@ impl TrainedNetwork {
             decoder.strip_prefix(run.join("seeds")).ok().and_then(|below| below.parent()?.to_str()?.parse().ok());
         let best = || Directory { path: run.to_path_buf() }.manifest().ok()?.best_seed;
         let seed = named.or_else(best).or(resolved.spec.seeds.0.first().copied()).unwrap_or(1);
-        Ok(TrainedNetwork { resolved, seed, vocabulary, encoder, model })
+        let record = SeedRun::of(run, seed).record().ok().flatten().and_then(|record| record.result);
+        let epoch = record.map_or(resolved.spec.train.epochs, |result| result.kept_epoch);
+        Ok(TrainedNetwork { resolved, seed, epoch, vocabulary, encoder, model })
     }
 
     /// The device that holds the model.

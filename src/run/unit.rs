@@ -13,7 +13,7 @@ use crate::data::{Evaluation, Vocabulary};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
-use crate::train::{EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
+use crate::train::{BatchLoss, EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
 
 /// The column of an epoch's wall-clock time, to the microsecond.
 const SECONDS: &str = "seconds";
@@ -173,6 +173,9 @@ impl SeedRun {
     /// # Errors
     /// As [`Claim::write`].
     pub fn write_metrics(&self, claim: &Claim, metrics: &[MetricInfo], history: &[EpochRow]) -> Result<()> {
+        if history.iter().any(|row| !row.batches.is_empty()) {
+            claim.write(&self.batches_path(), batches_csv(self.seed, history).as_bytes())?;
+        }
         claim.write(&self.metrics_path(), metrics_csv(self.seed, metrics, history).as_bytes())
     }
 
@@ -244,6 +247,18 @@ fn metrics_csv(seed: u64, metrics: &[MetricInfo], history: &[EpochRow]) -> Strin
     lines.join("\n") + "\n"
 }
 
+/// The training loss of every batch.
+fn batches_csv(seed: u64, history: &[EpochRow]) -> String {
+    let mut text = String::from("seed,epoch,batch,train_loss,train_loss_original\n");
+    for row in history {
+        for (index, batch) in row.batches.iter().enumerate() {
+            let BatchLoss { train_loss, train_loss_original } = batch;
+            text += &format!("{seed},{},{},{train_loss},{train_loss_original}\n", row.epoch, index + 1);
+        }
+    }
+    text
+}
+
 /// The numbers of an epoch: `train_loss, train_loss_original, val_<metric>..., seconds`, then further columns.
 pub(super) fn columns(metrics: &[MetricInfo], row: &EpochRow) -> Vec<(String, f64)> {
     let losses = [("train_loss", row.train_loss), ("train_loss_original", row.train_loss_original)];
@@ -286,6 +301,7 @@ mod tests {
             validation: vec![f64::NAN],
             seconds: 0.25,
             extra: vec![Extra { name: "cosine".into(), value: 0.5 }],
+            batches: Vec::new(),
         }
     }
 

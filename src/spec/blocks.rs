@@ -68,7 +68,7 @@ pub struct SweepItem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FigureBlock {
-    /// The horizontal axis: `epoch`, or a key with whole numbers such as `train.bptt`.
+    /// The horizontal axis: `epoch`; a key with whole numbers such as `train.bptt`; or `event`, the epoch of a lesion or of freezing.
     #[serde(default = "epoch")]
     pub x: String,
     /// The vertical axis: a column of metrics.csv; the first validation metric by default.
@@ -89,6 +89,46 @@ pub struct FigureBlock {
     /// The name of a run in a `list` to draw in every panel.
     #[serde(default)]
     pub reference: Option<String>,
+    /// The name of a run in a `list` that the others are relative to, seed by seed: the one with the same values of the grid.
+    #[serde(default)]
+    pub relative_to: Option<String>,
+    /// How they are related to it.
+    #[serde(default)]
+    pub relative: Relative,
+    /// Windows on the horizontal axis in per cent of the sequence.
+    #[serde(default)]
+    pub percent: bool,
+    /// The paired test over seeds of values relative to another run.
+    #[serde(default)]
+    pub test: PairedTest,
+    /// Whether p is corrected for the number of tests in the figure (Holm).
+    #[serde(default)]
+    pub holm: bool,
+    /// Whether `ccdni reproduce` analyses the recordings of the runs, too.
+    #[serde(default)]
+    pub analyse: bool,
+}
+
+/// How values are related to those of another run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Relative {
+    /// Their ratio: 1 is no difference.
+    #[default]
+    Ratio,
+    /// Their difference: 0 is no difference.
+    Difference,
+}
+
+/// A two-sided paired test over seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PairedTest {
+    /// Wilcoxon's signed-rank test.
+    #[default]
+    Wilcoxon,
+    /// Student's t-test, as in the papers.
+    T,
 }
 
 fn one() -> f64 {
@@ -112,9 +152,18 @@ pub enum Claim {
         /// Values by dotted path that select one of several runs with the name.
         #[serde(default)]
         at: BTreeMap<String, serde_json::Value>,
+        /// A swept key: one claim for each of its values.
+        #[serde(default)]
+        each: Option<String>,
         /// A column of metrics.csv; the first validation metric by default.
         #[serde(default)]
         metric: Option<String>,
+        /// The paired test over seeds.
+        #[serde(default)]
+        test: PairedTest,
+        /// Whether p is corrected for the number of claims that `each` makes (Holm).
+        #[serde(default)]
+        holm: bool,
         /// The claim holds only if p of the paired test over seeds is below this; if left out, p is only reported.
         #[serde(default)]
         #[schemars(range(min = 0.0, max = 1.0))]

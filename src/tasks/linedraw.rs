@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
+use crate::data::movement;
 use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Showcase, Split, Targets};
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
@@ -53,6 +54,9 @@ pub struct LineDraw {
     pub test_noise: f64,
     /// Draw the sequences once, rather than anew in every epoch.
     pub fixed_data: bool,
+    /// Adds measures of the movement to the metrics: `dysmetria`, `sparc` and `jerk`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub movement: bool,
 }
 
 impl Default for LineDraw {
@@ -67,6 +71,7 @@ impl Default for LineDraw {
             train_noise: 0.0,
             test_noise: 0.0,
             fixed_data: false,
+            movement: false,
         }
     }
 }
@@ -100,16 +105,19 @@ impl Plugin for LineDraw {
     const ABOUT: &'static str = "draw a straight line to the point that a cue at the first step names";
 
     fn check(&self) -> Vec<Problem> {
+        let too_short = movement::too_short(self.movement, self.seq_len);
         let validation = self.validation_size();
         let message = if validation >= self.train_size {
             "leaves no sequence to train with"
         } else if validation == 0 && self.val_split > 0.0 {
             "is less than half a sequence"
         } else {
-            return Vec::new();
+            return too_short.into_iter().collect();
         };
         let message = format!("{} of `train_size` {} {message}", self.val_split, self.train_size);
-        vec![Problem::new("val_split", message).help("raise `train_size`, or use another share (0: no validation)")]
+        let problem = Problem::new("val_split", message);
+        let problem = problem.help("raise `train_size`, or use another share (0: no validation)");
+        too_short.into_iter().chain([problem]).collect()
     }
 }
 
@@ -161,7 +169,8 @@ impl Lines {
 
 impl Dataset for Lines {
     fn metrics(&self) -> Vec<Metric> {
-        vec![Metric::squared_distance()]
+        let movement = self.spec.movement.then(movement::metrics).into_iter().flatten();
+        std::iter::once(Metric::squared_distance()).chain(movement).collect()
     }
 
     fn batches(&self, split: Split, batch_size: usize) -> usize {

@@ -170,3 +170,51 @@ fn damaged_recordings_are_named_and_nothing_is_written() {
     assert!(!run.0.join("analysis").exists());
     lab.ccdni(&["analyse", &path, "--seeds", "1"]).exits(0);
 }
+
+#[test]
+fn pairs_components_and_windows_are_in_files_of_their_own() {
+    let lab = Lab::new();
+    let run = train(&lab, &[ALL]);
+    lab.ccdni(&["analyse", &run.0.display().to_string()]).exits(0);
+    let folder = run.0.join("analysis");
+    let table = |name: &str| -> Vec<Vec<String>> {
+        let mut reader = csv::Reader::from_path(folder.join(name)).unwrap();
+        reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
+    };
+    let number = |cell: &String| cell.parse::<f64>().unwrap();
+    // The mean over windows is the cosine of the run.
+    let whole = measures(&run);
+    let key = (1, 2, "cosine".to_owned(), "synthetic.layer0".to_owned(), "true.layer0".to_owned());
+    let windows: Vec<f64> = table("cosine_windows.csv")
+        .iter()
+        .filter(|row| row[0] == "1" && row[1] == "2" && row[3] == "true.layer0")
+        .map(|row| number(&row[5]))
+        .collect();
+    assert!(windows.len() > 1);
+    assert!((windows.iter().sum::<f64>() / windows.len() as f64 - whole[&key]).abs() < 1e-9, "{windows:?}");
+
+    let pairs = table("pairs.csv");
+    let coupling = |row: &&Vec<String>| row[2] == "hidden.layer0" && row[3] == "synthesizer0.layer0";
+    let row = pairs.iter().filter(coupling).find(|row| row[0] == "2" && row[1] == "3").unwrap();
+    let quantiles: Vec<f64> = row[4..9].iter().map(number).collect();
+    assert!(quantiles.is_sorted() && quantiles[0] >= -1.0 && quantiles[4] <= 1.0, "{row:?}");
+    assert!(number(&row[11]) > 0.0, "correlations change: {row:?}");
+    let array = fs::read(folder.join("pairs/hidden.layer0__synthesizer0.layer0.npy")).unwrap();
+    let header = String::from_utf8_lossy(&array[..128]).into_owned();
+    assert!(header.contains("'<f4'") && header.contains("(2, 3, "), "{header}");
+
+    let pca = table("pca.csv");
+    for row in pca.iter().filter(|row| row[3] == "explained") {
+        // A synthesizer that starts at zero has no variance at first.
+        let share = number(&row[5]);
+        assert!((0.0..=1.0 + 1e-9).contains(&share) || share.is_nan() && row[1] == "1", "{row:?}");
+    }
+    assert!(
+        pca.iter()
+            .any(|row| row[2] == "hidden.layer0" && row[3] == "participation_ratio" && number(&row[5]) >= 1.0 - 1e-9)
+    );
+    assert!(!table("pca_paths.csv").is_empty());
+    for name in ["pairs", "pca", "cosine_windows"] {
+        assert!(folder.join(format!("{name}.png")).exists(), "{name}");
+    }
+}

@@ -134,3 +134,38 @@ fn claims_decide_the_exit_code() {
     assert!(lab.ccdni(&["reproduce", "none.yaml", "--quick"]).exits(2).contains("quick"));
     assert!(lab.ccdni(&["reproduce", "fig9"]).exits(2).contains("there is no experiments/paper/fig9.yaml"));
 }
+
+#[test]
+fn runs_are_drawn_and_tested_relative_to_another() {
+    let lab = lab();
+    let grid = "extends: file.yaml\nsweep:\n  list: [{name: a}, {name: b, set: {model.layers.0.hidden: 8}}]\n  \
+                grid: {train.bptt: [1, 2, 3]}\n";
+    let figure = "figure: {x: train.bptt, percent: true, relative_to: a, color: [hidden], test: t, holm: true}\n";
+    let claims = "claims: [{kind: below, run: a, than: b, each: train.bptt, test: t, holm: true}]\n";
+    lab.write("relative.yaml", &format!("{grid}{figure}{claims}"));
+    let said = lab.ccdni(&["reproduce", "relative.yaml"]);
+    let said = format!("{}{}", said.stdout, said.stderr);
+    for bptt in 1..=3 {
+        assert!(said.contains(&format!("a ends below b at bptt {bptt} (val_mse)")), "{said}");
+    }
+    assert!(said.contains("after Holm") && said.contains("(paired t)") && said.contains("3 seeds"), "{said}");
+    let svg = std::fs::read_to_string(lab.path("outputs/plots/relative.svg")).unwrap();
+    assert!(svg.contains("validation mse / a") && svg.contains("bptt (% of the sequence)"), "{svg}");
+    assert!(svg.contains(">\nns\n<") || svg.contains(">\n*"), "the outcome of a test is marked: {svg}");
+    // The table has the ratio of the seeds' values.
+    let of = |hidden: &str| -> Vec<f64> {
+        let csv = lab.ccdni(&["table", "relative.yaml", "--wide"]).exits(0);
+        let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+        let at = |name: &str| rows[0].iter().position(|column| *column == name).unwrap();
+        let wanted = |row: &&Vec<&str>| row[at("name")] == hidden && row[at("train.bptt")] == "2";
+        rows[1..].iter().filter(wanted).map(|row| row[at("last_val_mse")].parse().unwrap()).collect()
+    };
+    let ratio = of("b").iter().zip(of("a")).map(|(b, a)| b / a).sum::<f64>() / 3.0;
+    let drawn = lab.ccdni(&["plot", "relative.yaml"]).exits(0);
+    assert!(drawn.contains(&format!("{ratio:.4} ±")), "{ratio}: {drawn}");
+
+    lab.write("wrong.yaml", &format!("{grid}figure: {{relative_to: c}}\n"));
+    assert!(lab.ccdni(&["plot", "wrong.yaml"]).exits(2).contains("`figure.relative_to` is `c`"));
+    let compared = lab.ccdni(&["compare", "relative.yaml", "--test", "hidden", "--holm"]).exits(0);
+    assert!(compared.contains("p (t)"), "{compared}");
+}

@@ -196,6 +196,50 @@ fn grids_share_their_runs_with_the_files_of_single_runs() {
     }
 }
 
+/// A sheet over tasks, or of another metric, trains nothing that the figures of single tasks do not.
+#[test]
+fn sheets_share_their_runs_with_the_figures_of_single_tasks() {
+    let hashes = |names: &[&str]| -> std::collections::BTreeSet<String> {
+        names.iter().flat_map(|name| expanded(&format!("paper/{name}.yaml"))).map(|run| run.resolved.hash).collect()
+    };
+    let tasks = hashes(&["nc3_recognition", "nc3_lines", "nc3_digits"]);
+    assert_eq!(tasks.len(), 45);
+    for (sheet, runs) in [("nc3", 42), ("nc3_dysmetria", 28), ("nc3_certainty", 14)] {
+        let sheet = hashes(&[sheet]);
+        assert!(sheet.len() == runs && sheet.is_subset(&tasks), "{sheet:?}");
+    }
+    assert_eq!(hashes(&["nc2_dysmetria"]), hashes(&["nc2"]));
+    assert_eq!(hashes(&["fig4_captioning"]), hashes(&["nc8_balanced"]));
+    for (figure, of) in
+        [("nc5_recognition", "nc3_recognition"), ("nc5_lines", "nc3_lines"), ("nc5_digits", "nc3_digits")]
+    {
+        let shared = hashes(&[figure]).intersection(&hashes(&[of])).count();
+        assert_eq!(shared, 7, "{figure}: its ccRNNs are those of {of}");
+    }
+}
+
+/// The original's settings that differ from ours.
+#[test]
+fn the_papers_figures_follow_the_original() {
+    for name in ["nc3_recognition", "nc3_lines", "nc3_digits"] {
+        for run in expanded(&format!("paper/{name}.yaml")) {
+            assert_eq!(run.resolved.spec.task.keys["shuffle"], false, "{name}");
+            assert_eq!(run.resolved.spec.seeds.0.len(), 10, "{name}");
+        }
+    }
+    let captions = expanded("paper/nc8.yaml");
+    assert_eq!(captions.len(), 15, "three networks, five windows");
+    for run in captions {
+        let spec = run.resolved.spec;
+        assert_eq!((spec.model.input_dropout, spec.seeds.0.len()), (0.5, 10));
+        assert_eq!((&spec.task.keys["balance"], &spec.task.keys["lengths"][1]), (&false.into(), &25.into()));
+    }
+    for run in expanded("paper/s_initialisation.yaml") {
+        let layer = &run.resolved.spec.model.layers[0];
+        assert_eq!(layer.init_scaled == ccdni::spec::InitScaled::Weights, layer.dni.is_none());
+    }
+}
+
 /// Names of results never change: a changed hash here orphans every directory of results.
 #[test]
 fn the_hashes_stay() {

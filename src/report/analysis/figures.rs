@@ -42,7 +42,7 @@ fn quantities<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<&'a str> {
 }
 
 /// Label of a recorded quantity.
-fn words(name: &str) -> String {
+pub(super) fn words(name: &str) -> String {
     let what = name.rsplit_once('.').map_or(name, |(what, _)| what);
     match (what, what.strip_prefix("synthesizer").map(str::parse::<usize>)) {
         ("hidden", _) => "hidden state".into(),
@@ -118,7 +118,31 @@ fn panel(analysis: &Analysis, names: &[&str], title: &str, label: &str, log: boo
         series,
         singles: false,
         events: BTreeMap::new(),
+        marks: Vec::new(),
     }
+}
+
+/// A panel of these series, each with the index of its style.
+pub(super) fn panel_of(title: &str, x: &str, label: &str, series: Vec<(usize, Vec<Curve>)>) -> Panel {
+    let series = series.into_iter().filter(|(_, seeds)| !seeds.is_empty());
+    let series: Vec<Series> = series.map(|(index, seeds)| Series { style: Style::color(index), seeds }).collect();
+    let extent = series.iter().flat_map(|series| Summary::of(&series.seeds).extent().collect::<Vec<_>>());
+    Panel {
+        title: title.into(),
+        x: x.into(),
+        label: label.into(),
+        axis: Axis::linear(extent),
+        series,
+        singles: false,
+        events: BTreeMap::new(),
+        marks: Vec::new(),
+    }
+}
+
+/// Panels with a legend of these names, by the index of their styles.
+pub(super) fn with_legend(panels: Vec<Panel>, names: &[String]) -> Grid {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    grid(panels, &names, str::to_owned)
 }
 
 /// The panels with curves, and a legend of the names that occur in them.

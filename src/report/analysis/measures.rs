@@ -80,6 +80,28 @@ impl Population {
         correlations.iter().map(|r| r.abs()).sum::<f64>() / correlations.len() as f64
     }
 
+    /// Signed Pearson correlation of every variable with every variable of another population in the same observations,
+    /// `[variables, other's variables]`, row by row; NaN for constant variables.
+    pub fn correlations_with(&self, other: &Population) -> Vec<f64> {
+        let unit = |population: &Population| {
+            let mut centered = population.centered();
+            for mut row in centered.row_iter_mut() {
+                let norm = row.norm();
+                row.scale_mut(if norm > 0.0 { 1.0 / norm } else { f64::NAN });
+            }
+            centered
+        };
+        let correlations = unit(self) * unit(other).transpose();
+        correlations.transpose().iter().copied().collect()
+    }
+
+    /// Mean of every variable, and the sums of products of their deviations from it, row by row.
+    pub fn scatter(&self) -> (Vec<f64>, DMatrix<f64>) {
+        let centered = self.centered();
+        let means = self.0.row_iter().map(|row| row.mean()).collect();
+        (means, &centered * centered.transpose())
+    }
+
     /// Trace of the variables' covariance, in squared units of activity.
     pub fn coding_space(&self) -> f64 {
         if self.observations() < 2 {
@@ -125,6 +147,13 @@ impl Population {
             centered[(defined[row], column)] / norms[defined[row]]
         })
     }
+}
+
+/// Participation ratio of a covariance or of sums of products, `(Σλ)² / Σλ²` with λ its eigenvalues: how many directions share the
+/// variance evenly.
+pub fn participation_ratio(scatter: &DMatrix<f64>) -> f64 {
+    // Σλ is the trace, and Σλ² the sum of squares of a symmetric matrix.
+    scatter.trace().powi(2) / scatter.iter().map(|x| x * x).sum::<f64>()
 }
 
 /// Cosine similarity of two vectors, `a·b / (max(‖a‖, ε) max(‖b‖, ε))` with ε = 1e-8; 0 if one of them is zero.
@@ -173,6 +202,22 @@ mod tests {
         assert_eq!(rows(&[&[1., 0.], &[0., 2.]]).sparsity(), 1.0);
         assert_eq!(rows(&[&[1., 0., 0.], &[0., 0., 2.]]).sparsity(), 1.0, "silence does not count");
         assert!(rows(&[&[0.], &[0.]]).sparsity().is_nan());
+    }
+
+    #[test]
+    fn correlations_keep_their_signs_and_places() {
+        let a = rows(&[&[1., 2., 3.], &[5., 5., 5.]]);
+        let b = rows(&[&[2., 4., 6.], &[3., 2., 1.], &[0., 1., 0.]]);
+        let all = a.correlations_with(&b);
+        assert!((all[0] - 1.0).abs() < 1e-12 && (all[1] + 1.0).abs() < 1e-12 && all[2].abs() < 1e-12, "{all:?}");
+        assert!(all[3..].iter().all(|r| r.is_nan()), "a constant");
+    }
+
+    #[test]
+    fn participation_counts_directions() {
+        let of = |rows_: &[&[f64]]| participation_ratio(&rows(rows_).scatter().1);
+        assert!((of(&[&[1., -1., 0., 0.], &[0., 0., 1., -1.]]) - 2.0).abs() < 1e-12);
+        assert!((of(&[&[1., 2., 4.], &[2., 4., 8.]]) - 1.0).abs() < 1e-12);
     }
 
     #[test]

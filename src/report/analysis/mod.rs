@@ -12,6 +12,9 @@
 //! from it would correlate all units. With `train.keep_hidden` this applies only to the first batch of an epoch. Cosines
 //! compare vectors pairwise and use every window, as the column `cosine` of `metrics.csv` does.
 
+pub mod decoder;
+mod detail_files;
+mod details;
 mod figures;
 pub mod measures;
 mod recordings;
@@ -88,6 +91,8 @@ pub struct Key {
 pub struct Analysis {
     /// Values by key, then seed, then epoch.
     pub values: BTreeMap<Key, BTreeMap<u64, BTreeMap<usize, f64>>>,
+    /// Pairs of units, principal components, cosines by window.
+    details: detail_files::Details,
     /// Notes for the user: what could not be measured, and why.
     pub notes: Vec<String>,
 }
@@ -113,7 +118,7 @@ pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
             names.join(", ")
         )));
     }
-    let mut files: Vec<(u64, usize, PathBuf)> = Vec::new();
+    let mut files: Vec<(u64, usize, PathBuf, bool)> = Vec::new();
     for &seed in seeds {
         let unit = SeedRun::of(dir, seed);
         let of_seed = recordings::files(&unit)?;
@@ -121,13 +126,15 @@ pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
             let what = format!("holds no recordings of seed {seed}; {}, or leave it out with `--seeds`", unit.advice());
             return Err(Error::data(&unit.recordings_path(), what));
         }
-        files.extend(of_seed.into_iter().map(|(epoch, path)| (seed, epoch, path)));
+        let kept = details::kept(&of_seed.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>());
+        files.extend(of_seed.into_iter().map(|(epoch, path)| (seed, epoch, path, kept.contains(&epoch))));
     }
-    let mut analysis = Analysis { values: BTreeMap::new(), notes: Vec::new() };
+    let mut analysis = Analysis { values: BTreeMap::new(), details: BTreeMap::new(), notes: Vec::new() };
     let mut zero_starts = 0;
-    let measured: Vec<_> = files.par_iter().map(|(.., path)| epoch(path, spec)).collect();
-    for ((seed, epoch, _), measured) in files.into_iter().zip(measured) {
-        let (means, alone) = measured?;
+    let measured: Vec<_> = files.par_iter().map(|(.., path, kept)| epoch(path, spec, *kept)).collect();
+    for ((seed, epoch, ..), measured) in files.into_iter().zip(measured) {
+        let (means, details, alone) = measured?;
+        analysis.details.entry(seed).or_default().insert(epoch, details);
         zero_starts += alone;
         for (key, mean) in means {
             analysis.values.entry(key).or_default().entry(seed).or_default().insert(epoch, mean.value());
@@ -144,16 +151,21 @@ pub fn analyse(dir: &Path, spec: &Spec, seeds: &[u64]) -> Result<Analysis> {
     Ok(analysis)
 }
 
-/// The means over the batches of one epoch, and the number of batches with nothing but zero initial states.
-fn epoch(path: &Path, spec: &Spec) -> Result<(BTreeMap<Key, Mean>, usize)> {
+/// The means over the batches of one epoch, its details, with matrices if they are `kept`, and the number of batches with nothing but
+/// zero initial states.
+fn epoch(path: &Path, spec: &Spec, kept: bool) -> Result<(BTreeMap<Key, Mean>, details::Epoch, usize)> {
     let (mut means, mut alone): (BTreeMap<Key, Mean>, usize) = (BTreeMap::new(), 0);
+    let mut details = details::Epoch::default();
     for batch in recordings::read(path)? {
         // An epoch's initial state is never carried over.
         let zero_start = !spec.train.keep_hidden || batch.number == 1;
         alone += usize::from(batch.windows.values().any(|windows| zero_start && windows.count < 2));
-        measure(&batch, usize::from(zero_start), &mut |key, value| means.entry(key).or_default().add(value));
+        let populations = populations(&batch, usize::from(zero_start));
+        measure(&batch, &populations, &mut |key, value| means.entry(key).or_default().add(value));
+        details::add(&mut details, &batch, &populations);
     }
-    Ok((means, alone))
+    details.end(kept);
+    Ok((means, details, alone))
 }
 
 /// The quantities that a network of this spec can record.
@@ -179,17 +191,17 @@ fn missing(spec: &Spec, wanted: &[Recorded]) -> Option<String> {
         .then(|| format!("not recorded, and so not measured: `{named}` (`record.what` has them recorded)"))
 }
 
-/// Computes every measure of a batch; populations exclude the first `skip` windows.
-fn measure(batch: &Batch, skip: usize, add: &mut impl FnMut(Key, f64)) {
-    let key = |measure, of: &str, with: &str| Key { measure, of: of.into(), with: with.into() };
+/// The populations of a batch, without the first `skip` windows.
+fn populations(batch: &Batch, skip: usize) -> Vec<(&str, Population)> {
     let population =
         |windows: &Windows| Population::new(windows.width, windows.rows(skip).flatten().copied().collect());
-    let populations: Vec<(&str, Population)> = batch
-        .windows
-        .iter()
-        .map(|(name, windows)| (name.as_str(), population(windows)))
-        .filter(|(_, population)| population.observations() > 0)
-        .collect();
+    let all = batch.windows.iter().map(|(name, windows)| (name.as_str(), population(windows)));
+    all.filter(|(_, population)| population.observations() > 0).collect()
+}
+
+/// Computes every measure of a batch.
+fn measure(batch: &Batch, populations: &[(&str, Population)], add: &mut impl FnMut(Key, f64)) {
+    let key = |measure, of: &str, with: &str| Key { measure, of: of.into(), with: with.into() };
     for (index, (name, population)) in populations.iter().enumerate() {
         add(key(Measure::PopulationCorrelation, name, ""), population.population_correlation());
         add(key(Measure::MeanAbsPearson, name, ""), population.mean_abs_pearson());
@@ -263,6 +275,7 @@ impl Analysis {
         for (name, drawing) in figures::all(self) {
             files.extend(figure::save(&drawing, dir, &name, &figure::Format::ALL)?);
         }
+        files.extend(detail_files::write(&self.details, dir)?);
         Ok(files)
     }
 

@@ -6,8 +6,8 @@ use super::FinishedRun;
 use super::groups::digits;
 use super::read::{Loaded, Metric};
 use crate::error::Result;
-use crate::report::statistics::{mann_whitney, median, signed_rank};
-use crate::spec::{Claim, Plugins};
+use crate::report::statistics::{holm, mann_whitney, mean, median, paired_t, signed_rank};
+use crate::spec::{Claim, PairedTest, Plugins};
 
 /// Result of checking a claim.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,28 +50,92 @@ const LEVEL: f64 = 0.05;
 /// Finds the runs of a claim: by name, and by key values if several have the name.
 pub type Find<'a> = &'a dyn Fn(&str, &BTreeMap<String, serde_json::Value>) -> Result<FinishedRun>;
 
-/// Checks a claim. Whether one run ends below another is decided by the medians; a lack of significance in the
-/// signed-rank test over seeds fails only claims that require it. A `quick` version is not compared with longer training.
+/// Checks claims. Whether one run ends below another is decided by the medians; a lack of significance in the paired test over
+/// seeds fails only claims that require it. A `quick` version is not compared with longer training. `open` has the reason why a
+/// claim cannot be decided yet, if there is one.
 ///
 /// # Errors
-/// An error of `find`; [`crate::Error::Usage`] for an unknown metric; [`crate::Error::Data`] naming a damaged file.
-pub fn judge(claim: &Claim, find: Find, quick: bool, plugins: &dyn Plugins) -> Result<Verdict> {
+/// An error of `find` or `open`; [`crate::Error::Usage`] for an unknown metric; [`crate::Error::Data`] naming a damaged file.
+pub fn judge(
+    claims: &[Claim],
+    find: Find,
+    open: &dyn Fn(&Claim) -> Result<Option<String>>,
+    quick: bool,
+    plugins: &dyn Plugins,
+) -> Result<Vec<Verdict>> {
+    let judged = claims.iter().map(|claim| match open(claim)? {
+        Some(numbers) => Ok(Judged::Settled(Verdict { claim: words(claim), numbers, outcome: Outcome::NotAsked })),
+        None => one(claim, find, quick, plugins),
+    });
+    let mut judged: Vec<Judged> = judged.collect::<Result<_>>()?;
+    for family in judged.chunk_by_mut(|a, b| a.family().is_some() && a.family() == b.family()) {
+        if family[0].family().is_some() {
+            let p: Vec<f64> = family.iter().filter_map(Judged::p).collect();
+            family.iter_mut().zip(holm(&p)).for_each(|(judged, p)| judged.correct(p));
+        }
+    }
+    Ok(judged.into_iter().map(Judged::verdict).collect())
+}
+
+/// A claim before the correction of its p.
+enum Judged {
+    Settled(Verdict),
+    Below { claim: String, below: Below, p_below: Option<f64>, family: Option<String> },
+}
+
+impl Judged {
+    /// What claims corrected together have in common.
+    fn family(&self) -> Option<&str> {
+        match self {
+            Judged::Below { family, .. } => family.as_deref(),
+            Judged::Settled(_) => None,
+        }
+    }
+
+    fn p(&self) -> Option<f64> {
+        match self {
+            Judged::Below { below, .. } => Some(below.p),
+            Judged::Settled(_) => None,
+        }
+    }
+
+    fn correct(&mut self, p: f64) {
+        if let Judged::Below { below, .. } = self {
+            below.corrected = Some(p);
+        }
+    }
+
+    fn verdict(self) -> Verdict {
+        match self {
+            Judged::Settled(verdict) => verdict,
+            Judged::Below { claim, below, p_below, .. } => {
+                Verdict { claim, numbers: below.numbers(p_below), outcome: below.outcome(p_below) }
+            }
+        }
+    }
+}
+
+fn one(claim: &Claim, find: Find, quick: bool, plugins: &dyn Plugins) -> Result<Judged> {
     let load = |name: &str| Loaded::read(&find(name, claim.runs().1)?, plugins);
-    let not_asked = |claim: String| Verdict {
-        claim,
-        numbers: "only checked for the full version".into(),
-        outcome: Outcome::NotAsked,
+    let not_asked = |claim: String| {
+        let numbers = "only checked for the full version".into();
+        Judged::Settled(Verdict { claim, numbers, outcome: Outcome::NotAsked })
     };
     match claim {
-        Claim::Below { run, than, metric, p_below, quick: asked, .. } => {
+        Claim::Below { run, than, at, metric, p_below, quick: asked, each, test, holm } => {
             let (lower, higher) = (load(run)?, load(than)?);
             let metric = Metric::choose(metric.as_deref(), &[&lower, &higher])?;
             let claim = format!("{} ({})", words(claim), metric.column);
             if quick && !asked {
                 return Ok(not_asked(claim));
             }
-            let (numbers, outcome) = below(&pairs(&lower, &higher, &metric), *p_below);
-            Ok(Verdict { claim, numbers, outcome })
+            // Claims of one line of the file differ in the value of that key alone.
+            let family = each.as_ref().filter(|_| *holm).map(|key| {
+                let others: Vec<_> = at.iter().filter(|(path, _)| *path != key).collect();
+                format!("{run} {than} {key} {} {others:?}", metric.column)
+            });
+            let below = Below::of(&pairs(&lower, &higher, &metric), *test);
+            Ok(Judged::Below { claim, below, p_below: *p_below, family })
         }
         Claim::Like { run, metric, values, .. } => {
             let loaded = load(run)?;
@@ -86,42 +150,81 @@ pub fn judge(claim: &Claim, find: Find, quick: bool, plugins: &dyn Plugins) -> R
             let numbers = format!("medians {here} and {there}, {} and {} seeds, p {p:.3}", ours.len(), values.len());
             // A NaN has no place in a distribution.
             let holds = p > LEVEL && !values.is_empty() && ours.iter().all(|value| value.is_finite());
-            Ok(Verdict { claim, numbers, outcome: if holds { Outcome::Pass } else { Outcome::Fail } })
+            let outcome = if holds { Outcome::Pass } else { Outcome::Fail };
+            Ok(Judged::Settled(Verdict { claim, numbers, outcome }))
         }
     }
 }
 
-/// Numbers and outcome of the claim that the first of each pair is below the second.
-fn below(pairs: &[(f64, f64)], p_below: Option<f64>) -> (String, Outcome) {
-    let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
-    let differences: Vec<f64> = pairs.iter().map(|(a, b)| a - b).collect();
-    let p = signed_rank(&differences);
-    let level = p_below.unwrap_or(LEVEL);
-    let lower = differences.iter().filter(|difference| **difference < 0.0).count();
-    let mut numbers = format!(
-        "medians {} and {}, lower in {lower} of {} seeds, p {p:.3}",
-        digits(median(&a)),
-        digits(median(&b)),
-        pairs.len()
-    );
-    // The least p, with all seeds on one side: two of all sign assignments.
-    let least = 2f64.powi(1 - i32::try_from(pairs.len()).unwrap_or(i32::MAX));
-    if least >= level {
-        numbers += &format!(" (so few seeds give none below {least:.3})");
+/// What the claim rests on that the first of each pair is below the second.
+struct Below {
+    medians: [f64; 2],
+    /// Differences of the pairs.
+    differences: Vec<f64>,
+    test: PairedTest,
+    p: f64,
+    /// p corrected for the number of claims.
+    corrected: Option<f64>,
+}
+
+impl Below {
+    fn of(pairs: &[(f64, f64)], test: PairedTest) -> Self {
+        let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+        let differences: Vec<f64> = pairs.iter().map(|(a, b)| a - b).collect();
+        let p = paired(test, &differences);
+        Below { medians: [median(&a), median(&b)], differences, test, p, corrected: None }
     }
-    // NaN compares with nothing.
-    let lies_so = differences.iter().all(|difference| !difference.is_nan()) && median(&a) < median(&b);
-    let outcome = match (lies_so, p < level && median(&differences) < 0.0) {
-        (false, _) => Outcome::Fail,
-        (true, true) => Outcome::Pass,
-        (true, false) if p_below.is_some() => Outcome::Fail,
-        (true, false) => Outcome::NotSignificant,
-    };
-    (numbers, outcome)
+
+    fn numbers(&self, p_below: Option<f64>) -> String {
+        let lower = self.differences.iter().filter(|difference| **difference < 0.0).count();
+        let [a, b] = self.medians.map(digits);
+        let count = self.differences.len();
+        let test = if self.test == PairedTest::T { " (paired t)" } else { "" };
+        let mut numbers = format!("medians {a} and {b}, lower in {lower} of {count} seeds, {}{test}", shown(self.p));
+        if let Some(p) = self.corrected {
+            numbers += &format!(", {} after Holm", shown(p));
+        }
+        // The least p, with all seeds on one side: two of all sign assignments.
+        let least = 2f64.powi(1 - i32::try_from(count).unwrap_or(i32::MAX));
+        if self.test == PairedTest::Wilcoxon && least >= p_below.unwrap_or(LEVEL) {
+            numbers += &format!(" (so few seeds give none below {least:.3})");
+        }
+        numbers
+    }
+
+    fn outcome(&self, p_below: Option<f64>) -> Outcome {
+        // NaN compares with nothing.
+        let lies_so =
+            self.differences.iter().all(|difference| !difference.is_nan()) && self.medians[0] < self.medians[1];
+        let p = self.corrected.unwrap_or(self.p);
+        let centre = match self.test {
+            PairedTest::Wilcoxon => median(&self.differences),
+            PairedTest::T => mean(&self.differences),
+        };
+        match (lies_so, p < p_below.unwrap_or(LEVEL) && centre < 0.0) {
+            (false, _) => Outcome::Fail,
+            (true, true) => Outcome::Pass,
+            (true, false) if p_below.is_some() => Outcome::Fail,
+            (true, false) => Outcome::NotSignificant,
+        }
+    }
+}
+
+/// A value of p in a message.
+fn shown(p: f64) -> String {
+    if p < 0.001 { "p < 0.001".into() } else { format!("p {p:.3}") }
+}
+
+/// Two-sided p of a paired test.
+pub(super) fn paired(test: PairedTest, differences: &[f64]) -> f64 {
+    match test {
+        PairedTest::Wilcoxon => signed_rank(differences),
+        PairedTest::T => paired_t(differences),
+    }
 }
 
 /// A claim as text, without its metric.
-pub fn words(claim: &Claim) -> String {
+fn words(claim: &Claim) -> String {
     let (runs, at) = claim.runs();
     match runs.as_slice() {
         [run, than] => format!("{run} ends below {than}{}", place(at)),
@@ -131,8 +234,13 @@ pub fn words(claim: &Claim) -> String {
 
 /// ` at bptt 3`.
 fn place(at: &BTreeMap<String, serde_json::Value>) -> String {
-    let words: Vec<String> =
-        at.iter().map(|(path, value)| format!("{} {}", path.rsplit('.').next().unwrap_or(path), value)).collect();
+    let words: Vec<String> = at
+        .iter()
+        .map(|(path, value)| {
+            let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            format!("{} {shown}", path.rsplit('.').next().unwrap_or(path))
+        })
+        .collect();
     if words.is_empty() { String::new() } else { format!(" at {}", words.join(", ")) }
 }
 
@@ -161,7 +269,7 @@ mod tests {
             let (low, high) = (1.0 + i as f64 / 100.0, 2.0 + i as f64 / 10.0);
             if i + above >= n { (high, low) } else { (low, high) }
         };
-        below(&(0..n).map(pair).collect::<Vec<_>>(), p_below).1
+        Below::of(&(0..n).map(pair).collect::<Vec<_>>(), PairedTest::Wilcoxon).outcome(p_below)
     }
 
     #[test]
@@ -174,8 +282,20 @@ mod tests {
         assert_eq!(outcome(10, 9, None), Outcome::Fail);
         // Three seeds can never be significant.
         assert_eq!(outcome(3, 0, None), Outcome::NotSignificant);
-        assert!(below(&[(1.0, 2.0); 3], None).0.contains("give none below 0.250"));
-        assert_eq!(below(&[(f64::NAN, 2.0), (1.0, 2.0), (1.0, 2.0)], None).1, Outcome::Fail);
-        assert_eq!(below(&[], None).1, Outcome::Fail);
+        let of = |pairs: &[(f64, f64)]| Below::of(pairs, PairedTest::Wilcoxon);
+        assert!(of(&[(1.0, 2.0); 3]).numbers(None).contains("give none below 0.250"));
+        assert_eq!(of(&[(f64::NAN, 2.0), (1.0, 2.0), (1.0, 2.0)]).outcome(None), Outcome::Fail);
+        assert_eq!(of(&[]).outcome(None), Outcome::Fail);
+    }
+
+    #[test]
+    fn a_t_test_of_three_seeds_can_be_significant_and_the_correction_can_undo_it() {
+        let pairs = [(1.0, 2.0), (1.1, 2.0), (0.9, 2.1)];
+        let mut below = Below::of(&pairs, PairedTest::T);
+        assert!(below.p > 0.005 && below.p < 0.01, "{}", below.p);
+        assert_eq!(below.outcome(None), Outcome::Pass);
+        below.corrected = Some(0.06);
+        assert_eq!(below.outcome(None), Outcome::NotSignificant);
+        assert!(below.numbers(None).contains("(paired t), p 0.060 after Holm"), "{}", below.numbers(None));
     }
 }

@@ -6,7 +6,7 @@ use super::read::{Loaded, Metric};
 use super::{FinishedRun, keys, labels};
 use crate::data::Direction;
 use crate::error::{Error, Result};
-use crate::report::statistics::{bootstrap, mean, signed_rank, standard_error};
+use crate::report::statistics::{bootstrap, holm, mean, paired_t, signed_rank, standard_error};
 use crate::report::tables;
 use crate::spec::Plugins;
 
@@ -48,6 +48,8 @@ pub struct Test {
     pub difference: f64,
     /// Two-sided p of the signed-rank test.
     pub p: f64,
+    /// Two-sided p of the paired t-test.
+    pub t: f64,
 }
 
 /// Shown for NaN, or for the interval of a single value.
@@ -192,6 +194,14 @@ impl Group {
     }
 }
 
+/// Corrects every p for the number of tests (Holm).
+pub fn correct(tests: &mut [Test]) {
+    let (p, t): (Vec<f64>, Vec<f64>) = tests.iter().map(|test| (test.p, test.t)).unzip();
+    for ((test, p), t) in tests.iter_mut().zip(holm(&p)).zip(holm(&t)) {
+        (test.p, test.t) = (p, t);
+    }
+}
+
 /// Seeds are pairs: they have the same data and initial weights.
 fn test(a: &Group, b: &Group) -> Test {
     let mut seeds: Vec<u64> = a.values.iter().map(|sample| sample.seed).collect();
@@ -209,6 +219,7 @@ fn test(a: &Group, b: &Group) -> Test {
         pairs: differences.len(),
         difference: mean(&differences),
         p: signed_rank(&differences),
+        t: paired_t(&differences),
     }
 }
 

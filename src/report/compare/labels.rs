@@ -79,10 +79,16 @@ fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
     }
 }
 
-/// Axis label of a key.
-pub(super) fn axis(key: &str) -> &str {
+/// The horizontal axis of the epochs of lesions and freezing.
+pub(super) const EVENT: &str = "event";
+
+/// Axis label of a key, whose values are in `percent` of the sequence or as they are.
+pub(super) fn axis(key: &str, percent: bool) -> &str {
     match key {
+        "train.bptt" if percent => "bptt (% of the sequence)",
         "train.bptt" => "bptt (steps)",
+        "train.feedback_every" => "interval of feedback (steps)",
+        EVENT => "epoch of the lesion",
         key => key.strip_prefix("model.layers.0.").or(key.strip_prefix("train.")).unwrap_or(key),
     }
 }

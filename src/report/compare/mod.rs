@@ -8,12 +8,13 @@ mod groups;
 mod keys;
 mod labels;
 mod read;
+mod relative;
 mod results;
 
-pub use claims::{Find, Outcome, Verdict, judge, words as claim_words};
+pub use claims::{Find, Outcome, Verdict, judge};
 pub use difference::difference;
 pub(in crate::report) use groups::digits;
-pub use groups::{Groups, Test};
+pub use groups::{Groups, Test, correct};
 pub(in crate::report) use keys::tree;
 pub use keys::{CCRNN, network};
 pub use labels::short as short_key;
@@ -28,10 +29,10 @@ use super::axis::Axis;
 use super::figure::{self, Format};
 use super::grid::{Grid, entry, remark};
 use super::legend::{LegendEntry, Sample};
-use super::panel::{self, Panel, Series, Summary};
+use super::panel::{self, Mark, Panel, Series, Summary};
 use super::style::Style;
 use crate::error::{Error, Result};
-use crate::spec::Plugins;
+use crate::spec::{PairedTest, Plugins, Relative};
 use read::{Loaded, Metric};
 
 /// Paths of the keys in which specs differ, of their [`tree`]s.
@@ -73,6 +74,27 @@ pub struct Options {
     pub reference: Option<FinishedRun>,
     /// Label of the reference; derived from its keys by default.
     pub reference_name: Option<String>,
+    /// The runs' names in a list, which a legend of names shows instead of those of their specs.
+    pub names: Vec<Option<String>>,
+    /// Another run that the runs are relative to.
+    pub relative_to: Option<RelativeTo>,
+    /// Windows on the horizontal axis in per cent of the sequence.
+    pub percent: bool,
+}
+
+/// Another run that runs are relative to, seed by seed.
+#[derive(Debug, Clone)]
+pub struct RelativeTo {
+    /// Its name.
+    pub name: String,
+    /// Each run with the run that it is relative to. Runs without one are not drawn.
+    pub partners: Vec<(FinishedRun, FinishedRun)>,
+    /// How values are related.
+    pub relative: Relative,
+    /// The test whose outcome is marked.
+    pub test: PairedTest,
+    /// Whether p is corrected for the number of tests (Holm).
+    pub holm: bool,
 }
 
 /// Runs arranged for drawing.
@@ -89,6 +111,8 @@ struct Named<'a> {
     panel: String,
     /// Its position on the horizontal axis, if that is not the epoch.
     x: Option<usize>,
+    /// p of its difference from the run that it is relative to.
+    p: Option<f64>,
 }
 
 impl Comparison {
@@ -106,22 +130,46 @@ impl Comparison {
                 return Err(Error::Usage(format!("the run {} is named twice", run.path.display())));
             }
         }
-        let loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, plugins)).collect::<Result<_>>()?;
+        let mut loaded: Vec<Loaded> = runs.iter().map(|run| Loaded::read(run, plugins)).collect::<Result<_>>()?;
+        for (run, name) in loaded.iter_mut().zip(&options.names) {
+            if let Some(name) = name {
+                run.tree["name"] = name.as_str().into();
+            }
+        }
+        let related = match &options.relative_to {
+            Some(to) => Some(relative::relate(&mut loaded, runs, to, options.metric.as_deref(), plugins)?),
+            None => None,
+        };
         let reference = options.reference.as_ref().map(|run| Loaded::read(run, plugins)).transpose()?;
         let all: Vec<&Loaded> = loaded.iter().chain(&reference).collect();
         let Some(first) = all.first() else { return Err(Error::Usage("there is no run to plot".into())) };
-        let metric = Metric::choose(options.metric.as_deref(), &all)?.times(options.times.unwrap_or(1.0));
+        let (metric, p) = match related {
+            Some((metric, p)) => (metric, p),
+            None => (Metric::choose(options.metric.as_deref(), &all)?, Vec::new()),
+        };
+        let metric = metric.times(options.times.unwrap_or(1.0));
         let trees: Vec<&Value> = all.iter().map(|run| &run.tree).collect();
         let chosen = |flag: &str, key: &String| keys::resolve(flag, key, &trees);
         let label: Vec<String> = options.label.iter().map(|key| chosen("--label", key)).collect::<Result<_>>()?;
         let panels = options.panels.as_ref().map(|key| chosen("--panels", key)).transpose()?;
 
-        let x = options.x.as_ref().map(|key| chosen("--x", key)).transpose()?;
+        let x = match options.x.as_deref() {
+            Some(labels::EVENT) => Some(labels::EVENT.to_owned()),
+            key => key.map(|key| chosen("--x", &key.to_owned())).transpose()?,
+        };
+        let x = x.as_deref().map(|key| Abscissa { key, percent: options.percent });
 
-        let named = name(&loaded, &label, panels.as_deref(), x.as_deref())?;
+        let mut named = name(&loaded, &label, panels.as_deref(), x)?;
+        for run in &mut named {
+            let place = loaded.iter().position(|loaded| loaded.hash == run.run.hash);
+            run.p = place.and_then(|place| p.get(place)).copied();
+        }
         let mut comparison = Comparison { grid: Grid { panels: Vec::new(), legend: Vec::new() }, table: Vec::new() };
         comparison.table.push(vec!["label".into(), "run".into(), "seeds".into(), "epoch".into(), metric.title()]);
-        comparison.arrange(&named, &metric, x.as_deref().map_or(panel::EPOCH, |key| labels::axis(key)));
+        if !p.is_empty() {
+            comparison.table[0].push("p".into());
+        }
+        comparison.arrange(&named, &metric, x.map_or(panel::EPOCH, |x| labels::axis(x.key, x.percent)));
         if let Some(reference) = &reference {
             let keys = if label.is_empty() { keys::differing(&trees) } else { label };
             let made = || labels::label(&reference.tree, &keys, &[]);
@@ -159,11 +207,16 @@ impl Comparison {
                 series: Vec::new(),
                 singles: false,
                 events: BTreeMap::new(),
+                marks: Vec::new(),
             };
             for run in named.iter().filter(|run| run.panel == title) {
                 let style =
                     styles.iter().find(|(label, _)| *label == run.label).map_or(Style::reference(), |found| found.1);
                 self.row(&format!("{}{}", prefix(title), run.label), run.run, metric);
+                if let (Some(p), Some(row)) = (run.p, self.table.last_mut()) {
+                    row.push(format!("{} {}", groups::digits(p), relative::stars(p)));
+                    panel.marks.extend(mark(run, metric, p, style));
+                }
                 if let Some(x) = run.x {
                     // Runs of one colour are points of one line.
                     let line = panel.series.iter_mut().find(|series| series.style == style);
@@ -260,17 +313,35 @@ impl Comparison {
     }
 }
 
+/// What the horizontal axis shows instead of epochs.
+#[derive(Clone, Copy)]
+struct Abscissa<'a> {
+    key: &'a str,
+    percent: bool,
+}
+
+/// The mark of a test at a run's last point.
+fn mark(run: &Named, metric: &Metric, p: f64, style: Style) -> Option<Mark> {
+    let &(x, mean, error) = Summary::of(&run.run.curves(metric)).0.last()?;
+    let y = if error.is_nan() { mean } else { mean + error };
+    Some(Mark { x: run.x.map_or(x, |x| x as f64), y, text: relative::stars(p), color: style.color })
+}
+
 /// Prefix with a panel's title for labels in the table.
 fn prefix(title: &str) -> String {
     if title.is_empty() { String::new() } else { format!("{title}: ") }
 }
 
 /// Labels every run, in the order of panels: numbers ascending, windows that span the whole sequence last.
-fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>, x: Option<&str>) -> Result<Vec<Named<'a>>> {
+fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>, x: Option<Abscissa>) -> Result<Vec<Named<'a>>> {
     let trees: Vec<&Value> = runs.iter().map(|run| &run.tree).collect();
     let keys = if label.is_empty() { keys::differing(&trees) } else { label.to_vec() };
     // The legend omits what the title or the axis shows.
-    let is_shown = |key: &str| Some(key) == panels || Some(key) == x;
+    let on_axis = |key: &str| match x.map(|x| x.key) {
+        Some(labels::EVENT) => key.ends_with(".lesion_at") || key.ends_with(".freeze_at"),
+        x => x == Some(key),
+    };
+    let is_shown = |key: &str| Some(key) == panels || on_axis(key);
     let keys: Vec<String> = keys.into_iter().filter(|key| !is_shown(key) || !label.is_empty()).collect();
     let usual = if label.is_empty() { labels::usual(&trees, &keys) } else { Vec::new() };
     let mut order: Vec<&Loaded> = runs.iter().collect();
@@ -289,7 +360,8 @@ fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>, x: Optio
                 labels::label(&run.tree, &keys, &usual)
             },
             panel: titles.as_ref().and_then(|titles| titles.get(&run.hash)).cloned().unwrap_or_default(),
-            x: x.map(|key| run.place(key)).transpose()?,
+            x: x.map(|x| run.place(x.key, x.percent)).transpose()?,
+            p: None,
         });
     }
     // Hashes distinguish curves of the same label in one panel.

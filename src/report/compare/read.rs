@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{FinishedRun, keys};
+use super::{FinishedRun, keys, labels};
 use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::report::panel::{Curve, curve, labelled};
@@ -80,13 +80,28 @@ impl Loaded {
         self.units.iter().map(|unit| places.iter().map(|&place| (place, last(unit))).collect()).collect()
     }
 
-    /// The position of this run on an axis of a key.
-    pub fn place(&self, key: &str) -> Result<usize> {
-        let whole = keys::at(&self.tree, key).and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
-        // A window over the whole sequence has its number of steps.
-        whole.or(self.steps.filter(|_| key == "train.bptt" && keys::at(&self.tree, key).is_none())).ok_or_else(|| {
+    /// The position of this run on an axis of a key, in `percent` of the sequence or as it is.
+    pub fn place(&self, key: &str, percent: bool) -> Result<usize> {
+        let written = keys::at(&self.tree, key);
+        let whole = written.and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
+        let place = match key {
+            labels::EVENT => self.events().first().copied(),
+            // A window over the whole sequence has its number of steps, and targets at every step have an interval of 1.
+            "train.bptt" if written.is_none() => self.steps,
+            "train.feedback_every" if written.is_none() => Some(1),
+            _ => whole,
+        };
+        let place = place.ok_or_else(|| {
             Error::Usage(format!("`{key}` of run {} is no whole number, which the horizontal axis needs", self.hash))
-        })
+        })?;
+        match (percent, self.steps) {
+            (false, _) => Ok(place),
+            (true, Some(steps)) => Ok((100.0 * place as f64 / steps.max(1) as f64).round() as usize),
+            (true, None) => {
+                let hash = &self.hash;
+                Err(Error::Usage(format!("sequences of run {hash} vary in length: `{key}` is no share of them")))
+            }
+        }
     }
 
     /// The seeds, ascending.

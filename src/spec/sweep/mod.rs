@@ -120,13 +120,34 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn
         let problems = problems.into_iter().map(|(problem, of)| with_combinations(problem, &of, &points)).collect();
         return Err(Error::Spec(Problems(problems)));
     }
+    let combinations = points.len();
+    let runs = unite(points, resolved);
     Ok(Sweep {
-        combinations: points.len(),
-        runs: unite(points, resolved),
+        combinations,
+        claims: blocks.claims.into_iter().flat_map(|claim| each(claim, &runs)).collect(),
+        runs,
         figure: blocks.figure,
-        claims: blocks.claims,
         launcher: blocks.launcher.unwrap_or_default(),
     })
+}
+
+/// The claims that a claim stands for: one for each value that its runs have of the key `each`.
+fn each(claim: Claim, runs: &[SweptRun]) -> Vec<Claim> {
+    let Claim::Below { run, than, each: Some(key), .. } = &claim else { return vec![claim] };
+    let mut values: Vec<&str> = Vec::new();
+    for swept in runs.iter().filter(|swept| swept.item.as_ref().is_some_and(|item| item == run || item == than)) {
+        let value = swept.values.iter().find(|(path, _)| path == key).map(|(_, value)| value.as_str());
+        values.extend(value.filter(|value| !values.contains(value)));
+    }
+    let with = |value: &str| {
+        let mut one = claim.clone();
+        if let Claim::Below { at, .. } = &mut one {
+            at.insert(key.clone(), value.into());
+        }
+        one
+    };
+    // A key that is not swept selects no run, which is reported where the runs are looked up.
+    if values.is_empty() { vec![with("each")] } else { values.into_iter().map(with).collect() }
 }
 
 /// The typed blocks and the combinations.

@@ -262,7 +262,7 @@ impl Dataset for Captions {
         let look = |images: &[u32]| {
             self.look(images, BatchIndex { split: Split::Validation, epoch: 0, index: 0, batch_size: images.len() })
         };
-        evaluate(&self.described, &self.vocabulary, &look, predictor).map(Some)
+        evaluate(&self.described, &self.vocabulary, &look, predictor, self.spec.scores_by_length).map(Some)
     }
 }
 

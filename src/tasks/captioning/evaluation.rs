@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::data::captions::results::CaptionResult;
-use crate::data::captions::scores::{self, Scored};
+use crate::data::captions::scores::{self, Score, Scored};
 use crate::data::captions::vocabulary::{END, PAD, START, UNKNOWN};
 use crate::data::captions::{CaptionSet, ptb};
 use crate::data::{Evaluation, Limits, Predictor, Strategy, Vocabulary};
@@ -38,6 +38,25 @@ pub fn limits(steps: usize) -> Limits {
     Limits { start: START, end: END, never: vec![PAD, START, UNKNOWN], steps }
 }
 
+/// Mean scores of images by the mean length of their references: the shortest third, the middle one and the longest. Ties are
+/// divided in the order of the images.
+fn of_thirds(scored: &[Scored], scores: &[Score]) -> Vec<(String, f64)> {
+    let length = |scored: &Scored| {
+        let words = scored.references.iter().map(|reference| reference.split_whitespace().count()).sum::<usize>();
+        words as f64 / scored.references.len().max(1) as f64
+    };
+    let mut order: Vec<usize> = (0..scored.len()).collect();
+    order.sort_by(|&a, &b| length(&scored[a]).total_cmp(&length(&scored[b])));
+    let third = |index: usize| &order[index * order.len() / 3..(index + 1) * order.len() / 3];
+    let of = |score: &Score, index: usize| {
+        let images = third(index);
+        images.iter().map(|&image| score.per_image[image]).sum::<f64>() / images.len() as f64
+    };
+    let named = ["short", "medium", "long"];
+    let all = scores.iter().flat_map(|score| (0..3).map(move |index| (score, index)));
+    all.map(|(score, index)| (format!("{}_{}", score.name, named[index]), of(score, index))).collect()
+}
+
 /// Generates captions by greedy decoding and scores them. `look` returns the encoder's inputs for some images, `[images,
 /// ...]`.
 pub(super) fn evaluate(
@@ -45,6 +64,7 @@ pub(super) fn evaluate(
     vocabulary: &Vocabulary,
     look: &dyn Fn(&[u32]) -> Result<Tensor>,
     predictor: &dyn Predictor,
+    by_length: bool,
 ) -> Result<Evaluation> {
     let mut captions = Vec::with_capacity(all.len());
     let mut scored = Vec::with_capacity(all.len());
@@ -60,8 +80,25 @@ pub(super) fn evaluate(
     }
     let mut text = serde_json::to_vec_pretty(&captions).map_err(|error| Error::Training(error.to_string()))?;
     text.push(b'\n');
-    Ok(Evaluation {
-        scores: scores::all(&scored).into_iter().map(|score| (score.name.to_string(), score.corpus)).collect(),
-        files: vec![(CAPTIONS.into(), text)],
-    })
+    let all = scores::all(&scored);
+    let mut numbers: Vec<(String, f64)> = all.iter().map(|score| (score.name.to_string(), score.corpus)).collect();
+    if by_length {
+        numbers.extend(of_thirds(&scored, &all));
+    }
+    Ok(Evaluation { scores: numbers, files: vec![(CAPTIONS.into(), text)] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thirds_are_by_the_length_of_references() {
+        let scored = |words: usize| Scored { candidate: "a b".into(), references: vec![vec!["a"; words].join(" ")] };
+        let images: Vec<Scored> = [9, 1, 5, 2, 8, 4].map(scored).into();
+        let score = Score { name: "CIDEr", corpus: 0.0, per_image: vec![6.0, 1.0, 4.0, 2.0, 5.0, 3.0] };
+        let thirds = of_thirds(&images, &[score]);
+        let expected = [("CIDEr_short", 1.5), ("CIDEr_medium", 3.5), ("CIDEr_long", 5.5)];
+        assert!(thirds.iter().map(|(name, value)| (name.as_str(), *value)).eq(expected), "{thirds:?}");
+    }
 }

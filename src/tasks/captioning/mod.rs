@@ -1,4 +1,4 @@
-//! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 4): the first step reads an image, and every step
+//! Captioning (Boven, Pemberton et al., Nature Communications 2023, Fig. 8): the first step reads an image, and every step
 //! predicts the next word of its caption.
 //!
 //! The captions of a batch have one length. [`EncoderInputs`](crate::model::encoder::EncoderInputs) prepares the images.

@@ -53,6 +53,9 @@ pub struct Captioning {
     pub by_position: bool,
     /// Captions every validation image after training and adds BLEU, ROUGE-L and CIDEr to the results.
     pub scores: bool,
+    /// Adds the scores of the images with short, medium and long reference captions, a third each.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub scores_by_length: bool,
 }
 
 /// Source of images and captions.
@@ -176,6 +179,7 @@ impl Default for Captioning {
             validation_batches: VALIDATION_BATCHES,
             by_position: false,
             scores: false,
+            scores_by_length: false,
         }
     }
 }
@@ -225,6 +229,9 @@ impl Plugin for Captioning {
             let message = "the captions of scenes say left and right, which a mirrored image has the other way round";
             refuse("flip", message.into(), "leave it out");
         }
+        if self.scores_by_length && !self.scores {
+            refuse("scores_by_length", "there are no scores to separate".into(), "set `scores: true`, too");
+        }
         if let Some(vocabulary) = &self.vocabulary
             && vocabulary.extension().is_none_or(|extension| extension != "json")
         {
@@ -249,6 +256,8 @@ mod tests {
             (r#"{"variants": 2}"#, Some("variants")),
             (r#"{"variants": 2, "crop": 60}"#, None),
             (r#"{"flip": true}"#, Some("flip")),
+            (r#"{"scores_by_length": true}"#, Some("scores_by_length")),
+            (r#"{"scores_by_length": true, "scores": true}"#, None),
             (r#"{"vocabulary": "outputs/abc"}"#, Some("vocabulary")),
         ] {
             let spec: Captioning = serde_json::from_str(change).unwrap();

@@ -4,7 +4,9 @@ use candle_core::{Device, Tensor};
 
 use super::{Mode, SeqMnist, SplitBy, curves, named};
 use crate::data::digits::{CLASSES, Digits};
-use crate::data::{Batch, BatchIndex, Dataset, EpochOrder, Inputs, Metric, Showcase, Split, Targets, nth_batch};
+use crate::data::{
+    Batch, BatchIndex, Dataset, EpochOrder, Inputs, Metric, Showcase, Split, Targets, movement, nth_batch,
+};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
@@ -93,7 +95,10 @@ impl Dataset for Sequences {
     fn metrics(&self) -> Vec<Metric> {
         match self.spec.mode {
             Mode::Recognise => vec![Metric::nll(), Metric::accuracy()],
-            Mode::Lines | Mode::Digits => vec![Metric::squared_distance()],
+            Mode::Lines | Mode::Digits => {
+                let movement = self.spec.movement.then(movement::metrics).into_iter().flatten();
+                std::iter::once(Metric::squared_distance()).chain(movement).collect()
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::curves;
 use crate::data::digits::{CLASSES, Idx, Source};
-use crate::data::share_of;
+use crate::data::{movement, share_of};
 use crate::error::Problem;
 use crate::plugins::Plugin;
 
@@ -38,6 +38,9 @@ pub struct SeqMnist {
     pub split: SplitBy,
     /// Shuffle the training images in every epoch.
     pub shuffle: bool,
+    /// Adds measures of the movement to the metrics: `dysmetria`, `sparc` and `jerk` (`mode: lines` and `mode: digits`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub movement: bool,
 }
 
 /// The target.
@@ -84,6 +87,7 @@ impl Default for SeqMnist {
             val_split: 0.2,
             split: SplitBy::Random,
             shuffle: true,
+            movement: false,
         }
     }
 }
@@ -121,7 +125,13 @@ impl Plugin for SeqMnist {
     const ABOUT: &'static str = "read the image of a digit piece by piece, and name it at the end or draw all along";
 
     fn check(&self) -> Vec<Problem> {
-        let problems = [self.row_problem(), self.numbers_problem(), self.ends_problem(), self.split_problem()];
+        let problems = [
+            self.row_problem(),
+            self.numbers_problem(),
+            self.ends_problem(),
+            self.split_problem(),
+            movement::too_short(self.movement, self.steps()),
+        ];
         problems.into_iter().flatten().chain(self.unused()).collect()
     }
 }
@@ -198,7 +208,13 @@ impl SeqMnist {
             (self.radius != plain.radius, "radius", "only lines have a length to choose"),
         ];
         let unused = of_lines.into_iter().filter(|(set, ..)| *set && self.mode != Mode::Lines);
-        unused.map(|(_, key, message)| Problem::new(key, message).help("leave it out, or use `mode: lines`")).collect()
+        let still = (self.movement && self.mode == Mode::Recognise).then_some((
+            true,
+            "movement",
+            "a network that names the digit does not move",
+        ));
+        let help = |key| if key == "movement" { "leave it out, or draw" } else { "leave it out, or use `mode: lines`" };
+        unused.chain(still).map(|(_, key, message)| Problem::new(key, message).help(help(key))).collect()
     }
 }
 
@@ -218,6 +234,9 @@ mod tests {
             (r#"{"mode": "digits", "row": 196, "numbers": [1]}"#, None),
             (r#"{"mode": "digits", "ends": "grid"}"#, Some("ends")),
             (r#"{"radius": 5}"#, Some("radius")),
+            (r#"{"movement": true}"#, Some("movement")),
+            (r#"{"movement": true, "mode": "lines"}"#, None),
+            (r#"{"movement": true, "mode": "lines", "row": 392}"#, Some("movement")),
             (r#"{"numbers": [3, 10]}"#, Some("numbers")),
             (r#"{"source": {"kind": "idx", "dir": "d", "classes": 26}}"#, None),
             (r#"{"source": {"kind": "idx", "dir": "d", "classes": 26}, "mode": "digits", "row": 7}"#, Some("numbers")),

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod image_set;
 pub mod images;
 mod metric;
+pub mod movement;
 mod order;
 pub mod scenes;
 pub mod text;

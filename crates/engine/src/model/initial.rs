@@ -8,7 +8,7 @@ use super::slot::{Slot, Start};
 use crate::nn::cells::{Cell, CellParameter};
 use crate::nn::init;
 use crate::rng::Stream;
-use crate::spec::ModelSpec;
+use crate::spec::{InitScaled, ModelSpec};
 
 /// The initial values of a parameter, row by row; `cells` has the cell of each layer.
 pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64) -> Vec<f32> {
@@ -31,7 +31,9 @@ pub fn values(slot: &Slot, spec: &ModelSpec, cells: &[Arc<dyn Cell>], seed: u64)
                     init::uniform(&mut stream, count, 1.0 / (layer.hidden as f64).sqrt())
                 }
             };
-            let mut values: Vec<f32> = drawn.into_iter().map(|value| value * layer.init_scale as f32).collect();
+            let bias = matches!(parameter, CellParameter::BiasIh | CellParameter::BiasHh);
+            let scale = if bias && layer.init_scaled == InitScaled::Weights { 1.0 } else { layer.init_scale as f32 };
+            let mut values: Vec<f32> = drawn.into_iter().map(|value| value * scale).collect();
             cell.initialise(parameter, &mut values);
             values
         }
@@ -73,6 +75,16 @@ mod tests {
         assert_eq!(plain[4..], with[8..]);
         assert!(with[6].iter().chain(&with[7]).all(|&v| v == 0.0), "the last layer starts at zero");
         assert!(with[4].iter().all(|&v| v != 0.0));
+    }
+
+    #[test]
+    fn the_factor_may_spare_the_biases() {
+        let (_, plain) = drawn(r#"{"cell": "gru", "hidden": 4}"#, 3);
+        let (_, all) = drawn(r#"{"cell": "gru", "hidden": 4, "init_scale": 2.0}"#, 3);
+        let (_, weights) = drawn(r#"{"cell": "gru", "hidden": 4, "init_scale": 2.0, "init_scaled": "weights"}"#, 3);
+        let double = |values: &Vec<f32>| values.iter().map(|value| 2.0 * value).collect::<Vec<f32>>();
+        assert_eq!(all[..4], plain[..4].iter().map(double).collect::<Vec<_>>());
+        assert_eq!((&weights[..2], &weights[2..]), (&all[..2], &plain[2..]));
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub struct RecordSpec {
     /// Adds the validation metric `certainty`: mean of the largest softmax (tasks with classes).
     #[serde(default)]
     pub certainty: bool,
+    /// Writes the training loss of every batch to `seeds/<seed>/batches.csv`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub batches: bool,
 }
 
 /// One thing that can be recorded.

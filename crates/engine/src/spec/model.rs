@@ -80,10 +80,14 @@ pub struct LayerSpec {
     /// Distribution of the cell's initial weights.
     #[serde(default)]
     pub init: Init,
-    /// Factor on the cell's initial weights and biases.
+    /// Factor on the cell's initial weights, and on its biases unless `init_scaled` excludes them.
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub init_scale: f64,
+    /// The initial values that `init_scale` scales. The original scales weights and biases of networks with a synthesizer, and
+    /// weights alone of others.
+    #[serde(default, skip_serializing_if = "InitScaled::is_all")]
+    pub init_scaled: InitScaled,
     /// The cell's own keys.
     #[serde(flatten)]
     pub keys: Keys,
@@ -106,6 +110,23 @@ pub enum Init {
     Orthogonal,
     /// Weights per gate by He's uniform rule with gain sqrt(2); biases as for `uniform`.
     Kaiming,
+}
+
+/// The initial values of a recurrent layer that a factor scales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InitScaled {
+    /// Weights and biases.
+    #[default]
+    All,
+    /// Weights alone.
+    Weights,
+}
+
+impl InitScaled {
+    fn is_all(&self) -> bool {
+        *self == InitScaled::All
+    }
 }
 
 /// A synthesizer: a network that predicts the gradient beyond the end of the window.

@@ -49,6 +49,18 @@ pub struct EpochRow {
     pub seconds: f64,
     /// Further columns, the same names in every epoch of a unit.
     pub extra: Vec<Extra>,
+    /// The training loss of every batch, if it is recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub batches: Vec<BatchLoss>,
+}
+
+/// The training loss of a batch, before its update.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BatchLoss {
+    /// As [`EpochRow::train_loss`].
+    pub train_loss: f64,
+    /// As [`EpochRow::train_loss_original`].
+    pub train_loss_original: f64,
 }
 
 /// A further column of an epoch.

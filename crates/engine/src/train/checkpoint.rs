@@ -100,6 +100,7 @@ mod tests {
             validation: vec![f64::NAN, 2.0 / 3.0],
             seconds: 0.25,
             extra: vec![Extra { name: "cosine".into(), value: f64::NAN }],
+            batches: vec![super::super::BatchLoss { train_loss: 0.1, train_loss_original: 1e-300 }],
         };
         let state = CheckpointState { history: vec![row], trainer: serde_json::json!({ "sum": 0.1 + 0.7 }) };
         let values = Tensor::new(&[[1.5f32, f32::MIN_POSITIVE], [-0.0, 3e38]], &Device::Cpu)?;

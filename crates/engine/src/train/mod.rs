@@ -19,7 +19,9 @@ pub mod schedule;
 mod trainer;
 pub mod update;
 
-pub use callback::{BatchProgress, Callback, EpochRow, Extra, Finished, MetricInfo, Next, Outcome, ShowcaseResult};
+pub use callback::{
+    BatchLoss, BatchProgress, Callback, EpochRow, Extra, Finished, MetricInfo, Next, Outcome, ShowcaseResult,
+};
 pub use checkpoint::{Checkpoint, CheckpointState};
 pub use device::{DeviceLoader, GradientNorm, GradientSquares};
 pub use measure::{measure, show};

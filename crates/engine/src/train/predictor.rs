@@ -1,6 +1,6 @@
 //! Inference with a trained network: whole sequences, without dropout or synthesizers.
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use super::backend::Backend;
 use super::decode::decode;
@@ -20,6 +20,19 @@ pub struct Trained<'a> {
     pub backend: &'a dyn Backend,
 }
 
+impl Trained<'_> {
+    /// The states of all layers at the end of a batch, one row per sequence: `[batch][layers' states]`.
+    ///
+    /// # Errors
+    /// Fails if the batch does not have the shape that the network was trained on.
+    pub fn end_states(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
+        let sequence = DeviceBatch::new(self.model, batch, None)?;
+        let (_, states) = engine::evaluate(self.model, self.backend, &sequence, When::LastStep, None)?;
+        let states = sequence.rows().expand(&Tensor::cat(&states, 1)?, 0)?;
+        Ok(states.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()?)
+    }
+}
+
 impl Predictor for Trained<'_> {
     fn predict(&self, batch: &Batch) -> Result<Tensor> {
         let sequence = DeviceBatch::new(self.model, batch, None)?;
@@ -36,7 +49,6 @@ impl Predictor for Trained<'_> {
 mod tests {
     use std::cell::Cell;
 
-    use candle_core::Device;
     use serde_json::json;
 
     use super::*;

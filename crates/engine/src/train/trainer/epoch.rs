@@ -9,10 +9,10 @@ use super::Trainer;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::spec::Keep;
-use crate::train::EpochRow;
 use crate::train::Extra;
 use crate::train::device::BatchStatistics;
 use crate::train::record::Recorder;
+use crate::train::{BatchLoss, EpochRow};
 
 /// The position in training, and the sums of the epoch so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -54,6 +54,7 @@ impl Cursor {
             validation,
             seconds: (self.seconds * 1e6).round() / 1e6,
             extra: extras,
+            batches: Vec::new(),
         }
     }
 }
@@ -82,7 +83,8 @@ impl Trainer {
         let over = self.follow_metric(epoch, validation.first().copied())? || epoch >= self.spec.train.epochs;
         let (recordings, cosine) = self.recorder.as_mut().map_or_else(Default::default, Recorder::end_epoch);
         self.cursor.seconds += began.elapsed().as_secs_f64();
-        let row = self.cursor.row(validation, lr, cosine);
+        let batches = std::mem::take(&mut self.batch_losses);
+        let row = EpochRow { batches, ..self.cursor.row(validation, lr, cosine) };
         self.history.push(row.clone());
         self.carried = None;
         self.cursor = Cursor { over, ..Cursor::at(epoch + 1) };
@@ -142,6 +144,10 @@ impl Trainer {
                 return Err(self.diverged(place, &format!("the gradient of {name} is not finite")));
             }
             self.cursor.add(batch);
+            if self.spec.record.as_ref().is_some_and(|record| record.batches) {
+                let (train_loss, train_loss_original) = (batch.loss, batch.original);
+                self.batch_losses.push(BatchLoss { train_loss, train_loss_original });
+            }
         }
         Ok(statistics.last().map(|batch| batch.loss))
     }

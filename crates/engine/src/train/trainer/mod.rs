@@ -19,7 +19,8 @@ use super::record::Recorder;
 use super::rules::Online;
 use super::update::Updater;
 use super::{
-    BatchProgress, Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins, ReduceOnPlateau,
+    BatchLoss, BatchProgress, Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins,
+    ReduceOnPlateau,
 };
 use crate::data::{BatchIndex, Dataset, Metric, Split};
 use crate::error::{Error, Result};
@@ -54,6 +55,8 @@ pub struct Trainer {
     cursor: Cursor,
     /// True gradients on their way to the interfaces between blocks.
     delays: Delays,
+    /// The losses of the epoch's batches so far, if they are recorded.
+    batch_losses: Vec<BatchLoss>,
     /// Statistics of trained batches that are not yet in the cursor's sums.
     pending: PendingStatistics,
 }
@@ -114,6 +117,7 @@ impl Trainer {
             best: None,
             history: Vec::new(),
             cursor: Cursor::at(1),
+            batch_losses: Vec::new(),
             pending: PendingStatistics::default(),
             loader: DeviceLoader::new(&device),
             spec: spec.clone(),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::train::feedforward::Delays;
 use crate::train::record::Cosine;
 use crate::train::schedule::Stagnation;
-use crate::train::{Checkpoint, CheckpointState};
+use crate::train::{BatchLoss, Checkpoint, CheckpointState};
 
 /// The trainer's state besides tensors and history.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +21,8 @@ struct Saved {
     stopping: Option<Stagnation>,
     optimizer: serde_json::Value,
     cosine: Cosine,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    batch_losses: Vec<BatchLoss>,
 }
 
 impl Trainer {
@@ -81,6 +83,7 @@ impl Trainer {
             stopping.state = state;
         }
         self.cursor = saved.cursor;
+        self.batch_losses = saved.batch_losses;
         self.history = checkpoint.state.history.clone();
         Ok(())
     }
@@ -126,6 +129,7 @@ impl Trainer {
             stopping: self.stopping.as_ref().map(|stopping| stopping.state),
             optimizer,
             cosine,
+            batch_losses: self.batch_losses.clone(),
         };
         let trainer = serde_json::to_value(saved).map_err(|error| Error::Training(error.to_string()))?;
         Ok(Checkpoint { state: CheckpointState { history: self.history.clone(), trainer }, tensors })
