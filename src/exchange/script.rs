@@ -85,13 +85,17 @@ pub(super) fn script(
     let [weight, bias] = model.readout_indices().ok()?;
     let dims = model.params.get(weight).dims();
     // A tied readout has the weight of another module.
-    let named = [weight, bias].map(|index| quoted(&model.params.get(index).name));
-    let _ = writeln!(text, "linear = torch.nn.Linear({}, {})", dims[1], dims[0]);
-    let _ = writeln!(
-        text,
-        "linear.load_state_dict({{\"weight\": weights[{}], \"bias\": weights[{}]}})",
-        named[0], named[1]
-    );
+    let _ = match prefix(model, weight) == prefix(model, bias) {
+        true => {
+            let prefix = quoted(&prefix(model, weight));
+            writeln!(text, "linear = load(torch.nn.Linear({}, {}), {prefix})", dims[1], dims[0])
+        }
+        false => {
+            let [weight, bias] = [weight, bias].map(|index| quoted(&model.params.get(index).name));
+            let state = format!("{{\"weight\": weights[{weight}], \"bias\": weights[{bias}]}}");
+            writeln!(text, "linear = torch.nn.Linear({}, {})\nlinear.load_state_dict({state})", dims[1], dims[0])
+        }
+    };
     match model.embedding_index() {
         Some(index) => {
             let dims = model.params.get(index).dims();

@@ -257,7 +257,7 @@ fn a_broken_key_hides_only_what_rests_on_it() {
 fn an_empty_spec_names_all_that_has_no_default() {
     let found = problems(Folder::new(&[("s.yaml", "")]).resolve("s.yaml", &[], &[]));
     let keys: Vec<&str> = found.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(keys, ["model.layers", "train.epochs", "train.batch_size", "task.kind"]);
+    assert_eq!(keys, ["train.epochs", "train.batch_size", "task.kind", "model.layers"]);
 }
 
 #[test]

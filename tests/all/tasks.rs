@@ -28,6 +28,7 @@ fn every_built_in_task_conforms() {
         (LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed)),
         (SeqMnist::KIND, check_task::<SeqMnist>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
         (Captioning::KIND, check_task::<Captioning>(scenes(scene.path()), Draws::BySeed)),
+        (Classify::KIND, check_task::<Classify>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
         (
             Language::KIND,
             check_task::<Language>(
@@ -35,7 +36,6 @@ fn every_built_in_task_conforms() {
                 Draws::Fixed,
             ),
         ),
-        (Classify::KIND, check_task::<Classify>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
     ];
     for (kind, result) in &checked {
         assert!(result.is_ok(), "{kind}: {result:?}");

@@ -222,7 +222,7 @@ fn spec(case: &Case) -> Result<Spec, Failed> {
                 "kind": kind, "channels": block["out"], "kernel": block["kernel"], "stride": block["stride"],
                 "padding": block["padding"], "bias": block["bias"],
             }),
-            "batch_norm" => json!({ "kind": kind, "momentum": block["momentum"] }),
+            "batch_norm" => json!({ "kind": kind, "running_momentum": block["momentum"] }),
             "relu" | "tanh" | "flatten" => json!({ "kind": kind }),
             "max_pool" => json!({ "kind": "pool", "size": block["size"] }),
             "dropout" | "dropout_channels" => {
@@ -235,7 +235,9 @@ fn spec(case: &Case) -> Result<Spec, Failed> {
                 let dni = interface(case, block)?;
                 blocks.last_mut().ok_or("an interface below all blocks")?["dni"] = dni;
                 let prefix = |what: &str| block[what]["params"].as_str().map(str::to_owned);
-                names.last_mut().map(|last: &mut (String, _)| last.1 = [prefix("backward"), prefix("forward")]);
+                if let Some((_, interface)) = names.last_mut() {
+                    *interface = [prefix("backward"), prefix("forward")];
+                }
                 continue;
             }
             other => return Err(format!("a block of unknown kind `{other}`").into()),

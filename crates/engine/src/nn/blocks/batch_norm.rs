@@ -17,7 +17,7 @@ pub struct BatchNorm {
     /// Weight of a batch in the running statistics.
     #[serde(default = "tenth")]
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
-    pub momentum: f64,
+    pub running_momentum: f64,
 }
 
 fn tenth() -> f64 {
@@ -50,7 +50,7 @@ impl Block for BatchNorm {
     fn forward(&self, parameters: &[Tensor], x: &Tensor, pass: &mut BlockPass<'_>) -> Result<Tensor> {
         let [scale, shift, mean, variance] = [0, 1, 2, 3].map(|place| &parameters[place]);
         let norm = nn::BatchNorm { scale, shift, mean, variance };
-        let (y, statistics) = batch_norm(x, norm, pass.mode, self.momentum)?;
+        let (y, statistics) = batch_norm(x, norm, pass.mode, self.running_momentum)?;
         if let Some(Statistics { mean, variance }) = statistics {
             pass.note(2, mean);
             pass.note(3, variance);
