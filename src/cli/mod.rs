@@ -24,6 +24,7 @@ mod spec_args;
 mod sweep;
 mod table;
 mod tasks;
+mod view;
 mod which_runs;
 mod worker;
 
@@ -64,6 +65,7 @@ enum Command {
     Diff(diff::Args),
     Table(table::Args),
     Report(report::Args),
+    View(view::Args),
     Analyse(analyse::Args),
     Sample(sample::Args),
     CaptionSet(caption_set::Args),
@@ -115,6 +117,7 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Diff(args) => diff::execute(args, registry),
         Command::Table(args) => table::execute(args, registry),
         Command::Report(args) => report::execute(args, registry),
+        Command::View(args) => view::execute(args, registry),
         Command::Analyse(args) => analyse::execute(args),
         Command::Sample(args) => sample::execute(args, registry),
         Command::CaptionSet(args) => caption_set::execute(args, registry),

@@ -49,3 +49,5 @@ mod tasks;
 #[cfg(unix)]
 mod tensorboard;
 mod trainer;
+#[cfg(unix)]
+mod view;
