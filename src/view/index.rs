@@ -14,8 +14,9 @@ use super::summary::Summary;
 use crate::error::{Error, Result};
 use crate::run::directory::{self, Directory};
 
-/// Time between two looks.
+/// Time between two looks while a unit is in training, and otherwise.
 const LOOK: Duration = Duration::from_millis(700);
+const QUIET: Duration = Duration::from_millis(1500);
 
 /// Time after which a unit in training is looked at in any case: a process that is killed changes no file.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -62,7 +63,7 @@ type Times = Option<(SystemTime, u64)>;
 /// begins, ends or resumes a seed writes; and the table and claim of each seed in training.
 #[derive(Clone, PartialEq)]
 struct Stamp {
-    run: [Times; 4],
+    run: [Times; 3],
     running: Vec<[Times; 3]>,
 }
 
@@ -94,7 +95,9 @@ impl Index {
             loop {
                 drop(index.0.changed.wait_while(index.lock(), |state| state.pages == 0));
                 index.look();
-                std::thread::sleep(LOOK);
+                let running = |(_, known): &(u64, Known)| !known.summary.running().is_empty();
+                let trains = index.lock().runs.values().any(running);
+                std::thread::sleep(if trains { LOOK } else { QUIET });
             }
         };
         let thread = std::thread::Builder::new().name("index".into()).spawn(work);
@@ -204,7 +207,7 @@ impl Stamp {
             [times(unit.metrics_path()), times(unit.record_path()), times(unit.directory.join("lock"))]
         };
         Stamp {
-            run: [run.path.clone(), run.path.join("log.txt"), run.path.join("seeds"), run.spec_path()].map(times),
+            run: [run.path.clone(), run.path.join("log.txt"), run.path.join("seeds")].map(times),
             running: running.iter().map(unit).collect(),
         }
     }

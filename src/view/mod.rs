@@ -1,8 +1,8 @@
-//! The runs of a directory in a browser: `ccdni view`.
+//! The runs of a directory in a browser, `ccdni view`.
 //!
 //! A server that only reads: the pages are files of this program (`assets/`), their data are JSON made from the runs' directories by
-//! the same readers as everything else, and what changes is sent as it changes ([`index`]). It listens on this machine unless it
-//! was started for others, who then need a token ([`guard`]).
+//! the same readers as everything else, and what changes is sent as it changes (`index.rs`). It listens on this machine unless it
+//! was started for others, who then need a token (`guard.rs`).
 
 mod assets;
 mod compare;

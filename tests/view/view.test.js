@@ -114,8 +114,8 @@ test("a run moves while it trains, and a page survives its end", async () => {
     const page = await open(browser);
     await page.goto(await own.view());
     await page.getByText("There are no runs").waitFor();
-    own.start("run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=4000", "--set", "name=moving");
-    await page.getByRole("link", { name: "moving" }).click({ timeout: 5000 });
+    own.start("run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=4000", "--set", "name=<i>moving</i>");
+    await page.getByRole("link", { name: "<i>moving</i>" }).click({ timeout: 5000 });
     const chart = page.getByRole("group", { name: /^train_loss\. .*at epoch/ });
     await chart.waitFor();
     const epoch = async () => Number(/at epoch (\d+)/.exec(await chart.getAttribute("aria-label"))[1]);
@@ -136,6 +136,20 @@ test("a run moves while it trains, and a page survives its end", async () => {
   } finally {
     own.close();
   }
+});
+
+test("a report draws its curves from one file", async () => {
+  const [run] = readdirSync(join(lab.dir, "outputs")).filter((name) => /^[0-9a-f]{12}$/.test(name));
+  lab.run("report", run, "-o", "report.html");
+  const page = await open(browser);
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await page.goto(`file://${join(lab.dir, "report.html")}`);
+  await page.getByText("Learning curves").click();
+  const chart = page.getByRole("group", { name: /^val_mse\. / });
+  await chart.locator("path.mean").waitFor();
+  assert.equal(asked.length, 1, "nothing else is loaded");
+  assert.deepEqual(page.errors, []);
 });
 
 test("a thousand runs are painted within a second and scroll without long tasks", async () => {
