@@ -29,6 +29,11 @@ sample *ARGS:
 test *ARGS:
     cargo test --release --locked "$@"
 
+# Test the pages of `ccdni view` in a browser: needs Node.js 20 or later and Chromium (CHROMIUM=/usr/bin/chromium).
+view-test:
+    cargo build --quiet --release --locked
+    tests/view/run.sh target/release/ccdni
+
 # Train a sweep with a real SLURM on this machine (Linux, root), disturbed in every way, and compare with a local one.
 slurm-test:
     cargo build --quiet --release --locked

@@ -28,6 +28,8 @@ pub mod records;
 pub mod report;
 #[doc(hidden)]
 pub mod run;
+#[doc(hidden)]
+pub mod view;
 
 pub use app::App;
 pub use ccdni_engine::{Error, Problem, Problems, Result};

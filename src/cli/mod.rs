@@ -25,6 +25,7 @@ mod spec_args;
 mod sweep;
 mod table;
 mod tasks;
+mod view;
 mod which_runs;
 mod worker;
 
@@ -65,6 +66,7 @@ enum Command {
     Diff(diff::Args),
     Table(table::Args),
     Report(report::Args),
+    View(view::Args),
     Analyse(analyse::Args),
     Evaluate(evaluate::Args),
     Sample(sample::Args),
@@ -117,6 +119,7 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Diff(args) => diff::execute(args, registry),
         Command::Table(args) => table::execute(args, registry),
         Command::Report(args) => report::execute(args, registry),
+        Command::View(args) => view::execute(args, registry),
         Command::Analyse(args) => analyse::execute(args),
         Command::Evaluate(args) => evaluate::execute(args, registry),
         Command::Sample(args) => sample::execute(args, registry),

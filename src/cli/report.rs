@@ -22,7 +22,7 @@ use crate::tasks::Registry;
   ccdni report experiments/paper/fig2.yaml -o fig2.html
   ccdni report 3f9a 5c11 -o two_runs.html
 
-The page is one file without scripts that loads nothing. Units that are not trained yet are listed in it.")]
+The page is one file that loads nothing; its curves need JavaScript. Units that are not trained yet are listed in it.")]
 pub struct Args {
     /// The runs: first digits of their hashes, or their directories; or one spec file, for all of its runs.
     #[arg(value_name = "RUN|FILE", required = true)]

@@ -37,7 +37,7 @@ pub(crate) struct Table {
 
 /// Outputs for a task's showcase: `[patterns, time, size]`, row-major.
 #[derive(Debug)]
-pub(super) struct Showcase {
+pub(crate) struct Showcase {
     pub shape: [usize; 3],
     pub predictions: Vec<f32>,
     pub targets: Vec<f32>,
@@ -48,7 +48,7 @@ pub(super) struct Showcase {
 
 /// Images, `[patterns, height, width]`: 0 is background.
 #[derive(Debug)]
-pub(super) struct InputImages {
+pub(crate) struct InputImages {
     pub height: usize,
     pub width: usize,
     pub pixels: Vec<u8>,
@@ -191,7 +191,11 @@ pub(crate) fn read_table(files: &SeedRun) -> Result<Table> {
     Ok(Table { header, rows, values })
 }
 
-fn read_showcase(files: &SeedRun) -> Result<Option<Showcase>> {
+/// Reads `showcase.safetensors` of a seed; `None` if there is none.
+///
+/// # Errors
+/// [`Error::Data`] if it is damaged.
+pub(crate) fn read_showcase(files: &SeedRun) -> Result<Option<Showcase>> {
     let path = &files.showcase_path();
     let damaged = |what: String| files.damaged(path, what);
     let Some(bytes) = files::read(path)? else { return Ok(None) };

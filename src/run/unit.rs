@@ -179,6 +179,15 @@ impl SeedRun {
         claim.write(&self.metrics_path(), metrics_csv(self.seed, metrics, history).as_bytes())
     }
 
+    /// Writes `metrics.csv` of a unit in training, for those who look on. It is not synced: the finished one is.
+    ///
+    /// # Errors
+    /// As [`Claim::write`].
+    pub fn show_metrics(&self, claim: &Claim, metrics: &[MetricInfo], history: &[EpochRow]) -> Result<()> {
+        claim.verify()?;
+        files::put_whole(&self.metrics_path(), metrics_csv(self.seed, metrics, history).as_bytes())
+    }
+
     /// Writes `decoder.safetensors` and, with an image encoder, `encoder.safetensors`: its trained weights, with the source
     /// of the others in the header.
     ///

@@ -25,6 +25,10 @@ use crate::train::{BatchProgress, Callback, Checkpoint, EpochRow, Finished, Metr
 /// Minimum interval between batch events.
 const BATCH_EVENTS: Duration = Duration::from_millis(100);
 
+/// Minimum interval between tables of a unit in training, also as a multiple of the time that writing one takes.
+const SHOWN: Duration = Duration::from_millis(500);
+const SHARE: u32 = 100;
+
 /// Stack size in bytes of the training thread; only pages that are used are allocated.
 const STACK: usize = 256 << 20;
 
@@ -133,6 +137,7 @@ fn train(
         history: checkpoint.as_ref().map_or_else(Vec::new, |checkpoint| checkpoint.state.history.clone()),
         saved: Instant::now(),
         reported: None,
+        shown: Shown::default(),
     };
     if checkpoint.is_some() {
         directory.log(&format!("seed {seed}: goes on from its checkpoint"));
@@ -210,6 +215,26 @@ struct Follower<'a> {
     history: Vec<EpochRow>,
     saved: Instant,
     reported: Option<Instant>,
+    shown: Shown,
+}
+
+/// When the table of a unit in training may be written next: never so often that writing it takes a share of the time.
+#[derive(Debug, Default)]
+struct Shown {
+    next: Option<Instant>,
+}
+
+impl Shown {
+    /// Calls `write` if that is due.
+    fn due(&mut self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        let begun = Instant::now();
+        if self.next.is_some_and(|next| begun < next) {
+            return Ok(());
+        }
+        write()?;
+        self.next = Some(Instant::now() + SHOWN.max(begun.elapsed() * SHARE));
+        Ok(())
+    }
 }
 
 impl Follower<'_> {
@@ -247,6 +272,8 @@ impl Callback for Follower<'_> {
         if let Some(events) = &mut self.events {
             events.epoch(metrics, &self.history)?;
         }
+        let Follower { unit, claim, metrics, history, shown, .. } = self;
+        shown.due(|| unit.show_metrics(claim, metrics, history))?;
         let mut numbers = vec![("train_loss".to_string(), Some(row.train_loss))];
         numbers.extend(metrics.iter().zip(&row.validation).map(|(m, value)| (format!("val_{}", m.name), Some(*value))));
         (self.emit)(Event::Epoch { epoch: row.epoch, epochs: self.epochs, numbers, seconds: row.seconds });

@@ -56,3 +56,5 @@ mod tasks;
 #[cfg(unix)]
 mod tensorboard;
 mod trainer;
+#[cfg(unix)]
+mod view;

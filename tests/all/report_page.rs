@@ -168,14 +168,45 @@ fn every_number_is_that_of_a_file() {
     }
 }
 
+/// A page without its scripts.
+fn without_scripts(html: &str) -> String {
+    let mut parts = html.split("<script type=\"");
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |html, part| html + part.split_once("</script>").unwrap().1)
+}
+
+/// The curves of a run in a page are the columns of its seeds' tables.
+#[test]
+fn curves_are_the_numbers_of_the_tables() {
+    let lab = trained();
+    let html = page(&lab, &["file.yaml"]);
+    for part in html.split("data-run=\"").skip(1) {
+        let run = part.split('"').next().unwrap();
+        let data = part.split_once("application/json\">").unwrap().1.split_once("</script>").unwrap().0;
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["seeds"].as_object().unwrap().len(), 3);
+        for (seed, columns) in data["seeds"].as_object().unwrap() {
+            let (header, rows) = csv(lab.path(&format!("outputs/{run}/seeds/{seed}/metrics.csv")));
+            for name in header.iter().filter(|name| *name != "seed") {
+                let expected: Vec<f64> = rows.iter().map(|row| number(&row[name])).collect();
+                assert_eq!(columns[name], serde_json::json!(expected), "{run} {seed} {name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_page_stands_alone_and_text_stays_text() {
     let lab = trained();
-    let html = page(&lab, &["file.yaml"]);
+    let whole = page(&lab, &["file.yaml"]);
+    // The one script is the program's own, and the curves are numbers.
+    assert_eq!(whole.matches("<script type=\"module\">").count(), 1);
+    assert_eq!(whole.matches("<script type=\"application/json\">").count(), 2);
+    let html = without_scripts(&whole);
     for bad in ["<script", "<b>", "<i>", "src=", "url(", "@import", "<link", "javascript:"] {
         assert!(!html.contains(bad), "{bad}");
     }
-    let elsewhere = html.replace("http://www.w3.org/2000/svg", "");
+    let elsewhere = whole.replace("http://www.w3.org/2000/svg", "");
     assert!(!elsewhere.contains("http:") && !elsewhere.contains("https:"));
     assert!(
         html.contains("&lt;b&gt;bold &amp; &quot;quoted&quot;&lt;/b&gt;: &lt;i&gt;long&lt;/i&gt;"),

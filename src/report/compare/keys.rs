@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::spec::{Spec, nearest, with_force_forget};
 
 /// The parts of a spec that legends and comparisons refer to, with the name.
-pub(in crate::report) fn tree(spec: &Spec) -> Value {
+pub(crate) fn tree(spec: &Spec) -> Value {
     let mut model = with_force_forget(&spec.model);
     for dni in model.layers.iter_mut().filter_map(|layer| layer.dni.as_mut()) {
         // Neither a default derived from another key nor one that is left out is a difference.

@@ -15,7 +15,7 @@ pub use claims::{Find, Outcome, Verdict, judge};
 pub use difference::difference;
 pub(in crate::report) use groups::digits;
 pub use groups::{Groups, Test, correct};
-pub(in crate::report) use keys::tree;
+pub(crate) use keys::tree;
 pub use keys::{CCRNN, network};
 pub use labels::short as short_key;
 pub use results::Results;
@@ -36,12 +36,19 @@ use crate::spec::{PairedTest, Plugins, Relative};
 use read::{Loaded, Metric};
 
 /// Paths of the keys in which specs differ, of their [`tree`]s.
-pub(in crate::report) fn differing_keys(trees: &[Value]) -> Vec<String> {
-    keys::differing(&trees.iter().collect::<Vec<_>>())
+pub(crate) fn differing_keys(trees: &[&Value]) -> Vec<String> {
+    keys::differing(trees)
+}
+
+/// The labels of specs, of their [`tree`]s: the keys in which they differ, in the papers' terms.
+pub(crate) fn distinctions(trees: &[&Value]) -> Vec<String> {
+    let keys = keys::differing(trees);
+    let usual = labels::usual(trees, &keys);
+    trees.iter().map(|tree| labels::label(tree, &keys, &usual)).collect()
 }
 
 /// A spec's value of a key in the papers' terms; a dash if the key does not apply.
-pub(in crate::report) fn words(tree: &Value, key: &str) -> String {
+pub(crate) fn words(tree: &Value, key: &str) -> String {
     if keys::applies(tree, key) { labels::label(tree, &[key.to_owned()], &[]) } else { "–".into() }
 }
 

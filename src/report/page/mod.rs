@@ -1,8 +1,9 @@
 //! A report: one HTML page about a set of runs, made from their files alone.
 //!
-//! It has no scripts and loads nothing. Numbers are shown rounded, with the full value in the `value` attribute of their
+//! It loads nothing: the script that draws its curves, which is that of the live pages, is part of it. Numbers are shown rounded, with the full value in the `value` attribute of their
 //! `data` element.
 
+mod charts;
 mod html;
 mod provenance;
 mod runs;
@@ -92,11 +93,13 @@ impl Page {
         Ok(format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"generator\" content=\"ccdni {}\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n\
-             <body>\n{}</body>\n</html>\n",
+             <meta name=\"generator\" content=\"ccdni {}\">\n<title>{title}</title>\n<style>\n{}{}</style>\n</head>\n\
+             <body>\n{}{}</body>\n</html>\n",
             env!("CARGO_PKG_VERSION"),
-            include_str!("style.css"),
-            sections.concat()
+            include_str!("assets/page.css"),
+            charts::STYLE,
+            sections.concat(),
+            charts::script()
         ))
     }
 

@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
+use super::charts;
 use super::html::{Table, block, escape, number};
 use super::{ReportedRun, ReportedSeed};
 use crate::error::Result;
 use crate::files;
 use crate::records::Manifest;
 use crate::report::compare::{differing_keys, tree, words};
-use crate::report::curves::LearningCurves;
 use crate::report::statistics::{mean, standard_error};
 use crate::report::units::FinishedSeed;
-use crate::report::{figure, tables, units};
+use crate::report::{tables, units};
 use crate::spec::write_spec;
 
 /// The columns of `results.csv` that count rather than measure.
@@ -27,8 +27,8 @@ pub struct RunFiles {
     seeds: Vec<FinishedSeed>,
     /// `None` if it is missing or damaged, which the page reports.
     pub manifest: Option<Manifest>,
-    /// The learning curves, as SVG.
-    curves: Option<String>,
+    /// Whether its learning curves are shown.
+    with_curves: bool,
 }
 
 impl RunFiles {
@@ -37,14 +37,12 @@ impl RunFiles {
         let mut seeds = units::read_all(&run.path)?;
         seeds.retain(|done| run.units.iter().any(|unit| unit.done && unit.seed == done.seed));
         let mut rows = tables::result_rows(&seeds).into_iter();
-        // Redrawn instead of read, so that no foreign markup gets into the page.
-        let curves = (with_curves && !seeds.is_empty()).then(|| figure::to_svg(&LearningCurves::new(&seeds)));
         Ok(RunFiles {
             header: rows.next().unwrap_or_default(),
             rows: rows.collect(),
             seeds,
             manifest: files::read_json(&run.path.join("manifest.json"), "").ok().flatten(),
-            curves: curves.transpose()?,
+            with_curves,
         })
     }
 
@@ -63,7 +61,7 @@ impl RunFiles {
 /// One row per run: the keys that differ, its state, and mean and standard error over seeds of each result.
 pub fn table(runs: &[ReportedRun], read: &[RunFiles]) -> String {
     let trees: Vec<Value> = runs.iter().map(|run| tree(&run.spec)).collect();
-    let keys = differing_keys(&trees);
+    let keys = differing_keys(&trees.iter().collect::<Vec<_>>());
     let mut columns: Vec<&String> = Vec::new();
     for column in read.iter().flat_map(|read| &read.header).filter(|column| !COUNTS.contains(&column.as_str())) {
         if !columns.contains(&column) {
@@ -126,13 +124,8 @@ pub fn details(runs: &[ReportedRun], read: &[RunFiles]) -> String {
         for (seed, note) in notes {
             html += &format!("<p class=\"faint\">Seed {seed}: {}</p>\n", escape(note));
         }
-        if let Some(svg) = &read.curves {
-            html += &format!(
-                "<details><summary>Learning curves</summary>\n<figure><div class=\"scroll\" tabindex=\"0\" role=\"img\" \
-                 aria-label=\"Learning curves of run {}\">\n{}\n</div></figure>\n</details>\n",
-                escape(&run.hash),
-                svg.trim_end()
-            );
+        if read.with_curves && !read.seeds.is_empty() {
+            html += &charts::curves(&run.hash, &run.spec, &read.seeds);
         }
         html += &format!("<details><summary>Spec</summary>\n{}</details>\n", block(&write_spec(&run.spec)));
     }

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::data::captions::results::CaptionResult;
+use crate::data::captions::results::{self, CaptionResult};
 use crate::data::captions::scores::{self, Score, Scored};
 use crate::data::captions::vocabulary::{END, PAD, START, UNKNOWN};
 use crate::data::captions::{CaptionSet, ptb};
@@ -11,9 +11,6 @@ use crate::error::{Error, Result};
 
 /// Images per batch: a compromise between throughput and memory.
 const BATCH: usize = 64;
-
-/// The file of the captions, in COCO's results format.
-const CAPTIONS: &str = "captions.json";
 
 /// An image and its reference captions.
 pub(super) struct Described {
@@ -85,7 +82,7 @@ pub(super) fn evaluate(
     if by_length {
         numbers.extend(of_thirds(&scored, &all));
     }
-    Ok(Evaluation { scores: numbers, files: vec![(CAPTIONS.into(), text)] })
+    Ok(Evaluation { scores: numbers, files: vec![(results::FILE.into(), text)] })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl Trained<'_> {
     /// Fails if the batch does not have the shape that the network was trained on.
     pub fn end_states(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
         let sequence = DeviceBatch::new(self.model, batch, None)?;
-        let (_, states) = engine::evaluate(self.model, self.backend, &sequence, When::LastStep, None)?;
+        let (_, states) = engine::evaluate(self.model, self.backend, &sequence, None, When::LastStep)?;
         let states = sequence.rows().expand(&Tensor::cat(&states, 1)?, 0)?;
         Ok(states.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()?)
     }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files::{without_mark, write_atomically};
 
+/// The file of the captions that a seed's network generates at the end of training.
+pub const FILE: &str = "captions.json";
+
 /// The caption of one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CaptionResult {
