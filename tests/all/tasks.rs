@@ -5,7 +5,7 @@ use ccdni::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::plugins::Plugin;
 use ccdni::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{self, Plugins, Request};
-use ccdni::tasks::{Captioning, LineDraw, Registry, SeqMnist, Task};
+use ccdni::tasks::{Add, Captioning, Evidence, LineDraw, Registry, SeqMnist, Task};
 use ccdni::testing::{Draws, check_cell, check_task};
 use ccdni::train::backend;
 use schemars::JsonSchema;
@@ -28,6 +28,8 @@ fn every_built_in_task_conforms() {
         (LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed)),
         (SeqMnist::KIND, check_task::<SeqMnist>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
         (Captioning::KIND, check_task::<Captioning>(scenes(scene.path()), Draws::BySeed)),
+        (Add::KIND, check_task::<Add>(json!({"seq_len": 12}), Draws::BySeed)),
+        (Evidence::KIND, check_task::<Evidence>(json!({"delay": 2, "test_size": 1500}), Draws::BySeed)),
     ];
     for (kind, result) in &checked {
         assert!(result.is_ok(), "{kind}: {result:?}");
