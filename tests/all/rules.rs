@@ -85,11 +85,11 @@ fn an_interrupted_stream_goes_on_with_the_same_bits() {
 fn a_combination_that_means_nothing_is_refused() {
     for (set, says) in [
         ("model.layers.0.cell=gru", "`rtrl`, as it is set, is not defined for the cell `gru`"),
-        ("model.layers.0.dni={}", "`rtrl` uses no synthesizer"),
+        ("model.layers.0.dni.scale=1", "`rtrl` uses no synthesizer"),
         ("train.rule.kind=bp_lambda", "learns with a synthesizer"),
         ("train.rule.kind=rtlr", "did you mean `rtrl`?"),
         ("train.rule.decay=2", "train.rule.decay"),
-        ("train.rule.lambda=1", "train.rule.lambda"),
+        ("train.rule.lambda=0.5", "only `bp_lambda` has this key"),
         ("train.rule.kind=bptt", "`step` is for rules other than bptt"),
         ("train.bptt=2", "there are no windows"),
         ("train.activity_l2=0.1", "adds no penalty on activity"),

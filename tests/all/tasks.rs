@@ -5,7 +5,7 @@ use ccdni::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::plugins::Plugin;
 use ccdni::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{self, Plugins, Request};
-use ccdni::tasks::{Captioning, Classify, Language, LineDraw, Registry, SeqMnist, Task};
+use ccdni::tasks::{Add, Captioning, Classify, Evidence, Language, LineDraw, Registry, SeqMnist, Task};
 use ccdni::testing::{Draws, check_cell, check_task};
 use ccdni::train::backend;
 use schemars::JsonSchema;
@@ -36,6 +36,8 @@ fn every_built_in_task_conforms() {
                 Draws::Fixed,
             ),
         ),
+        (Add::KIND, check_task::<Add>(json!({"seq_len": 12}), Draws::BySeed)),
+        (Evidence::KIND, check_task::<Evidence>(json!({"delay": 2, "test_size": 1500}), Draws::BySeed)),
     ];
     for (kind, result) in &checked {
         assert!(result.is_ok(), "{kind}: {result:?}");
