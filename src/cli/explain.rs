@@ -173,7 +173,11 @@ fn unknown(path: &str, part: &str, places: &[Place], schema: &Value) -> Error {
         format!("`{path}` is a value and has no keys")
     } else if let Some(key) = spec::nearest(part, keys.iter().copied()) {
         format!("did you mean `{}`?", join(path, key))
-    } else if let Some(elsewhere) = spec::find_key(schema, part, "") {
+    } else if let Some(elsewhere) = places
+        .iter()
+        .find_map(|place| spec::find_key(&place.node, part, path))
+        .or_else(|| spec::find_key(schema, part, ""))
+    {
         format!("did you mean `{}`?", elsewhere.replace("[]", ".0"))
     } else if is_list {
         format!("`{path}` is a list, whose first item is `{path}.0`")

@@ -110,7 +110,7 @@ const BAD: &[Bad] = &[
     set(&["seeds=1..99999999999"], &["`seeds`", "more than"]),
     // Combinations that cannot work.
     set(&["model.layers.0.cell=gru", "model.layers.0.force_forget=true"], &["`model.layers.0.force_forget`", "`cell: lstm`"]),
-    set(&["model.layers.0.dni.kind=mpl"], &["`model.layers.0.dni.kind`", "expected `mlp`"]),
+    set(&["model.layers.0.dni.kind=mpl"], &["`model.layers.0.dni.kind`", "expected one of `mlp`, `conv`"]),
     set(&["model.layers.0.dni.hiden=[4]"], &["`model.layers.0.dni.hiden`", "did you mean `hidden`"]),
     set(&["model.layers.0.dni.fibres=101"], &["`model.layers.0.dni.fibres`", "at most 100"]),
     set(&["model.layers.0.dni={learn: false, init_last: zero}"], &["`model.layers.0.dni.init_last`", "leave `init_last` out"]),

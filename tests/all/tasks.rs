@@ -28,6 +28,8 @@ fn every_built_in_task_conforms() {
         (LineDraw::KIND, check_task::<LineDraw>(json!({"train_noise": 0.1, "test_size": 1500}), Draws::BySeed)),
         (SeqMnist::KIND, check_task::<SeqMnist>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
         (Captioning::KIND, check_task::<Captioning>(scenes(scene.path()), Draws::BySeed)),
+        (Add::KIND, check_task::<Add>(json!({"seq_len": 12}), Draws::BySeed)),
+        (Evidence::KIND, check_task::<Evidence>(json!({"delay": 2, "test_size": 1500}), Draws::BySeed)),
         (Classify::KIND, check_task::<Classify>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
         (
             Language::KIND,
@@ -36,8 +38,6 @@ fn every_built_in_task_conforms() {
                 Draws::Fixed,
             ),
         ),
-        (Add::KIND, check_task::<Add>(json!({"seq_len": 12}), Draws::BySeed)),
-        (Evidence::KIND, check_task::<Evidence>(json!({"delay": 2, "test_size": 1500}), Draws::BySeed)),
     ];
     for (kind, result) in &checked {
         assert!(result.is_ok(), "{kind}: {result:?}");

@@ -319,9 +319,15 @@ fn ten_thousand_connections_and_slow_clients_lock_no_one_out() {
     let begun = Instant::now();
     view.ok("/api/runs");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let status = fs::read_to_string(format!("/proc/{}/status", view.child.id())).unwrap();
-    let threads: usize = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap();
-    assert!(threads < 160, "{threads} threads");
+    // Threads of connections that had to make room end as soon as they are scheduled.
+    let threads = || -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", view.child.id())).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap()
+    };
+    while threads() >= 160 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{} threads", threads());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

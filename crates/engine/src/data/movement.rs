@@ -171,14 +171,17 @@ mod tests {
     #[test]
     fn jerk_of_the_smoothest_movement_is_the_known_one_whatever_its_size_and_duration() {
         // ∫ (60 − 360 t + 360 t²)² dt = 720 over a unit of time and length.
-        for (steps, length) in [(401, 1.0), (401, 50.0), (801, 1.0)] {
+        // More steps would bring third differences down to the rounding of single precision.
+        for (steps, length) in [(101, 1.0), (101, 50.0), (201, 1.0)] {
             let jerk = normalised_jerk(&along(steps, length, minimum_jerk));
-            assert!((jerk / 360f64.sqrt() - 1.0).abs() < 0.02, "{steps} {length}: {jerk}");
+            assert!((jerk / 360f64.sqrt() - 1.0).abs() < 0.05, "{steps} {length}: {jerk}");
         }
         assert_eq!(normalised_jerk(&along(9, 8.0, |t| t)).round(), 0.0);
         let stuttering =
             along(81, 1.0, |t| 0.5 * (minimum_jerk((2.0 * t).min(1.0)) + minimum_jerk((2.0 * t - 1.0).max(0.0))));
-        assert!(normalised_jerk(&stuttering) > 5.0 * 360f64.sqrt());
+        // Two movements of half the length in half the time each: 2 · (1/2)² / (1/2)⁵ = 4² times the integral.
+        let jerk = normalised_jerk(&stuttering);
+        assert!((jerk / (4.0 * 360f64.sqrt()) - 1.0).abs() < 0.1, "{jerk}");
     }
 
     /// The expected values are those of the published algorithm in Python, with its limit at the Nyquist frequency.
