@@ -15,13 +15,13 @@ mod decode;
 #[cfg(unix)]
 mod devices;
 mod digits;
-#[cfg(feature = "hub")]
 mod evaluate;
 mod exchange;
 mod explain;
 #[cfg(unix)]
 mod feedforward;
 mod folded;
+#[cfg(feature = "hub")]
 mod hub;
 mod idx;
 mod lab;
