@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, Generated, Inputs, Metric, Split, Targets};
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
 use crate::rng::Stream;
@@ -74,16 +74,21 @@ impl Task for Add {
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Bits { spec: self.clone(), seed }))
+        Ok(Box::new(Bits::new(self.clone(), seed)))
     }
 }
 
 struct Bits {
     spec: Add,
-    seed: u64,
+    data: Generated,
 }
 
 impl Bits {
+    fn new(spec: Add, seed: u64) -> Bits {
+        let data = Generated { seed, train: spec.train_size, validation: spec.validation_size, test: spec.test_size };
+        Bits { spec, data }
+    }
+
     /// Inputs and labels of one sequence, step by step.
     fn sequence(&self, stream: &mut Stream) -> (Vec<f32>, Vec<u32>) {
         let count = self.spec.seq_len.div_ceil(self.spec.hold);
@@ -97,30 +102,17 @@ impl Bits {
     }
 }
 
-/// Rows of a validation or test batch: bounds memory without affecting metrics.
-const LARGEST_BATCH: usize = 1000;
-
 impl Dataset for Bits {
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::nll(), Metric::accuracy()]
     }
 
     fn batches(&self, split: Split, batch_size: usize) -> usize {
-        match split {
-            Split::Train => self.spec.train_size.div_ceil(batch_size),
-            Split::Validation => self.spec.validation_size.div_ceil(LARGEST_BATCH),
-            Split::Test => self.spec.test_size.div_ceil(LARGEST_BATCH),
-        }
+        self.data.batches(split, batch_size)
     }
 
     fn batch(&self, at: BatchIndex) -> Result<Batch> {
-        let of_size = |size: usize| size.saturating_sub(at.index * LARGEST_BATCH).min(LARGEST_BATCH);
-        let (purpose, rows) = match at.split {
-            Split::Train => ("data.train", at.batch_size),
-            Split::Validation => ("data.validation", of_size(self.spec.validation_size)),
-            Split::Test => ("data.test", of_size(self.spec.test_size)),
-        };
-        let mut stream = Stream::new(self.seed, purpose, at.epoch, at.index);
+        let (mut stream, rows) = self.data.batch(at);
         let (mut inputs, mut labels) = (Vec::new(), Vec::new());
         for _ in 0..rows {
             let (more_inputs, more_labels) = self.sequence(&mut stream);
@@ -152,7 +144,7 @@ mod tests {
     /// The mean cross-entropy of the true odds given the bits that are remembered.
     fn best(first: bool, second: bool) -> Result<f64> {
         let spec = Add::default();
-        let data = Bits { spec: spec.clone(), seed: 1 };
+        let data = Bits::new(spec.clone(), 1);
         let at = BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 3000 };
         let batch = data.batch(at)?;
         let (Inputs::Dense(inputs), Targets::Classes(labels)) = (batch.inputs, batch.targets) else {

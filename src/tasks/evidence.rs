@@ -8,10 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Split, Targets};
+use crate::data::{Batch, BatchIndex, Dataset, Generated, Inputs, Metric, Split, Targets};
 use crate::error::Result;
 use crate::plugins::Plugin;
-use crate::rng::Stream;
 use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 
 /// Which cheek had more puffs.
@@ -67,17 +66,21 @@ impl Task for Evidence {
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Puffs { spec: self.clone(), seed }))
+        Ok(Box::new(Puffs::new(self.clone(), seed)))
     }
 }
 
 struct Puffs {
     spec: Evidence,
-    seed: u64,
+    data: Generated,
 }
 
-/// Rows of a validation or test batch: bounds memory without affecting metrics.
-const LARGEST_BATCH: usize = 1000;
+impl Puffs {
+    fn new(spec: Evidence, seed: u64) -> Puffs {
+        let data = Generated { seed, train: spec.train_size, validation: spec.validation_size, test: spec.test_size };
+        Puffs { spec, data }
+    }
+}
 
 impl Dataset for Puffs {
     fn metrics(&self) -> Vec<Metric> {
@@ -85,21 +88,11 @@ impl Dataset for Puffs {
     }
 
     fn batches(&self, split: Split, batch_size: usize) -> usize {
-        match split {
-            Split::Train => self.spec.train_size.div_ceil(batch_size),
-            Split::Validation => self.spec.validation_size.div_ceil(LARGEST_BATCH),
-            Split::Test => self.spec.test_size.div_ceil(LARGEST_BATCH),
-        }
+        self.data.batches(split, batch_size)
     }
 
     fn batch(&self, at: BatchIndex) -> Result<Batch> {
-        let of_size = |size: usize| size.saturating_sub(at.index * LARGEST_BATCH).min(LARGEST_BATCH);
-        let (purpose, rows) = match at.split {
-            Split::Train => ("data.train", at.batch_size),
-            Split::Validation => ("data.validation", of_size(self.spec.validation_size)),
-            Split::Test => ("data.test", of_size(self.spec.test_size)),
-        };
-        let mut stream = Stream::new(self.seed, purpose, at.epoch, at.index);
+        let (mut stream, rows) = self.data.batch(at);
         let steps = self.spec.steps();
         let mut inputs = vec![0f32; rows * steps * 2];
         let mut answers = Vec::with_capacity(rows);
@@ -139,7 +132,7 @@ mod tests {
     #[test]
     fn the_answer_is_the_cheek_with_more_puffs() -> Result<()> {
         let spec = Evidence { stimulus: 10, delay: 3, density: 0.4, ..Evidence::default() };
-        let data = Puffs { spec, seed: 1 };
+        let data = Puffs::new(spec, 1);
         let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 2000 })?;
         let (Inputs::Dense(inputs), Targets::FinalClass(answers)) = (batch.inputs, batch.targets) else {
             panic!("dense inputs and a class at the end");

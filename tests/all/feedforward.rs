@@ -123,6 +123,7 @@ fn networks_that_cannot_be_are_refused_with_the_key() {
         ("model.layers=[{cell: lstm, hidden: 3}]", "either recurrent `layers` or feed-forward `blocks`"),
         ("model.blocks=null", "`model.blocks`: is missing"),
         ("model.blocks.2.dni={unlock: backward, forward: {hidden: [3]}}", "`model.blocks.2.dni.forward`"),
+        ("train.rule={kind: rtrl}", "`train.rule`"),
         ("model.blocks.2.dni.lesion_at=9", "`model.blocks.2.dni.lesion_at`"),
         ("train.keep_hidden=true", "`train.keep_hidden`"),
         ("record={cosine: true}", "`record.cosine`"),

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::model::{is_mlp, mlp, one, yes};
 use super::{Context, DniSpec, TargetScale};
 use crate::plugins::Keys;
 
@@ -136,18 +137,6 @@ impl InterfaceSpec {
     }
 }
 
-fn mlp() -> String {
-    "mlp".into()
-}
-fn is_mlp(kind: &str) -> bool {
-    kind == "mlp"
-}
-fn yes() -> bool {
-    true
-}
-fn one() -> f64 {
-    1.0
-}
 fn is_zero(delay: &usize) -> bool {
     *delay == 0
 }

@@ -277,16 +277,16 @@ impl DniSpec {
 fn is_zero(p: &f64) -> bool {
     *p == 0.0
 }
-fn mlp() -> String {
+pub(super) fn mlp() -> String {
     "mlp".into()
 }
-fn is_mlp(kind: &str) -> bool {
+pub(super) fn is_mlp(kind: &str) -> bool {
     kind == "mlp"
 }
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
-fn one() -> f64 {
+pub(super) fn one() -> f64 {
     1.0
 }
 fn tenth() -> f64 {
