@@ -43,20 +43,23 @@ fn trainer() -> Trainer {
             { "kind": "linear" },
         ] },
         "train": { "epochs": 3, "batch_size": 10, "optimizer": { "kind": "adam", "lr": 0.01 } },
+        "record": { "batches": true },
     }))
     .unwrap();
     let task: Classify = serde_json::from_value(task).unwrap();
     Trainer::new(&Plugins::built_in(), &spec, &task.shape(), task.open(3).unwrap(), 3, Device::Cpu).unwrap()
 }
 
-fn weights(finished: &Finished) -> Vec<Vec<f32>> {
+/// The weights, and the loss of every batch.
+fn result(finished: &Finished) -> (Vec<Vec<f32>>, Vec<f64>) {
     let flat = |(_, tensor): &(String, Tensor)| tensor.flatten_all().unwrap().to_vec1().unwrap();
-    finished.weights.iter().map(flat).collect()
+    let losses = finished.history.iter().flat_map(|epoch| epoch.batches.iter().map(|batch| batch.train_loss));
+    (finished.weights.iter().map(flat).collect(), losses.collect())
 }
 
-fn finish(mut trainer: Trainer) -> Vec<Vec<f32>> {
+fn finish(mut trainer: Trainer) -> (Vec<Vec<f32>>, Vec<f64>) {
     match trainer.train(&mut Stop::default()).unwrap() {
-        Outcome::Finished(finished) => weights(&finished),
+        Outcome::Finished(finished) => result(&finished),
         Outcome::Stopped => panic!("nothing stopped it"),
     }
 }
@@ -64,6 +67,7 @@ fn finish(mut trainer: Trainer) -> Vec<Vec<f32>> {
 #[test]
 fn a_resumed_network_ends_with_the_same_bits_wherever_it_stopped() {
     let whole = finish(trainer());
+    assert!(!whole.1.is_empty(), "losses of batches are recorded");
     for after in [1, 4, 6, 8] {
         let mut stop = Stop { after: Some(after), checkpoint: None };
         assert!(matches!(trainer().train(&mut stop).unwrap(), Outcome::Stopped));

@@ -56,6 +56,31 @@ sweep:
     assert_eq!(trained, 14);
 }
 
+/// Without noise, the sequences of one pattern are equal and share a row of the batch; a rule counts each of them.
+#[test]
+fn a_rule_learns_as_much_from_equal_sequences_as_backpropagation() {
+    let lab = lab();
+    let losses = |rule: &str| -> Vec<f64> {
+        let rule = format!("train.rule={{kind: {rule}}}");
+        let set =
+            ["task.train_noise=0", "train.step_every=batch", "train.epochs=3", "train.batch_size=8", "record=null"];
+        let mut args = vec!["run", "spec.yaml", "--outputs", &rule, "--set", &rule];
+        args.extend(set.iter().flat_map(|set| ["--set", set]));
+        lab.ccdni(&args).exits(0);
+        let run = std::fs::read_dir(lab.path(&rule)).unwrap().map(|entry| entry.unwrap().path());
+        let run = run.into_iter().find(|run| run.join("metrics.csv").is_file()).unwrap();
+        let metrics = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
+        let mut rows = metrics.lines();
+        let column = rows.next().unwrap().split(',').position(|name| name == "val_mse").unwrap();
+        rows.map(|row| row.split(',').nth(column).unwrap().parse().unwrap()).collect()
+    };
+    let (online, backward) = (losses("rtrl"), losses("bptt"));
+    assert_eq!(online.len(), 3);
+    for (online, backward) in online.iter().zip(&backward) {
+        assert!((online / backward - 1.0).abs() < 1e-4, "{online} {backward}");
+    }
+}
+
 /// Kills a run in the middle of a stream that goes on over batches, and resumes it.
 #[test]
 fn an_interrupted_stream_goes_on_with_the_same_bits() {
