@@ -15,7 +15,7 @@ use crate::run::survey::Survey;
 use crate::run::table::align;
 use crate::run::{Options, Schedule};
 use crate::spec::sweep::{expand, expand_quick};
-use crate::spec::{Jobs, Seeds, nearest};
+use crate::spec::{Count, Seeds, nearest};
 use crate::tasks::Registry;
 
 /// Train the missing runs of a paper's figure, draw it, and check the paper's claims.
@@ -47,7 +47,7 @@ pub struct Args {
     quick: bool,
     /// Units trained at the same time: `auto` (as many as cores) or a number.
     #[arg(long, value_name = "N")]
-    jobs: Option<Jobs>,
+    jobs: Option<Count>,
     /// Write event files for TensorBoard: `tensorboard --logdir outputs` shows them, while training too.
     #[arg(long)]
     tensorboard: bool,

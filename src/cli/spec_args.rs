@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::shell::quote;
 use crate::spec::sweep::Sweep;
-use crate::spec::{ENV_PREFIX, Jobs, Request, Seeds};
+use crate::spec::{Count, ENV_PREFIX, Request, Seeds};
 
 /// A spec file and its overrides.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub struct TrainArgs {
     pub seeds: Option<Seeds>,
     /// Units trained at the same time: `auto` (as many as cores) or a number.
     #[arg(long, value_name = "N")]
-    pub jobs: Option<Jobs>,
+    pub jobs: Option<Count>,
     /// Directory of the run directories.
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub outputs: PathBuf,

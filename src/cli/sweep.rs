@@ -13,7 +13,7 @@ use crate::run::status::{Retry, Standing};
 use crate::run::survey::Survey;
 use crate::run::{Options, Place, Schedule, clock};
 use crate::spec::sweep::{Sweep, expand};
-use crate::spec::{Jobs, LauncherKind, Request};
+use crate::spec::{Count, LauncherKind, Request};
 use crate::tasks::Registry;
 
 /// Train what is missing of all the runs that a file says.
@@ -149,13 +149,14 @@ fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options
     let run = sweep.runs.first().map(|run| &run.resolved.spec.run);
     // What `auto` means would be found from the whole node, of which the task has only a part.
     let jobs = match run {
-        Some(run) if run.jobs == Jobs::Auto && launcher.gpus.is_none() => {
-            Some((launcher.cpus / run.threads.max(1)).max(1))
-        }
+        Some(run) if run.jobs == Count::Auto && launcher.gpus.is_none() => match run.threads {
+            Count::Number(threads) => Some((launcher.cpus / threads).max(1)),
+            Count::Auto => Some(launcher.cpus.max(1)),
+        },
         _ => None,
     };
     let at_once = match run.map(|run| run.jobs) {
-        Some(Jobs::Count(count)) => count,
+        Some(Count::Number(count)) => count,
         _ => jobs.unwrap_or(1),
     };
     let here = Path::new("this program");
@@ -165,12 +166,15 @@ fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options
     let mut command = vec![text(&program), "sweep".into(), text(&file)];
     let mut flag = |name: &str, value: String| command.extend([format!("--{name}"), value]);
     args.spec.set.iter().for_each(|set| flag("set", set.clone()));
+    if run.is_some_and(|run| run.threads == Count::Auto) {
+        flag("set", format!("run.threads={}", (launcher.cpus / at_once.max(1)).max(1)));
+    }
     args.grid.iter().for_each(|grid| flag("grid", grid.clone()));
     args.train.seeds.iter().for_each(|seeds| flag("seeds", seeds.to_string()));
     match (args.train.jobs, jobs) {
         (_, Some(jobs)) => flag("jobs", jobs.to_string()),
-        (Some(Jobs::Count(count)), None) => flag("jobs", count.to_string()),
-        (Some(Jobs::Auto), None) => flag("jobs", "auto".into()),
+        (Some(Count::Number(count)), None) => flag("jobs", count.to_string()),
+        (Some(Count::Auto), None) => flag("jobs", "auto".into()),
         (None, None) => {}
     }
     flag("outputs", text(&absolute(&args.train.outputs)?));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SeedRecord;
 use crate::error::{Error, Result};
+use crate::spec::Count;
 
 /// Contents of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ pub struct Manifest {
     /// Its instruction set.
     pub instruction_set: String,
     /// `run.threads`.
-    pub threads: usize,
+    pub threads: Count,
     /// Environment variables that may affect numbers or speed, where set.
     pub environment: BTreeMap<String, String>,
     /// BLAKE3 digests (hex) of the data files, by path, and of the initial weights, by run and seed.

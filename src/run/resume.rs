@@ -90,7 +90,7 @@ pub fn record(unit: &SeedRun, device: &Device, spec: &Spec, resumes: bool, regis
         },
         instruction_set: device::instruction_set(),
         backend: backend::name(backend).into(),
-        threads: run.threads,
+        threads: run.threads.or_cores(),
         started: clock::now(),
         ended: None,
         notes: Vec::new(),

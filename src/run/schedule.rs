@@ -24,7 +24,7 @@ use crate::device::{self, Found};
 use crate::error::{Error, Result};
 use crate::records::SeedRun;
 use crate::spec::sweep::{Sweep, SweptRun};
-use crate::spec::{Jobs, Spec};
+use crate::spec::{Count, Spec};
 use crate::tasks::Registry;
 
 /// How runs are to be trained.
@@ -106,7 +106,6 @@ impl<'a> Schedule<'a> {
     /// units; [`Error::Interrupted`] after Ctrl-C.
     pub fn train(&self) -> Result<Survey<'a>> {
         let Some(first) = self.sweep.runs.first() else { return Ok(self.survey()) };
-        let jobs = jobs(&first.resolved.spec)?;
         let stop = Stop::on_signal()?;
         if self.options.place == Place::Task {
             stop.on_time_limit();
@@ -117,10 +116,12 @@ impl<'a> Schedule<'a> {
         }
         let held = if self.options.force { self.set_aside()? } else { BTreeMap::new() };
         let queue = self.missing(&held);
+        let division = Division::of(&first.resolved.spec, queue.len())?;
 
         let mut training = Training {
             schedule: self,
             stop: &stop,
+            threads: division.threads,
             begun: vec![false; self.directories.len()],
             display: Display::new(self.sweep, queue.len(), self.options.verbose),
             aggregator: Aggregator::start(),
@@ -129,7 +130,7 @@ impl<'a> Schedule<'a> {
             ended: held,
             failed_fast: false,
         };
-        let trained = training.train(jobs);
+        let trained = training.train(division.jobs);
         let Training { display, aggregator, ended, failed_fast, .. } = training;
         display.end();
         self.note_failures(&ended);
@@ -217,21 +218,39 @@ impl<'a> Schedule<'a> {
     }
 }
 
-/// Units at the same time: as many as fit the cores, or one on a GPU.
-fn jobs(spec: &Spec) -> Result<usize> {
-    Ok(match spec.run.jobs {
-        Jobs::Count(count) => count,
-        Jobs::Auto if device::find(&spec.run.device)? == Found::Cpu => {
-            std::thread::available_parallelism().map_or(1, |cores| cores.get() / spec.run.threads.max(1)).max(1)
-        }
-        Jobs::Auto => 1,
-    })
+/// How the cores are divided.
+#[derive(Debug, Clone, Copy)]
+struct Division {
+    /// Units at the same time.
+    jobs: usize,
+    /// Threads of each.
+    threads: usize,
+}
+
+impl Division {
+    /// Units at the same time are as many as fit the cores, or one on a GPU; what is left of the cores are their threads.
+    fn of(spec: &Spec, units: usize) -> Result<Division> {
+        let cores = Count::Auto.or_cores();
+        let jobs = match (spec.run.jobs, spec.run.threads) {
+            (Count::Number(jobs), _) => jobs,
+            (Count::Auto, _) if device::find(&spec.run.device)? != Found::Cpu => 1,
+            (Count::Auto, Count::Number(threads)) => (cores / threads).max(1),
+            (Count::Auto, Count::Auto) => cores,
+        };
+        let threads = match spec.run.threads {
+            Count::Number(threads) => threads,
+            Count::Auto => (cores / jobs.min(units.max(1))).max(1),
+        };
+        Ok(Division { jobs, threads })
+    }
 }
 
 /// A schedule that is being trained.
 struct Training<'a> {
     schedule: &'a Schedule<'a>,
     stop: &'a Stop,
+    /// Threads of each unit.
+    threads: usize,
     /// Runs of which a unit was begun.
     begun: Vec<bool>,
     display: Display<'a>,
@@ -298,7 +317,8 @@ impl Units for Training<'_> {
     }
 
     fn command(&self, UnitId { run, seed }: UnitId) -> Result<Command> {
-        worker::command(&self.schedule.directories[run], &self.schedule.sweep.runs[run].resolved.spec, seed)
+        let spec = &self.schedule.sweep.runs[run].resolved.spec;
+        worker::command(&self.schedule.directories[run], spec, seed, self.threads)
     }
 
     fn follow(&mut self, unit: UnitId, event: &Event) {

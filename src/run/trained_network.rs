@@ -151,7 +151,7 @@ impl TrainedNetwork {
     /// Fails if the backend does not support the model; the errors of `compute`.
     pub fn predictor<T>(&self, compute: impl FnOnce(&Trained<'_>) -> Result<T>) -> Result<T> {
         let run = &self.resolved.spec.run;
-        let backend = backend::open(run.backend, run.threads, &self.model)?;
+        let backend = backend::open(run.backend, run.threads.or_cores(), &self.model)?;
         compute(&Trained { model: &self.model, backend: backend.as_ref() })
     }
 

@@ -18,7 +18,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
-use crate::spec::{CheckpointEvery, Resolved, Spec};
+use crate::spec::{CheckpointEvery, Count, Resolved, RunSpec, Spec};
 use crate::tasks::Registry;
 use crate::train::{BatchProgress, Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome};
 
@@ -32,20 +32,35 @@ const SHARE: u32 = 100;
 /// Stack size in bytes of the training thread; only pages that are used are allocated.
 const STACK: usize = 256 << 20;
 
-/// The command that trains one unit in its own process: `ccdni worker DIR --run JSON --seed N`.
+/// Makes the allocator keep what a batch frees for the next batch. By default it gives large buffers back to the system, which
+/// then clears every page of them again.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn keep_freed_memory() {
+    // SAFETY: sets two numbers of the allocator, which may be done at any time.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn keep_freed_memory() {}
+
+/// The command that trains one unit in its own process, on so many threads: `ccdni worker DIR --run JSON --seed N`.
 ///
 /// # Errors
 /// [`Error::Io`] if the program's path cannot be determined.
-pub fn command(directory: &Directory, spec: &Spec, seed: u64) -> Result<Command> {
+pub fn command(directory: &Directory, spec: &Spec, seed: u64, threads: usize) -> Result<Command> {
     let refused = |error: serde_json::Error| Error::Usage(format!("the spec cannot be passed to the worker: {error}"));
     let program = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
     let mut command = Command::new(program);
     command.arg("worker").arg(&directory.path).arg("--run");
-    command.arg(serde_json::to_string(&spec.run).map_err(refused)?);
+    let run = RunSpec { threads: Count::Number(threads), ..spec.run.clone() };
+    command.arg(serde_json::to_string(&run).map_err(refused)?);
     if let Some(from) = &spec.train.init_from {
         command.arg("--init-from").arg(serde_json::to_string(from).map_err(refused)?);
     }
-    command.arg("--seed").arg(seed.to_string()).env("RAYON_NUM_THREADS", spec.run.threads.to_string());
+    command.arg("--seed").arg(seed.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
     Ok(command)
 }
 
@@ -56,6 +71,7 @@ pub fn command(directory: &Directory, spec: &Spec, seed: u64) -> Result<Command>
 /// Any error that ended the unit, after it was sent as an event; [`Error::Interrupted`] if stopped on request.
 pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Registry) -> Result<()> {
     interrupt::ignore_time_limit();
+    keep_freed_memory();
     let stop = Stop::on_signal()?;
     let parent_stop = stop.clone();
     std::thread::spawn(move || {
@@ -103,6 +119,10 @@ fn train(
     emit: &dyn Fn(Event),
 ) -> Result<Ended> {
     let run = &resolved.spec.run;
+    // This thread is one of the pool: what it divides begins at once, and nothing waits for another thread to wake up. An
+    // error means that there is a pool already.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(run.threads.or_cores()).stack_size(STACK);
+    let _ = pool.use_current_thread().build_global();
     let unit = directory.unit(seed);
     let claim = match Claim::attempt(&unit.directory)? {
         Attempt::Claimed(claim) => claim,

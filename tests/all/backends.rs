@@ -34,8 +34,17 @@ fn threads_change_no_bit() {
     let lab = Lab::new();
     lab.write("spec.yaml", WIDE);
     let one = weights(&lab, &["--set", "run.threads=1"]);
-    assert!(one == weights(&lab, &["--set", "run.threads=2"]), "two threads gave other weights than one");
-    assert_eq!(lab.run().json("seeds/1/unit.json")["threads"], 2);
+    for threads in ["2", "3", "auto"] {
+        let more = weights(&lab, &["--set", &format!("run.threads={threads}")]);
+        assert!(one == more, "{threads} threads gave other weights than one");
+        if let Ok(number) = threads.parse::<usize>() {
+            assert_eq!(lab.run().json("seeds/1/unit.json")["threads"], number);
+        }
+    }
+    // Two seeds beside each other divide the cores.
+    assert!(one == weights(&lab, &["--seeds", "1,2", "--jobs", "2"]));
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(lab.run().json("seeds/1/unit.json")["threads"], (cores / 2).max(1));
 }
 
 #[test]

@@ -113,11 +113,10 @@ pub struct RunSpec {
     pub device: String,
     /// Seeds trained at the same time: `auto` or a number.
     #[serde(default)]
-    pub jobs: Jobs,
-    /// Threads per seed; results are bit-identical for every number.
-    #[serde(default = "one_usize")]
-    #[schemars(range(min = 1, max = 1024))]
-    pub threads: usize,
+    pub jobs: Count,
+    /// Threads per seed, `auto` or a number; results are bit-identical for every number.
+    #[serde(default)]
+    pub threads: Count,
     /// Implementation of the recurrent stack.
     #[serde(default)]
     pub backend: BackendKind,
@@ -136,8 +135,8 @@ impl Default for RunSpec {
     fn default() -> Self {
         RunSpec {
             device: auto(),
-            jobs: Jobs::default(),
-            threads: 1,
+            jobs: Count::default(),
+            threads: Count::default(),
             backend: BackendKind::default(),
             tf32: false,
             checkpoint_every: CheckpointEvery::default(),
@@ -146,14 +145,24 @@ impl Default for RunSpec {
     }
 }
 
-/// Seeds trained at the same time.
+/// How many at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Jobs {
-    /// The number of cores (CPU) or one (GPU).
+pub enum Count {
+    /// Seeds: as many as there are cores (CPU), or one (GPU). Threads of a seed: the cores divided by the seeds.
     #[default]
     Auto,
     /// This many.
-    Count(usize),
+    Number(usize),
+}
+
+impl Count {
+    /// The number, or the number of cores.
+    pub fn or_cores(self) -> usize {
+        match self {
+            Count::Number(count) => count,
+            Count::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
 }
 
 /// Implementation of the recurrent stack.

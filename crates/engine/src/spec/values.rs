@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Bptt, CheckpointEvery, Jobs, Seeds};
+use super::{Bptt, CheckpointEvery, Count, Seeds};
 
 /// Upper limit, to catch typing errors such as `1..1000000000`.
 const MOST_SEEDS: usize = 100_000;
@@ -152,28 +152,40 @@ enum NumberOrText {
     Text(String),
 }
 
-impl FromStr for Jobs {
+/// The largest [`Count`].
+const MOST: usize = 1024;
+
+impl FromStr for Count {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match (text.trim(), text.trim().parse()) {
-            ("auto", _) => Ok(Jobs::Auto),
-            (_, Ok(count)) if count > 0 => Ok(Jobs::Count(count)),
-            _ => Err(format!("`{text}` is no number of jobs: expected `auto` or a whole number of at least 1")),
+            ("auto", _) => Ok(Count::Auto),
+            (_, Ok(count)) if (1..=MOST).contains(&count) => Ok(Count::Number(count)),
+            _ => Err(format!("`{text}`: expected `auto` or a whole number from 1 to {MOST}")),
         }
     }
 }
 
-impl Serialize for Jobs {
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Count::Auto => f.write_str("auto"),
+            Count::Number(count) => count.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Count {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Jobs::Auto => serializer.serialize_str("auto"),
-            Jobs::Count(count) => count.serialize(serializer),
+            Count::Auto => serializer.serialize_str("auto"),
+            Count::Number(count) => count.serialize(serializer),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Jobs {
+impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match NumberOrText::deserialize(deserializer)? {
             NumberOrText::Number(count) => count.to_string().parse(),
@@ -183,13 +195,14 @@ impl<'de> Deserialize<'de> for Jobs {
     }
 }
 
-impl JsonSchema for Jobs {
+impl JsonSchema for Count {
     fn schema_name() -> Cow<'static, str> {
-        "Jobs".into()
+        "Count".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "const": "auto" }] })
+        let number = json_schema!({ "type": "integer", "minimum": 1, "maximum": MOST });
+        json_schema!({ "anyOf": [number, { "type": "string", "const": "auto" }] })
     }
 }
 
@@ -349,11 +362,11 @@ mod tests {
 
     #[test]
     fn jobs_are_auto_or_a_count() {
-        assert_eq!(yaml::<Jobs>("auto").unwrap(), Jobs::Auto);
-        assert_eq!(yaml::<Jobs>("2").unwrap(), Jobs::Count(2));
-        assert!(yaml::<Jobs>("0").is_err() && yaml::<Jobs>("many").is_err());
-        assert_eq!("3".parse(), Ok(Jobs::Count(3)));
-        assert!(["0", "-1", "many", ""].iter().all(|bad| bad.parse::<Jobs>().is_err()));
+        assert_eq!(yaml::<Count>("auto").unwrap(), Count::Auto);
+        assert_eq!(yaml::<Count>("2").unwrap(), Count::Number(2));
+        assert!(yaml::<Count>("0").is_err() && yaml::<Count>("many").is_err());
+        assert_eq!("3".parse(), Ok(Count::Number(3)));
+        assert!(["0", "-1", "many", ""].iter().all(|bad| bad.parse::<Count>().is_err()));
     }
 
     #[test]

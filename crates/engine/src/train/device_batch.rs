@@ -315,23 +315,26 @@ enum SliceInput<'a> {
 }
 
 impl OnCpu<'_> {
-    /// Copies the input of a step into the first columns of rows `stride` numbers apart. Embeddings are looked up in
-    /// `table`, `[vocabulary, width]`.
-    pub fn copy_input(&self, step: usize, table: &[f32], to: &mut [f32], stride: usize) {
+    /// Copies the input of a step, of some rows of the batch, into the first columns of rows `stride` numbers apart.
+    /// Embeddings are looked up in `table`, `[vocabulary, width]`.
+    pub fn copy_input(&self, step: usize, rows: Range<usize>, table: &[f32], to: &mut [f32], stride: usize) {
         let width = self.width;
         match &self.input {
-            SliceInput::Dense(x) => copy_rows(to, stride, &x[step * width..], self.steps * width, width),
+            SliceInput::Dense(x) => {
+                let from = &x[(rows.start * self.steps + step) * width..(rows.end * self.steps) * width];
+                copy_rows(to, stride, from, self.steps * width, width);
+            }
             SliceInput::Tokens { feature: Some(feature), .. } if step == 0 => {
-                copy_rows(to, stride, feature, width, width);
+                copy_rows(to, stride, &feature[rows.start * width..rows.end * width], width, width);
             }
             SliceInput::Tokens { .. } => {
-                for (to, &id) in to.chunks_mut(stride).zip(self.ids(step)) {
+                for (to, &id) in to.chunks_mut(stride).zip(&self.ids(step)[rows.clone()]) {
                     to[..width].copy_from_slice(&table[id as usize * width..][..width]);
                 }
             }
         }
         if let Some(mask) = self.input_mask_at(step) {
-            for (to, mask) in to.chunks_mut(stride).zip(mask.chunks(width)) {
+            for (to, mask) in to.chunks_mut(stride).zip(mask[rows.start * width..].chunks(width)) {
                 to.iter_mut().zip(mask).for_each(|(x, m)| *x *= m);
             }
         }

@@ -10,7 +10,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 /// A cell's kernels for the CPU, generic over the instructions; `#[inline(always)]` is required on both passes.
-pub trait SimdKernels {
+pub trait SimdKernels: Sync {
     /// The layout of a row of gates.
     fn blocks(&self) -> Blocks;
 
@@ -25,7 +25,7 @@ pub trait SimdKernels {
 }
 
 /// [`SimdKernels`] with the instructions of `arch`; object-safe.
-pub trait Kernels {
+pub trait Kernels: Sync {
     /// [`SimdKernels::blocks`]
     fn blocks(&self) -> Blocks;
     /// [`SimdKernels::forward`]

@@ -1,10 +1,32 @@
 //! Matrix products, by the `gemm` crate.
 
+use std::ops::Range;
+
 use gemm::Parallelism;
 
-/// How many threads a product may use. They divide rows and columns, never a sum, so the result does not depend on them.
+/// How many threads may be used, those of the current pool. They divide rows and columns, never a sum, so results do not
+/// depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threads(pub usize);
+
+/// Multiplications for which a further thread pays off: some 20 µs of one.
+const SHARE: usize = 1 << 20;
+
+/// Rows that a thread takes at least: a product of few rows is slow for its size.
+const ROWS: usize = 8;
+
+impl Threads {
+    /// The threads to use for `multiplications` multiplications.
+    pub fn for_work(self, multiplications: usize) -> Threads {
+        Threads(self.0.min(multiplications / SHARE).max(1))
+    }
+
+    /// Parts of `rows` rows, one per thread that is worth using for `multiplications` multiplications; at least one part.
+    pub fn parts(self, rows: usize, multiplications: usize) -> Vec<Range<usize>> {
+        let count = self.for_work(multiplications).0.min(rows / ROWS).max(1);
+        (0..count).map(|part| part * rows / count..(part + 1) * rows / count).collect()
+    }
+}
 
 /// A matrix to read.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +105,10 @@ pub fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, thre
     if m == 0 || n == 0 {
         return;
     }
-    let parallelism = if threads.0 > 1 { Parallelism::Rayon(threads.0) } else { Parallelism::None };
+    let parallelism = match threads.for_work(m.saturating_mul(n).saturating_mul(k)) {
+        Threads(1) => Parallelism::None,
+        Threads(count) => Parallelism::Rayon(count),
+    };
     // SAFETY: the constructors check that every element of the three matrices is within its slice and that the elements
     // written are distinct; `out` is borrowed mutably, so it overlaps neither of the others. With `k` = 0, `a` and `b` are
     // not read.
@@ -146,6 +171,15 @@ mod tests {
                     prop_assert!((f64::from(out[r * (n + more) + c]) - expected).abs() < 1e-5);
                 }
             }
+        }
+
+        #[test]
+        fn parts_are_all_rows_in_order(rows in 0..300usize, threads in 1..9usize, work in 0..20usize) {
+            let parts = Threads(threads).parts(rows, work << 20);
+            prop_assert!(!parts.is_empty() && parts.len() <= threads.min(work.max(1)));
+            prop_assert!(parts.len() == 1 || parts.iter().all(|part| part.len() >= ROWS));
+            let rows_in_parts: Vec<usize> = parts.into_iter().flatten().collect();
+            prop_assert_eq!(rows_in_parts, (0..rows).collect::<Vec<_>>());
         }
 
         #[test]

@@ -107,7 +107,7 @@ impl Trainer {
                 .zip(spec.train.early_stopping.as_ref())
                 .map(|(d, stopping)| EarlyStopping::new(stopping.patience, d)),
             recorder: spec.record.clone().map(Recorder::new),
-            backend: backend::open(spec.run.backend, spec.run.threads, &model)?,
+            backend: backend::open(spec.run.backend, spec.run.threads.or_cores(), &model)?,
             online: {
                 let rule = &spec.train.rule;
                 Online::new(rule, plugins.rules.open(&rule.kind, &rule.keys)?.as_ref(), &model, seed)?

@@ -1,15 +1,19 @@
 //! The backward pass: layer by layer from the top, all windows side by side, offset by offset from their ends.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
+use pulp::Arch;
+use rayon::prelude::*;
 
 use super::gates::Gates;
-use super::layout::Layout;
+use super::layout::{Layout, divide};
 use super::{Cotangents, Fused, InputGradients, Pass as ForwardPass, Plan, Saved, SavedLayer, room};
 use crate::error::Result;
 use crate::model::Model;
 use crate::nn::kernel::cells::{Kept, StepBack};
 use crate::nn::kernel::passes::{copy_rows, multiply, scale_rows, sum_rows};
-use crate::nn::kernel::{Matrix, MatrixMut, product};
+use crate::nn::kernel::{Matrix, MatrixMut, Threads, product};
 use crate::nn::{Gradients, slices};
 use crate::train::device_batch::{DeviceBatch, OnCpu};
 use crate::train::rows::Rows;
@@ -200,50 +204,43 @@ impl Pass<'_> {
     /// pre-activations. Returns the gradients at the starts, if requested.
     fn scan(&self, weight_hh: &[f32], saved: &mut SavedLayer, scratch: &mut Scratch) -> Option<Vec<f32>> {
         let (n, columns, cells) = (self.gates.hidden, self.gates.width(), self.gates.cell_width());
-        let (width, stride) = (self.gates.state_width(), self.gates.input_width());
+        let width = self.gates.state_width();
         if self.cotangents.activity > 0.0 {
             self.add_activity(saved, &mut scratch.dh_here);
         }
-        let starts = self.layout.starts();
+        let (starts, rows) = (self.layout.starts(), self.layout.rows());
         let dh = room(&mut scratch.dh, starts * n);
         let dc = room(&mut scratch.dc, starts * cells);
-        let mut before = 0;
-        for (offset, rows) in self.layout.offsets.iter().enumerate().rev() {
-            // Windows that end here.
-            for row in before..rows.len() {
-                match self.ends {
-                    Some(ends) => {
-                        let (h, c) = ends[row * width..][..width].split_at(n);
-                        dh[row * n..][..n].copy_from_slice(h);
-                        dc[row * cells..][..cells].copy_from_slice(c);
-                    }
-                    None => {
-                        dh[row * n..][..n].fill(0.0);
-                        dc[row * cells..][..cells].fill(0.0);
-                    }
-                }
+        let parts = self.fused.threads.parts(starts, rows * n * self.gates.h_columns().len());
+        let scan = Scan {
+            arch: self.fused.arch,
+            threads: if parts.len() == 1 { self.fused.threads } else { Threads(1) },
+            layout: self.layout,
+            gates: self.gates,
+            to_starts: self.cotangents.starts,
+            ends: self.ends,
+            weight_hh,
+            dh_here: &scratch.dh_here,
+            inputs: &saved.inputs,
+            c_before: &saved.c_before,
+            tanh_c: &saved.tanh_c,
+        };
+        let mut gates: Vec<Vec<_>> = parts.iter().map(|_| Vec::with_capacity(self.layout.offsets.len())).collect();
+        let mut rest = &mut saved.gates[..rows * columns];
+        for offset in &self.layout.offsets {
+            for (part, gates) in parts.iter().zip(&mut gates) {
+                let (here, more) = rest.split_at_mut(within(part, offset.len()).len() * columns);
+                gates.push(here);
+                rest = more;
             }
-            before = rows.len();
-            let gates = &mut saved.gates[rows.start * columns..rows.end * columns];
-            let step = StepBack {
-                gates: &mut *gates,
-                dh_here: &scratch.dh_here[rows.start * n..rows.end * n],
-                dh: &mut dh[..rows.len() * n],
-                dc: &mut dc[..rows.len() * cells],
-                c_before: &saved.c_before[rows.start * cells..rows.end * cells],
-                tanh_c: &saved.tanh_c[rows.start * cells..rows.end * cells],
-                h_before: &saved.inputs[rows.start * stride..rows.end * stride],
-                stride,
-            };
-            self.gates.cell.backward(self.fused.arch, n, step);
-            if offset > 0 || self.cotangents.starts {
-                let here = self.gates.h_columns();
-                let gradient = Matrix::strided(&gates[here.start..], rows.len(), here.len(), columns);
-                let weight = Matrix::new(weight_hh, here.len(), n);
-                // If the cell passes `h` on directly, `dh` already holds that part.
-                let add = self.gates.blocks.passes_h;
-                product(MatrixMut::new(dh, rows.len(), n), gradient, weight, add, self.fused.threads);
-            }
+        }
+        let dh_parts = divide(&mut *dh, 1, n, &parts).into_iter().flatten();
+        let dc_parts = divide(&mut *dc, 1, cells, &parts).into_iter().flatten();
+        let lanes = parts.iter().zip(gates).zip(dh_parts).zip(dc_parts);
+        let lanes = lanes.map(|(((part, gates), dh), dc)| Lane { rows: part.clone(), gates, dh, dc });
+        match parts.len() {
+            1 => lanes.for_each(|lane| scan.run(lane)),
+            _ => lanes.collect::<Vec<_>>().into_par_iter().for_each(|lane| scan.run(lane)),
         }
         self.cotangents.starts.then(|| {
             let mut gradient = vec![0.0; starts * width];
@@ -297,6 +294,90 @@ impl Pass<'_> {
                 };
                 self.gates.cell.output(kept, &mut h);
                 dh_here[row * n..][..n].iter_mut().zip(&h).for_each(|(dh, h)| *dh += factor * h);
+            }
+        }
+    }
+}
+
+/// The steps of a backward pass, for any part of the rows.
+struct Scan<'a> {
+    arch: Arch,
+    threads: Threads,
+    layout: &'a Layout,
+    gates: Gates<'a>,
+    /// Whether the gradients at the starts of the windows are needed.
+    to_starts: bool,
+    ends: Option<&'a [f32]>,
+    weight_hh: &'a [f32],
+    dh_here: &'a [f32],
+    inputs: &'a [f32],
+    c_before: &'a [f32],
+    tanh_c: &'a [f32],
+}
+
+/// Some rows of the starts of the windows, on one thread.
+struct Lane<'a> {
+    rows: Range<usize>,
+    /// The gates of these rows at each offset, as far as their windows are that long.
+    gates: Vec<&'a mut [f32]>,
+    dh: &'a mut [f32],
+    dc: &'a mut [f32],
+}
+
+/// The part of `rows` that is below `count`.
+fn within(rows: &Range<usize>, count: usize) -> Range<usize> {
+    rows.start.min(count)..rows.end.min(count)
+}
+
+impl Scan<'_> {
+    fn run(&self, mut lane: Lane<'_>) {
+        let (n, columns, cells) = (self.gates.hidden, self.gates.width(), self.gates.cell_width());
+        let stride = self.gates.input_width();
+        let mut before = 0;
+        for (offset, block) in self.layout.offsets.iter().enumerate().rev() {
+            let rows = within(&lane.rows, block.len());
+            self.start_windows(&mut lane, before, rows.len());
+            before = rows.len();
+            let here = block.start + rows.start..block.start + rows.end;
+            let (dh, dc) = (&mut lane.dh[..rows.len() * n], &mut lane.dc[..rows.len() * cells]);
+            let gates = &mut *lane.gates[offset];
+            let step = StepBack {
+                gates: &mut *gates,
+                dh_here: &self.dh_here[here.start * n..here.end * n],
+                dh: &mut *dh,
+                dc,
+                c_before: &self.c_before[here.start * cells..here.end * cells],
+                tanh_c: &self.tanh_c[here.start * cells..here.end * cells],
+                h_before: &self.inputs[here.start * stride..here.end * stride],
+                stride,
+            };
+            self.gates.cell.backward(self.arch, n, step);
+            if !rows.is_empty() && (offset > 0 || self.to_starts) {
+                let state = self.gates.h_columns();
+                let gradient = Matrix::strided(&gates[state.start..], rows.len(), state.len(), columns);
+                let weight = Matrix::new(self.weight_hh, state.len(), n);
+                // If the cell passes `h` on directly, `dh` already holds that part.
+                let add = self.gates.blocks.passes_h;
+                product(MatrixMut::new(dh, rows.len(), n), gradient, weight, add, self.threads);
+            }
+        }
+    }
+
+    /// The gradients at the ends of the windows that end here: rows `from..to` of the lane.
+    fn start_windows(&self, lane: &mut Lane<'_>, from: usize, to: usize) {
+        let (n, cells, width) = (self.gates.hidden, self.gates.cell_width(), self.gates.state_width());
+        let (dh, dc) = (&mut lane.dh[from * n..to * n], &mut lane.dc[from * cells..to * cells]);
+        match self.ends {
+            Some(ends) => {
+                let ends = &ends[(lane.rows.start + from) * width..(lane.rows.start + to) * width];
+                copy_rows(dh, n, ends, width, n);
+                if cells > 0 && from < to {
+                    copy_rows(dc, cells, &ends[n..], width, cells);
+                }
+            }
+            None => {
+                dh.fill(0.0);
+                dc.fill(0.0);
             }
         }
     }
