@@ -5,6 +5,7 @@
 //! was started for others, who then need a token (`guard.rs`).
 
 mod assets;
+mod commands;
 mod compare;
 mod curves;
 mod files;
@@ -25,6 +26,7 @@ use crate::spec::sweep::Sweep;
 use crate::tasks::Registry;
 use guard::Guard;
 use index::Index;
+use recordings::Measured;
 use routes::Site;
 
 /// What is shown, and where.
@@ -56,7 +58,8 @@ pub fn serve(options: Options, registry: &Registry, ready: impl FnOnce(&str) -> 
     let url = guard.url();
     let index = Index::new(options.outputs.clone());
     index.follow()?;
-    let site = Site { index, guard, outputs: options.outputs, sweeps: options.sweeps, registry };
+    let (outputs, sweeps, measured) = (options.outputs, options.sweeps, Measured::default());
+    let site = Site { index, guard, outputs, sweeps, measured, registry };
     ready(&url)?;
     http::serve(&listener, |request| site.answer(request))
 }
