@@ -1,4 +1,4 @@
-//! The runs of a directory in a browser, `ccdni view`.
+//! The runs of a directory in a browser, `ccdni view`, and one of them in a terminal, `ccdni watch`.
 //!
 //! A server that only reads: the pages are files of this program (`assets/`), their data are JSON made from the runs' directories by
 //! the same readers as everything else, and what changes is sent as it changes (`index.rs`). It listens on this machine unless it
@@ -17,6 +17,9 @@ mod routes;
 mod run;
 mod summary;
 mod sweep;
+mod watch;
+
+pub use watch::watch;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;

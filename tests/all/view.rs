@@ -446,6 +446,10 @@ fn an_address_that_cannot_be_used_is_an_error() {
     assert!(said.contains(&port) && said.contains("--port 0"), "{said}");
     let said = lab.ccdni(&["view", "--outputs", "spec.yaml"]).exits(2);
     assert!(said.contains("is a file"), "{said}");
+    fs::create_dir_all(lab.path("outputs/3f9a1c04d2be")).unwrap();
+    fs::write(lab.path("outputs/3f9a1c04d2be/spec.yaml"), "").unwrap();
+    let said = lab.ccdni(&["watch", "3f9a"]).exits(2);
+    assert!(said.contains("draws in a terminal") && said.contains("ccdni show 3f9a1c04d2be"), "{said}");
     let said = lab.ccdni(&["view", "nothing.yaml"]).exits(2);
     assert!(said.contains("nothing.yaml"), "{said}");
 }
