@@ -178,7 +178,12 @@ impl Index {
                 runs.filter(Directory::exists).collect()
             }
         };
-        let now: Vec<Option<Known>> = runs.par_iter().map(|run| Known::changed(run, before.get(&run.hash()))).collect();
+        let changed = |run: &Directory| Known::changed(run, before.get(&run.hash()));
+        // The threads of a pool are not worth waking for a few.
+        let now: Vec<Option<Known>> = match only {
+            None => runs.par_iter().map(changed).collect(),
+            Some(_) => runs.iter().map(changed).collect(),
+        };
 
         let mut state = self.lock();
         let next = state.version + 1;

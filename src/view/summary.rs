@@ -153,7 +153,8 @@ impl Summary {
 
     /// The seeds that are being trained.
     pub fn running(&self) -> Vec<u64> {
-        let running = self.seeds.iter().filter(|seed| seed.state == Standing::Running.to_string());
+        let word = Standing::Running.to_string();
+        let running = self.seeds.iter().filter(|seed| seed.state == word);
         running.map(|seed| seed.seed).collect()
     }
 
