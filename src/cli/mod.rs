@@ -26,6 +26,7 @@ mod sweep;
 mod table;
 mod tasks;
 mod view;
+mod watch;
 mod which_runs;
 mod worker;
 
@@ -67,6 +68,7 @@ enum Command {
     Table(table::Args),
     Report(report::Args),
     View(view::Args),
+    Watch(watch::Args),
     Analyse(analyse::Args),
     Evaluate(evaluate::Args),
     Sample(sample::Args),
@@ -120,6 +122,7 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Table(args) => table::execute(args, registry),
         Command::Report(args) => report::execute(args, registry),
         Command::View(args) => view::execute(args, registry),
+        Command::Watch(args) => watch::execute(args),
         Command::Analyse(args) => analyse::execute(args),
         Command::Evaluate(args) => evaluate::execute(args, registry),
         Command::Sample(args) => sample::execute(args, registry),

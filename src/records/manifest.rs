@@ -20,6 +20,10 @@ pub struct Manifest {
     pub task: String,
     /// Epochs requested.
     pub epochs: usize,
+    /// Where the values come from that differ from their defaults, by key: a file and line, a sweep or the command line, as they were
+    /// when the directory was created.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, String>,
     /// When the directory was created.
     pub created: String,
     /// The program that created it.

@@ -9,7 +9,7 @@ mod manifest;
 mod seed;
 
 pub use manifest::{Git, Manifest, Program};
-pub use seed::{Imported, SeedRecord, SeedResult, SeedRun, SeedState};
+pub use seed::{EpochProgress, Imported, SHOWCASE, SeedRecord, SeedResult, SeedRun, SeedState};
 
 /// The command that trains what is missing of the run in this directory.
 pub fn train_command(run: &Path) -> String {

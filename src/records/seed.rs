@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::train::MetricInfo;
 
+/// Name of the file with the outputs for the task's showcase.
+pub const SHOWCASE: &str = "showcase.safetensors";
+
 /// One unit, a spec trained with one seed, identified by its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeedRun {
@@ -64,6 +67,17 @@ pub struct SeedRecord {
     /// The result; only for a unit that is done.
     #[serde(flatten)]
     pub result: Option<SeedResult>,
+}
+
+/// How far the epoch in training is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochProgress {
+    /// The epoch, counted from 1.
+    pub epoch: usize,
+    /// Its batches so far.
+    pub batch: usize,
+    /// All of its batches.
+    pub batches: usize,
 }
 
 /// State of a unit.
@@ -141,6 +155,11 @@ impl SeedRun {
         self.directory.join("metrics.csv")
     }
 
+    /// `progress.json`: how far the epoch in training is; only of a unit in training.
+    pub fn progress_path(&self) -> PathBuf {
+        self.directory.join("progress.json")
+    }
+
     /// `batches.csv`: one row per batch, if the spec has them recorded.
     pub fn batches_path(&self) -> PathBuf {
         self.directory.join("batches.csv")
@@ -148,7 +167,17 @@ impl SeedRun {
 
     /// `showcase.safetensors`: the outputs for the task's showcase, if any.
     pub fn showcase_path(&self) -> PathBuf {
-        self.directory.join("showcase.safetensors")
+        self.directory.join(SHOWCASE)
+    }
+
+    /// `outputs`, with one directory `epoch-0001` per epoch whose outputs are recorded.
+    pub fn outputs_path(&self) -> PathBuf {
+        self.directory.join("outputs")
+    }
+
+    /// `outputs/epoch-0001`: what the network draws or generates after an epoch.
+    pub fn outputs_of(&self, epoch: usize) -> PathBuf {
+        self.outputs_path().join(format!("epoch-{epoch:04}"))
     }
 
     /// `recordings`, with one file `epoch-0001.safetensors` per recorded epoch.

@@ -156,7 +156,7 @@ pub(super) fn finished(files: &SeedRun, mut record: SeedRecord) -> Result<Finish
         );
     }
     let result = record.result.take().ok_or_else(|| files.no_result())?;
-    let (table, showcase) = (read_table(files)?, read_showcase(files)?);
+    let (table, showcase) = (read_table(files)?, read_showcase(files, &files.showcase_path())?);
     Ok(FinishedSeed { seed, record, result, table, showcase })
 }
 
@@ -191,12 +191,11 @@ pub(crate) fn read_table(files: &SeedRun) -> Result<Table> {
     Ok(Table { header, rows, values })
 }
 
-/// Reads `showcase.safetensors` of a seed; `None` if there is none.
+/// Reads `showcase.safetensors` of a seed, or of one of its recorded epochs, at `path`; `None` if there is none.
 ///
 /// # Errors
 /// [`Error::Data`] if it is damaged.
-pub(crate) fn read_showcase(files: &SeedRun) -> Result<Option<Showcase>> {
-    let path = &files.showcase_path();
+pub(crate) fn read_showcase(files: &SeedRun, path: &Path) -> Result<Option<Showcase>> {
     let damaged = |what: String| files.damaged(path, what);
     let Some(bytes) = files::read(path)? else { return Ok(None) };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -218,18 +217,18 @@ pub(crate) fn read_showcase(files: &SeedRun) -> Result<Option<Showcase>> {
         let what = format!("predictions {shape:?}, targets {target_shape:?} and {} labels do not fit", labels.len());
         return Err(damaged(what));
     }
-    let images = tensors.get("images").map(|images| read_images(files, images, shape[0])).transpose()?;
+    let images = tensors.get("images").map(|images| read_images(files, path, images, shape[0])).transpose()?;
     Ok(Some(Showcase { shape, predictions, targets, labels, images }))
 }
 
-fn read_images(files: &SeedRun, images: &Tensor, patterns: usize) -> Result<InputImages> {
+fn read_images(files: &SeedRun, path: &Path, images: &Tensor, patterns: usize) -> Result<InputImages> {
     match (images.dtype(), images.dims()) {
         (DType::U8, &[count, height, width]) if count == patterns && height > 0 && width > 0 => {
             Ok(InputImages { height, width, pixels: images.flatten_all()?.to_vec1()? })
         }
         (dtype, dims) => {
             let what = format!("`images` are {dtype:?} {dims:?}, not U8 [{patterns}, height, width]");
-            Err(files.damaged(&files.showcase_path(), what))
+            Err(files.damaged(path, what))
         }
     }
 }

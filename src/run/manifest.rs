@@ -36,6 +36,7 @@ pub fn begin(resolved: &Resolved, data: BTreeMap<String, String>) -> Manifest {
         name: resolved.spec.name.clone(),
         task: resolved.spec.task.kind.clone(),
         epochs: resolved.spec.train.epochs,
+        origins: resolved.origins.iter().cloned().collect(),
         created: clock::now(),
         program: this_program(),
         git: git(),

@@ -9,11 +9,11 @@ use super::claim::Claim;
 use super::directory::TOKENIZER;
 use super::weights::BackboneSource;
 use super::{clock, weights};
-use crate::data::{Evaluation, Vocabulary};
+use crate::data::Vocabulary;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
-use crate::train::{BatchLoss, EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult};
+use crate::records::{EpochProgress, SHOWCASE, SeedRecord, SeedResult, SeedRun, SeedState};
+use crate::train::{BatchLoss, EpochRow, Finished, MetricInfo, NUMERICS, ShowcaseResult, TaskOutputs};
 
 /// The column of an epoch's wall-clock time, to the microsecond.
 const SECONDS: &str = "seconds";
@@ -31,7 +31,7 @@ impl SeedResult {
             train_loss: finished.history.last().and_then(|row| finite(row.train_loss)),
             validation: kept.map_or_else(Vec::new, |row| row.validation.iter().copied().map(finite).collect()),
             test: finished.test.iter().copied().map(finite).collect(),
-            scores: finished.evaluation.as_ref().map_or_else(Vec::new, |evaluation| evaluation.scores.clone()),
+            scores: finished.outputs.evaluation.as_ref().map_or_else(Vec::new, |evaluation| evaluation.scores.clone()),
         }
     }
 }
@@ -188,6 +188,15 @@ impl SeedRun {
         files::put_whole(&self.metrics_path(), metrics_csv(self.seed, metrics, history).as_bytes())
     }
 
+    /// Writes `progress.json`, for those who look on.
+    ///
+    /// # Errors
+    /// As [`Claim::write`].
+    pub fn show_progress(&self, claim: &Claim, progress: EpochProgress) -> Result<()> {
+        claim.verify()?;
+        files::put_whole(&self.progress_path(), &files::to_json(&self.progress_path(), &progress)?)
+    }
+
     /// Writes `decoder.safetensors` and, with an image encoder, `encoder.safetensors`: its trained weights, with the source
     /// of the others in the header.
     ///
@@ -218,26 +227,30 @@ impl SeedRun {
         claim.write(&path, &to_safetensors(tensors, None)?)
     }
 
-    /// Writes the files of an evaluation.
-    ///
-    /// # Errors
-    /// As [`Claim::write`].
-    pub fn write_evaluation(&self, claim: &Claim, evaluation: &Evaluation) -> Result<()> {
-        evaluation.files.iter().try_for_each(|(name, bytes)| claim.write(&self.directory.join(name), bytes))
-    }
-
-    /// Writes `showcase.safetensors`: `predictions`, `targets` and optionally `images`, with the patterns' names as a JSON
-    /// list in the header.
+    /// Writes what a network draws or generates into a directory: that of the unit, or of an epoch ([`Self::outputs_of`]). Files
+    /// that show the inputs are the same for all of them, and are in the unit's.
     ///
     /// # Errors
     /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
-    pub fn write_showcase(&self, claim: &Claim, showcase: &ShowcaseResult) -> Result<()> {
-        let mut tensors =
-            vec![("predictions".into(), showcase.predictions.clone()), ("targets".into(), showcase.targets.clone())];
-        tensors.extend(showcase.images.iter().map(|images| ("images".into(), images.clone())));
-        let labels = serde_json::to_string(&showcase.labels).unwrap_or_default();
-        claim.write(&self.showcase_path(), &to_safetensors(&tensors, Some(("labels", labels)))?)
+    pub fn write_outputs(&self, claim: &Claim, directory: &Path, outputs: &TaskOutputs) -> Result<()> {
+        std::fs::create_dir_all(directory).map_err(Error::io("create the directory", directory))?;
+        if let Some(showcase) = &outputs.showcase {
+            claim.write(&directory.join(SHOWCASE), &showcase_file(showcase)?)?;
+        }
+        let Some(evaluation) = &outputs.evaluation else { return Ok(()) };
+        evaluation.files.iter().try_for_each(|(name, bytes)| claim.write(&directory.join(name), bytes))?;
+        let inputs = evaluation.inputs.iter().map(|(name, bytes)| (self.directory.join(name), bytes));
+        inputs.filter(|(path, _)| !path.exists()).try_for_each(|(path, bytes)| claim.write(&path, bytes))
     }
+}
+
+/// `showcase.safetensors`: `predictions`, `targets` and optionally `images`, with the patterns' names as a JSON list in the header.
+fn showcase_file(showcase: &ShowcaseResult) -> Result<Vec<u8>> {
+    let mut tensors =
+        vec![("predictions".into(), showcase.predictions.clone()), ("targets".into(), showcase.targets.clone())];
+    tensors.extend(showcase.images.iter().map(|images| ("images".into(), images.clone())));
+    let labels = serde_json::to_string(&showcase.labels).unwrap_or_default();
+    to_safetensors(&tensors, Some(("labels", labels)))
 }
 
 /// Columns `seed`, `epoch`, then those of [`columns`].
@@ -360,8 +373,7 @@ mod tests {
             kept_epoch: 2,
             weights: Vec::new(),
             test: vec![0.25],
-            showcase: None,
-            evaluation: None,
+            outputs: TaskOutputs { showcase: None, evaluation: None },
         };
         let done = SeedRecord { result: Some(SeedResult::of(&finished)), ..record(SeedState::Done) };
         for record in [record(SeedState::Unfinished), done] {

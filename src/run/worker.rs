@@ -17,15 +17,15 @@ use super::{clock, resume};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
+use crate::records::{EpochProgress, SeedRecord, SeedResult, SeedRun, SeedState};
 use crate::spec::{CheckpointEvery, Count, Resolved, RunSpec, Spec};
 use crate::tasks::Registry;
-use crate::train::{BatchProgress, Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome};
+use crate::train::{BatchProgress, Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, TaskOutputs};
 
 /// Minimum interval between batch events.
 const BATCH_EVENTS: Duration = Duration::from_millis(100);
 
-/// Minimum interval between tables of a unit in training, also as a multiple of the time that writing one takes.
+/// Minimum interval between two writes of what a unit in training shows, also as a multiple of the time that writing one takes.
 const SHOWN: Duration = Duration::from_millis(500);
 const SHARE: u32 = 100;
 
@@ -158,6 +158,7 @@ fn train(
         saved: Instant::now(),
         reported: None,
         shown: Shown::default(),
+        within: Shown::default(),
     };
     if checkpoint.is_some() {
         directory.log(&format!("seed {seed}: goes on from its checkpoint"));
@@ -202,12 +203,7 @@ fn finish(
     events: Option<&mut EventFile>,
 ) -> Result<()> {
     unit.write_weights(claim, &finished.weights, source)?;
-    if let Some(showcase) = &finished.showcase {
-        unit.write_showcase(claim, showcase)?;
-    }
-    if let Some(evaluation) = &finished.evaluation {
-        unit.write_evaluation(claim, evaluation)?;
-    }
+    unit.write_outputs(claim, &unit.directory, &finished.outputs)?;
     unit.write_metrics(claim, &finished.metrics, &finished.history)?;
     record.state = SeedState::Done;
     record.ended = Some(clock::now());
@@ -218,6 +214,7 @@ fn finish(
     unit.write_record(claim, record)?;
     // The result supersedes the checkpoint.
     let _ = std::fs::remove_file(unit.checkpoint_path());
+    let _ = std::fs::remove_file(unit.progress_path());
     Ok(())
 }
 
@@ -235,10 +232,12 @@ struct Follower<'a> {
     history: Vec<EpochRow>,
     saved: Instant,
     reported: Option<Instant>,
+    /// When the table may be written next, and the progress within the epoch.
     shown: Shown,
+    within: Shown,
 }
 
-/// When the table of a unit in training may be written next: never so often that writing it takes a share of the time.
+/// When a file of a unit in training may be written next: never so often that writing it takes a share of the time.
 #[derive(Debug, Default)]
 struct Shown {
     next: Option<Instant>,
@@ -282,6 +281,8 @@ impl Callback for Follower<'_> {
         if self.reported.is_none_or(|reported| reported.elapsed() >= BATCH_EVENTS) {
             self.reported = Some(Instant::now());
             (self.emit)(Event::Batch { epoch, epochs, batch, batches });
+            let Follower { unit, claim, within, .. } = self;
+            within.due(|| unit.show_progress(claim, EpochProgress { epoch, batch, batches }))?;
         }
         Ok(self.next(None))
     }
@@ -308,5 +309,9 @@ impl Callback for Follower<'_> {
 
     fn recording(&mut self, epoch: usize, tensors: &[(String, Tensor)]) -> Result<()> {
         self.unit.write_recording(self.claim, epoch, tensors)
+    }
+
+    fn outputs(&mut self, epoch: usize, outputs: &TaskOutputs) -> Result<()> {
+        self.unit.write_outputs(self.claim, &self.unit.outputs_of(epoch), outputs)
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
         if record.what.is_empty() && !record.cosine {
             // Nothing is recorded from training batches, so the interval has no effect.
             record.every = 1;
-            if !record.certainty && !record.batches {
+            if !record.certainty && !record.batches && record.outputs.is_none() {
                 spec.record = None;
             }
         }

@@ -75,12 +75,12 @@ fn check_reload(kind: &str, spec: &Spec, shape: &TaskShape, data: &dyn Dataset, 
         return Err(broken(kind, "its test metrics change when the weights are saved and loaded"));
     }
     let trained = Trained { model: &model, backend: backend.as_ref() };
-    if data.evaluate(&trained)? != finished.evaluation {
+    if data.evaluate(&trained)? != finished.outputs.evaluation {
         return Err(broken(kind, "its evaluation changes when the weights are saved and loaded"));
     }
     let shown = data.showcase()?.map(|showcase| show(&trained, showcase)).transpose()?;
     let drawn = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-    let same = match (&shown, &finished.showcase) {
+    let same = match (&shown, &finished.outputs.showcase) {
         (Some(shown), Some(before)) => drawn(&shown.predictions)? == drawn(&before.predictions)?,
         (None, None) => true,
         _ => false,

@@ -5,7 +5,7 @@ use super::http::Response;
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Name, media type and content.
-const FILES: [(&str, &str, &str); 17] = [
+const FILES: [(&str, &str, &str); 18] = [
     ("page.css", "text/css; charset=utf-8", include_str!("../report/page/assets/page.css")),
     ("chart.css", "text/css; charset=utf-8", include_str!("../report/page/assets/chart.css")),
     ("view.css", "text/css; charset=utf-8", include_str!("assets/view.css")),
@@ -22,6 +22,7 @@ const FILES: [(&str, &str, &str); 17] = [
     ("drawings.js", SCRIPT, include_str!("assets/drawings.js")),
     ("compare.js", SCRIPT, include_str!("assets/compare.js")),
     ("recordings.js", SCRIPT, include_str!("assets/recordings.js")),
+    ("parallel.js", SCRIPT, include_str!("assets/parallel.js")),
     ("sweep.js", SCRIPT, include_str!("assets/sweep.js")),
 ];
 

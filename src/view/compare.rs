@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::commands;
 use super::summary::Summary;
 use crate::error::{Error, Result};
 use crate::report::compare::{FinishedRun, Groups, differing_keys, distinctions, words};
-use crate::shell::quote;
 use crate::tasks::Registry;
 
 /// Most runs that are compared at a time: more curves cannot be told apart.
@@ -40,14 +40,7 @@ pub fn of(runs: &[Arc<Summary>], metric: Option<&str>, outputs: &Path, registry:
         },
     };
     let names: Vec<&str> = runs.iter().map(|run| run.run.as_str()).collect();
-    let flag = match outputs == Path::new("outputs") {
-        true => String::new(),
-        false => format!(" --outputs {}", quote(&outputs.to_string_lossy())),
-    };
-    let commands: Vec<[String; 2]> =
-        [("Draw this", "plot"), ("Print these statistics", "compare"), ("Write one page", "report")]
-            .map(|(what, command)| [what.to_owned(), format!("ccdni {command} {}{flag}", names.join(" "))])
-            .into();
+    let commands = commands::of_comparison(&names, outputs);
     let labels = distinctions(&trees);
     let runs: Vec<&Summary> = runs.iter().map(|run| &**run).collect();
     Ok(json!({ "runs": runs, "labels": labels, "keys": keys, "statistics": statistics, "commands": commands }))

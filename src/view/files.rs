@@ -27,6 +27,7 @@ pub fn open(run: &Path, parts: &[&str]) -> Option<Response> {
     let name = parts.last()?.replace(|c: char| !c.is_ascii_graphic() || "\"\\".contains(c), "_");
     let kind = match path.extension().and_then(|extension| extension.to_str()) {
         Some("png") => "image/png",
+        Some("jpg") => "image/jpeg",
         Some("svg") => "image/svg+xml",
         _ => "application/octet-stream",
     };

@@ -4,7 +4,7 @@
 //! watch on every directory of every seed, and does not see what other machines write to a shared file system.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,6 +17,10 @@ use crate::run::directory::{self, Directory};
 /// Time between two looks while a unit is in training, and otherwise.
 const LOOK: Duration = Duration::from_millis(700);
 const QUIET: Duration = Duration::from_millis(1500);
+
+/// Time between two looks at all runs, as a multiple of what a look takes, and at most: many runs must not keep a core busy.
+const SHARE: u32 = 1000;
+const RARE: Duration = Duration::from_secs(10);
 
 /// Time after which a unit in training is looked at in any case: a process that is killed changes no file.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -60,11 +64,11 @@ struct Known {
 type Times = Option<(SystemTime, u64)>;
 
 /// The times of the files that change with a run: its directory, where results appear; its log, to which each process that
-/// begins, ends or resumes a seed writes; and the table and claim of each seed in training.
+/// begins, ends or resumes a seed writes; and the table, progress, record and claim of each seed in training.
 #[derive(Clone, PartialEq)]
 struct Stamp {
     run: [Times; 3],
-    running: Vec<[Times; 3]>,
+    running: Vec<[Times; 4]>,
 }
 
 /// What changed after a version.
@@ -91,13 +95,20 @@ impl Index {
     pub fn follow(&self) -> Result<()> {
         let index = self.clone();
         let work = move || {
-            index.look();
+            let (mut next, mut outputs) = (Instant::now(), None);
             loop {
+                let (begun, now) = (Instant::now(), times(&index.0.outputs));
+                // Runs that appear or go change the time of their directory, but a new one has no spec at first.
+                let is_new = outputs != now;
+                if begun >= next || is_new {
+                    index.look(None);
+                    next = if is_new { begun } else { begun + (begun.elapsed() * SHARE).min(RARE) };
+                } else {
+                    index.look(Some(&index.running()));
+                }
+                outputs = now;
+                std::thread::sleep(if index.running().is_empty() { QUIET } else { LOOK });
                 drop(index.0.changed.wait_while(index.lock(), |state| state.pages == 0));
-                index.look();
-                let running = |(_, known): &(u64, Known)| !known.summary.running().is_empty();
-                let trains = index.lock().runs.values().any(running);
-                std::thread::sleep(if trains { LOOK } else { QUIET });
             }
         };
         let thread = std::thread::Builder::new().name("index".into()).spawn(work);
@@ -112,7 +123,11 @@ impl Index {
 
     /// One run as it is now.
     pub fn run(&self, name: &str) -> Option<Arc<Summary>> {
-        self.refresh();
+        if self.lock().runs.contains_key(name) {
+            self.look(Some(&[name.to_owned()]));
+        } else {
+            self.refresh();
+        }
         self.lock().runs.get(name).map(|(_, known)| known.summary.clone())
     }
 
@@ -137,18 +152,38 @@ impl Index {
     /// Reads the directory unless that was done just now.
     fn refresh(&self) {
         if self.lock().read.is_none_or(|read| read.elapsed() >= LOOK) {
-            self.look();
+            self.look(None);
         }
     }
 
-    /// Reads what changed since the last look.
-    fn look(&self) {
+    /// The runs in training, ascending.
+    fn running(&self) -> Vec<String> {
+        let state = self.lock();
+        let running = state.runs.iter().filter(|(_, (_, known))| !known.summary.running().is_empty());
+        running.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Reads what changed since the last look in all runs, or in these known ones, ascending.
+    fn look(&self, only: Option<&[String]>) {
         let _reading = self.0.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |(name, (_, known)): (&String, &(u64, Known))| (name.clone(), known.clone());
+        let is_meant = |name: &String| only.is_none_or(|only| only.contains(name));
         let before: BTreeMap<String, Known> =
-            self.lock().runs.iter().map(|(name, (_, known))| (name.clone(), known.clone())).collect();
-        // A directory that does not exist yet has no runs.
-        let runs = directory::all(&self.0.outputs).unwrap_or_default();
-        let now: Vec<Option<Known>> = runs.par_iter().map(|run| Known::changed(run, before.get(&run.hash()))).collect();
+            self.lock().runs.iter().filter(|(name, _)| is_meant(name)).map(known).collect();
+        let runs = match only {
+            // A directory that does not exist yet has no runs.
+            None => directory::all(&self.0.outputs).unwrap_or_default(),
+            Some(names) => {
+                let runs = names.iter().map(|name| Directory::of(&self.0.outputs, name));
+                runs.filter(Directory::exists).collect()
+            }
+        };
+        let changed = |run: &Directory| Known::changed(run, before.get(&run.hash()));
+        // The threads of a pool are not worth waking for a few.
+        let now: Vec<Option<Known>> = match only {
+            None => runs.par_iter().map(changed).collect(),
+            Some(_) => runs.iter().map(changed).collect(),
+        };
 
         let mut state = self.lock();
         let next = state.version + 1;
@@ -166,7 +201,9 @@ impl Index {
             state.gone.insert(name.clone(), next);
             changed = true;
         }
-        state.read = Some(Instant::now());
+        if only.is_none() {
+            state.read = Some(Instant::now());
+        }
         if changed {
             state.version = next;
             self.0.changed.notify_all();
@@ -196,18 +233,21 @@ impl Known {
     }
 }
 
+/// Time and size of a file, or `None` if it cannot be read.
+fn times(path: &Path) -> Times {
+    let data = std::fs::metadata(path).ok()?;
+    Some((data.modified().ok()?, data.len()))
+}
+
 impl Stamp {
     fn of(run: &Directory, running: &[u64]) -> Self {
-        let times = |path: PathBuf| -> Times {
-            let data = std::fs::metadata(path).ok()?;
-            Some((data.modified().ok()?, data.len()))
-        };
         let unit = |&seed: &u64| {
             let unit = run.unit(seed);
-            [times(unit.metrics_path()), times(unit.record_path()), times(unit.directory.join("lock"))]
+            [unit.metrics_path(), unit.progress_path(), unit.record_path(), unit.directory.join("lock")]
+                .map(|path| times(&path))
         };
         Stamp {
-            run: [run.path.clone(), run.path.join("log.txt"), run.path.join("seeds")].map(times),
+            run: [run.path.clone(), run.path.join("log.txt"), run.path.join("seeds")].map(|path| times(&path)),
             running: running.iter().map(unit).collect(),
         }
     }

@@ -1,10 +1,11 @@
-//! The runs of a directory in a browser, `ccdni view`.
+//! The runs of a directory in a browser, `ccdni view`, and one of them in a terminal, `ccdni watch`.
 //!
 //! A server that only reads: the pages are files of this program (`assets/`), their data are JSON made from the runs' directories by
 //! the same readers as everything else, and what changes is sent as it changes (`index.rs`). It listens on this machine unless it
 //! was started for others, who then need a token (`guard.rs`).
 
 mod assets;
+mod commands;
 mod compare;
 mod curves;
 mod files;
@@ -16,6 +17,9 @@ mod routes;
 mod run;
 mod summary;
 mod sweep;
+mod watch;
+
+pub use watch::watch;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -25,6 +29,7 @@ use crate::spec::sweep::Sweep;
 use crate::tasks::Registry;
 use guard::Guard;
 use index::Index;
+use recordings::Measured;
 use routes::Site;
 
 /// What is shown, and where.
@@ -56,7 +61,8 @@ pub fn serve(options: Options, registry: &Registry, ready: impl FnOnce(&str) -> 
     let url = guard.url();
     let index = Index::new(options.outputs.clone());
     index.follow()?;
-    let site = Site { index, guard, outputs: options.outputs, sweeps: options.sweeps, registry };
+    let (outputs, sweeps, measured) = (options.outputs, options.sweeps, Measured::default());
+    let site = Site { index, guard, outputs, sweeps, measured, registry };
     ready(&url)?;
     http::serve(&listener, |request| site.answer(request))
 }

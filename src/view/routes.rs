@@ -6,11 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::commands::{self, Command};
 use super::guard::Guard;
 use super::http::{Body, Request, Response};
 use super::index::{Change, Index};
+use super::recordings::Measured;
 use super::summary::Summary;
-use super::{assets, compare, curves, files, recordings, run, sweep};
+use super::{assets, compare, curves, files, run, sweep};
 use crate::error::{Error, Result};
 use crate::report::compare::differing_keys;
 use crate::run::directory::Directory;
@@ -30,6 +32,8 @@ pub struct Site<'a> {
     pub outputs: PathBuf,
     /// Spec files with their sweeps.
     pub sweeps: Vec<(PathBuf, Sweep)>,
+    /// What was measured of recordings.
+    pub measured: Measured,
     /// Plug-ins.
     pub registry: &'a Registry,
 }
@@ -64,9 +68,9 @@ impl Site<'_> {
         match rest {
             [] => answered(run::details(&directory, summary, &self.outputs, self.registry)),
             ["curves"] => Response::json(&curves::of(&directory, summary, request.value("seeds"))),
-            ["showcase", seed] => answered(run::showcase(&directory, seed)),
-            ["captions", seed] => answered(run::captions(&directory, seed)),
-            ["recordings"] => answered(recordings::of(&directory, summary)),
+            ["showcase", seed] => answered(run::showcase(&directory, seed, request.value("epoch"))),
+            ["captions", seed] => answered(run::captions(&directory, seed, request.value("epoch"))),
+            ["recordings"] => answered(self.measured.of(&directory, summary)),
             _ => found(None),
         }
     }
@@ -80,6 +84,8 @@ impl Site<'_> {
             changed: Changed::of(&all),
             differing: differing_keys(&trees),
             sweeps: self.sweeps.iter().map(|(file, sweep)| sweep::members(file, sweep)).collect(),
+            commands: commands::of_all(&self.outputs),
+            flag: commands::outputs_flag(&self.outputs),
             outputs,
         })
     }
@@ -119,7 +125,10 @@ struct All<'a> {
     /// The keys in which runs differ.
     differing: Vec<String>,
     sweeps: Vec<Value>,
+    commands: Vec<Command>,
     outputs: String,
+    /// What a command needs to find these runs.
+    flag: String,
 }
 
 /// Runs that changed.

@@ -1,18 +1,19 @@
 //! One run in full: its spec with origins, provenance, log and files, and what its seeds draw or describe.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::commands;
 use super::files;
 use super::summary::Summary;
 use crate::data::captions::results;
 use crate::error::{Error, Result};
-use crate::records::{SeedRun, train_command};
+use crate::records::{SHOWCASE, SeedRun};
 use crate::report::units::{Showcase, read_showcase};
 use crate::run::directory::Directory;
-use crate::shell::quote;
 use crate::tasks::Registry;
+use crate::tasks::captioning::Sheet;
 
 /// Most bytes of a log that are shown: its end.
 const LOG: usize = 64 << 10;
@@ -27,6 +28,10 @@ pub fn details(run: &Directory, summary: &Summary, outputs: &Path, registry: &Re
     let set: Option<Vec<String>> =
         run.spec(None, registry).ok().map(|resolved| resolved.origins.into_iter().map(|(key, _)| key).collect());
     let units: Vec<Value> = run.units().iter().map(unit).collect();
+    let has = [
+        units.iter().any(|unit| unit["showcase"]["kept"] == true),
+        units.iter().any(|unit| unit["recordings"] == true),
+    ];
     Ok(json!({
         "summary": summary,
         "spec": spec,
@@ -36,7 +41,7 @@ pub fn details(run: &Directory, summary: &Summary, outputs: &Path, registry: &Re
         "units": units,
         "log": log(&run.path.join("log.txt")),
         "files": files::list(&run.path),
-        "commands": commands(run, summary, outputs),
+        "commands": commands::of_run(&run.path, summary, outputs, has),
     }))
 }
 
@@ -45,31 +50,20 @@ fn unit(unit: &SeedRun) -> Value {
     json!({
         "seed": unit.seed,
         "record": unit.record().ok().flatten(),
-        "showcase": unit.showcase_path().is_file(),
-        "captions": captions_path(unit).is_file(),
+        "showcase": outputs(unit, SHOWCASE),
+        "captions": outputs(unit, results::FILE),
         "recordings": unit.recordings_path().is_dir(),
     })
 }
 
-/// Commands, by what they do.
-fn commands(run: &Directory, summary: &Summary, outputs: &Path) -> Vec<[String; 2]> {
-    let hash = &summary.run;
-    let seeds: Vec<String> = summary.seeds.iter().map(|seed| seed.seed.to_string()).collect();
-    let flag = match outputs == Path::new("outputs") {
-        true => String::new(),
-        false => format!(" --outputs {}", quote(&outputs.to_string_lossy())),
-    };
-    let mut commands = vec![(
-        "Train its seeds, or what is missing of them",
-        format!("{} --seeds {}", train_command(&run.path), seeds.join(",")),
-    )];
-    commands.push(("Draw its learning curves", format!("ccdni plot {hash}{flag}")));
-    commands.push(("Write it as one page", format!("ccdni report {hash}{flag}")));
-    commands.push(("Print its spec, provenance and results", format!("ccdni show {hash}{flag}")));
-    if summary.keys.keys().any(|key| key.starts_with("record.")) {
-        commands.push(("Measure its recordings", format!("ccdni analyse {hash}{flag}")));
-    }
-    commands.into_iter().map(|(what, command)| [what.to_owned(), command]).collect()
+/// Of which weights there is this file: the recorded epochs, ascending, and whether of those that are kept.
+fn outputs(unit: &SeedRun, file: &str) -> Value {
+    let entries = std::fs::read_dir(unit.outputs_path()).into_iter().flatten().flatten();
+    let entries = entries.filter(|entry| entry.path().join(file).is_file());
+    let epoch = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix("epoch-")?.parse().ok();
+    let mut epochs: Vec<usize> = entries.filter_map(epoch).collect();
+    epochs.sort_unstable();
+    json!({ "epochs": epochs, "kept": unit.directory.join(file).is_file() })
 }
 
 /// The end of a log.
@@ -82,33 +76,41 @@ fn log(path: &Path) -> String {
     whole.to_owned()
 }
 
-fn seed_of(run: &Directory, seed: &str) -> Result<SeedRun> {
-    let seed = seed.parse().map_err(|_| Error::Usage(format!("`{seed}` is no seed")))?;
-    Ok(run.unit(seed))
+/// A seed, and the directory with what its network draws or generates: of a recorded epoch, or of the kept weights.
+fn place(run: &Directory, seed: &str, epoch: Option<&str>) -> Result<(SeedRun, PathBuf)> {
+    let number = |text: &str| Error::Usage(format!("`{text}` is no number"));
+    let unit = run.unit(seed.parse().map_err(|_| number(seed))?);
+    let directory = match epoch {
+        None => unit.directory.clone(),
+        Some(epoch) => unit.outputs_of(epoch.parse().map_err(|_| number(epoch))?),
+    };
+    Ok((unit, directory))
 }
 
 /// What a seed has drawn for its task's showcase, with targets and input images.
 ///
 /// # Errors
 /// [`Error::Usage`] if it has not, [`Error::Data`] if the file is damaged.
-pub fn showcase(run: &Directory, seed: &str) -> Result<Value> {
-    let unit = seed_of(run, seed)?;
+pub fn showcase(run: &Directory, seed: &str, epoch: Option<&str>) -> Result<Value> {
+    let (unit, directory) = place(run, seed, epoch)?;
     let none = || Error::Usage(format!("seed {seed} has drawn nothing yet"));
-    let Showcase { shape, predictions, targets, labels, images } = read_showcase(&unit)?.ok_or_else(none)?;
+    let Showcase { shape, predictions, targets, labels, images } =
+        read_showcase(&unit, &directory.join(SHOWCASE))?.ok_or_else(none)?;
     let images =
         images.map(|images| json!({ "height": images.height, "width": images.width, "pixels": images.pixels }));
     Ok(json!({ "shape": shape, "predictions": predictions, "targets": targets, "labels": labels, "images": images }))
 }
 
-/// The captions that a seed's network has generated for the validation images.
+/// The captions that a seed's network has generated for the validation images, and how the pictures of the first ones lie in
+/// their file, if there is one.
 ///
 /// # Errors
 /// [`Error::Io`] if there are none, [`Error::Data`] if the file is damaged.
-pub fn captions(run: &Directory, seed: &str) -> Result<Value> {
-    let unit = seed_of(run, seed)?;
-    Ok(json!(results::read(&captions_path(&unit))?))
-}
-
-fn captions_path(unit: &SeedRun) -> std::path::PathBuf {
-    unit.directory.join(results::FILE)
+pub fn captions(run: &Directory, seed: &str, epoch: Option<&str>) -> Result<Value> {
+    let (unit, directory) = place(run, seed, epoch)?;
+    let sheet = Sheet::OF_CAPTIONS;
+    let there = unit.directory.join(sheet.file).is_file();
+    let pictures =
+        there.then(|| json!({ "file": sheet.file, "shown": sheet.shown, "row": sheet.row, "side": sheet.side }));
+    Ok(json!({ "captions": results::read(&directory.join(results::FILE))?, "pictures": pictures }))
 }

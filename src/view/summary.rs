@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::data::Direction;
-use crate::records::{SeedResult, SeedRun};
+use crate::files;
+use crate::records::{EpochProgress, SeedResult, SeedRun};
 use crate::report::compare;
 use crate::report::statistics::{mean, standard_error};
 use crate::report::units::read_table;
@@ -53,6 +54,8 @@ pub struct SeedSummary {
     pub state: String,
     /// Epochs trained so far.
     pub epochs: usize,
+    /// What is trained beyond them, in epochs.
+    pub within: f64,
     /// Why it failed.
     pub reason: Option<String>,
     /// The process that trains it.
@@ -108,6 +111,7 @@ impl Summary {
                 seed,
                 state: status.standing.to_string(),
                 epochs,
+                within: if status.standing == Standing::Running { within(&unit, epochs) } else { 0.0 },
                 reason: status.reason,
                 holder: status.holder.map(|holder| holder.to_string()),
             });
@@ -149,7 +153,8 @@ impl Summary {
 
     /// The seeds that are being trained.
     pub fn running(&self) -> Vec<u64> {
-        let running = self.seeds.iter().filter(|seed| seed.state == Standing::Running.to_string());
+        let word = Standing::Running.to_string();
+        let running = self.seeds.iter().filter(|seed| seed.state == word);
         running.map(|seed| seed.seed).collect()
     }
 
@@ -182,6 +187,13 @@ fn of_table(unit: &SeedRun) -> Option<(usize, Numbers)> {
     let number = |name: &str| Some((name.to_owned(), table.column(name).last().copied()?, None));
     let numbers = table.scores().into_iter().filter(is_metric).filter_map(number).collect();
     Some((table.rows.len(), numbers))
+}
+
+/// What a seed has trained since the last epoch in its table, in epochs; 0 without a readable file.
+fn within(unit: &SeedRun, epochs: usize) -> f64 {
+    let Ok(Some(now)) = files::read_json::<EpochProgress>(&unit.progress_path(), "") else { return 0.0 };
+    let whole = now.epoch as f64 - 1.0 - epochs as f64;
+    (whole + now.batch as f64 / now.batches.max(1) as f64).max(0.0)
 }
 
 fn summarise(seeds: &[Numbers], unfinished: bool) -> BTreeMap<String, MetricSummary> {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::commands;
 use crate::run::status::Standing;
 use crate::run::survey::Survey;
-use crate::shell::quote;
 use crate::spec::sweep::{Sweep, SweptRun};
 
 /// Name and runs of a file's sweep, by which runs are grouped.
@@ -31,14 +31,6 @@ pub fn of(file: &Path, sweep: &Sweep, outputs: &Path) -> Value {
         json!({ "run": run.resolved.hash, "item": run.item, "values": values, "seeds": seeds })
     };
     let runs: Vec<Value> = sweep.runs.iter().zip(seeds).map(run).collect();
-    let command = |what: &str| {
-        let outputs = if outputs == Path::new("outputs") {
-            String::new()
-        } else {
-            format!(" --outputs {}", quote(&outputs.to_string_lossy()))
-        };
-        format!("ccdni {what} {}{outputs}", quote(&file.to_string_lossy()))
-    };
     json!({
         "file": file.display().to_string(),
         "runs": runs,
@@ -46,10 +38,6 @@ pub fn of(file: &Path, sweep: &Sweep, outputs: &Path) -> Value {
         "left": survey.left(),
         "running": survey.count(Standing::Running),
         "failures": survey.failures(),
-        "commands": [
-            ["Train what is missing", command("sweep")],
-            ["Print statistics and tests", command("compare")],
-            ["Write one page", command("report")],
-        ],
+        "commands": commands::of_sweep(file, outputs),
     })
 }

@@ -194,10 +194,29 @@ fn an_interrupted_run_ends_with_the_same_bits() {
     running.signal("INT");
     running.end();
     stopped.ccdni(&["run", "spec.yaml"]).exits(0);
-    for name in ["decoder.safetensors", "encoder.safetensors", "captions.json", "tokenizer.json"] {
+    for name in
+        ["decoder.safetensors", "encoder.safetensors", "captions.json", "tokenizer.json", "seeds/1/captions.jpg"]
+    {
         let of = |lab: &Lab| std::fs::read(lab.path(&format!("{run}/{name}"))).unwrap();
         assert!(of(&whole) == of(&stopped), "{name} differs");
     }
+}
+
+#[test]
+fn captions_of_recorded_epochs_are_kept_with_one_sheet_of_pictures() {
+    let (lab, run) = trained(&["--set", "record.outputs=1"]);
+    let captions = |name: &str| json(&read(&lab.path(&format!("{run}/seeds/1/{name}captions.json"))));
+    assert_eq!(captions("outputs/epoch-0002/"), captions(""), "the last epoch is the best here");
+    assert_ne!(captions("outputs/epoch-0001/"), captions(""));
+    let sheet = image::open(lab.path(&format!("{run}/seeds/1/captions.jpg"))).unwrap().into_rgb8();
+    assert_eq!(sheet.dimensions(), (960, 192), "twelve pictures in rows of ten");
+    let first = image::open(lab.path("scenes/validation/000061.png")).unwrap().into_rgb8();
+    let middle = |image: &image::RgbImage, x, y| image.get_pixel(x, y).0.map(i32::from);
+    let (shown, drawn) = (middle(&sheet, 48, 48), middle(&first, 16, 16));
+    assert!(shown.iter().zip(drawn).all(|(a, b)| (a - b).abs() < 40), "{shown:?} {drawn:?}");
+    assert!(!lab.path(&format!("{run}/seeds/1/outputs/epoch-0001/captions.jpg")).exists());
+    let said = lab.ccdni(&["run", "spec.yaml", "--set", "record.outputs=1", "--set", "task.scores=false"]).exits(2);
+    assert!(said.contains("record.outputs") && said.contains("no captions"), "{said}");
 }
 
 #[test]

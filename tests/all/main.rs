@@ -58,3 +58,4 @@ mod tensorboard;
 mod trainer;
 #[cfg(unix)]
 mod view;
+mod watch;

@@ -334,18 +334,21 @@ fn a_dataset_evaluates_the_network_that_is_kept() {
         fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
             self.0.batch(at)
         }
+        fn evaluates(&self) -> bool {
+            true
+        }
         fn evaluate(&self, predictor: &dyn Predictor) -> ccdni::Result<Option<Evaluation>> {
             let batch = self.batch(BatchIndex { split: Split::Validation, epoch: 4, index: 0, batch_size: 2 })?;
             let measured = Metric::squared_distance().on(&predictor.predict(&batch)?, &batch.targets)?;
             let scores = vec![("distance".to_string(), measured.sum()? / measured.weight)];
-            Ok(Some(Evaluation { scores, files: Vec::new() }))
+            Ok(Some(Evaluation { scores, ..Evaluation::default() }))
         }
     }
     let spec = spec(&[("/train/keep", json!("last")), ("/train/early_stopping", Value::Null)]);
     let data = Box::new(Evaluated(Noise { seed: 7 }));
     let mut trainer = Trainer::new(&Plugins::built_in(), &spec, &shape(), data, 7, Device::Cpu).expect("a trainer");
     let finished = finish(&mut trainer, &mut Keeper::default());
-    let scores = finished.evaluation.expect("an evaluation").scores;
+    let scores = finished.outputs.evaluation.expect("an evaluation").scores;
     assert_eq!(scores, [("distance".to_string(), finished.history[3].validation[0])]);
 }
 

@@ -153,7 +153,9 @@ fn what_is_shown_is_in_the_files_and_nothing_is_written() {
     assert!(details["files"].as_array().unwrap().iter().any(|file| file["path"] == "seeds/1/metrics.csv"));
     let drawn = view.ok(&format!("/api/runs/{run}/showcase/1")).json();
     assert_eq!(drawn["predictions"].as_array().unwrap().len(), drawn["targets"].as_array().unwrap().len());
-    assert!(!view.ok(&format!("/api/runs/{run}/recordings")).json()["measures"].as_array().unwrap().is_empty());
+    let measured = view.ok(&format!("/api/runs/{run}/recordings")).json();
+    assert!(!measured["measures"].as_array().unwrap().is_empty());
+    assert_eq!(details["manifest"]["origins"]["train.bptt"], "spec.yaml:9");
     assert_eq!(view.ok(&format!("/api/compare?runs={run}")).json()["statistics"]["rows"].as_array().unwrap().len(), 1);
     let sweep = view.ok("/api/sweeps/0").json();
     assert_eq!(sweep["runs"][0]["run"], run.as_str());
@@ -163,6 +165,36 @@ fn what_is_shown_is_in_the_files_and_nothing_is_written() {
     let head = view.raw("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(head.status == 200 && head.body.is_empty() && head.head.contains("Content-Length"));
     assert_eq!(everything(&outputs), before);
+}
+
+#[test]
+fn recordings_are_read_once_and_outputs_of_recorded_epochs_are_shown() {
+    let lab = Lab::new();
+    lab.ccdni(&["run", "spec.yaml", "--set", "record.outputs=5"]).exits(0);
+    let directory = lab.run().0;
+    let run = directory.file_name().unwrap().to_string_lossy().into_owned();
+    let view = View::start(&lab, &[]);
+    let details = view.ok(&format!("/api/runs/{run}")).json();
+    assert_eq!(details["units"][0]["showcase"], serde_json::json!({ "epochs": [5, 10], "kept": true }));
+    assert_eq!(details["units"][0]["captions"], serde_json::json!({ "epochs": [], "kept": false }));
+    let drawn = |query: &str| view.ok(&format!("/api/runs/{run}/showcase/1{query}")).json();
+    let [fifth, tenth, kept] = ["?epoch=5", "?epoch=10", ""].map(drawn);
+    assert!(fifth["targets"] == tenth["targets"] && fifth["labels"] == kept["labels"]);
+    assert!(fifth["predictions"] != tenth["predictions"] && tenth["predictions"] != kept["predictions"]);
+    for wrong in ["?epoch=6", "?epoch=", "?epoch=..%2f..%2f1", "?epoch=-1"] {
+        assert_eq!(view.get(&format!("/api/runs/{run}/showcase/1{wrong}")).status, 400, "{wrong}");
+    }
+
+    let measure = || view.get(&format!("/api/runs/{run}/recordings"));
+    let first = measure();
+    assert_eq!(first.status, 200, "{}", first.text());
+    fs::rename(directory.join("seeds/1/recordings"), lab.path("recordings")).unwrap();
+    assert_eq!(measure().body, first.body, "what was measured is kept");
+    // Another result is measured anew.
+    let record = directory.join("seeds/1/unit.json");
+    let text = fs::read(&record).unwrap();
+    fs::write(&record, text).unwrap();
+    assert_eq!(measure().status, 400);
 }
 
 #[test]
@@ -331,6 +363,29 @@ fn ten_thousand_connections_and_slow_clients_lock_no_one_out() {
 }
 
 #[test]
+fn slow_readers_hold_no_one_up_and_get_their_file() {
+    let (lab, run) = trained();
+    let large = vec![7; 8 << 20];
+    fs::write(lab.path("outputs").join(&run).join("large.bin"), &large).unwrap();
+    let view = View::start(&lab, &[]);
+    let ask = || {
+        let mut stream = view.connect();
+        let request = format!("GET /files/{run}/large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let mut readers: Vec<TcpStream> = (0..40).map(|_| ask()).collect();
+    let mut byte = [0];
+    readers.iter_mut().for_each(|reader| reader.read_exact(&mut byte).unwrap());
+    let begun = Instant::now();
+    view.ok("/api/runs");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let mut rest = Vec::new();
+    readers[17].read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(&large));
+}
+
+#[test]
 fn a_page_follows_a_run_in_training_and_survives_what_is_damaged_or_goes() {
     let lab = Lab::new();
     fs::create_dir(lab.path("outputs")).unwrap();
@@ -348,14 +403,15 @@ fn a_page_follows_a_run_in_training_and_survives_what_is_damaged_or_goes() {
             }
         }
     };
-    let slow = ["run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=400"];
+    let slow = ["run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=4000"];
     let training = lab.start(&slow);
-    let (mut seen, mut run) = (Vec::new(), String::new());
-    while seen.len() < 3 {
+    let (mut seen, mut within, mut run) = (Vec::new(), false, String::new());
+    while seen.len() < 3 || !within {
         let event = next();
         for summary in event["runs"].as_array().unwrap() {
             run = summary["run"].as_str().unwrap().to_owned();
             let seed = &summary["seeds"][0];
+            within |= seed["within"].as_f64().is_some_and(|share| share.fract() > 0.0);
             if seed["state"] == "running" && seed["epochs"].as_u64() > seen.last().copied() {
                 seen.extend(seed["epochs"].as_u64().filter(|epochs| *epochs > 0));
             }
@@ -390,6 +446,10 @@ fn an_address_that_cannot_be_used_is_an_error() {
     assert!(said.contains(&port) && said.contains("--port 0"), "{said}");
     let said = lab.ccdni(&["view", "--outputs", "spec.yaml"]).exits(2);
     assert!(said.contains("is a file"), "{said}");
+    fs::create_dir_all(lab.path("outputs/3f9a1c04d2be")).unwrap();
+    fs::write(lab.path("outputs/3f9a1c04d2be/spec.yaml"), "").unwrap();
+    let said = lab.ccdni(&["watch", "3f9a"]).exits(2);
+    assert!(said.contains("draws in a terminal") && said.contains("ccdni show 3f9a1c04d2be"), "{said}");
     let said = lab.ccdni(&["view", "nothing.yaml"]).exits(2);
     assert!(said.contains("nothing.yaml"), "{said}");
 }

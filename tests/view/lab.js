@@ -19,6 +19,26 @@ train: {epochs: 10, batch_size: 10, bptt: 2, optimizer: {kind: adam, lr: 1.0e-2}
 run: {device: cpu, threads: 1}
 `;
 
+/** Captions of drawn scenes, after every epoch. */
+export const CAPTIONS = `
+name: captions
+task:
+  kind: captioning
+  source: {kind: scenes, dir: scenes, train: 60, validation: 12, size: 32}
+  threshold: 2
+  lengths: [11, 18]
+  resize: 32
+  validation_batch_size: 4
+  scores: true
+model: {encoder: {kind: conv, channels: [4, 6]}, embed: {size: 8}, layers: [{cell: lstm, hidden: 10}]}
+train: {epochs: 2, batch_size: 5, bptt: 5}
+record: {outputs: 1}
+run: {device: cpu}
+`;
+
+/** What is recorded of a network with a synthesizer. */
+export const RECORDED = ["--set", "model.layers.0.dni={hidden: [8]}", "--set", "record={every: 5, what: [hidden, synthetic, true], cosine: true, outputs: 2}"];
+
 /** A directory with runs, and what was started in it. */
 export class Lab {
   constructor() {

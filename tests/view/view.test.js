@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { Lab, SPEC, inaccessible, launch, open } from "./lab.js";
+import { CAPTIONS, Lab, RECORDED, SPEC, inaccessible, launch, open } from "./lab.js";
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -99,11 +99,74 @@ test("a failed seed is shown with its reason", async () => {
 test("a sweep shows what is there and what is missing", async () => {
   const page = await open(browser);
   await page.goto(`${await lab.view("sweep.yaml")}#/sweep/0`);
-  const matrix = page.getByRole("region", { name: "Matrix" });
+  const matrix = page.getByRole("region", { name: "Matrix", exact: true });
   await matrix.waitFor();
   assert.equal(await matrix.getByText("not begun").count(), 1);
+  const lines = page.locator("svg.parallel a");
+  assert.equal(await lines.count(), 2, "runs that are there can be opened");
+  assert.equal(await page.locator("svg.parallel .coordinate.open").count(), 1, "the missing one has no result");
+  await lines.first().locator(".hit").dispatchEvent("pointerenter");
   assert.match(await page.getByText(/3 runs, 6 seeds/).textContent(), /4 done, 2 waiting\. About .* left/);
   assert.deepEqual(page.errors, []);
+});
+
+test("drawings of every recorded epoch and measures of recordings are shown", async () => {
+  const own = new Lab();
+  try {
+    own.write("spec.yaml", SPEC);
+    own.run("run", "spec.yaml", ...RECORDED);
+    const [run] = readdirSync(join(own.dir, "outputs")).filter((name) => /^[0-9a-f]{12}$/.test(name));
+    const page = await open(browser);
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.goto(`${await own.view()}#/run/${run}`);
+    const drawn = page.locator("svg.plane .drawn").first();
+    await drawn.waitFor();
+    const kept = await drawn.getAttribute("d");
+    const slider = page.getByRole("slider", { name: "weights" });
+    await slider.focus();
+    await page.keyboard.press("Home");
+    await page.getByText("after epoch 2", { exact: true }).waitFor();
+    await page.waitForFunction((before) => document.querySelector("svg.plane .drawn").getAttribute("d") !== before, kept);
+    await page.keyboard.press("End");
+    await page.getByText(/^kept, of epoch \d+$/).waitFor();
+
+    await page.getByRole("button", { name: "Measure the recordings" }).click();
+    await page.getByRole("group", { name: /^cosine similarity\. .*at epoch 10/ }).waitFor();
+    await page.getByText("keys that differ from their defaults").click();
+    assert.match(await page.getByRole("row", { name: /record\.outputs/ }).textContent(), /2.*--set/);
+
+    await page.getByRole("button", { name: "Copy command that draws val_mse" }).click();
+    await page.getByText("copied").waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `ccdni plot ${run} --metric val_mse`);
+    assert.deepEqual(page.errors, []);
+  } finally {
+    own.close();
+  }
+});
+
+test("captions stand beside their pictures", async () => {
+  const own = new Lab();
+  try {
+    own.write("captions.yaml", CAPTIONS);
+    const said = own.run("run", "captions.yaml");
+    const [run] = readdirSync(join(own.dir, "outputs")).filter((name) => /^[0-9a-f]{12}$/.test(name));
+    assert.ok(run, said);
+    const page = await open(browser, { bypassCSP: true });
+    const asked = [];
+    page.on("response", (response) => { if (response.url().endsWith("captions.jpg")) asked.push(response.status()); });
+    await page.goto(`${await own.view()}#/run/${run}`);
+    await page.getByRole("img", { name: /^image \d+$/ }).first().waitFor();
+    assert.equal(await page.locator(".captioned li").count(), 12);
+    await page.waitForLoadState("networkidle").catch(() => {});
+    assert.ok(asked.length > 0 && asked.every((status) => status === 200), `${asked}`);
+    const places = await page.locator(".tile").evaluateAll((tiles) => tiles.map((tile) => tile.style.backgroundPosition));
+    assert.equal(new Set(places).size, 12, "each has its own part of the sheet");
+    if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/captions.png`, fullPage: true });
+    assert.deepEqual(await inaccessible(page), []);
+    assert.deepEqual(page.errors, []);
+  } finally {
+    own.close();
+  }
 });
 
 test("a run moves while it trains, and a page survives its end", async () => {
@@ -114,7 +177,7 @@ test("a run moves while it trains, and a page survives its end", async () => {
     const page = await open(browser);
     await page.goto(await own.view());
     await page.getByText("There are no runs").waitFor();
-    own.start("run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=4000", "--set", "name=<i>moving</i>");
+    own.start("run", "spec.yaml", "--set", "train.epochs=30000", "--set", "task.train_size=1000", "--set", "name=<i>moving</i>");
     await page.getByRole("link", { name: "<i>moving</i>" }).click({ timeout: 5000 });
     const chart = page.getByRole("group", { name: /^train_loss\. .*at epoch/ });
     await chart.waitFor();

@@ -127,7 +127,11 @@ impl Captions {
             seed,
             train: Part::new(&train, &vocabulary, 0),
             validation: Part::new(&validation, &vocabulary, images.train.len()),
-            described: if spec.scores { described(&validation, images.train.len()) } else { Vec::new() },
+            described: if spec.scores {
+                described(&validation, &images.validation, images.train.len())
+            } else {
+                Vec::new()
+            },
             vocabulary,
             images: images.train.len() + images.validation.len(),
             inputs: None,
@@ -253,6 +257,10 @@ impl Dataset for Captions {
             }),
         };
         batch(&self.train, batches)
+    }
+
+    fn evaluates(&self) -> bool {
+        self.spec.scores
     }
 
     fn evaluate(&self, predictor: &dyn Predictor) -> Result<Option<Evaluation>> {

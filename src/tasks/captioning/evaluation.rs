@@ -1,16 +1,38 @@
 //! The evaluation: generates a caption for every validation image and scores it against the references.
 
+use std::path::PathBuf;
+
 use candle_core::Tensor;
+use image::{ImageFormat, RgbImage};
+use rayon::prelude::*;
 
 use crate::data::captions::results::{self, CaptionResult};
 use crate::data::captions::scores::{self, Score, Scored};
 use crate::data::captions::vocabulary::{END, PAD, START, UNKNOWN};
 use crate::data::captions::{CaptionSet, ptb};
+use crate::data::images;
 use crate::data::{Evaluation, Limits, Predictor, Strategy, Vocabulary};
 use crate::error::{Error, Result};
 
 /// Images per batch: a compromise between throughput and memory.
 const BATCH: usize = 64;
+
+/// The images that are shown beside their captions: the first ones, in rows of one file.
+pub struct Sheet {
+    /// Name of the file.
+    pub file: &'static str,
+    /// Greatest number of images.
+    pub shown: usize,
+    /// Images per row.
+    pub row: u32,
+    /// Side of each in pixels.
+    pub side: u32,
+}
+
+impl Sheet {
+    /// That of every evaluation.
+    pub const OF_CAPTIONS: Sheet = Sheet { file: "captions.jpg", shown: 60, row: 10, side: 96 };
+}
 
 /// An image and its reference captions.
 pub(super) struct Described {
@@ -18,13 +40,17 @@ pub(super) struct Described {
     pub image: u32,
     /// Its id in the caption file.
     pub id: u64,
+    /// Its file.
+    pub file: PathBuf,
     pub captions: Vec<String>,
 }
 
-/// The images of a set that have captions, numbered from `first`.
-pub(super) fn described(set: &CaptionSet, first: usize) -> Vec<Described> {
-    let new = |(image, id)| Described { image, id, captions: Vec::new() };
-    let mut all: Vec<Described> = (first as u32..).zip(set.images.iter().map(|image| image.id)).map(new).collect();
+/// The images of a set that have captions, numbered from `first`; their files are `paths`.
+pub(super) fn described(set: &CaptionSet, paths: &[PathBuf], first: usize) -> Vec<Described> {
+    let images = (first as u32..).zip(set.images.iter().zip(paths));
+    let mut all: Vec<Described> = images
+        .map(|(image, (about, file))| Described { image, id: about.id, file: file.clone(), captions: Vec::new() })
+        .collect();
     set.captions.iter().for_each(|caption| all[caption.image].captions.push(caption.text.clone()));
     all.retain(|described| !described.captions.is_empty());
     all
@@ -57,15 +83,15 @@ fn of_thirds(scored: &[Scored], scores: &[Score]) -> Vec<(String, f64)> {
 /// Generates captions by greedy decoding and scores them. `look` returns the encoder's inputs for some images, `[images,
 /// ...]`.
 pub(super) fn evaluate(
-    all: &[Described],
+    described: &[Described],
     vocabulary: &Vocabulary,
     look: &dyn Fn(&[u32]) -> Result<Tensor>,
     predictor: &dyn Predictor,
     by_length: bool,
 ) -> Result<Evaluation> {
-    let mut captions = Vec::with_capacity(all.len());
-    let mut scored = Vec::with_capacity(all.len());
-    for some in all.chunks(BATCH) {
+    let mut captions = Vec::with_capacity(described.len());
+    let mut scored = Vec::with_capacity(described.len());
+    for some in described.chunks(BATCH) {
         let images: Vec<u32> = some.iter().map(|described| described.image).collect();
         let decoded = predictor.decode(&look(&images)?, &Strategy::Greedy, &limits(Limits::STEPS))?;
         for (best, described) in decoded.iter().zip(some) {
@@ -82,7 +108,25 @@ pub(super) fn evaluate(
     if by_length {
         numbers.extend(of_thirds(&scored, &all));
     }
-    Ok(Evaluation { scores: numbers, files: vec![(results::FILE.into(), text)] })
+    let inputs = vec![(Sheet::OF_CAPTIONS.file.into(), pictures(described)?)];
+    Ok(Evaluation { scores: numbers, files: vec![(results::FILE.into(), text)], inputs })
+}
+
+/// The first images as one JPEG, in the order of their captions. One that can no longer be read is left grey: that is no reason to
+/// lose what was trained.
+fn pictures(all: &[Described]) -> Result<Vec<u8>> {
+    let Sheet { shown, row, side, .. } = Sheet::OF_CAPTIONS;
+    let shown = &all[..all.len().min(shown)];
+    let rows = (shown.len() as u32).div_ceil(row).max(1);
+    let mut sheet = RgbImage::from_pixel(row * side, rows * side, image::Rgb([128; 3]));
+    let read: Vec<Result<RgbImage>> =
+        shown.par_iter().map(|described| images::read_square(&described.file, side)).collect();
+    for (place, picture) in (0u32..).zip(read) {
+        if let Ok(picture) = picture {
+            image::imageops::replace(&mut sheet, &picture, (place % row * side).into(), (place / row * side).into());
+        }
+    }
+    images::encode(&sheet, ImageFormat::Jpeg, 85)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod captions;
 mod evaluation;
 mod spec;
 
-pub use evaluation::limits;
+pub use evaluation::{Sheet, limits};
 pub use spec::{Captioning, EvalTransform, FilesSpec, ScenesSpec, Source};
 
 use std::path::PathBuf;

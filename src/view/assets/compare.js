@@ -2,7 +2,7 @@
 
 import { style } from "./chart.js";
 import { Curves, events } from "./curves.js";
-import { get, label, onChange } from "./data.js";
+import { get, label, onChange, plot } from "./data.js";
 import { choice, commands, h, replace, table } from "./dom.js";
 import { number } from "./format.js";
 import { stateCell } from "./runs.js";
@@ -53,7 +53,7 @@ class ComparePage {
     });
     if (this.lines) this.lines.set(lines, this.columns);
     else {
-      this.lines = new Curves(lines, this.columns);
+      this.lines = new Curves(lines, this.columns, plot(runs.map((run) => run.run)));
       this.content = [h("h1", {}, `Comparison of ${runs.length} runs`), this.about, h("h2", {}, "Learning curves"), this.lines.element, this.statistics, this.end];
     }
     const named = runs.map((run, index) => [h("a", { href: `#/run/${run.run}` }, lines[index].label), h("code", {}, run.run), label(run), run.task, stateCell(run)]);

@@ -1,7 +1,7 @@
 // The runs, as the server has them: read once, then changed by its events.
 
 /** The runs by name, and what belongs to all of them. */
-export const store = { version: 0, runs: new Map(), differing: [], sweeps: [], outputs: "", ready: false };
+export const store = { version: 0, runs: new Map(), differing: [], sweeps: [], commands: [], outputs: "", flag: "", ready: false };
 
 const listeners = new Set();
 
@@ -23,7 +23,7 @@ export async function get(path) {
 export async function load() {
   const all = await get("/api/runs");
   store.runs = new Map(all.runs.map((run) => [run.run, run]));
-  Object.assign(store, { version: all.version, differing: all.differing, sweeps: all.sweeps, outputs: all.outputs, ready: true });
+  Object.assign(store, { version: all.version, differing: all.differing, sweeps: all.sweeps, commands: all.commands, outputs: all.outputs, flag: all.flag, ready: true });
 }
 
 /** Follows the changes; `said` is called with the state of the connection. */
@@ -70,11 +70,16 @@ export function state(run) {
 /** The share of epochs that are trained, 0 to 1. */
 export function progress(run) {
   if (run.seeds.length === 0) return 0;
-  const share = (seed) => seed.state === "done" || seed.state === "imported" ? 1 : run.epochs > 0 ? Math.min(1, seed.epochs / run.epochs) : 0;
+  const share = (seed) => seed.state === "done" || seed.state === "imported" ? 1 : run.epochs > 0 ? Math.min(1, (seed.epochs + seed.within) / run.epochs) : 0;
   return run.seeds.reduce((sum, seed) => sum + share(seed), 0) / run.seeds.length;
 }
 
 /** The label of a run. */
 export function label(run) {
   return run.name ?? run.run;
+}
+
+/** The command that draws a column of runs. */
+export function plot(runs) {
+  return (name, { log }) => `ccdni plot ${runs.join(" ")} --metric ${name}${log ? " --log" : ""}${store.flag}`;
 }

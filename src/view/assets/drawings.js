@@ -1,51 +1,120 @@
-// What a trained network draws, beside its targets and inputs; or the captions that it writes.
+// What a network draws, beside its targets and inputs, or the captions that it generates, beside their pictures: after every epoch that
+// was recorded, and with the weights that are kept.
 
 import { get } from "./data.js";
-import { choice, h, s, table } from "./dom.js";
+import { choice, h, replace, s, table } from "./dom.js";
 
 /** Most patterns that are drawn in cells of their own, and most captions that are listed. */
 const CELLS = 50;
 const CAPTIONS = 200;
 const COLORS = 10;
 
-/** The sections for the seeds that have drawings or captions. */
-export function drawings(run, units) {
-  const sections = [];
-  const drawn = units.filter((unit) => unit.showcase).map((unit) => unit.seed);
-  if (drawn.length > 0) sections.push(...section("Drawings", drawn, async (seed) => draw(await get(`/api/runs/${run}/showcase/${seed}`))));
-  const told = units.filter((unit) => unit.captions).map((unit) => unit.seed);
-  if (told.length > 0) sections.push(...section("Captions", told, async (seed) => captions(await get(`/api/runs/${run}/captions/${seed}`))));
-  return sections;
+/** The drawings and captions of a run. */
+export class Drawings {
+  constructor(run) {
+    this.sections = [new Outputs(run, "showcase", "Drawings", draw), new Outputs(run, "captions", "Captions", captions)];
+    this.element = h("div", {}, this.sections.map((section) => section.element));
+  }
+
+  /** Shows what there is now. */
+  set(units) {
+    this.sections.forEach((section) => section.set(units));
+  }
 }
 
-function section(title, seeds, make) {
-  const place = h("div");
-  const show = async (seed) => {
+/** The outputs of one kind, of a seed after an epoch. */
+class Outputs {
+  constructor(run, kind, title, make) {
+    Object.assign(this, { run, kind, title, make, seed: null, asked: 0 });
+    this.element = h("section", { hidden: true });
+    this.place = h("div");
+  }
+
+  set(units) {
+    const drawn = units.filter((unit) => unit[this.kind].kept || unit[this.kind].epochs.length > 0);
+    const key = JSON.stringify(drawn.map((unit) => [unit.seed, unit[this.kind], unit.record?.ended]));
+    if (key === this.key) return;
+    this.key = key;
+    this.element.hidden = drawn.length === 0;
+    if (drawn.length === 0) return;
+    this.units = new Map(drawn.map((unit) => [String(unit.seed), unit]));
+    const seeds = [...this.units.keys()];
+    const same = this.units.has(this.seed);
+    this.controls = h("div", { class: "controls" });
+    replace(this.element, h("h2", {}, this.title), this.controls, this.place);
+    this.select(same ? this.seed : seeds[0], same && !this.atEnd() ? this.stop : null);
+  }
+
+  /** The weights that can be chosen: epochs, and null for those that are kept. */
+  stops() {
+    const { epochs, kept } = this.units.get(this.seed)[this.kind];
+    return kept ? [...epochs, null] : epochs;
+  }
+
+  atEnd() {
+    return this.last === undefined || this.stop === this.last;
+  }
+
+  /** Shows a seed at one of its stops, or at its last. */
+  select(seed, stop) {
+    this.seed = seed;
+    const stops = this.stops();
+    this.last = stops.at(-1);
+    this.stop = stop !== null && stops.includes(stop) ? stop : this.last;
+    const seeds = [...this.units.keys()];
+    const said = h("output", {});
+    const tell = () => { said.textContent = this.words(); };
+    const slide = (event) => {
+      this.stop = stops[Number(event.target.value)];
+      event.target.setAttribute("aria-valuetext", this.words());
+      tell();
+      this.show();
+    };
+    const slider = h("input", { type: "range", min: "0", max: String(stops.length - 1), value: String(stops.indexOf(this.stop)), "aria-valuetext": this.words(), oninput: slide });
+    replace(this.controls, seeds.length > 1 ? choice("seed", seeds, seed, (other) => {
+      this.box = null;
+      this.select(other, this.atEnd() ? null : this.stop);
+    }) : null, stops.length > 1 ? h("label", { class: "choice wide" }, h("span", {}, "weights"), slider, said) : null);
+    tell();
+    this.show();
+  }
+
+  words() {
+    const kept = this.units.get(this.seed).record?.kept_epoch;
+    return this.stop === null ? `kept${kept ? `, of epoch ${kept}` : ""}` : `after epoch ${this.stop}`;
+  }
+
+  async show() {
+    const asked = this.asked += 1;
+    const epoch = this.stop === null ? "" : `?epoch=${this.stop}`;
+    let shown;
     try {
-      place.replaceChildren(...await make(seed));
+      shown = this.make(await get(`/api/runs/${this.run}/${this.kind}/${this.seed}${epoch}`), this);
     } catch (error) {
-      place.replaceChildren(h("p", { class: "notice" }, error.message));
+      shown = [h("p", { class: "notice" }, error.message)];
     }
-  };
-  show(seeds[0]);
-  return [h("h2", {}, title), seeds.length > 1 ? h("div", { class: "controls" }, choice("seed", seeds, seeds[0], show)) : null, place].filter(Boolean);
+    // The slider may have moved on.
+    if (asked === this.asked) this.place.replaceChildren(...shown);
+  }
 }
 
-function draw({ shape: [patterns, time, size], predictions, targets, labels, images }) {
+function draw({ shape: [patterns, time, size], predictions, targets, labels, images }, outputs) {
   if (size !== 2) return [h("p", { class: "faint" }, `Outputs have ${size} values per step, and are not drawn.`)];
   const points = (values, pattern) => Array.from({ length: time }, (_, step) => [values[2 * (pattern * time + step)], values[2 * (pattern * time + step) + 1]])
     .filter(([x, y]) => x !== null && y !== null);
   const all = Array.from({ length: patterns }, (_, pattern) => ({ label: labels[pattern], drawn: points(predictions, pattern), target: points(targets, pattern) }));
-  const box = bounds(all);
+  // The same square for all epochs that were looked at, so that drawings can be compared.
+  const box = outputs.box = bounds(all, outputs.box);
   if (images === null) return [plane(all, box, 420, "All patterns"), legend(all)];
   return [h("p", { class: "faint" }, "Solid: drawn. Dashed: target."),
     h("div", { class: "pictures" }, all.slice(0, CELLS).map((pattern, index) => h("figure", {},
       h("figcaption", {}, pattern.label), h("div", {}, picture(images, index), plane([{ ...pattern, index }], box, 150, `Drawing of ${pattern.label}`)))))];
 }
 
-/** The square around all points. */
-function bounds(patterns) {
+/** The square around all points, and around another one. */
+function bounds(patterns, other) {
   const all = patterns.flatMap((pattern) => [...pattern.drawn, ...pattern.target]);
+  if (other) all.push([other.x - other.half / 1.12, other.y - other.half / 1.12], [other.x + other.half / 1.12, other.y + other.half / 1.12]);
   const range = (axis) => all.reduce(([low, high], point) => [Math.min(low, point[axis]), Math.max(high, point[axis])], [Infinity, -Infinity]);
   const [[x0, x1], [y0, y1]] = [range(0), range(1)];
   const half = Math.max(x1 - x0, y1 - y0, 1e-9) * 0.56;
@@ -80,8 +149,22 @@ function picture({ height, width, pixels }, index) {
   return canvas;
 }
 
-function captions(list) {
-  const shown = list.slice(0, CAPTIONS);
-  const more = list.length > shown.length ? [h("p", { class: "faint" }, `The first ${shown.length} of ${list.length}; captions.json has all.`)] : [];
-  return [table("Captions of the validation images", ["image", "caption"], shown.map(({ image_id, caption }) => [String(image_id), caption])), ...more];
+function captions({ captions, pictures }, { run, seed }) {
+  const count = pictures ? Math.min(pictures.shown, captions.length) : 0;
+  const beside = captions.slice(0, count).map(({ image_id, caption }, index) => h("li", {}, tile(pictures, `/files/${run}/seeds/${seed}/${pictures.file}`, index, image_id),
+    h("span", {}, caption, h("span", { class: "faint" }, ` image ${image_id}`))));
+  const rest = captions.slice(count, Math.max(count, CAPTIONS));
+  const shown = [count > 0 ? h("ul", { class: "captioned" }, beside) : null,
+    rest.length > 0 ? table("Captions of the validation images", ["image", "caption"], rest.map(({ image_id, caption }) => [String(image_id), caption])) : null,
+    captions.length > count + rest.length ? h("p", { class: "faint" }, `The first ${count + rest.length} of ${captions.length}; captions.json has all.`) : null];
+  return shown.filter(Boolean);
+}
+
+/** One of the pictures that lie in the rows of a file. */
+function tile({ row, side }, file, index, id) {
+  const element = h("span", { class: "tile", role: "img", "aria-label": `image ${id}` });
+  Object.assign(element.style, {
+    width: `${side}px`, height: `${side}px`, backgroundImage: `url("${file}")`, backgroundPosition: `-${index % row * side}px -${Math.floor(index / row) * side}px`,
+  });
+  return element;
 }

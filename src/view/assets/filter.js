@@ -7,7 +7,9 @@ export function lookup(run, name) {
   if (["name", "task", "run", "network", "created", "epochs"].includes(name)) return run[name];
   if (name in run.keys) return run.keys[name];
   if (name in run.metrics) return run.metrics[name].mean;
-  const key = Object.keys(run.keys).find((key) => key.endsWith(`.${name}`));
+  const keys = Object.keys(run.keys).filter((key) => key.endsWith(`.${name}`));
+  // `hidden` is that of a layer, not of its synthesizer.
+  const key = keys.reduce((best, key) => best === undefined || key.split(".").length < best.split(".").length ? key : best, undefined);
   return key === undefined ? undefined : run.keys[key];
 }
 
@@ -50,4 +52,9 @@ export function order(a, b, ascending) {
   const sign = ascending ? 1 : -1;
   if (typeof a === "number" && typeof b === "number") return sign * (a - b);
   return sign * String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+/** A text as a number, if it is one. */
+export function numeric(text) {
+  return text !== "" && !Number.isNaN(Number(text)) ? Number(text) : text;
 }

@@ -1,9 +1,9 @@
 // One run: state of its seeds, curves, drawings or captions, spec with origins, provenance, log, files.
 
 import { Curves, events } from "./curves.js";
-import { get, label, onChange, store } from "./data.js";
+import { get, label, onChange, plot, store } from "./data.js";
 import { commands, h, replace, table } from "./dom.js";
-import { drawings } from "./drawings.js";
+import { Drawings } from "./drawings.js";
 import { bytes, number, seconds, withError } from "./format.js";
 import { recordings } from "./recordings.js";
 import { stateCell } from "./runs.js";
@@ -25,10 +25,10 @@ class RunPage {
     this.head = h("div");
     this.results = h("section");
     this.rest = h("div");
-    this.curves = new Curves(this.lines(details.summary), columns);
-    this.shown = h("section");
+    this.curves = new Curves(this.lines(details.summary), columns, plot([this.name]));
+    this.drawings = new Drawings(this.name);
     this.recorded = h("section");
-    this.content = [this.head, this.results, h("h2", {}, "Learning curves"), this.curves.element, this.shown, this.recorded, this.rest];
+    this.content = [this.head, this.results, h("h2", {}, "Learning curves"), this.curves.element, this.drawings.element, this.recorded, this.rest];
     this.draw(details);
   }
 
@@ -37,24 +37,40 @@ class RunPage {
   }
 
   draw(details) {
+    this.details = details;
     const run = details.summary;
-    const open = new Set([...this.rest.querySelectorAll("details[open]")].map((details) => details.id));
-    replace(this.head, 
+    this.drawHead();
+    this.drawings.set(details.units);
+    const recorded = details.units.some((unit) => unit.recordings && unit.record?.state === "done");
+    if (recorded && !this.recorded.hasChildNodes()) this.recorded.replaceChildren(...recordings(run.run));
+    this.drawRest(details);
+  }
+
+  /** What stands below the results. Only what changed is made anew: the rest keeps focus, selection and place. */
+  drawRest(details) {
+    const made = [[spec, [details.spec, details.manifest?.origins]], [provenance, details.manifest], [log, details.log], [files, details.files], [({ commands: list }) => commands(list), details.commands]];
+    made.forEach(([make, data], index) => {
+      const key = JSON.stringify(data);
+      const old = this.rest.children[index];
+      if (old?.key === key) return;
+      const part = make(details);
+      part.key = key;
+      const open = new Set([...old?.querySelectorAll("details[open]") ?? []].map((element) => element.id));
+      for (const element of part.querySelectorAll("details")) element.open = open.has(element.id);
+      if (old) old.replaceWith(part);
+      else this.rest.append(part);
+    });
+  }
+
+  /** What moves within an epoch. */
+  drawHead() {
+    const run = this.details.summary;
+    replace(this.head,
       h("h1", {}, label(run)),
       h("p", { class: "faint" }, h("code", {}, run.run), ` · ${run.task || "unknown task"} · ${run.network} · `, stateCell(run)),
       run.problem ? h("p", { class: "notice" }, run.problem) : null,
       run.seeds.filter((seed) => seed.reason).map((seed) => h("p", { class: "notice failure" }, h("strong", {}, `Seed ${seed.seed} failed: `), seed.reason)));
-    this.drawSeeds(details);
-    const drawn = details.units.filter((unit) => unit.showcase || unit.captions);
-    const key = JSON.stringify(drawn.map((unit) => [unit.seed, unit.record?.ended]));
-    if (key !== this.drawnKey) {
-      this.drawnKey = key;
-      this.shown.replaceChildren(...drawings(run.run, drawn));
-    }
-    const recorded = details.units.some((unit) => unit.recordings && unit.record?.state === "done");
-    if (recorded && !this.recorded.hasChildNodes()) this.recorded.replaceChildren(...recordings(run.run));
-    replace(this.rest, spec(details), provenance(details), log(details), files(details), commands(details.commands));
-    for (const element of this.rest.querySelectorAll("details")) element.open = open.has(element.id);
+    this.drawSeeds(this.details);
   }
 
   drawSeeds(details) {
@@ -65,9 +81,9 @@ class RunPage {
     const rows = run.seeds.map((seed) => {
       const record = records.get(seed.seed);
       const values = (list) => metrics.map((_, index) => number(list?.[index]));
-      return [String(seed.seed), h("span", { class: `state ${seed.state}`, title: seed.holder }, seed.state), `${seed.epochs} of ${run.epochs}`,
+      return [String(seed.seed), h("span", { class: `state ${seed.state}`, title: seed.holder }, seed.state), epochs(seed, run),
         record?.best_epoch ? String(record.best_epoch) : "–", record?.kept_epoch ? String(record.kept_epoch) : "–",
-        ...values(record?.validation), ...values(record?.test), seconds(record?.seconds), record?.device ?? "–", record?.host ?? "–"];
+        ...values(record?.validation), ...values(record?.test), seed.state === "running" ? this.left(seed, run) : seconds(record?.seconds), record?.device ?? "–", record?.host ?? "–"];
     });
     const means = Object.entries(run.metrics).filter(([, metric]) => !metric.unfinished)
       .map(([name, metric]) => [name, withError(metric.mean, metric.sem), String(metric.seeds)]);
@@ -76,8 +92,23 @@ class RunPage {
       ...(means.length > 0 && run.seeds.length > 1 ? [h("p", { class: "faint" }, "Mean ± standard error over the finished seeds, of the weights that are kept:"), table("Means over seeds", ["metric", "mean", "seeds"], means)] : []));
   }
 
+  /** How long a seed in training will take, by its last epochs. */
+  left(seed, run) {
+    const last = (this.all[seed.seed]?.seconds ?? []).slice(-10);
+    if (last.length === 0) return "–";
+    const mean = last.reduce((sum, value) => sum + value, 0) / last.length;
+    return `about ${seconds(mean * Math.max(0, run.epochs - seed.epochs - seed.within))} left`;
+  }
+
   /** The run has changed: its curves are read again, those of seeds that changed. */
   async change(hasLeft) {
+    const now = store.runs.get(this.name);
+    const known = ({ seeds, ...rest }) => JSON.stringify([rest, seeds.map((seed) => ({ ...seed, within: 0 }))]);
+    if (known(now) === known(this.details.summary)) {
+      this.details.summary = now;
+      this.drawHead();
+      return;
+    }
     if (this.reading) {
       this.again = true;
       return;
@@ -109,11 +140,22 @@ class RunPage {
   }
 }
 
-/** The spec, with the keys that differ from their defaults marked. */
-function spec({ spec, set }) {
-  const own = set === null ? null : h("details", { id: "set" }, h("summary", {}, `${set.length} keys that differ from their defaults`),
-    h("ul", { class: "keys" }, set.map((key) => h("li", {}, h("code", {}, key)))));
-  return h("section", {}, h("h2", {}, "Spec"), own,
+/** How far a seed is. */
+function epochs(seed, run) {
+  const [whole, part] = [Math.floor(seed.epochs + seed.within), (seed.epochs + seed.within) % 1];
+  return `${whole} of ${run.epochs}${part >= 0.01 ? `, ${Math.floor(part * 100)} % of the next` : ""}`;
+}
+
+/** The spec, and where the values come from that differ from their defaults. */
+function spec({ spec, set, manifest, summary }) {
+  const origins = Object.entries(manifest?.origins ?? {});
+  const value = (key) => summary.keys[key] === undefined ? "–" : String(summary.keys[key]);
+  const listed = origins.length > 0
+    ? table("Keys that differ from their defaults", ["key", "value", "set by"], origins.map(([key, origin]) => [h("code", {}, key), value(key), origin]))
+    : h("ul", { class: "keys" }, (set ?? []).map((key) => h("li", {}, h("code", {}, key))));
+  const count = origins.length || set?.length;
+  return h("section", {}, h("h2", {}, "Spec"),
+    count ? h("details", { id: "set" }, h("summary", {}, `${count} keys that differ from their defaults`), listed) : null,
     h("details", { id: "spec" }, h("summary", {}, "spec.yaml, with all defaults"), h("pre", { tabindex: "0", role: "region", "aria-label": "spec.yaml" }, spec)));
 }
 

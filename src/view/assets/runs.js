@@ -1,7 +1,7 @@
 // The table of all runs: filtered, sorted, grouped, selected for a comparison.
 
 import { count, label, onChange, progress, state, store } from "./data.js";
-import { broken, check, choice, h } from "./dom.js";
+import { broken, check, choice, commands, h } from "./dom.js";
 import { filter, lookup, order } from "./filter.js";
 import { seconds, shortKey, value, withError } from "./format.js";
 
@@ -43,6 +43,7 @@ class RunsPage {
         h("details", { class: "menu" }, h("summary", {}, "Columns"), this.menu)),
       h("div", { class: "controls" }, this.compare, this.clear, this.counts),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, this.bodies),
+      commands(store.commands),
     ];
     this.draw();
   }

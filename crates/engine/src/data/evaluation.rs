@@ -29,4 +29,6 @@ pub struct Evaluation {
     pub scores: Vec<(String, f64)>,
     /// Contents of files by name, written next to the weights.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Contents of files that show the inputs, by name: the same for all weights.
+    pub inputs: Vec<(String, Vec<u8>)>,
 }

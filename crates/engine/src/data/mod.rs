@@ -234,6 +234,11 @@ pub trait Dataset {
         Ok(None)
     }
 
+    /// Whether [`Self::evaluate`] has a result.
+    fn evaluates(&self) -> bool {
+        false
+    }
+
     /// Evaluates the selected weights of the trained network, in addition to the metrics of the test.
     ///
     /// # Errors

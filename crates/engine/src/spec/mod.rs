@@ -79,6 +79,11 @@ pub struct RecordSpec {
     /// Writes the training loss of every batch to `seeds/<seed>/batches.csv`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batches: bool,
+    /// Every n-th epoch, writes what the network draws for the task's showcase, or the captions that it generates, to
+    /// `seeds/<seed>/outputs/`; by default, only what the trained network draws or generates is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub outputs: Option<usize>,
 }
 
 /// One thing that can be recorded.

@@ -132,13 +132,20 @@ pub struct Finished {
     pub weights: Vec<(String, Tensor)>,
     /// Metrics of the kept weights on the test data; empty if there are none.
     pub test: Vec<f64>,
-    /// Outputs of the kept weights for the task's showcase, `[patterns, time, size]`, and its targets.
+    /// What the network draws or generates with the kept weights.
+    pub outputs: TaskOutputs,
+}
+
+/// What a network draws or generates for its task.
+#[derive(Debug, Clone)]
+pub struct TaskOutputs {
+    /// Its outputs for the task's showcase, and their targets.
     pub showcase: Option<ShowcaseResult>,
-    /// The dataset's own evaluation of the kept weights, if it has one.
+    /// The dataset's own evaluation, if it has one.
     pub evaluation: Option<Evaluation>,
 }
 
-/// Outputs for the task's showcase.
+/// TaskOutputs for the task's showcase.
 #[derive(Debug, Clone)]
 pub struct ShowcaseResult {
     /// `[patterns, time, size]`, f32.
@@ -179,6 +186,11 @@ pub trait Callback {
 
     /// Stores an epoch's complete recordings.
     fn recording(&mut self, _epoch: usize, _tensors: &[(String, Tensor)]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Stores what the network draws or generates after an epoch, if the spec has it recorded.
+    fn outputs(&mut self, _epoch: usize, _outputs: &TaskOutputs) -> Result<()> {
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ pub mod update;
 
 pub use callback::{
     BatchLoss, BatchProgress, Callback, EpochRow, Extra, Finished, MetricInfo, Next, Outcome, ShowcaseResult,
+    TaskOutputs,
 };
 pub use checkpoint::{Checkpoint, CheckpointState};
 pub use device::{DeviceLoader, GradientNorm, GradientSquares};

@@ -1,7 +1,7 @@
 // The learning curves of one run or several, one chart per column of `metrics.csv`.
 
 import { Chart, sample } from "./chart.js";
-import { check, choice, h } from "./dom.js";
+import { check, choice, copyButton, h } from "./dom.js";
 
 /** Columns that are shown only if they are chosen. */
 const HIDDEN = ["seconds", "train_loss_original"];
@@ -17,9 +17,11 @@ export function events(run) {
   return Object.entries(run.keys).filter(([key]) => /\.dni\.(lesion|freeze)_at$/.test(key)).map(([, epoch]) => epoch);
 }
 
-/** Charts of all columns. `lines` have `label`, `style`, `events` and `curves`: columns of each seed, by seed; `columns` are their names. */
+/** Charts of all columns. `lines` have `label`, `style`, `events` and `curves`: columns of each seed, by seed; `columns` are their names. `command(name, options)` is the
+command that draws a column in a terminal, if there is one. */
 export class Curves {
-  constructor(lines, columns) {
+  constructor(lines, columns, command) {
+    this.command = command;
     this.charts = new Map();
     this.chosen = new Map();
     this.grid = h("div", { class: "charts" });
@@ -58,6 +60,14 @@ export class Curves {
     this.draw();
   }
 
+  withCommand(name, chart) {
+    if (this.command) {
+      const text = () => this.command(name, options);
+      chart.element.querySelector("figcaption").append(...copyButton("Copy command", `Copy command that draws ${name}`, text, (said) => { said.textContent = text(); }));
+    }
+    return chart;
+  }
+
   draw() {
     if (this.charts.size === 0) this.grid.replaceChildren();
     for (const [name, shown] of this.chosen) {
@@ -75,7 +85,7 @@ export class Curves {
       if (chart) chart.set(data);
       else {
         this.charts.set(name, new Chart(name, data));
-        this.grid.append(this.charts.get(name).element);
+        this.grid.append(this.withCommand(name, this.charts.get(name)).element);
       }
     }
     if (this.charts.size === 0) this.grid.replaceChildren(h("p", { class: "faint" }, "No epoch is finished yet."));

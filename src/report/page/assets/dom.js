@@ -54,22 +54,25 @@ export function broken(name) {
 
 /** A command with a button that copies it. */
 export function command(what, text) {
-  const said = h("span", { role: "status", class: "faint" });
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      said.textContent = "copied";
-    } catch {
-      // Not every address may use the clipboard: the text is selected instead.
-      getSelection().selectAllChildren(code);
-      said.textContent = "selected";
-    }
-    setTimeout(() => { said.textContent = ""; }, 2000);
-  };
   const code = h("code", {}, text);
   return h("div", { class: "command" }, h("span", {}, what),
     h("div", {}, h("pre", { tabindex: "0", role: "region", "aria-label": what }, code),
-      h("button", { type: "button", onclick: copy, "aria-label": `Copy the command: ${what}` }, "Copy"), said));
+      copyButton("Copy", `Copy the command: ${what}`, () => text, () => getSelection().selectAllChildren(code))));
+}
+
+/** A button that copies a text; `otherwise` is done where the clipboard cannot be used, as not every address may. */
+export function copyButton(name, about, text, otherwise) {
+  const said = h("span", { role: "status", class: "faint" });
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text());
+      said.textContent = " copied";
+    } catch {
+      otherwise(said);
+    }
+    setTimeout(() => { said.textContent = ""; }, 4000);
+  };
+  return [h("button", { type: "button", class: "small", onclick: copy, "aria-label": about }, name), said];
 }
 
 /** Commands that make what is shown again. */

@@ -22,7 +22,7 @@ export function withError(mean, error) {
 export function tick(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  const text = size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(6))) : Number(value.toPrecision(6)).toExponential().replace("e+", "e");
+  const text = size >= 1e-4 && size < 1e5 ? String(Number(value.toPrecision(6))) : Number(value.toPrecision(6)).toExponential().replace("e+", "e");
   return text.replace("-", "−");
 }
 

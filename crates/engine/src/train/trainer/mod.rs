@@ -20,7 +20,7 @@ use super::rules::Online;
 use super::update::Updater;
 use super::{
     BatchLoss, BatchProgress, Callback, EarlyStopping, EpochRow, Finished, MetricInfo, Next, Outcome, Plugins,
-    ReduceOnPlateau,
+    ReduceOnPlateau, TaskOutputs,
 };
 use crate::data::{BatchIndex, Dataset, Metric, Split};
 use crate::error::{Error, Result};
@@ -61,13 +61,21 @@ pub struct Trainer {
     pending: PendingStatistics,
 }
 
-/// Checks that there are training data for the spec's batch size.
+/// Checks that there are training data for the spec's batch size, and outputs if they are to be recorded.
 ///
 /// # Errors
 /// [`Error::Usage`] if there are none.
 pub fn check_data(spec: &Spec, data: &dyn Dataset) -> Result<()> {
     let batch_size = spec.train.batch_size;
     data.check(batch_size)?;
+    if spec.record.as_ref().is_some_and(|record| record.outputs.is_some())
+        && !data.evaluates()
+        && data.showcase()?.is_none()
+    {
+        let what =
+            "`record.outputs`: the task, as configured, has no showcase to draw and no captions; leave the key out";
+        return Err(Error::Usage(what.into()));
+    }
     match data.batches(Split::Train, batch_size) {
         0 => Err(Error::Usage("the task, as configured, has no training data".into())),
         _ => Ok(()),
@@ -174,6 +182,10 @@ impl Trainer {
             if !recordings.is_empty() {
                 callback.recording(row.epoch, &recordings)?;
             }
+            let every = self.spec.record.as_ref().and_then(|record| record.outputs);
+            if every.is_some_and(|every| row.epoch.is_multiple_of(every)) {
+                callback.outputs(row.epoch, &self.outputs()?)?;
+            }
             let next = callback.epoch(&row, &metrics)?;
             if self.pause(next, callback)? {
                 return Ok(Outcome::Stopped);
@@ -205,18 +217,23 @@ impl Trainer {
             }
             _ => last,
         };
-        let trained = Trained { model: &self.model, backend: self.backend.as_ref() };
-        let showcase = self.data.showcase()?.map(|showcase| show(&trained, showcase)).transpose()?;
-        let evaluation = self.data.evaluate(&trained)?;
         Ok(Finished {
             history: self.history.clone(),
             metrics,
             best_epoch,
             kept_epoch,
             weights: self.model.params.read()?,
-            evaluation,
+            outputs: self.outputs()?,
             test: self.measure(Split::Test, 0)?,
-            showcase,
+        })
+    }
+
+    /// What the network draws or generates with its present weights.
+    fn outputs(&self) -> Result<TaskOutputs> {
+        let trained = Trained { model: &self.model, backend: self.backend.as_ref() };
+        Ok(TaskOutputs {
+            showcase: self.data.showcase()?.map(|showcase| show(&trained, showcase)).transpose()?,
+            evaluation: self.data.evaluate(&trained)?,
         })
     }
 
