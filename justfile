@@ -128,6 +128,11 @@ epochs EPOCHS="20":
     time_of 'recognition ccRNN' experiments/seqmnist_dni.yaml
     time_of 'recognition cRNN' experiments/seqmnist.yaml
 
+# The reference jobs beside JAX and PyTorch, alternately, one thread (`just peers --jax PYTHON --torch PYTHON --rounds 3`).
+peers *ARGS:
+    cargo build --quiet --release --locked
+    python3 benches/peers/peers.py target/release/ccdni {{ARGS}}
+
 # Begin a task: src/tasks/NAME.rs from the example, and the lines that register it.
 new-task NAME:
     #!/usr/bin/env sh
