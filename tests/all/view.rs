@@ -403,7 +403,7 @@ fn a_page_follows_a_run_in_training_and_survives_what_is_damaged_or_goes() {
             }
         }
     };
-    let slow = ["run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=4000"];
+    let slow = ["run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=400"];
     let training = lab.start(&slow);
     let (mut seen, mut within, mut run) = (Vec::new(), false, String::new());
     while seen.len() < 3 || !within {
