@@ -155,7 +155,7 @@ fn what_is_shown_is_in_the_files_and_nothing_is_written() {
     assert_eq!(drawn["predictions"].as_array().unwrap().len(), drawn["targets"].as_array().unwrap().len());
     let measured = view.ok(&format!("/api/runs/{run}/recordings")).json();
     assert!(!measured["measures"].as_array().unwrap().is_empty());
-    assert_eq!(details["manifest"]["origins"]["train.bptt"], "spec.yaml:9");
+    assert_eq!(details["manifest"]["origins"]["train.bptt"], "spec.yaml:9:3");
     assert_eq!(view.ok(&format!("/api/compare?runs={run}")).json()["statistics"]["rows"].as_array().unwrap().len(), 1);
     let sweep = view.ok("/api/sweeps/0").json();
     assert_eq!(sweep["runs"][0]["run"], run.as_str());
@@ -403,7 +403,7 @@ fn a_page_follows_a_run_in_training_and_survives_what_is_damaged_or_goes() {
             }
         }
     };
-    let slow = ["run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=4000"];
+    let slow = ["run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=400"];
     let training = lab.start(&slow);
     let (mut seen, mut within, mut run) = (Vec::new(), false, String::new());
     while seen.len() < 3 || !within {

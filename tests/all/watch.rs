@@ -67,11 +67,19 @@ fn curves_of_a_run_in_training_move_in_a_terminal() {
     let lab = Lab::new();
     let training = lab.start(&["run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=400"]);
     let begun = Instant::now();
-    while std::fs::read_dir(lab.path("outputs")).map_or(0, Iterator::count) == 0 {
+    // The name of a run is its hash; a directory that is not yet whole has another.
+    let found = || {
+        let names = std::fs::read_dir(lab.path("outputs")).into_iter().flatten().flatten();
+        let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.find(|name| name.len() == 12 && lab.path(&format!("outputs/{name}/spec.yaml")).is_file())
+    };
+    let run = loop {
         assert!(begun.elapsed() < Duration::from_secs(30), "no run begins");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let run = lab.run().0.file_name().unwrap().to_string_lossy().into_owned();
+        match found() {
+            Some(run) => break run,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
 
     let (mut user, program) = terminal();
     let side = || Stdio::from(program.try_clone().unwrap());

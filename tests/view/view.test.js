@@ -177,7 +177,7 @@ test("a run moves while it trains, and a page survives its end", async () => {
     const page = await open(browser);
     await page.goto(await own.view());
     await page.getByText("There are no runs").waitFor();
-    own.start("run", "spec.yaml", "--set", "train.epochs=30000", "--set", "task.train_size=1000", "--set", "name=<i>moving</i>");
+    own.start("run", "spec.yaml", "--set", "train.epochs=3000", "--set", "task.train_size=4000", "--set", "name=<i>moving</i>");
     await page.getByRole("link", { name: "<i>moving</i>" }).click({ timeout: 5000 });
     const chart = page.getByRole("group", { name: /^train_loss\. .*at epoch/ });
     await chart.waitFor();
