@@ -134,7 +134,7 @@ impl Targets<'_> {
             };
             next.iter().enumerate().map(end).collect()
         };
-        let all = backwards(self.model, self.backend, self.batch, self.windows, self.start, &ends)?;
+        let all = backwards(self.model, self.backend, self.batch, self.windows, self.start, &ends, None)?;
         let of_layer = |layer: usize| {
             let parts: Vec<&Tensor> = all.iter().map(|window| &window[layer]).collect();
             Ok(Tensor::cat(&parts, 0)?)
@@ -196,7 +196,7 @@ mod tests {
             Ok(())
         })?;
         let mut truth = Vec::new();
-        for window in true_gradients(&model, &Composed, &batch, None)? {
+        for window in true_gradients(&model, &Composed, &batch, None, None)? {
             truth.extend(window[0].flatten_all()?.to_vec1::<f32>()?);
         }
         Ok([found, truth])

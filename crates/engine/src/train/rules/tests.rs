@@ -249,7 +249,7 @@ fn predictions(lab: &Lab) -> Result<Vec<[Tensor; 3]>> {
     let (sequence, feedback) = lab.batch()?;
     let (window, activity, trace, roles) = (1, 0.0, true, [Role::Learning]);
     let batch = engine::Batch { sequence: &sequence, feedback: &feedback, window, roles: &roles, activity, trace };
-    let truth = engine::true_gradients(&lab.model, &Composed, &batch, None)?;
+    let truth = engine::true_gradients(&lab.model, &Composed, &batch, None, None)?;
     let (mut gradients, mut all) = (Gradients::none(&lab.model.params)?, Vec::new());
     engine::run(&lab.model, &Composed, Order::SideBySide, &batch, None, &mut gradients, &mut |group, _| {
         for (trace, truth) in group.traces.iter().zip(&truth) {
