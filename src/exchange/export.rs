@@ -77,6 +77,12 @@ impl Export<'_> {
 
     fn check(&self) -> Result<()> {
         let layers = &self.network.resolved.spec.model.layers;
+        if let Some(k) = layers.iter().position(|layer| layer.feedback.is_some() && self.format == Format::Torch) {
+            return Err(Error::Usage(format!(
+                "layer {k} has `feedback`, for which PyTorch has no module; export the weights with `--format safetensors` or \
+                 `--format numpy`"
+            )));
+        }
         let foreign = layers.iter().position(|layer| torch_module(&layer.cell).is_none());
         match foreign.filter(|_| self.format == Format::Torch) {
             Some(k) => Err(Error::Usage(format!(

@@ -1,5 +1,6 @@
 //! Cross-key validation: combinations of valid values that cannot work together.
 
+mod feedback;
 mod feedforward;
 mod rule;
 
@@ -28,6 +29,7 @@ pub(super) fn check(
     check.network(spec, shape);
     check.shared(&spec.model.layers, cells);
     check.targets(spec);
+    check.feedback(spec, shape);
     check.backend(spec, cells);
     check.train(spec);
     if let Some(rule) = rule {

@@ -161,7 +161,8 @@ mod tests {
     fn the_curriculum_is_that_of_the_source() {
         let levels: Vec<_> = (0..7).map(|level| CopyRepeat::default().pattern(level)).collect();
         assert_eq!(levels, [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3), (4, 4)]);
-        let data = Patterns { spec: CopyRepeat::default(), data: Generated { seed: 1, train: 1, validation: 0, test: 0 } };
+        let data =
+            Patterns { spec: CopyRepeat::default(), data: Generated { seed: 1, train: 1, validation: 0, test: 0 } };
         assert!(data.is_mastered(3, 0.149 * LN_2) && !data.is_mastered(3, 0.15 * LN_2));
         assert_eq!(data.columns(1), [("length", 2.0), ("repeats", 1.0), ("steps", 7.0)]);
     }

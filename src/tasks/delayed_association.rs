@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn it_conforms() -> Result<()> {
-        let small = json!({ "cues": 3, "answers": 2, "delay": 2, "train_size": 6, "validation_size": 3, "test_size": 3 });
+        let small =
+            json!({ "cues": 3, "answers": 2, "delay": 2, "train_size": 6, "validation_size": 3, "test_size": 3 });
         check_task::<DelayedAssociation>(small, Draws::BySeed)
     }
 

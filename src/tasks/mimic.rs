@@ -136,7 +136,8 @@ impl Imitation {
         let mut state = Tensor::zeros((rows, self.spec.hidden), candle_core::DType::F32, &Device::Cpu)?;
         let mut states = Vec::with_capacity(steps);
         for step in 0..steps {
-            let sums = (inputs.narrow(1, step, 1)?.squeeze(1)?.contiguous()?.matmul(from_inputs)? + state.matmul(units)?)?;
+            let sums =
+                (inputs.narrow(1, step, 1)?.squeeze(1)?.contiguous()?.matmul(from_inputs)? + state.matmul(units)?)?;
             state = ((state * (1.0 - leak))? + (sums.tanh()? * leak)?)?;
             states.push(state.clone());
         }

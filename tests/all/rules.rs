@@ -88,7 +88,11 @@ fn an_interrupted_stream_goes_on_with_the_same_bits() {
     for rule in ["{kind: rtrl}", "{kind: uoro}", "{kind: kernl, noise: 0.01}", bp_lambda] {
         let spec =
             SPEC.replace("{kind: rtrl}", rule).replace("step_every: step", "step_every: step\n  keep_hidden: true");
-        let spec = if rule == bp_lambda { spec.replace("hidden: 6}", "hidden: 6, dni: {hidden: [], scale: 1}}") } else { spec };
+        let spec = if rule == bp_lambda {
+            spec.replace("hidden: 6}", "hidden: 6, dni: {hidden: [], scale: 1}}")
+        } else {
+            spec
+        };
         // Gradients in the middle of a stream are drawn from traces, which must stay as they are.
         let spec = spec.replace("what: [hidden, weights]", "what: [hidden, weights, gradient], gradients: true");
         let expected = lab();

@@ -203,13 +203,16 @@ fn check_parameters(case: &Case, prefix: &str, step: Option<usize>, model: &Mode
     Ok(())
 }
 
-/// The traces `e ← γλ J e + ∂S/∂θ` of a synthesizer's last layer, `[rows, n, n, width]`, of which a rule stores the steps.
+/// The traces `e ← γλ J e + ∂S/∂θ` of a synthesizer's last layer, `[rows, n, n, width]`, of which a rule stores a sum and the steps after it.
 fn traces(stored: &HashMap<&str, Tensor>) -> Result<Option<Tensor>, Failed> {
     let (Some(jacobians), Some(features)) = (stored.get("trace_jacobians"), stored.get("trace_features")) else {
         return Ok(None);
     };
     let ((steps, rows, width), n) = (features.dims3()?, jacobians.dim(3)?);
-    let mut traces = Tensor::zeros((rows, n, n * width), DType::F32, &Device::Cpu)?;
+    let mut traces = match stored.get("synthesizer_traces").filter(|sum| sum.elem_count() > 0) {
+        Some(sum) => sum.reshape((rows, n, n * width))?,
+        None => Tensor::zeros((rows, n, n * width), DType::F32, &Device::Cpu)?,
+    };
     for step in 0..steps {
         let features = features.get(step)?.reshape((rows, 1, 1, width))?;
         let own = Tensor::eye(n, DType::F32, &Device::Cpu)?.reshape((1, n, n, 1))?.broadcast_mul(&features)?;

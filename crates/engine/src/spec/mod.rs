@@ -3,6 +3,7 @@
 //! Sizes have upper limits far above any feasible computation, so that a typing error does not end in an overflowing allocation.
 
 mod encoder;
+mod feedback;
 mod feedforward;
 mod model;
 mod rule;
@@ -11,6 +12,7 @@ mod train;
 mod values;
 
 pub use encoder::*;
+pub use feedback::*;
 pub use feedforward::*;
 pub use model::*;
 pub use rule::*;

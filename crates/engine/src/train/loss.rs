@@ -123,6 +123,19 @@ impl Feedback {
         })
     }
 
+    /// The same targets, each this many steps later; those that would come after the sequence are left out.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn delayed(&self, steps: usize) -> Result<Feedback> {
+        if steps == 0 {
+            return Ok(self.clone());
+        }
+        let kept = self.target.dim(0)?.saturating_sub(steps);
+        let target = self.target.narrow(0, 0, kept)?;
+        Ok(Feedback { target, first: self.steps - kept, when: When::LastSteps, ..self.clone() })
+    }
+
     /// When the task has targets.
     pub fn when(&self) -> When {
         self.when

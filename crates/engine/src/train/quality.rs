@@ -71,7 +71,8 @@ impl LayerGradient {
             norm_ratio += own / length;
             mean.iter_mut().zip(draw).for_each(|(mean, g)| *mean += f64::from(*g) / n);
         }
-        let square = |vector: &[f32]| -> f64 { vector.iter().zip(&mean).map(|(g, m)| (f64::from(*g) - m).powi(2)).sum() };
+        let square =
+            |vector: &[f32]| -> f64 { vector.iter().zip(&mean).map(|(g, m)| (f64::from(*g) - m).powi(2)).sum() };
         let scatter: f64 = self.draws.iter().map(|draw| square(draw)).sum();
         Some(Quality {
             cosine: cosine / n,

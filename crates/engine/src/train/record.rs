@@ -16,8 +16,8 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
-use super::engine::Trace;
 use super::Extra;
+use super::engine::Trace;
 use super::loss::Feedback;
 use super::quality::LayerGradient;
 use super::rows::Rows;

@@ -28,7 +28,7 @@ use super::feedforward;
 use super::loss::{Feedback, Losses};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::nn::Gradients;
+use crate::nn::{Gradients, constant};
 use crate::spec::task_shape::When;
 
 /// How the windows of a batch are run.
@@ -143,7 +143,7 @@ fn run_group(
     let counts: Vec<usize> = windows.iter().map(|window| feedback.count(window)).collect();
     let injecting = batch.roles.iter().any(|&role| role != Role::Lesioned);
     // Without a synthesizer, a window has gradients only if it has a loss.
-    let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0;
+    let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0 || model.has_feedback();
     let needs_backward: Vec<bool> = counts.iter().map(needs).collect();
     let span = windows[0].start..windows[windows.len() - 1].end;
     let steps = feedback.steps(&span);
@@ -155,6 +155,7 @@ fn run_group(
     if needs_backward.contains(&true) {
         let cotangents = Cotangents {
             outputs,
+            feedback: feedback_gradients(model, feedback, &computed.feedback, windows)?,
             ends: boundaries.inject_synthetic_gradients(model)?,
             activity: batch.activity,
             starts: batch.trace || batch.roles.iter().any(|role| matches!(role, Role::Learning | Role::Accumulating)),
@@ -171,6 +172,32 @@ fn run_group(
     };
     boundaries.learn(model, batch, &inputs.starts, gradients)?;
     Ok((Group { losses, traces }, computed.end()?))
+}
+
+/// The gradients at the outputs of the layers' feedback networks, which learn to predict the task's target, with its delay.
+fn feedback_gradients(
+    model: &Model,
+    targets: &Feedback,
+    outputs: &[Option<Tensor>],
+    windows: &[Range<usize>],
+) -> Result<Vec<(usize, Vec<usize>, Tensor)>> {
+    let span = windows[0].start..windows[windows.len() - 1].end;
+    let mut gradients = Vec::new();
+    for (k, (layer, outputs)) in model.layers.iter().zip(outputs).enumerate() {
+        let (Some(feedback), Some(outputs)) = (layer.feedback.as_ref().filter(|one| one.learns()), outputs) else {
+            continue;
+        };
+        let targets = targets.delayed(feedback.spec.delay)?;
+        let steps = targets.steps(&span);
+        if steps.is_empty() {
+            continue;
+        }
+        let places: Vec<u32> = steps.iter().map(|step| (step - span.start) as u32).collect();
+        let outputs = outputs.index_select(&constant(places, &[steps.len()], outputs.device())?, 0)?;
+        let (_, gradient) = targets.losses(Some(&outputs), &steps, windows)?;
+        gradients.extend(gradient.map(|gradient| (k, steps, gradient)));
+    }
+    Ok(gradients)
 }
 
 /// The outputs for whole sequences, without windows or synthesizers, batch first (`[batch, time, width]`, or
@@ -255,7 +282,7 @@ fn backwards(
     for (index, (plan, readout, pullback)) in passes.into_iter().enumerate().rev() {
         let (_, outputs) = feedback.losses(readout.as_ref(), plan.outputs, plan.windows)?;
         let ends = ends(index, &gradients)?;
-        let cotangents = Cotangents { outputs, ends, activity: batch.activity, starts: true };
+        let cotangents = Cotangents { outputs, ends, activity: batch.activity, starts: true, ..Cotangents::default() };
         gradients = pullback.backward(&cotangents, of_parameters.as_deref_mut())?.starts;
         all.push(gradients.clone());
     }

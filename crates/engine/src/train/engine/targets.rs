@@ -116,7 +116,8 @@ impl Targets<'_> {
         let plan = Plan { windows: self.windows, needs_backward: &needs_backward, outputs: &steps };
         let (computed, pullback) = self.backend.forward(self.model, self.batch.sequence, plan, self.start)?;
         let (_, outputs) = self.batch.feedback.losses(computed.readout.as_ref(), &steps, self.windows)?;
-        let cotangents = Cotangents { outputs, ends, activity: self.batch.activity, starts: true };
+        let cotangents =
+            Cotangents { outputs, ends, activity: self.batch.activity, starts: true, ..Cotangents::default() };
         Ok(pullback.backward(&cotangents, None)?.starts)
     }
 

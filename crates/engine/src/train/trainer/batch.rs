@@ -22,6 +22,7 @@ impl Trainer {
     /// metric, if it is available without blocking.
     pub(super) fn train_batch(&mut self) -> Result<Option<f64>> {
         let began = Instant::now();
+        self.model.at_epoch(self.cursor.epoch);
         let (sequence, feedback) = self.load_batch()?;
         let trained = match (self.online.take(), &self.model.blocks) {
             (Some(mut online), _) => {
@@ -181,7 +182,12 @@ impl Trainer {
             Part::Fixed => false,
             Part::Synthesizer(index) => roles[index] == Role::Learning,
         };
-        let waits = |index: usize| self.model.blocks.as_ref().is_some_and(|network| network.may_wait(index));
+        let cut = |index: &usize| {
+            let feedback = self.model.layers.iter().filter_map(|layer| layer.feedback.as_ref());
+            feedback.filter(|feedback| !feedback.learns()).any(|feedback| feedback.params.contains(index))
+        };
+        let waits =
+            |index: usize| self.model.blocks.as_ref().is_some_and(|network| network.may_wait(index)) || cut(&index);
         let missed: Vec<&str> = (self.model.params.iter().zip(reached).enumerate())
             .filter(|(index, (parameter, reached))| may_learn(parameter.part) && !**reached && !waits(*index))
             .map(|(_, (parameter, _))| parameter.name.as_str())

@@ -205,6 +205,7 @@ impl Trainer {
             }
             _ => last,
         };
+        self.model.at_epoch(kept_epoch);
         let trained = Trained { model: &self.model, backend: self.backend.as_ref() };
         let showcase = self.data.showcase()?.map(|showcase| show(&trained, showcase)).transpose()?;
         let evaluation = self.data.evaluate(&trained)?;

@@ -107,7 +107,8 @@ impl Traces {
 
     pub(super) fn state(&self) -> Vec<Stored> {
         let (rows, n, width, steps) = (self.rows, self.n, self.width, self.steps.len());
-        let all = |part: fn(&TraceStep) -> &Vec<f32>| -> Vec<f32> { self.steps.iter().flat_map(part).copied().collect() };
+        let all =
+            |part: fn(&TraceStep) -> &Vec<f32>| -> Vec<f32> { self.steps.iter().flat_map(part).copied().collect() };
         let (jacobians, features) = (all(|step| &step.jacobians), all(|step| &step.features));
         let of_sum = if self.sum.is_empty() { 0 } else { rows };
         let of_jacobians = if jacobians.is_empty() { 0 } else { rows };
