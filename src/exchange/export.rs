@@ -77,6 +77,12 @@ impl Export<'_> {
 
     fn check(&self) -> Result<()> {
         let layers = &self.network.resolved.spec.model.layers;
+        if let Some(k) = layers.iter().position(|layer| layer.feedback.is_some() && self.format == Format::Torch) {
+            return Err(Error::Usage(format!(
+                "layer {k} has `feedback`, for which PyTorch has no module; export the weights with `--format safetensors` or \
+                 `--format numpy`"
+            )));
+        }
         let foreign = layers.iter().position(|layer| torch_module(&layer.cell).is_none());
         match foreign.filter(|_| self.format == Format::Torch) {
             Some(k) => Err(Error::Usage(format!(
@@ -142,7 +148,7 @@ fn first_sequences(data: &dyn Dataset, batch_size: usize) -> Result<Batch> {
     let has = |split: &Split| data.batches(*split, batch_size) > 0;
     let split = [Split::Test, Split::Validation].into_iter().find(has).unwrap_or(Split::Train);
     let epoch = usize::from(split != Split::Test);
-    let batch = data.batch(BatchIndex { split, epoch, index: 0, batch_size })?;
+    let batch = data.batch(BatchIndex { split, epoch, index: 0, batch_size, level: 0 })?;
     let first = |tensor: &Tensor| Ok(tensor.narrow(0, 0, tensor.dim(0)?.min(SEQUENCES))?);
     let Batch { inputs, targets, .. } = batch.map(&mut |tensor| first(tensor))?;
     Ok(Batch::new(inputs, targets))

@@ -30,7 +30,7 @@ fn modules(model: &Model, layers: &[LayerSpec]) -> Option<Vec<Module>> {
     let mut modules: Vec<Module> = Vec::new();
     let prefixes: Vec<String> = model.layers.iter().map(|layer| prefix(model, layer.weights[0])).collect();
     for (k, spec) in layers.iter().enumerate() {
-        let (class, more) = torch_module(&spec.cell)?;
+        let (class, more) = torch_module(&spec.cell).filter(|_| spec.feedback.is_none())?;
         if k > 0 && prefixes[k] == prefixes[k - 1] {
             continue;
         }

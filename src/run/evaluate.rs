@@ -65,14 +65,14 @@ pub fn evaluate(network: &TrainedNetwork, split: Split, by: &[By], registry: &Re
     let mut sums: BTreeMap<Group, Sums> = BTreeMap::new();
     network.predictor(|trained| {
         for index in 0..batches {
-            let at = BatchIndex { split, epoch: network.epoch, index, batch_size: spec.train.batch_size };
+            let at = BatchIndex { split, epoch: network.epoch, index, batch_size: spec.train.batch_size, level: 0 };
             let batch = data.batch(at)?.to_device(network.device())?;
             let outputs = trained.predict(&batch)?.to_device(&Device::Cpu)?;
             let targets = batch.to_device(&Device::Cpu)?.expanded()?.targets;
             for (class, outputs, targets) in labels.separate(by, outputs, targets)? {
                 let length = by.contains(&By::Length).then_some(outputs.dim(1)?);
                 let steps: Vec<Option<usize>> = match by.contains(&By::Step) {
-                    true => (0..outputs.dim(1)?).map(Some).collect(),
+                    true => (targets.first_of(outputs.dim(1)?)?..outputs.dim(1)?).map(Some).collect(),
                     false => vec![None],
                 };
                 for step in steps {
@@ -115,7 +115,7 @@ pub fn decode_states(network: &TrainedNetwork, split: Split, registry: &Registry
     // By step, then by sequence.
     let mut states: Vec<Vec<Vec<f64>>> = Vec::new();
     for index in 0..data.batches(split, spec.train.batch_size) {
-        let at = BatchIndex { split, epoch: network.epoch, index, batch_size: spec.train.batch_size };
+        let at = BatchIndex { split, epoch: network.epoch, index, batch_size: spec.train.batch_size, level: 0 };
         let batch = data.batch(at)?.expanded()?.to_device(network.device())?;
         let Inputs::Dense(inputs) = &batch.inputs else { return Err(undecodable(&spec.task.kind)) };
         match &batch.targets {
@@ -176,16 +176,17 @@ fn metrics(data: &dyn Dataset, kind: &str, network: &TrainedNetwork, by: &[By]) 
 fn at_step(outputs: &Tensor, targets: &Targets, step: Option<usize>, when: When) -> Result<(Tensor, Targets)> {
     let last = outputs.dim(1)?.saturating_sub(1);
     match (step, when) {
-        (None, When::EveryStep) => Ok((outputs.clone(), targets.clone())),
+        (None, When::EveryStep | When::LastSteps) => Ok((outputs.clone(), targets.clone())),
         (step, When::LastStep) => Ok((outputs.i((.., step.unwrap_or(last), ..))?.contiguous()?, targets.clone())),
-        (Some(step), When::EveryStep) => {
-            let at = |tensor: &Tensor| Ok::<_, Error>(tensor.narrow(1, step, 1)?.contiguous()?);
+        (Some(step), When::EveryStep | When::LastSteps) => {
+            let at = |tensor: &Tensor, step: usize| Ok::<_, Error>(tensor.narrow(1, step, 1)?.contiguous()?);
+            let of_target = step - targets.first_of(outputs.dim(1)?)?;
             let targets = match targets {
-                Targets::Values(values) => Targets::Values(at(values)?),
-                Targets::Classes(classes) => Targets::Classes(at(classes)?),
+                Targets::Values(values) => Targets::Values(at(values, of_target)?),
+                Targets::Classes(classes) => Targets::Classes(at(classes, of_target)?),
                 last => last.clone(),
             };
-            Ok((at(outputs)?, targets))
+            Ok((at(outputs, step)?, targets))
         }
     }
 }

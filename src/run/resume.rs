@@ -75,7 +75,8 @@ pub fn trainer(
 /// As [`SeedRun::record`].
 pub fn record(unit: &SeedRun, device: &Device, spec: &Spec, resumes: bool, registry: &Registry) -> Result<SeedRecord> {
     let run = &spec.run;
-    let backend = backend::choose(run.backend, &registry.train.model.cells_of(&spec.model)?, device)?;
+    let feedback = spec.model.layers.iter().any(|layer| layer.feedback.is_some());
+    let backend = backend::choose(run.backend, &registry.train.model.cells_of(&spec.model)?, feedback, device)?;
     let mut record = SeedRecord {
         seed: unit.seed,
         state: SeedState::Unfinished,

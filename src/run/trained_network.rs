@@ -121,6 +121,7 @@ impl TrainedNetwork {
         let seed = named.or_else(best).or(resolved.spec.seeds.0.first().copied()).unwrap_or(1);
         let record = SeedRun::of(run, seed).record().ok().flatten().and_then(|record| record.result);
         let epoch = record.map_or(resolved.spec.train.epochs, |result| result.kept_epoch);
+        model.at_epoch(epoch);
         Ok(TrainedNetwork { resolved, seed, epoch, vocabulary, encoder, model })
     }
 

@@ -46,7 +46,7 @@ pub(super) fn normalise(spec: &mut Spec, shape: &TaskShape) {
     if let Some(record) = &mut spec.record {
         record.what.sort_by_key(|what| *what as u8);
         record.what.dedup();
-        if record.what.is_empty() && !record.cosine {
+        if !record.has_batches() {
             // Nothing is recorded from training batches, so the interval has no effect.
             record.every = 1;
             if !record.certainty && !record.batches && record.outputs.is_none() {

@@ -1,5 +1,6 @@
 //! Cross-key validation: combinations of valid values that cannot work together.
 
+mod feedback;
 mod feedforward;
 mod rule;
 
@@ -28,10 +29,12 @@ pub(super) fn check(
     check.network(spec, shape);
     check.shared(&spec.model.layers, cells);
     check.targets(spec);
+    check.feedback(spec, shape);
     check.backend(spec, cells);
     check.train(spec);
     if let Some(rule) = rule {
         check.rule(spec, rule, cells, shape);
+        check.draws(spec, rule);
     }
     if shape.is_some_and(|shape| !shape.validates) {
         check.without_validation(&spec.train);
@@ -254,7 +257,7 @@ impl Check<'_> {
         }
         self.tied(spec, shape);
         let certainty = spec.record.as_ref().is_some_and(|record| record.certainty);
-        if certainty && matches!(shape.target.kind, TargetKind::Values { .. }) {
+        if certainty && !matches!(shape.target.kind, TargetKind::Classes { .. }) {
             let message = format!("the task `{kind}` answers with numbers: certainty is defined for classes");
             self.refuse("record.certainty", &[], message, "leave `certainty` out");
         }

@@ -145,7 +145,7 @@ mod tests {
     fn best(first: bool, second: bool) -> Result<f64> {
         let spec = Add::default();
         let data = Bits::new(spec.clone(), 1);
-        let at = BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 3000 };
+        let at = BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 3000, level: 0 };
         let batch = data.batch(at)?;
         let (Inputs::Dense(inputs), Targets::Classes(labels)) = (batch.inputs, batch.targets) else {
             return Ok(f64::NAN);

@@ -133,7 +133,7 @@ mod tests {
     fn the_answer_is_the_cheek_with_more_puffs() -> Result<()> {
         let spec = Evidence { stimulus: 10, delay: 3, density: 0.4, ..Evidence::default() };
         let data = Puffs::new(spec, 1);
-        let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 2000 })?;
+        let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 2000, level: 0 })?;
         let (Inputs::Dense(inputs), Targets::FinalClass(answers)) = (batch.inputs, batch.targets) else {
             panic!("dense inputs and a class at the end");
         };

@@ -238,7 +238,8 @@ mod tests {
 
     /// Inputs `[rows][steps]` and end points of a batch of 50.
     fn drawn(data: &dyn Dataset, split: Split, epoch: usize, index: usize) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-        let batch = data.batch(BatchIndex { split, epoch, index, batch_size: 50 }).unwrap().expanded().unwrap();
+        let batch =
+            data.batch(BatchIndex { split, epoch, index, batch_size: 50, level: 0 }).unwrap().expanded().unwrap();
         let (Inputs::Dense(inputs), Targets::Values(targets)) = (batch.inputs, batch.targets) else {
             panic!("dense inputs and values");
         };
@@ -292,7 +293,8 @@ mod tests {
     fn without_noise_each_cue_is_one_row() {
         let rows = |noise| {
             let data = open(1, |s| s.train_noise = noise);
-            let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 50 }).unwrap();
+            let batch =
+                data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 50, level: 0 }).unwrap();
             (batch.rows().unwrap(), batch.sequences().unwrap())
         };
         assert_eq!((rows(0.0), rows(0.1)), ((7, 50), (50, 50)));

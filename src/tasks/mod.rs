@@ -6,18 +6,24 @@
 pub mod add;
 pub mod captioning;
 pub mod classify;
+pub mod copy;
+pub mod delayed_association;
 pub mod evidence;
 pub mod language;
 pub mod linedraw;
+pub mod mimic;
 mod registry;
 pub mod seqmnist;
 
 pub use add::Add;
 pub use captioning::Captioning;
 pub use classify::Classify;
+pub use copy::CopyRepeat;
+pub use delayed_association::DelayedAssociation;
 pub use evidence::Evidence;
 pub use language::Language;
 pub use linedraw::LineDraw;
+pub use mimic::Mimic;
 pub use registry::Registry;
 pub use seqmnist::SeqMnist;
 

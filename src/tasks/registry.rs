@@ -1,6 +1,8 @@
 //! The registry of plug-ins, and its interface for checking specs.
 
-use super::{Add, Captioning, Classify, Evidence, Language, LineDraw, SeqMnist, Task};
+use super::{
+    Add, Captioning, Classify, CopyRepeat, DelayedAssociation, Evidence, Language, LineDraw, Mimic, SeqMnist, Task,
+};
 use crate::dni::Site;
 use crate::error::{Problem, Result};
 use crate::model::Layout;
@@ -33,6 +35,9 @@ impl Registry {
         registry.register_task::<Captioning>();
         registry.register_task::<Add>();
         registry.register_task::<Evidence>();
+        registry.register_task::<CopyRepeat>();
+        registry.register_task::<Mimic>();
+        registry.register_task::<DelayedAssociation>();
         registry.register_task::<Classify>();
         registry.register_task::<Language>();
         registry
@@ -76,7 +81,8 @@ impl Plugins for Registry {
     fn read_rule(&self, rule: &RuleSpec) -> Read<RuleShape> {
         let (keys, plugin) = self.train.rules.read(&rule.kind, &rule.keys)?;
         let (cells, synthesizer) = (plugin.cells(rule.variant), plugin.has_synthesizer());
-        Ok((keys, RuleShape { cells, synthesizer, stochastic: plugin.is_stochastic() }))
+        let (predicts, stochastic) = (plugin.predicts_at_state(), plugin.is_stochastic());
+        Ok((keys, RuleShape { cells, synthesizer, predicts, stochastic }))
     }
 
     fn cells(&self) -> &dyn Catalogue {

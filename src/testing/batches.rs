@@ -47,9 +47,10 @@ pub(super) fn check(kind: &str, shape: &TaskShape, draws: Draws, open: Open) -> 
     check_showcase(kind, shape, &*data)
 }
 
-/// The first and the last batch of every split, and of a second epoch of training.
+/// The first and the last batch of every split, and of a second epoch of training, at several levels of a curriculum.
 fn samples(data: &dyn Dataset) -> Vec<BatchIndex> {
     let mut samples = Vec::new();
+    let levels: &[usize] = if data.curriculum().is_some() { &[0, 1, 5] } else { &[0] };
     for split in SPLITS {
         let epochs: &[usize] = match split {
             Split::Train => &[1, 2],
@@ -61,7 +62,10 @@ fn samples(data: &dyn Dataset) -> Vec<BatchIndex> {
             let mut indices = vec![0, batches.saturating_sub(1)];
             indices.dedup();
             indices.retain(|&index| index < batches);
-            samples.extend(indices.into_iter().map(|index| BatchIndex { split, epoch, index, batch_size: BATCH_SIZE }));
+            for &level in levels {
+                let at = |&index: &usize| BatchIndex { split, epoch, index, batch_size: BATCH_SIZE, level };
+                samples.extend(indices.iter().map(at));
+            }
         }
     }
     samples
@@ -123,12 +127,20 @@ fn check_batch(shape: &TaskShape, batch: &Batch, continues: bool) -> Result<Opti
         return Ok(Some(what));
     }
     let (values, classes) = match shape.target.kind {
-        TargetKind::Values { size } => (size, None),
+        TargetKind::Values { size } | TargetKind::Bits { size } => (size, None),
         TargetKind::Classes { count } => (0, Some(count)),
     };
     match (shape.target.when, classes, &batch.targets) {
         (When::EveryStep, None, Targets::Values(t)) => {
             check_tensor("targets", t, &[rows, steps, values], DType::F32, None)
+        }
+        (When::LastSteps, None, Targets::Values(t)) => {
+            let last = t.dim(1)?.clamp(1, steps);
+            check_tensor("targets", t, &[rows, last, values], DType::F32, None)
+        }
+        (When::LastSteps, Some(_), Targets::Classes(t)) => {
+            let last = t.dim(1)?.clamp(1, steps);
+            check_tensor("targets", t, &[rows, last], DType::U32, classes)
         }
         (When::LastStep, None, Targets::FinalValues(t)) => {
             check_tensor("targets", t, &[rows, values], DType::F32, None)

@@ -64,7 +64,7 @@ fn check_reload(kind: &str, spec: &Spec, shape: &TaskShape, data: &dyn Dataset, 
     let layout = Layout::new(&Plugins::built_in().model, &spec.model, shape)?;
     model.adopt(&layout, &weights.into_iter().collect::<Vec<_>>())?;
 
-    let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: spec.train.batch_size };
+    let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: spec.train.batch_size, level: 0 };
     // Without validation, nothing is measured on the test split either.
     let mut metrics: Vec<Metric> = data.metrics();
     metrics.truncate(finished.metrics.len());

@@ -179,7 +179,7 @@ fn spec(kind: &str, keys: Value, shape: &TaskShape, data: &dyn Dataset) -> Resul
 
 /// The width of the feature vectors that are the first step.
 fn feature(data: &dyn Dataset) -> Result<usize> {
-    let first = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: BATCH_SIZE })?;
+    let first = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: BATCH_SIZE, level: 0 })?;
     match &first.inputs {
         Inputs::Tokens { feature: Some(feature), .. } => Ok(feature.dim(1)?),
         _ => Ok(4),

@@ -283,7 +283,8 @@ fn the_real_images_are_read_and_divided_as_the_original_does() {
     let spec = SeqMnist { source, split: SplitBy::Ordered, ..SeqMnist::default() };
     let data = spec.open(1).unwrap();
     assert_eq!([Split::Train, Split::Validation, Split::Test].map(|split| data.batches(split, 50)), [160, 4, 0]);
-    let batch = data.batch(BatchIndex { split: Split::Validation, epoch: 1, index: 0, batch_size: 50 }).unwrap();
+    let batch =
+        data.batch(BatchIndex { split: Split::Validation, epoch: 1, index: 0, batch_size: 50, level: 0 }).unwrap();
     let (Inputs::Dense(inputs), Targets::FinalClass(classes)) = (batch.inputs, batch.targets) else {
         panic!("dense inputs and a class");
     };

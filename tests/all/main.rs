@@ -19,6 +19,8 @@ mod evaluate;
 mod exchange;
 mod explain;
 #[cfg(unix)]
+mod feedback;
+#[cfg(unix)]
 mod feedforward;
 mod folded;
 #[cfg(feature = "hub")]

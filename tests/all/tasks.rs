@@ -5,7 +5,10 @@ use ccdni::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Split, Targets};
 use ccdni::plugins::Plugin;
 use ccdni::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 use ccdni::spec::{self, Plugins, Request};
-use ccdni::tasks::{Add, Captioning, Classify, Evidence, Language, LineDraw, Registry, SeqMnist, Task};
+use ccdni::tasks::{
+    Add, Captioning, Classify, CopyRepeat, DelayedAssociation, Evidence, Language, LineDraw, Mimic, Registry, SeqMnist,
+    Task,
+};
 use ccdni::testing::{Draws, check_cell, check_task};
 use ccdni::train::backend;
 use schemars::JsonSchema;
@@ -30,6 +33,9 @@ fn every_built_in_task_conforms() {
         (Captioning::KIND, check_task::<Captioning>(scenes(scene.path()), Draws::BySeed)),
         (Add::KIND, check_task::<Add>(json!({"seq_len": 12}), Draws::BySeed)),
         (Evidence::KIND, check_task::<Evidence>(json!({"delay": 2, "test_size": 1500}), Draws::BySeed)),
+        (CopyRepeat::KIND, check_task::<CopyRepeat>(json!({"train_size": 60}), Draws::BySeed)),
+        (Mimic::KIND, check_task::<Mimic>(json!({"seq_len": 12, "tau": 2}), Draws::BySeed)),
+        (DelayedAssociation::KIND, check_task::<DelayedAssociation>(json!({"delay": 2}), Draws::BySeed)),
         (Classify::KIND, check_task::<Classify>(json!({"source": glyphs(50, 20)}), Draws::BySeed)),
         (
             Language::KIND,
@@ -117,7 +123,7 @@ fn a_cell_with_a_step_alone_is_understood_and_trained_by_the_composed_backend() 
     let resolved = resolve(&[]).unwrap();
     assert_eq!(resolved.spec.model.layers[0].keys["tau"], 4.0);
     let cells = registry.train.model.cells_of(&resolved.spec.model).unwrap();
-    let chosen = backend::choose(resolved.spec.run.backend, &cells, &Device::Cpu).unwrap();
+    let chosen = backend::choose(resolved.spec.run.backend, &cells, false, &Device::Cpu).unwrap();
     assert_eq!(backend::name(chosen), "composed");
     for (set, says) in [
         ("run.backend=fused", "`run.backend`"),

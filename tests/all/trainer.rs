@@ -338,7 +338,8 @@ fn a_dataset_evaluates_the_network_that_is_kept() {
             true
         }
         fn evaluate(&self, predictor: &dyn Predictor) -> ccdni::Result<Option<Evaluation>> {
-            let batch = self.batch(BatchIndex { split: Split::Validation, epoch: 4, index: 0, batch_size: 2 })?;
+            let batch =
+                self.batch(BatchIndex { split: Split::Validation, epoch: 4, index: 0, batch_size: 2, level: 0 })?;
             let measured = Metric::squared_distance().on(&predictor.predict(&batch)?, &batch.targets)?;
             let scores = vec![("distance".to_string(), measured.sum()? / measured.weight)];
             Ok(Some(Evaluation { scores, ..Evaluation::default() }))

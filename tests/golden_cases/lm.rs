@@ -205,7 +205,7 @@ fn layout(case: &Case) -> Outcome {
             return Err(format!("{name}: {} batches", data.batches(split, columns)).into());
         }
         for index in 0..windows {
-            let batch = data.batch(BatchIndex { split, epoch: 1, index, batch_size: columns })?;
+            let batch = data.batch(BatchIndex { split, epoch: 1, index, batch_size: columns, level: 0 })?;
             let (Inputs::Tokens { ids, .. }, Targets::Classes(targets)) = (&batch.inputs, &batch.targets) else {
                 return Err("no tokens".into());
             };

@@ -22,6 +22,7 @@ pub(super) fn all(analysis: &Analysis) -> Vec<(String, Grid)> {
         figures.push((name("populations"), populations(analysis, &names)));
         figures.push((name("correlations"), correlations(analysis, &names)));
         figures.push((name("cosines"), cosines(analysis, &names)));
+        figures.push((name("gradients"), gradients(analysis, &names)));
     }
     figures.push(("weights".to_owned(), weights(analysis)));
     figures.retain(|(_, grid)| !grid.panels.is_empty());
@@ -49,6 +50,8 @@ pub(super) fn words(name: &str) -> String {
         ("synthetic", _) => "synthetic gradient".into(),
         ("target", _) => "target gradient".into(),
         ("true", _) => "true gradient".into(),
+        ("gradient", _) => "gradient of the weights by the rule".into(),
+        ("true_gradient", _) => "true gradient of the weights".into(),
         (_, Some(Ok(layer))) => format!("synthesizer, layer {}", layer + 1),
         (other, _) => other.into(),
     }
@@ -84,6 +87,20 @@ fn cosines(analysis: &Analysis, names: &[&str]) -> Grid {
         panel(analysis, names, "Synthetic gradient", "mean cosine (1 same direction)", false, key)
     });
     grid(panels.into_iter().collect(), names, |name| format!("with the {}", words(name)))
+}
+
+/// The learning rule's gradient against the true one.
+fn gradients(analysis: &Analysis, names: &[&str]) -> Grid {
+    let of_rule: Vec<&str> = names.iter().copied().filter(|name| name.starts_with("gradient.")).collect();
+    let panels = [
+        (Measure::Cosine, "Direction", "cosine with the true gradient", false),
+        (Measure::NormRatio, "Length", "norm relative to the true gradient", false),
+        (Measure::Bias, "Bias", "distance of the mean, relative", true),
+        (Measure::Variance, "Variance", "variance over draws, relative", true),
+    ];
+    let of = |measure| move |name: &str| Key { measure, of: name.to_owned(), with: format!("true_{name}") };
+    let panels = panels.map(|(measure, title, label, log)| panel(analysis, &of_rule, title, label, log, of(measure)));
+    grid(panels.into(), &of_rule, words)
 }
 
 fn weights(analysis: &Analysis) -> Grid {

@@ -43,8 +43,15 @@ pub enum Measure {
     CodingSpace,
     /// [`Population::sparsity`].
     Sparsity,
-    /// Mean [`cosine`] of vectors at the same window and sequence.
+    /// Mean [`cosine`] of vectors at the same window and sequence; or of the learning rule's gradient and the true one, as the following:
+    /// [`Quality`](crate::train::quality::Quality).
     Cosine,
+    /// Ratio of the norms of the learning rule's gradient and the true one.
+    NormRatio,
+    /// Distance of the mean of the rule's draws from the true gradient, relative to its norm.
+    Bias,
+    /// Variance of the rule's draws, relative to the squared norm of the true gradient.
+    Variance,
     /// Mean of a parameter's values.
     WeightMean,
     /// Standard deviation of a parameter's values (divided by N).
@@ -66,6 +73,9 @@ impl Measure {
             Measure::CodingSpace => "coding_space",
             Measure::Sparsity => "sparsity",
             Measure::Cosine => "cosine",
+            Measure::NormRatio => "norm_ratio",
+            Measure::Bias => "bias",
+            Measure::Variance => "variance",
             Measure::WeightMean => "weight_mean",
             Measure::WeightSd => "weight_sd",
             Measure::WeightMeanAbs => "weight_mean_abs",
@@ -222,6 +232,16 @@ fn measure(batch: &Batch, populations: &[(&str, Population)], add: &mut impl FnM
             let mut mean = Mean::default();
             synthetic.rows(0).zip(gradient.rows(0)).for_each(|(a, b)| mean.add(cosine(a, b)));
             add(key(Measure::Cosine, name, &with), mean.value());
+        }
+    }
+    for (layer, gradient) in &batch.gradients {
+        let (of, with) = (format!("gradient.{layer}"), format!("true_gradient.{layer}"));
+        let Some(quality) = gradient.quality() else { continue };
+        add(key(Measure::Cosine, &of, &with), quality.cosine);
+        add(key(Measure::NormRatio, &of, &with), quality.norm_ratio);
+        add(key(Measure::Bias, &of, &with), quality.bias);
+        if let Some(variance) = quality.variance {
+            add(key(Measure::Variance, &of, &with), variance);
         }
     }
     for (name, values) in &batch.weights {

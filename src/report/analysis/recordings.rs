@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::records::SeedRun;
+use crate::train::quality::LayerGradient;
 
 /// The recordings of one batch of an epoch, before its update.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(super) struct Batch {
     pub windows: BTreeMap<String, Windows>,
     /// Values of parameters, by name.
     pub weights: BTreeMap<String, Vec<f64>>,
+    /// Gradients of layers, by the layer's name.
+    pub gradients: BTreeMap<String, LayerGradient>,
 }
 
 /// One recorded quantity of a batch, `[windows, batch, width]`, row-major.
@@ -67,11 +70,22 @@ pub(super) fn read(path: &Path) -> Result<Vec<Batch>> {
             ));
         };
         let batch = batches.entry(number).or_insert_with(|| Batch { number, ..Batch::default() });
-        match what.strip_prefix("weights.") {
-            Some(parameter) => {
+        match what.split_once('.') {
+            Some(("weights", parameter)) => {
                 batch.weights.insert(parameter.to_owned(), values(&tensor)?);
             }
-            None => {
+            Some((which @ ("gradient" | "true_gradient"), layer)) => {
+                let draws = tensor.to_vec2::<f32>().map_err(|_| {
+                    damaged(path, format!("`{name}` is {:?}, not [draws, width] of 32 bits", tensor.dims()))
+                })?;
+                let empty = || LayerGradient { draws: Vec::new(), truth: Vec::new() };
+                let gradient = batch.gradients.entry(layer.to_owned()).or_insert_with(empty);
+                match which {
+                    "gradient" => gradient.draws = draws,
+                    _ => gradient.truth = draws.concat(),
+                }
+            }
+            _ => {
                 let (count, of, width) = tensor.dims3().map_err(|_| {
                     damaged(path, format!("`{name}` is {:?}, not [windows, batch, width]", tensor.dims()))
                 })?;
@@ -88,6 +102,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<Batch>> {
 
 /// Checks that all quantities of a batch have the same windows and sequences, so that they can be correlated.
 fn check(path: &Path, batch: &Batch) -> Result<()> {
+    for (layer, gradient) in &batch.gradients {
+        if gradient.draws.is_empty() || gradient.draws.iter().any(|draw| draw.len() != gradient.truth.len()) {
+            let what = format!("in batch {}, the gradients of {layer} do not belong together", batch.number);
+            return Err(damaged(path, what));
+        }
+    }
     let mut all = batch.windows.iter().map(|(name, windows)| (name, windows.count, windows.batch));
     let Some((first, count, of)) = all.next() else { return Ok(()) };
     match all.find(|(_, windows, sequences)| (*windows, *sequences) != (count, of)) {
@@ -170,6 +190,8 @@ mod tests {
                 vec![("batch0001.hidden.layer0", windows((2, 4, 1))), ("batch0001.true.layer0", windows((2, 3, 1)))],
                 "`true.layer0` has 2 windows of 3 sequences",
             ),
+            (vec![("batch0001.gradient.layer0", windows((1, 1, 1)))], "[1, 1, 1], not [draws"),
+            (vec![("batch0001.gradient.layer0", windows((1, 2, 3)).squeeze(0).unwrap())], "do not belong together"),
         ] {
             let (_dir, path) = write(&tensors);
             let error = read(&path).unwrap_err();

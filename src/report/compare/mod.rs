@@ -192,8 +192,9 @@ impl Comparison {
     fn arrange(&mut self, named: &[Named], metric: &Metric, x: &str) {
         let mut titles: Vec<&str> = Vec::new();
         let mut styles: Vec<(&str, Style)> = Vec::new();
-        // Greys are meaningful only beside colours.
-        let plain = |run: &Named| keys::network_of(&run.run.tree) == keys::CRNN;
+        // Greys are meaningful only beside colours, and for networks that differ in nothing but their synthesizers.
+        let plain =
+            |run: &Named| keys::network_of(&run.run.tree) == keys::CRNN && run.run.tree["train"]["rule"].is_null();
         let mixed = named.iter().any(plain) && !named.iter().all(plain);
         let (mut greys, mut colors) = ((0..).map(Style::grey), (0..).map(Style::color));
         for run in named {

@@ -95,8 +95,10 @@ impl Check<'_> {
                 self.refuse(&format!("record.what.{index}"), &["model.blocks"], message, help);
             }
         }
-        if record.cosine {
-            self.refuse("record.cosine", &["model.blocks"], message, help);
+        for (key, is_set) in [("record.cosine", record.cosine), ("record.gradients", record.gradients)] {
+            if is_set {
+                self.refuse(key, &["model.blocks"], message, help);
+            }
         }
     }
 }

@@ -43,10 +43,36 @@ impl Check<'_> {
             let message = format!("the learning rule `{kind}` is defined for inputs that are numbers, not tokens");
             self.refuse("train.rule", &["task"], message, "use `{kind: bptt}`, or another task");
         }
-        let record = spec.record.iter().flat_map(|record| record.what.iter().enumerate());
-        for (index, _) in record.filter(|(_, what)| **what == Recorded::Target) {
-            let message = format!("there is no gradient at a window's start under the learning rule `{kind}`");
-            self.refuse(&format!("record.what.{index}"), &["train.rule"], message, BPTT);
+        let Some(record) = &spec.record else { return };
+        let has_predictions = !rule.synthesizer || rule.predicts;
+        let message = format!("the synthesizer of `{kind}`, as it is set, does not predict at a window's start");
+        for (index, what) in record.what.iter().enumerate() {
+            let key = format!("record.what.{index}");
+            match what {
+                Recorded::Target => {
+                    let message = format!("there is no gradient at a window's start under the learning rule `{kind}`");
+                    self.refuse(&key, &["train.rule"], message, BPTT);
+                }
+                Recorded::Synthetic | Recorded::Synthesizer if !has_predictions => {
+                    self.refuse(&key, &["train.rule"], message.as_str(), BPTT);
+                }
+                _ => {}
+            }
+        }
+        if record.cosine && !has_predictions {
+            self.refuse("record.cosine", &["train.rule"], message, BPTT);
+        }
+    }
+
+    /// Draws of the gradient in recordings.
+    pub(super) fn draws(&mut self, spec: &Spec, rule: RuleShape) {
+        let Some(record) = spec.record.as_ref().filter(|record| record.draws > 1) else { return };
+        if !rule.stochastic {
+            let message = format!("the gradient of `{}` is the same in every draw", spec.train.rule.kind);
+            self.refuse("record.draws", &["train.rule"], message, "leave it out");
+        } else if !record.gradients && !record.what.contains(&Recorded::Gradient) {
+            let depends = ["record.gradients", "record.what"];
+            self.refuse("record.draws", &depends, "there are no gradients to draw", "set `record.gradients: true`");
         }
     }
 

@@ -268,7 +268,10 @@ impl Dataset for Captions {
             return Ok(None);
         }
         let look = |images: &[u32]| {
-            self.look(images, BatchIndex { split: Split::Validation, epoch: 0, index: 0, batch_size: images.len() })
+            self.look(
+                images,
+                BatchIndex { split: Split::Validation, epoch: 0, index: 0, batch_size: images.len(), level: 0 },
+            )
         };
         evaluate(&self.described, &self.vocabulary, &look, predictor, self.spec.scores_by_length).map(Some)
     }

@@ -93,7 +93,8 @@ mod tests {
     fn images_are_whole_and_normalised_and_the_last_batch_is_smaller() {
         let data = open(1);
         assert_eq!([Split::Train, Split::Validation, Split::Test].map(|split| data.batches(split, 25)), [4, 1, 1]);
-        let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 3, batch_size: 25 }).unwrap();
+        let batch =
+            data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 3, batch_size: 25, level: 0 }).unwrap();
         assert_eq!((batch.rows().unwrap(), batch.steps().unwrap()), (83 - 75, 1));
         let Inputs::Dense(x) = batch.inputs else { panic!("numbers") };
         let lowest = x.flatten_all().unwrap().min(0).unwrap().to_scalar::<f32>().unwrap();

@@ -92,7 +92,8 @@ mod tests {
         let data = Columns::new(corpus, &Language { steps: 3, columns: 2, ..Language::default() });
         assert_eq!([Split::Train, Split::Validation, Split::Test].map(|split| data.batches(split, 2)), [3, 1, 1]);
         let batch = |index| {
-            let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index, batch_size: 2 }).unwrap();
+            let batch =
+                data.batch(BatchIndex { split: Split::Train, epoch: 1, index, batch_size: 2, level: 0 }).unwrap();
             let (Inputs::Tokens { ids: inputs, .. }, Targets::Classes(targets)) = (&batch.inputs, &batch.targets)
             else {
                 panic!("tokens")

@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn at(split: Split, epoch: usize, index: usize) -> BatchIndex {
-        BatchIndex { split, epoch, index, batch_size: 25 }
+        BatchIndex { split, epoch, index, batch_size: 25, level: 0 }
     }
 
     /// `[rows][784]`

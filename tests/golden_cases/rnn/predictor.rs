@@ -32,7 +32,7 @@ pub fn check(case: &Case) -> Outcome {
 fn batch(case: &Case, prefix: &str) -> Result<Batch, Failed> {
     let target = case.tensor(&format!("{prefix}.target"))?;
     let targets = match case.shape()?.target.kind {
-        TargetKind::Values { .. } => Targets::Values(target.clone()),
+        TargetKind::Values { .. } | TargetKind::Bits { .. } => Targets::Values(target.clone()),
         TargetKind::Classes { .. } => Targets::FinalClass(target.to_dtype(DType::U32)?),
     };
     Ok(Batch::new(Inputs::Dense(case.tensor(&format!("{prefix}.input"))?.clone()), targets))
@@ -62,7 +62,7 @@ fn train(case: &Case, backend: &dyn Backend, order: Order) -> Outcome {
             trace: traced,
         };
         let truth = match recording {
-            true => engine::true_gradients(&model, backend, &asked, None)?,
+            true => engine::true_gradients(&model, backend, &asked, None, None)?,
             false => Vec::new(),
         };
         let (mut losses, mut traces) = (Vec::new(), Vec::new());
@@ -188,7 +188,7 @@ fn check_recording(
     recorder.windows(model, feedback, &windows, 0, first)?;
     recorder.windows(model, feedback, &windows, 1, rest)?;
     recorder.end(0)?;
-    let (tensors, cosine) = recorder.end_epoch();
+    let (tensors, columns) = recorder.end_epoch(1);
     let recorded = |what: &str| {
         let found = tensors.iter().find(|(name, _)| name == &format!("batch0001.{what}"));
         found.map(|(_, tensor)| tensor).ok_or_else(|| Failed::from(format!("`{what}` was not recorded")))
@@ -210,7 +210,7 @@ fn check_recording(
         let row = case.tensor(&format!("record.window{w}.cosine_synthetic_true"))?.mean_all()?;
         cosines += f64::from(row.to_scalar::<f32>()?) / windows.len() as f64;
     }
-    let cosine = cosine.ok_or("no cosine was recorded")?;
+    let cosine = columns.first().ok_or("no cosine was recorded")?.value;
     if cosine.is_nan() || (cosine - cosines).abs() > 1e-4 {
         return Err(format!("the mean cosine is {cosine}, expected {cosines}").into());
     }

@@ -203,6 +203,27 @@ fn check_parameters(case: &Case, prefix: &str, step: Option<usize>, model: &Mode
     Ok(())
 }
 
+/// The traces `e ← γλ J e + ∂S/∂θ` of a synthesizer's last layer, `[rows, n, n, width]`, of which a rule stores a sum and the steps after it.
+fn traces(stored: &HashMap<&str, Tensor>) -> Result<Option<Tensor>, Failed> {
+    let (Some(jacobians), Some(features)) = (stored.get("trace_jacobians"), stored.get("trace_features")) else {
+        return Ok(None);
+    };
+    let ((steps, rows, width), n) = (features.dims3()?, jacobians.dim(3)?);
+    let mut traces = match stored.get("synthesizer_traces").filter(|sum| sum.elem_count() > 0) {
+        Some(sum) => sum.reshape((rows, n, n * width))?,
+        None => Tensor::zeros((rows, n, n * width), DType::F32, &Device::Cpu)?,
+    };
+    for step in 0..steps {
+        let features = features.get(step)?.reshape((rows, 1, 1, width))?;
+        let own = Tensor::eye(n, DType::F32, &Device::Cpu)?.reshape((1, n, n, 1))?.broadcast_mul(&features)?;
+        if jacobians.elem_count() > 0 {
+            traces = jacobians.get(step)?.matmul(&traces)?;
+        }
+        traces = (traces + own.reshape((rows, n, n * width))?)?;
+    }
+    Ok(Some(traces.reshape((rows, n, n, width))?))
+}
+
 /// States, outputs, Jacobians, predictions and traces of the synthesizer after a step.
 fn check_step(case: &Case, step: usize, online: &Online, state: &[f32], targets: &Targets) -> Outcome {
     let (rows, hidden) = (case.whole("/batch_size")?, case.whole("/hidden_size")?);
@@ -228,7 +249,7 @@ fn check_step(case: &Case, step: usize, online: &Online, state: &[f32], targets:
         compare("jacobian", step, jacobians)?;
     }
     let layer = if case.has("init.synthesiser.layers.0.weight") { "layers.0" } else { "input_trigger" };
-    if let Some(traces) = stored.get("synthesizer_traces").filter(|_| step > 0) {
+    if let Some(traces) = traces(&stored)?.filter(|_| step > 0) {
         let units = traces.dim(3)? - 1;
         let name = |part: &str| format!("synth_trace.{layer}.{part}");
         // With gate traces there is one more update, after the last step.

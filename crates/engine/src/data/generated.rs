@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn batches_of_a_measured_split_hold_all_of_it_and_training_batches_are_full() {
         let data = Generated { seed: 1, train: 25, validation: 0, test: 2300 };
-        let rows = |split, index| data.batch(BatchIndex { split, epoch: 1, index, batch_size: 10 }).1;
+        let rows = |split, index| data.batch(BatchIndex { split, epoch: 1, index, batch_size: 10, level: 0 }).1;
         let sizes = |split| (0..data.batches(split, 10)).map(|index| rows(split, index)).collect::<Vec<_>>();
         assert_eq!(sizes(Split::Train), [10, 10, 10]);
         assert_eq!(sizes(Split::Validation), [0; 0]);

@@ -97,6 +97,12 @@ impl Metric {
         Metric::new("nll", "nats", Direction::Lower, nll)
     }
 
+    /// Binary cross-entropy of logits for bits, mean over sequences, steps and bits, in bits.
+    pub fn bits() -> Metric {
+        let finish = |nats: f64| nats / std::f64::consts::LN_2;
+        Metric { finish, ..Metric::new("bits", "bits", Direction::Lower, bits) }
+    }
+
     /// Fraction of sequences (and steps) whose largest logit is the target class.
     pub fn accuracy() -> Metric {
         Metric::new("accuracy", "share", Direction::Higher, accuracy)
@@ -123,11 +129,17 @@ impl Metric {
         Metric { name: format!("{}_{:02}", self.name, step + 1).into(), step: Some(step), ..self }
     }
 
-    /// Measures a batch; weight zero if its sequences do not reach [`Metric::step`].
+    /// Measures a batch; weight zero if its sequences do not reach [`Metric::step`]. Of outputs at more steps than there are targets
+    /// for, the last ones count.
     ///
     /// # Errors
     /// Fails if the metric does not support this kind of targets.
     pub fn on(&self, outputs: &Tensor, targets: &Targets) -> Result<Measured> {
+        let steps = outputs.dim(1)?;
+        let outputs = &match targets.first_of(steps)? {
+            0 => outputs.clone(),
+            first => outputs.narrow(1, first, steps - first)?.contiguous()?,
+        };
         let Some(step) = self.step else { return (self.measure)(outputs, targets) };
         if step >= outputs.dim(1)? {
             return Ok(Measured::nothing());
@@ -156,6 +168,22 @@ fn squared_distance(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
     };
     let points = target.elem_count() / target.dim(D::Minus1)?.max(1);
     Measured::new(&(outputs - target)?.sqr()?.sum_all()?, points)
+}
+
+/// The binary cross-entropy of logits for bits, and its gradient at the logits, all of one shape:
+/// `max(z, 0) - z y + ln(1 + e^-|z|)` and `σ(z) - y`.
+pub fn binary_cross_entropy(logits: &Tensor, bits: &Tensor) -> Result<(Tensor, Tensor)> {
+    let softplus = (logits.abs()?.neg()?.exp()? + 1.0)?.log()?;
+    let losses = ((logits.relu()? - (logits * bits)?)? + softplus)?;
+    Ok((losses, (candle_nn::ops::sigmoid(logits)? - bits)?))
+}
+
+fn bits(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
+    let target = match targets {
+        Targets::Values(t) | Targets::FinalValues(t) => t,
+        _ => return Err(Error::Usage("the binary cross-entropy needs targets that are bits".into())),
+    };
+    Measured::new(&binary_cross_entropy(outputs, target)?.0.sum_all()?, target.elem_count())
 }
 
 fn nll(outputs: &Tensor, targets: &Targets) -> Result<Measured> {
@@ -213,6 +241,17 @@ mod tests {
         let perplexity = Metric::perplexity();
         let measured = perplexity.on(&outputs, &targets)?;
         assert!(((perplexity.finish)(measured.sum()? / measured.weight) - (8f64 / 3.).sqrt()).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn bits_are_measured_at_the_last_steps_alone() -> Result<()> {
+        let outputs = Tensor::new(&[[[9f32], [0.], [3f32.ln()], [-1e3]]], &Device::Cpu)?;
+        let targets = Targets::Values(Tensor::new(&[[[1f32], [0.], [0.]]], &Device::Cpu)?);
+        let measured = Metric::bits().on(&outputs, &targets)?;
+        let bits = (Metric::bits().finish)(measured.sum()? / measured.weight);
+        assert!((bits - (1.0 + 2.0 + 0.0) / 3.0).abs() < 1e-6, "{bits}");
+        assert_eq!(targets.first_of(4)?, 1);
         Ok(())
     }
 

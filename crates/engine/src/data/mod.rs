@@ -22,7 +22,7 @@ pub use decoding::{Decoded, Limits, Strategy, WIDEST_BEAM};
 pub use evaluation::{Evaluation, Predictor};
 pub use generated::Generated;
 pub use image_set::Images;
-pub use metric::{Direction, Measured, Metric};
+pub use metric::{Direction, Measured, Metric, binary_cross_entropy};
 pub use order::{EpochOrder, nth_batch, share_of};
 
 use candle_core::{Device, Tensor};
@@ -51,6 +51,8 @@ pub struct BatchIndex {
     pub index: usize,
     /// `train.batch_size`; tasks may use another size for validation and test.
     pub batch_size: usize,
+    /// The level of difficulty ([`Dataset::curriculum`]); 0 without a curriculum.
+    pub level: usize,
 }
 
 /// The inputs of the network.
@@ -71,7 +73,7 @@ pub enum Inputs {
 /// The targets of the network.
 #[derive(Debug, Clone)]
 pub enum Targets {
-    /// `[batch, time, size]`, f32: values at every step.
+    /// `[batch, time, size]`, f32: values or bits at every step, or at as many last steps of the sequences.
     Values(Tensor),
     /// `[batch, size]`, f32: values at the last step.
     FinalValues(Tensor),
@@ -79,6 +81,20 @@ pub enum Targets {
     Classes(Tensor),
     /// `[batch]`, u32: a class at the last step.
     FinalClass(Tensor),
+}
+
+impl Targets {
+    /// The first of `steps` steps that has a target, where targets have an axis of time: 0, or later where only the last steps have
+    /// them.
+    ///
+    /// # Errors
+    /// Fails on a tensor without time.
+    pub fn first_of(&self, steps: usize) -> Result<usize> {
+        match self {
+            Targets::Values(t) | Targets::Classes(t) => Ok(steps.saturating_sub(t.dim(1)?)),
+            Targets::FinalValues(_) | Targets::FinalClass(_) => Ok(0),
+        }
+    }
 }
 
 /// Sequences of one length. Identical sequences may share a row: see [`Batch::repeating`].
@@ -204,6 +220,16 @@ pub struct Showcase {
     pub images: Option<Tensor>,
 }
 
+/// Levels of difficulty through which training goes, from 0 on.
+pub trait Curriculum {
+    /// Whether training goes on to the next level after a batch with this training loss, the mean over everything that carries a
+    /// target.
+    fn is_mastered(&self, level: usize, loss: f64) -> bool;
+
+    /// Columns of `metrics.csv` that describe a level, the same names for every level.
+    fn columns(&self, level: usize) -> Vec<(&'static str, f64)>;
+}
+
 /// The data of a task for one seed. All randomness comes from [`crate::rng::Stream`]s of that seed.
 pub trait Dataset {
     /// Metrics of validation and test; the first one selects the best epoch and seed.
@@ -219,6 +245,12 @@ pub trait Dataset {
     /// last batch of a split may then be shorter. Evaluation starts each batch from the state that the one before left.
     fn continues(&self) -> bool {
         false
+    }
+
+    /// The levels through which training goes, if it does. They are the trainer's to count: a batch is of the level in its
+    /// [`BatchIndex`].
+    fn curriculum(&self) -> Option<&dyn Curriculum> {
+        None
     }
 
     /// Checks that batches of this size are possible.

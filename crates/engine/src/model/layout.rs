@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::nn::Part;
 use crate::nn::cells::{Cell, CellParameter};
 use crate::spec::task_shape::{Input, TaskShape};
-use crate::spec::{Context, DniSpec, ModelSpec, Readout};
+use crate::spec::{Context, DniSpec, FeedbackKind, ModelSpec, Readout};
 
 /// A synthesizer and the layers that share it.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub struct Layout {
     pub embed: Option<usize>,
     /// For each layer, indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
     pub layers: Vec<[usize; 4]>,
+    /// For each layer, indices of the parameters of its feedback's cerebellum, in pairs of weight and bias; empty without one.
+    pub feedback: Vec<Vec<usize>>,
     /// The synthesizers.
     pub synthesizers: Vec<SynthesizerGroup>,
     /// Indices of the readout's weight and bias; blocks have none.
@@ -63,8 +65,8 @@ impl Layout {
         if !spec.blocks.is_empty() {
             let mut synthesizers = Vec::new();
             let blocks = Some(FeedForward::new(plugins, spec, shape, &mut slots, &mut synthesizers)?);
-            let (embed, layers, readout, encoder) = (None, Vec::new(), None, None);
-            return Ok(Layout { slots, cells, embed, layers, synthesizers, readout, blocks, encoder });
+            let (embed, layers, feedback, readout, encoder) = (None, Vec::new(), Vec::new(), None, None);
+            return Ok(Layout { slots, cells, embed, layers, feedback, synthesizers, readout, blocks, encoder });
         }
         let mut add = |name: String, role: String, part, dims: Vec<usize>, start| {
             slots.push(Slot { name, role, part, dims, start });
@@ -86,8 +88,10 @@ impl Layout {
             (true, true) => "rnn.",
             _ => "rnn.rnn.",
         };
-        let mut layers = Vec::new();
+        let (mut layers, out) = (Vec::new(), shape.target.width());
         for (k, layer) in spec.layers.iter().enumerate() {
+            let part = if layer.learn { Part::Network } else { Part::Fixed };
+            width += layer.feedback.as_ref().map_or(0, |_| out);
             let rows = cells[k].gates() * layer.hidden;
             let name = |what: &str| match plain {
                 true => format!("{stack}{what}_l{k}"),
@@ -95,7 +99,7 @@ impl Layout {
             };
             let mut one = |what: &str, dims, parameter| {
                 let start = Start::Recurrent(k, parameter);
-                add(name(what), format!("layer{k}.{what}"), Part::Network, dims, start)
+                add(name(what), format!("layer{k}.{what}"), part, dims, start)
             };
             layers.push([
                 one("weight_ih", vec![rows, width], CellParameter::WeightIh),
@@ -104,6 +108,22 @@ impl Layout {
                 one("bias_hh", vec![rows], CellParameter::BiasHh),
             ]);
             width = layer.hidden;
+        }
+        let mut feedback = Vec::new();
+        for (k, layer) in spec.layers.iter().enumerate() {
+            let mut params = Vec::new();
+            if let Some(spec) = layer.feedback.as_ref().filter(|spec| spec.kind == FeedbackKind::Cerebellum) {
+                let mut inputs = layer.hidden;
+                for (at, &units) in spec.hidden.iter().chain([&out]).enumerate() {
+                    let mut one = |what: &str, dims| {
+                        let role = format!("feedback{k}.layers.{at}.{what}");
+                        add(format!("rnn.{role}"), role, Part::Network, dims, Start::linear(inputs))
+                    };
+                    params.extend([one("weight", vec![units, inputs]), one("bias", vec![units])]);
+                    inputs = units;
+                }
+            }
+            feedback.push(params);
         }
         let mut synthesizers = Vec::new();
         for (index, mut group) in groups.into_iter().enumerate() {
@@ -127,14 +147,14 @@ impl Layout {
             Some(bound) => (Start::Uniform { bound }, Start::Zero),
             None => (Start::linear(width), Start::linear(width)),
         };
-        let out = shape.target.width();
         let weight = match (spec.readout, embed) {
             (Readout::Tied, Some(embed)) => embed,
             _ => add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
         };
         let readout = [weight, add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], zero)];
         let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, shape, &mut slots));
-        Ok(Layout { slots, cells, embed, layers, synthesizers, readout: Some(readout), blocks: None, encoder })
+        let (readout, blocks) = (Some(readout), None);
+        Ok(Layout { slots, cells, embed, layers, feedback, synthesizers, readout, blocks, encoder })
     }
 
     /// Whether a model of this layout can start from the weights of one of layout `source`: parameters of equal role have

@@ -1,6 +1,7 @@
 //! From spec to model graph: embedding, recurrent stack and readout, or blocks; synthesizers; and their parameters.
 
 pub mod encoder;
+mod feedback;
 mod feedforward;
 mod initial;
 mod layout;
@@ -8,6 +9,7 @@ mod plugins;
 mod slot;
 
 pub use encoder::{Encoded, Encoder};
+pub use feedback::Feedback;
 pub use feedforward::{BlockSlot, DrawMasks, FeedForward, InterfaceSlot, Segment};
 pub use layout::Layout;
 pub use plugins::Plugins;
@@ -21,7 +23,7 @@ use crate::dni::{Site, StoredSynthesizer, Synthesizer};
 use crate::error::{Error, Result};
 use crate::nn::cells::{Cell, CellWeights};
 use crate::nn::{Leaves, Linear, NewParameter, ParamStore};
-use crate::spec::task_shape::TaskShape;
+use crate::spec::task_shape::{TargetKind, TaskShape};
 use crate::spec::{DniSpec, ModelSpec};
 
 /// A network and its parameters on a device.
@@ -55,6 +57,8 @@ pub struct Layer {
     pub synthesizer: Option<usize>,
     /// Indices of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
     pub weights: [usize; 4],
+    /// Its activity feedback, whose width the last columns of `weight_ih` have.
+    pub feedback: Option<Feedback>,
 }
 
 impl Layer {
@@ -111,6 +115,12 @@ impl Model {
             dropout: if k + 1 == spec.layers.len() { spec.output_dropout } else { layer.dropout },
             synthesizer: layout.synthesizers.iter().position(|s| s.layers.contains(&k)),
             weights: layout.layers[k],
+            feedback: layer.feedback.as_ref().map(|spec| Feedback {
+                spec: spec.clone(),
+                params: layout.feedback[k].clone(),
+                classes: matches!(shape.target.kind, TargetKind::Classes { .. }),
+                lesioned: false,
+            }),
         });
         let mut model = Model {
             layers: layers.collect(),

@@ -3,6 +3,7 @@
 //! Sizes have upper limits far above any feasible computation, so that a typing error does not end in an overflowing allocation.
 
 mod encoder;
+mod feedback;
 mod feedforward;
 mod model;
 mod rule;
@@ -11,6 +12,7 @@ mod train;
 mod values;
 
 pub use encoder::*;
+pub use feedback::*;
 pub use feedforward::*;
 pub use model::*;
 pub use rule::*;
@@ -73,6 +75,15 @@ pub struct RecordSpec {
     /// Adds the metric column `cosine`: synthetic against true gradient, mean over the recorded batches.
     #[serde(default)]
     pub cosine: bool,
+    /// Adds metric columns on the learning rule's gradient of each layer's recurrent weights, against the true one, means over the recorded
+    /// batches: `gradient_cosine`, `gradient_norm_ratio`, `gradient_bias`, and with several draws `gradient_variance`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
+    pub gradients: bool,
+    /// How often the gradient of a stochastic rule is drawn per recorded batch, for `gradients` and `what: [gradient]`.
+    #[serde(default = "one_usize", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 1))]
+    pub draws: usize,
     /// Adds the validation metric `certainty`: mean of the largest softmax (tasks with classes).
     #[serde(default)]
     pub certainty: bool,
@@ -102,6 +113,15 @@ pub enum Recorded {
     Synthesizer,
     /// Parameters before the update.
     Weights,
+    /// Gradients of each layer's recurrent weights: the learning rule's, and the true one.
+    Gradient,
+}
+
+impl RecordSpec {
+    /// Whether anything is recorded from training batches.
+    pub fn has_batches(&self) -> bool {
+        self.cosine || self.gradients || !self.what.is_empty()
+    }
 }
 
 /// Seeds to train.
@@ -208,6 +228,9 @@ impl Default for Seeds {
 
 fn one_usize() -> usize {
     1
+}
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 fn auto() -> String {
     "auto".into()

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BlockSpec, EncoderSpec};
+use super::{BlockSpec, EncoderSpec, FeedbackSpec};
 use crate::plugins::Keys;
 
 /// The network.
@@ -88,6 +88,13 @@ pub struct LayerSpec {
     /// weights alone of others.
     #[serde(default, skip_serializing_if = "InitScaled::is_all")]
     pub init_scaled: InitScaled,
+    /// Whether its weights learn; `false` for a frozen layer.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[schemars(extend("default" = true))]
+    pub learn: bool,
+    /// Activity feedback from its own output into its input; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<FeedbackSpec>,
     /// The cell's own keys.
     #[serde(flatten)]
     pub keys: Keys,
@@ -285,6 +292,9 @@ pub(super) fn is_mlp(kind: &str) -> bool {
 }
 pub(super) fn yes() -> bool {
     true
+}
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 pub(super) fn one() -> f64 {
     1.0

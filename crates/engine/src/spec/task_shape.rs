@@ -57,18 +57,23 @@ pub enum First {
 /// The target of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Real values (squared error) or classes (cross-entropy).
+    /// Real values (squared error), bits or classes (cross-entropy).
     pub kind: TargetKind,
     /// At which steps there is a target.
     pub when: When,
 }
 
-/// Real values or classes.
+/// Real values, bits or classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetKind {
     /// `size` real values, trained with the mean squared error.
     Values {
         /// Values per step.
+        size: usize,
+    },
+    /// `size` bits, 0 or 1, trained with the binary cross-entropy of as many logits.
+    Bits {
+        /// Bits per step.
         size: usize,
     },
     /// One of `count` classes, trained with the cross-entropy.
@@ -83,6 +88,8 @@ pub enum TargetKind {
 pub enum When {
     /// At every step of the sequence.
     EveryStep,
+    /// At the last steps of the sequence: at as many as the batch has targets.
+    LastSteps,
     /// Only at the last step.
     LastStep,
 }
@@ -120,6 +127,8 @@ pub struct RuleShape {
     pub cells: RuleCells,
     /// Whether it learns with a synthesizer.
     pub synthesizer: bool,
+    /// Whether that predicts gradients at the state, so that they can be recorded.
+    pub predicts: bool,
     /// Whether its gradients are random.
     pub stochastic: bool,
 }
@@ -174,7 +183,7 @@ impl Target {
     /// Width of the readout: values, or logits.
     pub fn width(&self) -> usize {
         match self.kind {
-            TargetKind::Values { size } => size,
+            TargetKind::Values { size } | TargetKind::Bits { size } => size,
             TargetKind::Classes { count } => count,
         }
     }

@@ -9,7 +9,7 @@ use candle_core::{D, DType, Device, Tensor};
 use pulp::Arch;
 
 use super::rows::Rows;
-use crate::data::Targets;
+use crate::data::{Targets, binary_cross_entropy};
 use crate::error::{Error, Result};
 use crate::nn::kernel::softmax;
 use crate::nn::{Numbers, constant, slices};
@@ -18,8 +18,9 @@ use crate::spec::task_shape::{TargetKind, TaskShape, When};
 /// The targets of a batch, and the steps at which they apply.
 #[derive(Debug, Clone)]
 pub struct Feedback {
-    /// Numbers, `[time, batch, size]`, or classes, `[time, batch]`; time is 1 for a target at the last step.
+    /// Numbers, `[time, batch, size]`, or classes, `[time, batch]`, at the steps from `first` on.
     target: Tensor,
+    first: usize,
     kind: TargetKind,
     when: When,
     steps: usize,
@@ -77,9 +78,15 @@ impl Feedback {
     ) -> Result<Self> {
         let (kind, when) = (shape.target.kind, shape.target.when);
         let target = match (targets, kind, when) {
-            (Targets::Values(values), TargetKind::Values { .. }, When::EveryStep) => values.transpose(0, 1)?,
-            (Targets::FinalValues(values), TargetKind::Values { .. }, When::LastStep) => values.unsqueeze(0)?,
-            (Targets::Classes(classes), TargetKind::Classes { count }, When::EveryStep) => {
+            (
+                Targets::Values(values),
+                TargetKind::Values { .. } | TargetKind::Bits { .. },
+                When::EveryStep | When::LastSteps,
+            ) => values.transpose(0, 1)?,
+            (Targets::FinalValues(values), TargetKind::Values { .. } | TargetKind::Bits { .. }, When::LastStep) => {
+                values.unsqueeze(0)?
+            }
+            (Targets::Classes(classes), TargetKind::Classes { count }, When::EveryStep | When::LastSteps) => {
                 check_classes(classes, count)?;
                 classes.t()?
             }
@@ -89,8 +96,13 @@ impl Feedback {
             }
             _ => return Err(Error::Training("the task's targets are not of the kind that its shape declares".into())),
         };
-        let mut expected = vec![if when == When::LastStep { 1 } else { steps }, rows.count];
-        if let TargetKind::Values { size } = kind {
+        let time = match when {
+            When::EveryStep => steps,
+            When::LastSteps => target.dim(0)?.clamp(1, steps),
+            When::LastStep => 1,
+        };
+        let mut expected = vec![time, rows.count];
+        if let TargetKind::Values { size } | TargetKind::Bits { size } = kind {
             expected.push(size);
         }
         if target.dims() != expected {
@@ -101,6 +113,7 @@ impl Feedback {
         }
         Ok(Feedback {
             target: target.contiguous()?.to_device(device)?,
+            first: steps - time,
             kind,
             when,
             steps,
@@ -108,6 +121,19 @@ impl Feedback {
             multiplicity: rows.column(device)?,
             sequences: rows.sequences,
         })
+    }
+
+    /// The same targets, each this many steps later; those that would come after the sequence are left out.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn delayed(&self, steps: usize) -> Result<Feedback> {
+        if steps == 0 {
+            return Ok(self.clone());
+        }
+        let kept = self.target.dim(0)?.saturating_sub(steps);
+        let target = self.target.narrow(0, 0, kept)?;
+        Ok(Feedback { target, first: self.steps - kept, when: When::LastSteps, ..self.clone() })
     }
 
     /// When the task has targets.
@@ -119,7 +145,9 @@ impl Feedback {
     pub fn steps(&self, span: &Range<usize>) -> Vec<usize> {
         match self.when {
             When::LastStep => span.clone().filter(|&step| step + 1 == self.steps).collect(),
-            When::EveryStep => span.clone().filter(|step| step % self.every == 0).collect(),
+            When::EveryStep | When::LastSteps => {
+                (span.start.max(self.first)..span.end).filter(|step| step % self.every == 0).collect()
+            }
         }
     }
 
@@ -127,12 +155,15 @@ impl Feedback {
     pub fn count(&self, window: &Range<usize>) -> usize {
         match self.when {
             When::LastStep => usize::from(window.contains(&(self.steps - 1))),
-            When::EveryStep => window.end.div_ceil(self.every) - window.start.div_ceil(self.every),
+            When::EveryStep | When::LastSteps => {
+                let start = window.start.max(self.first).min(window.end);
+                window.end.div_ceil(self.every) - start.div_ceil(self.every)
+            }
         }
     }
 
     /// The synthesizer's context for the states after `step` steps, `[batch, width]`: the sequence's only target, or the
-    /// target of the step that produced the state (the first one at the start), whether or not that step carries feedback.
+    /// target of the step that produced the state (the first one before it), whether or not that step carries feedback.
     /// Classes are one-hot.
     ///
     /// # Errors
@@ -140,11 +171,11 @@ impl Feedback {
     pub fn context(&self, step: usize) -> Result<Tensor> {
         let index = match self.when {
             When::LastStep => 0,
-            When::EveryStep => step.saturating_sub(1),
+            When::EveryStep | When::LastSteps => step.saturating_sub(1 + self.first),
         };
         let target = self.target.get(index)?;
         match self.kind {
-            TargetKind::Values { .. } => Ok(target),
+            TargetKind::Values { .. } | TargetKind::Bits { .. } => Ok(target),
             TargetKind::Classes { count } => one_hot(&target, count),
         }
     }
@@ -177,6 +208,11 @@ impl Feedback {
                 let elements = batch * size as f64;
                 ((weighted(difference.sqr()?)?.sum((1, 2))? / elements)?, (difference * (2.0 / elements))?)
             }
+            TargetKind::Bits { size } => {
+                let (losses, gradient) = binary_cross_entropy(outputs, &target)?;
+                let elements = batch * size as f64;
+                ((weighted(losses)?.sum((1, 2))? / elements)?, (gradient / elements)?)
+            }
             TargetKind::Classes { .. } => {
                 let (losses, gradient) = cross_entropy(outputs, &target)?;
                 ((weighted(losses)?.sum((1, 2))? / batch)?, (gradient / batch)?)
@@ -194,10 +230,10 @@ impl Feedback {
 
     /// The targets at some steps, time first.
     fn targets_at(&self, steps: &[usize]) -> Result<Tensor> {
-        if self.when == When::LastStep || steps.len() == self.steps {
+        if steps.len() == self.steps - self.first {
             return Ok(self.target.clone());
         }
-        let indices: Vec<u32> = steps.iter().map(|&step| step as u32).collect();
+        let indices: Vec<u32> = steps.iter().map(|&step| (step - self.first) as u32).collect();
         Ok(self.target.index_select(&constant(indices, &[steps.len()], self.target.device())?, 0)?)
     }
 
@@ -205,7 +241,7 @@ impl Feedback {
     pub fn metric_scale(&self) -> f64 {
         match self.kind {
             TargetKind::Values { size } => size as f64,
-            TargetKind::Classes { .. } => 1.0,
+            TargetKind::Bits { .. } | TargetKind::Classes { .. } => 1.0,
         }
     }
 
@@ -215,7 +251,7 @@ impl Feedback {
         let squared = if matches!(self.kind, TargetKind::Values { .. }) { 2.0 } else { 1.0 };
         match self.when {
             When::LastStep => squared,
-            When::EveryStep => squared / self.steps as f64,
+            When::EveryStep | When::LastSteps => squared / self.steps as f64,
         }
     }
 }
@@ -292,6 +328,36 @@ mod tests {
         assert_eq!(gradient.iter().map(|step| step[0][0]).collect::<Vec<_>>(), [1.0, 1.0]);
         let no_target = 1..2;
         assert!(feedback.losses(None, &feedback.steps(&no_target), std::slice::from_ref(&no_target))?.1.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn bits_at_the_last_steps_have_the_gradient_of_their_cross_entropy() -> Result<()> {
+        let targets = Targets::Values(Tensor::new(&[[[1f32, 0.], [0., 1.]]], &Device::Cpu)?);
+        let shape = shape(TargetKind::Bits { size: 2 }, When::LastSteps);
+        let feedback = Feedback::new(&targets, &shape, 5, 1, &rows(1), &Device::Cpu)?;
+        let windows = [0..2, 2..4, 4..5];
+        assert_eq!((feedback.steps(&(0..5)), feedback.steps(&(2..4))), (vec![3, 4], vec![3]));
+        assert_eq!(windows.each_ref().map(|window| feedback.count(window)), [0, 1, 1]);
+        let values = [0.3f32, -1.2, 40.0, 0.5];
+        let sum = |values: &[f32]| -> Result<(f64, Vec<f32>)> {
+            let outputs = Tensor::from_slice(values, (2, 1, 2), &Device::Cpu)?;
+            let (losses, gradient) = feedback.losses(Some(&outputs), &[3, 4], &windows)?;
+            let gradient = gradient.map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or_default();
+            Ok((losses.read()?.iter().map(|w| w.loss).sum(), gradient))
+        };
+        let (loss, gradient) = sum(&values)?;
+        let bit = |z: f64, y: f64| z.max(0.0) - z * y + (-z.abs()).exp().ln_1p();
+        let expected = (bit(0.3, 1.0) + bit(-1.2, 0.0) + bit(40.0, 0.0) + bit(0.5, 1.0)) / 2.0;
+        assert!((loss - expected).abs() < 1e-5, "{loss} {expected}");
+        for index in 0..values.len() {
+            let mut moved = values;
+            moved[index] += 1e-2;
+            let above = sum(&moved)?.0;
+            moved[index] -= 2e-2;
+            let slope = (above - sum(&moved)?.0) / 2e-2;
+            assert!((slope - f64::from(gradient[index])).abs() < 1e-3, "{index}: {slope} {}", gradient[index]);
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ pub mod loss;
 mod measure;
 pub mod optimizer;
 mod predictor;
+pub mod quality;
 pub mod record;
 pub mod rows;
 pub mod rules;

@@ -5,16 +5,21 @@
 //! `target` is the gradient `δ` on which the synthesizer is trained ([`engine`](super::engine)), and `true` is the gradient
 //! at `s₀` of the sum of all windows' losses, by untruncated backpropagation.
 //!
+//! `gradient` is the learning rule's gradient of a layer's recurrent weights ([`quality`](super::quality)), `[draws, width]`, and
+//! `true_gradient` the true one, `[1, width]`, both with the parameters before the batch's first update held still.
+//!
 //! An epoch's recordings are one file. Tensors are named `batch0001.<what>.layer0`, batches counted from 1, and have the
-//! shape `[windows, batch, width]`; `batch0001.weights.<parameter>` has the parameter's shape.
+//! shape `[windows, batch, width]` unless it is given above; `batch0001.weights.<parameter>` has the parameter's shape.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
+use super::Extra;
 use super::engine::Trace;
 use super::loss::Feedback;
+use super::quality::LayerGradient;
 use super::rows::Rows;
 use crate::error::Result;
 use crate::model::Model;
@@ -29,16 +34,32 @@ pub struct Recorder {
     windows: BTreeMap<String, Vec<Tensor>>,
     truth: Vec<Vec<Tensor>>,
     rows: Option<Rows>,
-    cosine: Cosine,
+    means: Means,
 }
 
-/// Sum and number of cosines.
+/// The means of an epoch's columns so far.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Means {
+    /// Of the column `cosine`.
+    #[serde(default)]
+    cosine: Mean,
+    /// Of the columns about the gradients of layers, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    gradients: BTreeMap<String, Mean>,
+}
+
+/// Sum and number of values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Cosine {
-    /// Their sum.
-    pub sum: f64,
-    /// Their number.
-    pub count: f64,
+struct Mean {
+    sum: f64,
+    count: f64,
+}
+
+impl Mean {
+    /// NaN if there are no values.
+    fn value(self) -> f64 {
+        self.sum / self.count
+    }
 }
 
 impl Recorder {
@@ -50,13 +71,13 @@ impl Recorder {
             windows: BTreeMap::new(),
             truth: Vec::new(),
             rows: None,
-            cosine: Cosine::default(),
+            means: Means::default(),
         }
     }
 
     /// Whether the batch of this index (from 0) is recorded.
     pub fn wants(&self, batch: usize) -> bool {
-        batch.is_multiple_of(self.spec.every) && (self.spec.cosine || !self.spec.what.is_empty())
+        batch.is_multiple_of(self.spec.every) && self.spec.has_batches()
     }
 
     fn has(&self, what: Recorded) -> bool {
@@ -66,6 +87,34 @@ impl Recorder {
     /// Whether true gradients are needed.
     pub fn wants_truth(&self) -> bool {
         self.spec.cosine || self.has(Recorded::True)
+    }
+
+    /// How many draws of the learning rule's gradient are needed.
+    pub fn draws(&self) -> usize {
+        if self.spec.gradients || self.has(Recorded::Gradient) { self.spec.draws } else { 0 }
+    }
+
+    /// Records the gradients of all layers for a batch.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn gradients(&mut self, batch: usize, layers: &[LayerGradient]) -> Result<()> {
+        for (layer, gradient) in layers.iter().enumerate() {
+            if self.has(Recorded::Gradient) {
+                let name = |what: &str| format!("batch{:04}.{what}.layer{layer}", batch + 1);
+                let (draws, width) = (gradient.draws.len(), gradient.truth.len());
+                let drawn = Tensor::from_vec(gradient.draws.concat(), (draws, width), &Device::Cpu)?;
+                let truth = Tensor::from_slice(&gradient.truth, (1, width), &Device::Cpu)?;
+                self.buffer.extend([(name("gradient"), drawn), (name("true_gradient"), truth)]);
+            }
+            let Some(quality) = gradient.quality().filter(|_| self.spec.gradients) else { continue };
+            for (name, value) in quality.named() {
+                let mean = self.means.gradients.entry(column(name, layer, layers.len())).or_default();
+                mean.sum += value;
+                mean.count += 1.0;
+            }
+        }
+        Ok(())
     }
 
     /// Begins a batch, before its first update: `truth[window][layer]` from [`super::engine::true_gradients`].
@@ -121,8 +170,8 @@ impl Recorder {
                     let multiplicity = self.rows.as_ref().and_then(|rows| rows.multiplicity.as_ref());
                     for (row, cosine) in cosines(synthetic, &self.truth[window][layer])?.into_iter().enumerate() {
                         let sequences = multiplicity.map_or(1.0, |multiplicity| f64::from(multiplicity[row]));
-                        self.cosine.sum += sequences * cosine;
-                        self.cosine.count += sequences;
+                        self.means.cosine.sum += sequences * cosine;
+                        self.means.cosine.count += sequences;
                     }
                 }
             }
@@ -142,21 +191,43 @@ impl Recorder {
     }
 
     /// The epoch's recordings so far, for a checkpoint.
-    pub fn pending(&self) -> (&[(String, Tensor)], Cosine) {
-        (&self.buffer, self.cosine)
+    pub fn pending(&self) -> (&[(String, Tensor)], &Means) {
+        (&self.buffer, &self.means)
     }
 
     /// Restores [`Recorder::pending`].
-    pub fn restore(&mut self, buffer: Vec<(String, Tensor)>, cosine: Cosine) {
+    pub fn restore(&mut self, buffer: Vec<(String, Tensor)>, means: Means) {
         self.buffer = buffer;
-        self.cosine = cosine;
+        self.means = means;
     }
 
-    /// Ends an epoch. Returns its recordings and, if requested, the mean cosine (NaN if there is none).
-    pub fn end_epoch(&mut self) -> (Vec<(String, Tensor)>, Option<f64>) {
-        let cosine = std::mem::take(&mut self.cosine);
-        (std::mem::take(&mut self.buffer), self.spec.cosine.then_some(cosine.sum / cosine.count))
+    /// Ends an epoch of a network with this many layers. Returns its recordings and the requested columns, whose values are NaN where
+    /// there are none.
+    pub fn end_epoch(&mut self, layers: usize) -> (Vec<(String, Tensor)>, Vec<Extra>) {
+        let means = std::mem::take(&mut self.means);
+        let mut columns = Vec::new();
+        if self.spec.cosine {
+            columns.push(Extra { name: "cosine".into(), value: means.cosine.value() });
+        }
+        let names = ["cosine", "norm_ratio", "bias", "variance"].into_iter().take(match self.spec.draws {
+            _ if !self.spec.gradients => 0,
+            1 => 3,
+            _ => 4,
+        });
+        for name in names {
+            columns.extend((0..layers).map(|layer| {
+                let name = column(name, layer, layers);
+                let value = means.gradients.get(&name).copied().unwrap_or_default().value();
+                Extra { name, value }
+            }));
+        }
+        (std::mem::take(&mut self.buffer), columns)
     }
+}
+
+/// The column of a number about a layer's gradient; the layer is named where there are several.
+fn column(name: &str, layer: usize, layers: usize) -> String {
+    if layers > 1 { format!("gradient_{name}_layer{layer}") } else { format!("gradient_{name}") }
 }
 
 /// Activity of each hidden layer of a layer's synthesizer at a window's start, `[batch, units]`.
@@ -178,7 +249,6 @@ fn cosines(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn cosine_of_a_zero_row_is_zero() -> Result<()> {

@@ -75,6 +75,11 @@ impl Updater {
         };
         let roles: Vec<Role> = model.params.iter().map(|parameter| role(parameter.part)).collect();
         self.add_held(&roles, gradients)?;
+        for (index, parameter) in model.params.iter().enumerate() {
+            if parameter.part == Part::Fixed {
+                gradients.remove(index);
+            }
+        }
         if !gradients.present().contains(&true) {
             return Ok(None);
         }

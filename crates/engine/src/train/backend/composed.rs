@@ -24,6 +24,8 @@ struct Run {
     states: Vec<Vec<State>>,
     /// The top layer's `h` at every step, `[windows · batch, hidden]`.
     top: Vec<Tensor>,
+    /// `feedback[layer][t]`, the outputs of the layer's feedback network in step t; empty without one.
+    feedback: Vec<Vec<Tensor>>,
 }
 
 /// Runs windows of one length side by side from `start`, `[windows · batch, width]` per layer. `feature` replaces the input
@@ -41,17 +43,28 @@ fn run(
     let mut inputs: Vec<Tensor> =
         (0..length).map(|offset| sequence.input(windows, offset, table.as_ref(), feature)).collect::<Result<_>>()?;
     let mut states = Vec::with_capacity(model.layers.len());
+    let mut feedback = Vec::with_capacity(model.layers.len());
     for (k, layer) in model.layers.iter().enumerate() {
-        let weights = model.cell_weights(k, weights);
+        let (all, weights) = (weights, model.cell_weights(k, weights));
+        let mut fed_back = Vec::new();
         let mut trace = vec![State::split(&start[k], layer.hidden)?];
         for (offset, input) in inputs.iter_mut().enumerate() {
+            if let Some(feedback) = &layer.feedback {
+                let outputs = feedback.outputs(model, &trace[offset].h.detach(), all)?;
+                let rows = outputs.dim(0)? / windows.len();
+                let steps: Vec<usize> =
+                    windows.iter().flat_map(|w| std::iter::repeat_n(w.start + offset, rows)).collect();
+                *input = Tensor::cat(&[&*input, &feedback.message(&outputs, &steps)?], 1)?;
+                fed_back.push(outputs);
+            }
             let next = layer.cell.step(&weights, input, &trace[offset])?;
             *input = sequence.drop_out(k, windows, offset, &next.h)?;
             trace.push(next);
         }
         states.push(trace);
+        feedback.push(fed_back);
     }
-    Ok(Run { states, top: inputs })
+    Ok(Run { states, top: inputs, feedback })
 }
 
 /// The model's outputs over a run at some steps of its windows, `[steps · batch, width]`, and the index of each step in
@@ -101,8 +114,10 @@ impl Backend for Composed {
             Ok(Tensor::stack(&joined, 0)?)
         };
         let boundaries: Vec<Tensor> = run.states.iter().map(boundaries).collect::<Result<_>>()?;
+        let at_steps = |all: &Vec<Tensor>| (!all.is_empty()).then(|| Tensor::stack(all, 0)).transpose();
+        let feedback = run.feedback.iter().map(at_steps).collect::<Result<_, _>>()?;
         let pass = Pass { model, sequence, plan, boundaries: boundaries.clone() };
-        Ok((Outputs { readout, boundaries }, Box::new(pass)))
+        Ok((Outputs { readout, boundaries, feedback }, Box::new(pass)))
     }
 }
 
@@ -187,6 +202,13 @@ impl Group<'_> {
         {
             let parts = places.iter().map(|&place| outputs.get(place)).collect::<Result<Vec<_>, _>>()?;
             terms.push((computed * weighted(stack_rows(&parts)?)?)?.sum_all()?);
+        }
+        for (layer, steps, gradient) in &cotangents.feedback {
+            for (place, step) in steps.iter().enumerate() {
+                let Some(at) = windows.iter().position(|window| window.contains(step)) else { continue };
+                let outputs = run.feedback[*layer][step - windows[at].start].narrow(0, at * rows.count, rows.count)?;
+                terms.push((outputs * weighted(gradient.get(place)?)?)?.sum_all()?);
+            }
         }
         for (k, injected) in cotangents.ends.iter().enumerate() {
             if let (Some(injected), Some(end)) = (injected, run.states[k].last()) {

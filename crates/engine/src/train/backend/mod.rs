@@ -54,6 +54,8 @@ pub struct Outputs {
     pub readout: Option<Tensor>,
     /// Per layer, the joined states at the boundaries of the windows, `[windows + 1, batch, width]`.
     pub boundaries: Vec<Tensor>,
+    /// Per layer with activity feedback, the outputs of its network at every step, `[steps, batch, width]`; empty if no layer has any.
+    pub feedback: Vec<Option<Tensor>>,
 }
 
 impl Outputs {
@@ -73,6 +75,8 @@ impl Outputs {
 pub struct Cotangents {
     /// At the outputs, shaped like [`Outputs::readout`].
     pub outputs: Option<Tensor>,
+    /// At the outputs of layers' feedback networks: the layer, the steps, and the gradient there, `[steps, batch, width]`.
+    pub feedback: Vec<(usize, Vec<usize>, Tensor)>,
     /// Per layer, at the ends of the windows that need a backward pass, `[windows · batch, width]`, if any.
     pub ends: Vec<Option<Tensor>>,
     /// `a` in `a · mean(h²)`, the mean over a window's steps, batch and units; summed over layers and windows.
@@ -136,8 +140,11 @@ pub trait Backend {
 /// elsewhere, or the composed one if a cell lacks the fast path or there is none.
 ///
 /// # Errors
+/// Activity feedback is computed by the composed one alone.
+///
+/// # Errors
 /// [`Error::Usage`] if the backend does not support the device or a cell.
-pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], device: &Device) -> Result<BackendKind> {
+pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], feedback: bool, device: &Device) -> Result<BackendKind> {
     let fastest = if device.is_cpu() { BackendKind::Fused } else { BackendKind::Unrolled };
     let unsupported = |kind| {
         cells.iter().position(|cell| match kind {
@@ -147,7 +154,11 @@ pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], device: &Device) -> Re
         })
     };
     match kind {
-        BackendKind::Auto if cells.is_empty() => Ok(BackendKind::Composed),
+        BackendKind::Auto if cells.is_empty() || feedback => Ok(BackendKind::Composed),
+        BackendKind::Fused | BackendKind::Unrolled if feedback => Err(Error::Usage(format!(
+            "`run.backend: {}` does not compute a layer's `feedback`; use `auto`",
+            name(kind)
+        ))),
         BackendKind::Fused | BackendKind::Unrolled if cells.is_empty() => Err(Error::Usage(format!(
             "`run.backend: {}` is for recurrent layers, and this network has none; use `auto`",
             name(kind)
@@ -173,7 +184,7 @@ pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], device: &Device) -> Re
 /// As [`choose`].
 pub fn open(kind: BackendKind, threads: usize, model: &Model) -> Result<Box<dyn Backend>> {
     let cells: Vec<_> = model.layers.iter().map(|layer| layer.cell.clone()).collect();
-    Ok(match choose(kind, &cells, model.device())? {
+    Ok(match choose(kind, &cells, model.has_feedback(), model.device())? {
         BackendKind::Fused => Box::new(Fused::new(threads)),
         BackendKind::Unrolled => Box::new(Unrolled),
         BackendKind::Composed | BackendKind::Auto => Box::new(Composed),
@@ -212,7 +223,7 @@ mod tests {
     #[test]
     fn a_cell_without_the_fast_path_is_named() -> Result<()> {
         let cells: [Arc<dyn Cell>; 2] = [Arc::new(Tanh {}), Arc::new(Plain)];
-        let choose = |kind, cells| choose(kind, cells, &Device::Cpu);
+        let choose = |kind, cells| choose(kind, cells, false, &Device::Cpu);
         assert_eq!(choose(BackendKind::Auto, &cells[..1])?, BackendKind::Fused);
         assert_eq!(choose(BackendKind::Auto, &cells)?, BackendKind::Composed);
         for kind in [BackendKind::Fused, BackendKind::Unrolled] {

@@ -26,7 +26,7 @@ pub struct DeviceLoader {
 /// The batches of a split in one epoch.
 #[derive(Default)]
 struct LoadedEpoch {
-    of: Option<(usize, usize)>,
+    of: Option<(usize, usize, usize)>,
     /// Whether an epoch does not fit: each batch is then uploaded on demand.
     too_large: bool,
     /// The uploaded contents: the numbers and the ids or classes of all batches.
@@ -64,10 +64,11 @@ impl DeviceLoader {
             Split::Validation => &mut self.epochs[1],
             Split::Test => &mut self.epochs[2],
         };
-        if loaded.of != Some((at.epoch, at.batch_size)) && !loaded.too_large {
+        let of = Some((at.epoch, at.batch_size, at.level));
+        if loaded.of != of && !loaded.too_large {
             loaded.of = None;
             loaded.fill(data.batches(at.split, at.batch_size), self.room, &self.device, &get)?;
-            loaded.of = Some((at.epoch, at.batch_size));
+            loaded.of = of;
         }
         match loaded.batches.get(at.index) {
             Some(batch) => Ok(batch.clone()),
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn an_epoch_is_uploaded_at_once_and_kept_while_it_is_the_same() -> Result<()> {
         let (model, shape) = model();
-        let at = |epoch, index| BatchIndex { split: Split::Train, epoch, index, batch_size: 3 };
+        let at = |epoch, index| BatchIndex { split: Split::Train, epoch, index, batch_size: 3, level: 0 };
         for room in [ROOM, 0] {
             let data = Data { requests: Cell::new(0), class: 2 };
             let mut loader = DeviceLoader { device: Device::Cpu, room, epochs: Default::default() };
@@ -244,7 +245,7 @@ mod tests {
         let (model, shape) = model();
         let data = Data { requests: Cell::new(0), class: 3 };
         let mut loader = DeviceLoader { device: Device::Cpu, room: ROOM, epochs: Default::default() };
-        let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: 3 };
+        let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: 3, level: 0 };
         let error = loader.staged(&data, &model, &shape, at).expect_err("there are three classes").to_string();
         assert!(error.contains("class 3, but declares 3"), "{error}");
         assert_eq!(data.requests.get(), 1);

@@ -28,7 +28,7 @@ use super::feedforward;
 use super::loss::{Feedback, Losses};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::nn::Gradients;
+use crate::nn::{Gradients, constant};
 use crate::spec::task_shape::When;
 
 /// How the windows of a batch are run.
@@ -143,7 +143,7 @@ fn run_group(
     let counts: Vec<usize> = windows.iter().map(|window| feedback.count(window)).collect();
     let injecting = batch.roles.iter().any(|&role| role != Role::Lesioned);
     // Without a synthesizer, a window has gradients only if it has a loss.
-    let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0;
+    let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0 || model.has_feedback();
     let needs_backward: Vec<bool> = counts.iter().map(needs).collect();
     let span = windows[0].start..windows[windows.len() - 1].end;
     let steps = feedback.steps(&span);
@@ -155,6 +155,7 @@ fn run_group(
     if needs_backward.contains(&true) {
         let cotangents = Cotangents {
             outputs,
+            feedback: feedback_gradients(model, feedback, &computed.feedback, windows)?,
             ends: boundaries.inject_synthetic_gradients(model)?,
             activity: batch.activity,
             starts: batch.trace || batch.roles.iter().any(|role| matches!(role, Role::Learning | Role::Accumulating)),
@@ -173,6 +174,32 @@ fn run_group(
     Ok((Group { losses, traces }, computed.end()?))
 }
 
+/// The gradients at the outputs of the layers' feedback networks, which learn to predict the task's target, with its delay.
+fn feedback_gradients(
+    model: &Model,
+    targets: &Feedback,
+    outputs: &[Option<Tensor>],
+    windows: &[Range<usize>],
+) -> Result<Vec<(usize, Vec<usize>, Tensor)>> {
+    let span = windows[0].start..windows[windows.len() - 1].end;
+    let mut gradients = Vec::new();
+    for (k, (layer, outputs)) in model.layers.iter().zip(outputs).enumerate() {
+        let (Some(feedback), Some(outputs)) = (layer.feedback.as_ref().filter(|one| one.learns()), outputs) else {
+            continue;
+        };
+        let targets = targets.delayed(feedback.spec.delay)?;
+        let steps = targets.steps(&span);
+        if steps.is_empty() {
+            continue;
+        }
+        let places: Vec<u32> = steps.iter().map(|step| (step - span.start) as u32).collect();
+        let outputs = outputs.index_select(&constant(places, &[steps.len()], outputs.device())?, 0)?;
+        let (_, gradient) = targets.losses(Some(&outputs), &steps, windows)?;
+        gradients.extend(gradient.map(|gradient| (k, steps, gradient)));
+    }
+    Ok(gradients)
+}
+
 /// The outputs for whole sequences, without windows or synthesizers, batch first (`[batch, time, width]`, or
 /// `[batch, width]` for the last step), and the states at their end. They start from `start`, zero if `None`.
 ///
@@ -187,13 +214,13 @@ pub fn evaluate(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     if model.blocks.is_some() {
         let outputs = feedforward::evaluate(model, &sequence.single_step()?)?;
-        let outputs = if when == When::EveryStep { outputs.unsqueeze(1)? } else { outputs };
+        let outputs = if when == When::LastStep { outputs } else { outputs.unsqueeze(1)? };
         return Ok((outputs, Vec::new()));
     }
     let start = start.map_or_else(|| model.zero_state(sequence.rows().count), |start| Ok(start.to_vec()))?;
     let whole = 0..sequence.steps();
     let outputs: Vec<usize> = match when {
-        When::EveryStep => whole.clone().collect(),
+        When::EveryStep | When::LastSteps => whole.clone().collect(),
         When::LastStep => vec![whole.end - 1],
     };
     let plan = Plan { windows: std::slice::from_ref(&whole), needs_backward: &[false], outputs: &outputs };
@@ -201,7 +228,7 @@ pub fn evaluate(
     let end = computed.end()?;
     let time_first = computed.readout.ok_or_else(|| Error::Training("a forward pass without outputs".into()))?;
     let batch_first = match when {
-        When::EveryStep => time_first.transpose(0, 1)?.contiguous()?,
+        When::EveryStep | When::LastSteps => time_first.transpose(0, 1)?.contiguous()?,
         When::LastStep => time_first.squeeze(0)?,
     };
     Ok((batch_first, end))
@@ -209,7 +236,7 @@ pub fn evaluate(
 
 /// The true gradients at the starts of the windows: of the sum of all windows' losses, by untruncated backpropagation
 /// without synthesizers. `true[window][layer]` is `[batch, width]`. The loss at the last step of a window does not count at
-/// the start of the next, although the state is the same.
+/// the start of the next, although the state is the same. Those of the parameters are added to `gradients`, if it is given.
 ///
 /// # Errors
 /// Fails on a tensor error.
@@ -218,18 +245,19 @@ pub fn true_gradients(
     backend: &dyn Backend,
     batch: &Batch<'_>,
     start: Option<&[Tensor]>,
+    gradients: Option<&mut Gradients>,
 ) -> Result<Vec<Vec<Tensor>>> {
     let windows = windows(batch.sequence.steps(), batch.window);
     let start = start.map_or_else(|| model.zero_state(batch.sequence.rows().count), |start| Ok(start.to_vec()))?;
     let through = |_: usize, next: &[Tensor]| Ok(next.iter().cloned().map(Some).collect());
-    backwards(model, backend, batch, &windows, &start, &through)
+    backwards(model, backend, batch, &windows, &start, &through, gradients)
 }
 
 /// From the index of a window and the gradients at the start of the next to the cotangents at its end, per layer.
 type Ends<'a> = &'a dyn Fn(usize, &[Tensor]) -> Result<Vec<Option<Tensor>>>;
 
 /// The gradients at the starts of windows, from the last to the first; `ends` has the cotangents at the end of a window, given
-/// its index and the gradients at the start of the next (zero after the last).
+/// its index and the gradients at the start of the next (zero after the last). Those of the parameters are added to `of_parameters`.
 fn backwards(
     model: &Model,
     backend: &dyn Backend,
@@ -237,6 +265,7 @@ fn backwards(
     windows: &[Range<usize>],
     start: &[Tensor],
     ends: Ends<'_>,
+    mut of_parameters: Option<&mut Gradients>,
 ) -> Result<Vec<Vec<Tensor>>> {
     let (sequence, feedback) = (batch.sequence, batch.feedback);
     let steps: Vec<Vec<usize>> = windows.iter().map(|window| feedback.steps(window)).collect();
@@ -253,8 +282,8 @@ fn backwards(
     for (index, (plan, readout, pullback)) in passes.into_iter().enumerate().rev() {
         let (_, outputs) = feedback.losses(readout.as_ref(), plan.outputs, plan.windows)?;
         let ends = ends(index, &gradients)?;
-        let cotangents = Cotangents { outputs, ends, activity: batch.activity, starts: true };
-        gradients = pullback.backward(&cotangents, None)?.starts;
+        let cotangents = Cotangents { outputs, ends, activity: batch.activity, starts: true, ..Cotangents::default() };
+        gradients = pullback.backward(&cotangents, of_parameters.as_deref_mut())?.starts;
         all.push(gradients.clone());
     }
     all.reverse();

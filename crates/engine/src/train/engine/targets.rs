@@ -116,7 +116,8 @@ impl Targets<'_> {
         let plan = Plan { windows: self.windows, needs_backward: &needs_backward, outputs: &steps };
         let (computed, pullback) = self.backend.forward(self.model, self.batch.sequence, plan, self.start)?;
         let (_, outputs) = self.batch.feedback.losses(computed.readout.as_ref(), &steps, self.windows)?;
-        let cotangents = Cotangents { outputs, ends, activity: self.batch.activity, starts: true };
+        let cotangents =
+            Cotangents { outputs, ends, activity: self.batch.activity, starts: true, ..Cotangents::default() };
         Ok(pullback.backward(&cotangents, None)?.starts)
     }
 
@@ -134,7 +135,7 @@ impl Targets<'_> {
             };
             next.iter().enumerate().map(end).collect()
         };
-        let all = backwards(self.model, self.backend, self.batch, self.windows, self.start, &ends)?;
+        let all = backwards(self.model, self.backend, self.batch, self.windows, self.start, &ends, None)?;
         let of_layer = |layer: usize| {
             let parts: Vec<&Tensor> = all.iter().map(|window| &window[layer]).collect();
             Ok(Tensor::cat(&parts, 0)?)
@@ -196,7 +197,7 @@ mod tests {
             Ok(())
         })?;
         let mut truth = Vec::new();
-        for window in true_gradients(&model, &Composed, &batch, None)? {
+        for window in true_gradients(&model, &Composed, &batch, None, None)? {
             truth.extend(window[0].flatten_all()?.to_vec1::<f32>()?);
         }
         Ok([found, truth])

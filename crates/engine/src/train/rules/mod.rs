@@ -69,6 +69,11 @@ pub trait LearningRule: Debug + Send + Sync {
         false
     }
 
+    /// Whether the synthesizer predicts gradients at the state at a window's start, so that they can be recorded.
+    fn predicts_at_state(&self) -> bool {
+        self.has_synthesizer()
+    }
+
     /// Whether its gradients are random.
     fn is_stochastic(&self) -> bool {
         false

@@ -378,6 +378,25 @@ impl Slopes {
         before
     }
 
+    /// The Jacobians `∂ after / ∂ before` of all rows, `[rows, parts · hidden, parts · hidden]`.
+    pub fn jacobians(&self, network: &Network) -> Vec<f32> {
+        let Sizes { hidden, gates, parts, .. } = self.sizes;
+        let (n, width) = (self.sizes.state(), self.sizes.width());
+        let mut all = vec![0.0; self.rows * n * n];
+        for (at, to) in all.chunks_exact_mut(n).enumerate() {
+            let (row, k, unit) = (at / n, at % n / hidden, at % hidden);
+            for g in 0..gates {
+                let slope = self.by_sum(k, g)[row * hidden + unit];
+                let weights = &network.recurrent[(g * hidden + unit) * width..][..hidden];
+                to.iter_mut().zip(weights).for_each(|(to, weight)| *to += slope * weight);
+            }
+            for l in 0..parts {
+                to[l * hidden + unit] += self.by_part(k, l)[row * hidden + unit];
+            }
+        }
+        all
+    }
+
     /// Multiplies the Jacobian `J` of one row, `∂ after / ∂ before`, with the columns of a matrix `[parts · hidden, columns]`.
     pub fn push(&self, row: usize, matrix: &[f32], network: &Network) -> Vec<f32> {
         let Sizes { hidden, gates, parts, .. } = self.sizes;

@@ -7,12 +7,13 @@ use candle_core::Tensor;
 use super::{Cursor, Trainer};
 use crate::data::{BatchIndex, Split};
 use crate::error::{Error, Result};
-use crate::nn::Part;
+use crate::nn::{Gradients, Part};
 use crate::spec::StepEvery;
 use crate::train::device::PendingBatch;
 use crate::train::device_batch::{DeviceBatch, Dropout};
-use crate::train::engine::{self, Role};
+use crate::train::engine::{self, Order, Role};
 use crate::train::loss::Feedback;
+use crate::train::quality::LayerGradient;
 use crate::train::record::Recorder;
 use crate::train::update::role;
 
@@ -21,6 +22,7 @@ impl Trainer {
     /// metric, if it is available without blocking.
     pub(super) fn train_batch(&mut self) -> Result<Option<f64>> {
         let began = Instant::now();
+        self.model.at_epoch(self.cursor.epoch);
         let (sequence, feedback) = self.load_batch()?;
         let trained = match (self.online.take(), &self.model.blocks) {
             (Some(mut online), _) => {
@@ -32,8 +34,14 @@ impl Trainer {
             (None, None) => self.learn(&sequence, &feedback)?,
         };
         self.pending.push(trained);
-        let ready = self.pending.ready(&self.model.params)?;
+        let ready = match self.data.curriculum() {
+            Some(_) => self.pending.flush(&self.model.params)?,
+            None => self.pending.ready(&self.model.params)?,
+        };
         let loss = self.add_statistics(&ready)?;
+        if let (Some(curriculum), Some(batch)) = (self.data.curriculum(), ready.last()) {
+            self.cursor.level += usize::from(curriculum.is_mastered(self.cursor.level, batch.loss));
+        }
         self.cursor.batch += 1;
         self.cursor.seconds += began.elapsed().as_secs_f64();
         Ok(loss)
@@ -41,9 +49,9 @@ impl Trainer {
 
     /// The batch at the cursor: inputs with their dropout masks, and targets.
     fn load_batch(&mut self) -> Result<(DeviceBatch, Feedback)> {
-        let Cursor { epoch, batch: index, .. } = self.cursor;
+        let Cursor { epoch, batch: index, level, .. } = self.cursor;
         let train = &self.spec.train;
-        let at = BatchIndex { split: Split::Train, epoch, index, batch_size: train.batch_size };
+        let at = BatchIndex { split: Split::Train, epoch, index, batch_size: train.batch_size, level };
         let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.shape, at)?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
         if train.keep_hidden
@@ -80,7 +88,11 @@ impl Trainer {
         let fits = |layer: &Tensor| layer.dim(0).is_ok_and(|count| count == rows.count);
         let start = self.carried.take().filter(|state| state.iter().all(fits));
         if let Some(recorder) = &mut recorder {
-            self.begin_recording(recorder, &batch, start.as_deref())?;
+            let still = engine::Batch { trace: false, ..batch };
+            self.begin_recording(recorder, &batch, start.as_deref(), &mut |_, gradients| {
+                let (model, order, start) = (&self.model, Order::SideBySide, start.as_deref());
+                engine::run(model, self.backend.as_ref(), order, &still, start, gradients, &mut |_, _| Ok(())).map(drop)
+            })?;
         }
 
         let windows = engine::windows(sequence.steps(), window);
@@ -128,18 +140,35 @@ impl Trainer {
         })
     }
 
-    /// Starts a batch's recording, before its first update.
+    /// Starts a batch's recording, before its first update. `rule` adds the learning rule's gradients for a draw of its random
+    /// numbers, and changes nothing.
     pub(super) fn begin_recording(
         &self,
         recorder: &mut Recorder,
         batch: &engine::Batch,
         start: Option<&[Tensor]>,
+        rule: &mut dyn FnMut(usize, &mut Gradients) -> Result<()>,
     ) -> Result<()> {
-        let truth = match recorder.wants_truth() {
-            true => engine::true_gradients(&self.model, self.backend.as_ref(), batch, start)?,
+        let (model, number, draws) = (&self.model, self.cursor.batch, recorder.draws());
+        let mut true_gradient = Gradients::none(&model.params)?;
+        let truth = match recorder.wants_truth() || draws > 0 {
+            true => {
+                let of_parameters = (draws > 0).then_some(&mut true_gradient);
+                engine::true_gradients(model, self.backend.as_ref(), batch, start, of_parameters)?
+            }
             false => Vec::new(),
         };
-        recorder.begin(self.cursor.batch, &self.model, batch.sequence.rows(), truth)
+        recorder.begin(number, model, batch.sequence.rows(), truth)?;
+        if draws == 0 {
+            return Ok(());
+        }
+        let mut drawn = Vec::with_capacity(draws);
+        for draw in 0..draws {
+            let mut gradients = Gradients::none(&model.params)?;
+            rule(draw, &mut gradients)?;
+            drawn.push(gradients);
+        }
+        recorder.gradients(number, &LayerGradient::of_layers(model, &drawn, &true_gradient)?)
     }
 
     /// Guards against disconnected parts of the graph: in the first batch of an epoch, every trainable parameter must have
@@ -153,7 +182,12 @@ impl Trainer {
             Part::Fixed => false,
             Part::Synthesizer(index) => roles[index] == Role::Learning,
         };
-        let waits = |index: usize| self.model.blocks.as_ref().is_some_and(|network| network.may_wait(index));
+        let cut = |index: &usize| {
+            let feedback = self.model.layers.iter().filter_map(|layer| layer.feedback.as_ref());
+            feedback.filter(|feedback| !feedback.learns()).any(|feedback| feedback.params.contains(index))
+        };
+        let waits =
+            |index: usize| self.model.blocks.as_ref().is_some_and(|network| network.may_wait(index)) || cut(&index);
         let missed: Vec<&str> = (self.model.params.iter().zip(reached).enumerate())
             .filter(|(index, (parameter, reached))| may_learn(parameter.part) && !**reached && !waits(*index))
             .map(|(_, (parameter, _))| parameter.name.as_str())

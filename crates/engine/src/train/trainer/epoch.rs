@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::spec::Keep;
 use crate::train::Extra;
 use crate::train::device::BatchStatistics;
-use crate::train::record::Recorder;
 use crate::train::{BatchLoss, EpochRow};
 
 /// The position in training, and the sums of the epoch so far.
@@ -26,6 +25,9 @@ pub(super) struct Cursor {
     pub norm: f64,
     pub steps: f64,
     pub seconds: f64,
+    /// The level of the task's curriculum.
+    #[serde(default)]
+    pub level: usize,
 }
 
 impl Cursor {
@@ -43,10 +45,10 @@ impl Cursor {
     }
 
     /// The row of the completed epoch; `lr` is its learning rate.
-    fn row(&self, validation: Vec<f64>, lr: f64, cosine: Option<f64>) -> EpochRow {
+    fn row(&self, validation: Vec<f64>, lr: f64, more: Vec<Extra>) -> EpochRow {
         let extra = |name: &str, value| Extra { name: name.into(), value };
         let mut extras = vec![extra("learning_rate", lr), extra("grad_norm", self.norm / self.steps)];
-        extras.extend(cosine.map(|cosine| extra("cosine", cosine)));
+        extras.extend(more);
         EpochRow {
             epoch: self.epoch,
             train_loss: self.loss / self.rows,
@@ -81,13 +83,17 @@ impl Trainer {
         let validation = self.validate(epoch)?;
         let lr = self.updater.lr();
         let over = self.follow_metric(epoch, validation.first().copied())? || epoch >= self.spec.train.epochs;
-        let (recordings, cosine) = self.recorder.as_mut().map_or_else(Default::default, Recorder::end_epoch);
+        let layers = self.model.layers.len();
+        let recorder = self.recorder.as_mut();
+        let (recordings, mut more) = recorder.map_or_else(Default::default, |recorder| recorder.end_epoch(layers));
+        let columns = self.data.curriculum().map(|curriculum| curriculum.columns(self.cursor.level));
+        more.extend(columns.into_iter().flatten().map(|(name, value)| Extra { name: name.into(), value }));
         self.cursor.seconds += began.elapsed().as_secs_f64();
         let batches = std::mem::take(&mut self.batch_losses);
-        let row = EpochRow { batches, ..self.cursor.row(validation, lr, cosine) };
+        let row = EpochRow { batches, ..self.cursor.row(validation, lr, more) };
         self.history.push(row.clone());
         self.carried = None;
-        self.cursor = Cursor { over, ..Cursor::at(epoch + 1) };
+        self.cursor = Cursor { over, level: self.cursor.level, ..Cursor::at(epoch + 1) };
         Ok((row, recordings))
     }
 

@@ -217,6 +217,7 @@ impl Trainer {
             }
             _ => last,
         };
+        self.model.at_epoch(kept_epoch);
         Ok(Finished {
             history: self.history.clone(),
             metrics,
@@ -239,7 +240,8 @@ impl Trainer {
 
     /// The metrics on a split; empty if it has no batches.
     fn measure(&mut self, split: Split, epoch: usize) -> Result<Vec<f64>> {
-        let at = BatchIndex { split, epoch, index: 0, batch_size: self.spec.train.batch_size };
+        let (batch_size, level) = (self.spec.train.batch_size, self.cursor.level);
+        let at = BatchIndex { split, epoch, index: 0, batch_size, level };
         let from = (self.data.as_ref(), &mut self.loader);
         measure(&self.model, self.backend.as_ref(), &self.shape, from, &self.metrics, at)
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Best, Cursor, Trainer};
 use crate::error::{Error, Result};
 use crate::train::feedforward::Delays;
-use crate::train::record::Cosine;
+use crate::train::record::Means;
 use crate::train::schedule::Stagnation;
 use crate::train::{BatchLoss, Checkpoint, CheckpointState};
 
@@ -20,7 +20,8 @@ struct Saved {
     plateau: Option<Stagnation>,
     stopping: Option<Stagnation>,
     optimizer: serde_json::Value,
-    cosine: Cosine,
+    #[serde(flatten)]
+    means: Means,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     batch_losses: Vec<BatchLoss>,
 }
@@ -74,7 +75,7 @@ impl Trainer {
                     buffer.push((name.to_string(), tensor.clone()));
                 }
             }
-            recorder.restore(buffer, saved.cosine);
+            recorder.restore(buffer, saved.means);
         }
         if let (Some(plateau), Some(state)) = (&mut self.plateau, saved.plateau) {
             plateau.state = state;
@@ -116,10 +117,10 @@ impl Trainer {
             tensors.push((format!("rule.{}", stored.name), stored.tensor()?));
         }
         tensors.extend(self.delays.state());
-        let mut cosine = Cosine::default();
+        let mut means = Means::default();
         if let Some(recorder) = &self.recorder {
             let (buffer, so_far) = recorder.pending();
-            cosine = so_far;
+            means = so_far.clone();
             tensors.extend(buffer.iter().map(|(name, value)| (format!("recording.{name}"), value.clone())));
         }
         let saved = Saved {
@@ -128,7 +129,7 @@ impl Trainer {
             plateau: self.plateau.as_ref().map(|plateau| plateau.state),
             stopping: self.stopping.as_ref().map(|stopping| stopping.state),
             optimizer,
-            cosine,
+            means,
             batch_losses: self.batch_losses.clone(),
         };
         let trainer = serde_json::to_value(saved).map_err(|error| Error::Training(error.to_string()))?;

@@ -86,7 +86,7 @@ pub(super) fn run(
         std::mem::swap(&mut scratch.below, &mut scratch.above);
     }
     if plan.outputs.is_empty() {
-        return Ok(Outputs { readout: None, boundaries });
+        return Ok(Outputs { readout: None, boundaries, feedback: Vec::new() });
     }
     let [weight, bias] = model.readout_indices()?.map(|index| &params[model.params.range(index)]);
     let (rows, width) = (plan.outputs.len() * batch, bias.len());
@@ -97,7 +97,7 @@ pub(super) fn run(
     product(MatrixMut::new(&mut outputs, rows, width), top, weight, false, fused.threads);
     add_bias(fused.arch, &mut outputs, bias);
     let outputs = Tensor::from_vec(outputs, (plan.outputs.len(), batch, width), model.device())?;
-    Ok(Outputs { readout: Some(outputs), boundaries })
+    Ok(Outputs { readout: Some(outputs), boundaries, feedback: Vec::new() })
 }
 
 /// The forward pass of a layer.

@@ -75,7 +75,10 @@ impl Backend for Unrolled {
             }
         };
         let boundaries = traces.iter().map(joined).collect::<Result<_>>()?;
-        Ok((Outputs { readout, boundaries }, Box::new(Pass { model, sequence, plan, traces, top })))
+        Ok((
+            Outputs { readout, boundaries, feedback: Vec::new() },
+            Box::new(Pass { model, sequence, plan, traces, top }),
+        ))
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
+use super::traces::Traces;
 use crate::error::Result;
 use crate::nn::kernel::{Matrix, MatrixMut, Threads, product};
 use crate::nn::{Gradients, ParamStore, slices};
 use crate::train::rules::network::values;
-use crate::train::rules::{Stored, misfit, restore_to};
+use crate::train::rules::{Stored, misfit};
 
 /// How the last layer learns.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +39,7 @@ pub(super) struct Head {
     weight: Vec<f32>,
     bias: Vec<f32>,
     units: usize,
-    /// `[rows, n, n, units + 1]`: the traces of output i's derivatives in the weights and bias of output k.
-    traces: Vec<f32>,
+    traces: Traces,
     /// The sum of the updates since the last [`Head::finish`], `[n, units + 1]`.
     sum: Vec<f32>,
     has_learned: bool,
@@ -56,7 +56,7 @@ impl Head {
             weight: Vec::new(),
             bias: Vec::new(),
             units: 0,
-            traces: Vec::new(),
+            traces: Traces::new(n, learning.decay),
             sum: Vec::new(),
             has_learned: false,
         }
@@ -103,25 +103,22 @@ impl Head {
 
     /// Zero traces, once the parameters are loaded.
     pub(super) fn begin(&mut self, rows: usize) {
-        self.traces = vec![0.0; rows * self.n * self.n * (self.units + 1)];
+        self.traces.begin(rows, self.units + 1);
     }
 
     /// Whether traces depend on earlier steps.
     pub(super) fn passes_on(&self) -> bool {
-        self.learning.decay != 0.0
+        self.traces.pass_on()
     }
 
     /// One update: `errors` are the TD errors, `[rows, n]`; `jacobians`, `[rows, n, n]`, and `features`, `[rows, units + 1]`,
     /// those of the step whose prediction was wrong by them.
     pub(super) fn learn(&mut self, errors: &[f32], jacobians: &[f32], features: &[f32]) {
         let (n, width) = (self.n, self.units + 1);
-        self.follow(jacobians, features);
+        self.traces.follow(jacobians, features);
         let mut update = vec![0.0; n * width];
         let rows = errors.len() / n;
-        for (errors, traces) in errors.chunks_exact(n).zip(self.traces.chunks_exact(n * n * width)) {
-            let (a, b) = (Matrix::new(errors, 1, n), Matrix::new(traces, n, n * width));
-            product(MatrixMut::new(&mut update, 1, n * width), a, b, true, Threads(1));
-        }
+        self.traces.add_update(errors, &mut update);
         update.iter_mut().for_each(|number| *number /= rows as f32);
         if self.learning.capped {
             cap(&mut update, width);
@@ -131,28 +128,6 @@ impl Head {
             None => self.sum.iter_mut().zip(&update).for_each(|(sum, by)| *sum += by),
         }
         self.has_learned = true;
-    }
-
-    /// `e ← γλ J e + ∂S/∂θ`
-    fn follow(&mut self, jacobians: &[f32], features: &[f32]) {
-        let (n, width, decay) = (self.n, self.units + 1, self.learning.decay);
-        let size = n * n * width;
-        let mut next = vec![0.0; size];
-        for (row, (traces, features)) in
-            self.traces.chunks_exact_mut(size).zip(features.chunks_exact(width)).enumerate()
-        {
-            if decay == 0.0 {
-                traces.fill(0.0);
-            } else {
-                let (a, b) = (Matrix::new(&jacobians[row * n * n..][..n * n], n, n), Matrix::new(traces, n, n * width));
-                product(MatrixMut::new(&mut next, n, n * width), a, b, false, Threads(1));
-                traces.iter_mut().zip(&next).for_each(|(trace, next)| *trace = decay * next);
-            }
-            for (i, of_output) in traces.chunks_exact_mut(n * width).enumerate() {
-                let own = &mut of_output[i * width..][..width];
-                own.iter_mut().zip(features).for_each(|(trace, feature)| *trace += feature);
-            }
-        }
     }
 
     fn descend(&mut self, rate: f32, update: &[f32]) {
@@ -187,13 +162,12 @@ impl Head {
         Ok(())
     }
 
-    pub(super) fn state(&self) -> Stored {
-        let rows = self.traces.len() / (self.n * self.n * (self.units + 1)).max(1);
-        Stored::new("synthesizer_traces", &[rows, self.n, self.n, self.units + 1], &self.traces)
+    pub(super) fn state(&self) -> Vec<Stored> {
+        self.traces.state()
     }
 
     pub(super) fn restore(&mut self, stored: &HashMap<String, Tensor>) -> Result<()> {
-        restore_to(stored, "synthesizer_traces", &mut self.traces)
+        self.traces.restore(stored)
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod head;
 mod traced;
+mod traces;
 
 use std::collections::HashMap;
 
@@ -77,6 +78,11 @@ impl LearningRule for BpLambda {
         true
     }
 
+    fn predicts_at_state(&self) -> bool {
+        // With traces, it predicts for the `c` of the next step.
+        !self.traces
+    }
+
     fn open(&self, site: &Site<'_>) -> Result<Option<Box<dyn Learner>>> {
         let Some((indices, scale)) = site.synthesizer else {
             return Err(Error::Usage(
@@ -127,14 +133,6 @@ struct Accumulate {
     head: Head,
     filter: Option<Filter>,
     before: Option<Before>,
-}
-
-/// The Jacobians of all rows, `[rows, n, n]`.
-fn jacobians(slopes: &Slopes, step: &Step<'_>) -> Vec<f32> {
-    let n = step.network.sizes.state();
-    let mut one = vec![0.0; n * n];
-    one.iter_mut().step_by(n + 1).for_each(|one| *one = 1.0);
-    (0..step.rows()).flat_map(|row| slopes.push(row, &one, step.network)).collect()
 }
 
 impl Accumulate {
@@ -219,7 +217,7 @@ impl Learner for Accumulate {
             None => &step.forward.presynaptic,
         };
         add_outer(&at_sums, presynaptic, self.sizes, gradient);
-        let jacobians = if self.head.passes_on() { jacobians(slopes, step) } else { Vec::new() };
+        let jacobians = if self.head.passes_on() { slopes.jacobians(step.network) } else { Vec::new() };
         self.before = Some(Before { features, jacobians, synthetic });
         Ok(step.credit.is_some() || !is_silent)
     }
@@ -233,7 +231,7 @@ impl Learner for Accumulate {
     }
 
     fn state(&self) -> Vec<Stored> {
-        let mut stored = vec![self.head.state()];
+        let mut stored = self.head.state();
         stored.extend(self.filter.as_ref().map(Filter::state));
         if let Some(before) = &self.before {
             let n = self.sizes.state();

@@ -67,7 +67,7 @@ impl Traced {
     /// The Jacobians of `c` in `c` before, by way of `h` before and of the forget gate.
     fn jacobians(&self, step: &Step<'_>) -> Vec<f32> {
         let hidden = self.sizes.hidden;
-        let all = super::jacobians(&step.forward.slopes, step);
+        let all = step.forward.slopes.jacobians(step.network);
         let mut out = Vec::with_capacity(step.rows() * hidden * hidden);
         for (row, jacobian) in all.chunks_exact(4 * hidden * hidden).enumerate() {
             let d = &self.h_by_c[row * hidden..][..hidden];
@@ -145,12 +145,12 @@ impl Learner for Traced {
     fn state(&self) -> Vec<Stored> {
         let hidden = self.sizes.hidden;
         let rows = self.credit.len() / hidden;
-        let mut stored = vec![
-            self.head.state(),
+        let mut stored = self.head.state();
+        stored.extend([
             self.eligibility.state(),
             Stored::new("credit", &[rows, hidden], &self.credit),
             Stored::new("h_by_c", &[rows, hidden], &self.h_by_c),
-        ];
+        ]);
         if self.started {
             stored.push(Stored::new("synthetic", &[rows, hidden], &self.synthetic));
             stored.push(Stored::new("jacobians", &[rows, hidden, hidden], &self.jacobians));
