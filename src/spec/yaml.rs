@@ -6,6 +6,9 @@ use serde::{Deserializer, Serialize};
 
 use super::Spec;
 
+/// Most brackets within brackets, those in texts included.
+const DEEPEST: usize = 1000;
+
 /// Most values of a text.
 const MOST_VALUES: usize = 100_000;
 
@@ -22,11 +25,29 @@ pub(super) fn parse(text: &str) -> Result<Value, BadYaml> {
         place: error.location().map(|at| (at.line(), at.column())),
         message: without_place(&error),
     };
+    if nesting(text) > DEEPEST {
+        let message = format!("brackets within brackets, more than {DEEPEST} levels deep");
+        return Err(BadYaml { message, place: None });
+    }
     let mut left = MOST_VALUES;
     Count(&mut left).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(bad)?;
     let mut value: serde_yaml::Value = serde_yaml::from_str(text).map_err(bad)?;
     value.apply_merge().map_err(bad)?;
     convert(value, "").map_err(|message| BadYaml { message, place: None })
+}
+
+/// The most brackets that are open at once. The parser takes time with the square of it, and only then refuses what is nested too deeply.
+fn nesting(text: &str) -> usize {
+    let (mut open, mut most) = (0usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// Counts the values of a text down to an error. An alias counts as all that it stands for: of a short text these may be billions.
@@ -236,6 +257,7 @@ mod tests {
         assert!(message("true: 1").contains("no key"));
         assert!(message("a: !b c").contains("!b"));
         assert!(message("a: !b [c]").contains("!b"));
+        assert!(message(&"[".repeat(100_000)).contains("more than 1000 levels"));
         let aliases = "a: &a [1, 1, 1, 1]\nb: &b [*a, *a, *a, *a]\nc: [".to_owned() + &"*b, ".repeat(6000) + "]";
         assert!(message(&aliases).contains("more than 100000 values"));
         let broken = parse("a: 1\nb: [1, 2").unwrap_err();

@@ -57,7 +57,9 @@ fn two_sweeps_on_one_directory_survive_kills() {
             .args(["-s", "KILL", "--", &format!("-{}", both[chance.below(2) as usize].id())])
             .stderr(Stdio::null())
             .status();
-        both.iter_mut().for_each(|child| drop(child.wait().unwrap()));
+        for child in &mut both {
+            child.wait().unwrap();
+        }
         lab.ccdni(&sweep).exits(0);
         lab.runs().iter().zip(expected.runs()).for_each(|(ours, theirs)| ours.assert_equals(&theirs));
     }
