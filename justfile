@@ -34,6 +34,30 @@ view-test:
     cargo build --quiet --release --locked
     tests/view/run.sh target/release/ccdni
 
+# Invent inputs for everything that the program reads, SECONDS for each target (fuzz/targets): just fuzz 60 spec image
+fuzz SECONDS *TARGETS:
+    @fuzz/run.sh "$@"
+
+# Fail every system call of a small run, one at a time: half an hour. Needs strace.
+faults:
+    cargo test --release --locked --test all -- --ignored --nocapture --test-threads=1 faults::
+
+# Kill training at random moments for MINUTES, and compare the bits.
+torture MINUTES="5":
+    CCDNI_MINUTES={{MINUTES}} cargo test --release --locked --test all -- --ignored --nocapture torture::
+
+# Lose what was not synced at random moments. Needs a C compiler.
+power TIMES="200":
+    CCDNI_TIMES={{TIMES}} cargo test --release --locked --test all -- --ignored --nocapture power::
+
+# A thousand starts at once, pairs of sweeps, 32 readers.
+crowds STARTS="1000":
+    CCDNI_STARTS={{STARTS}} cargo test --release --locked --test all -- --ignored --nocapture --test-threads=1 crowds::
+
+# Licences, sources, vulnerabilities, bill of materials, unsafe code, AddressSanitizer.
+supply:
+    @tests/supply.sh
+
 # Train a sweep with a real SLURM on this machine (Linux, root), disturbed in every way, and compare with a local one.
 slurm-test:
     cargo build --quiet --release --locked

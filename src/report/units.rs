@@ -6,13 +6,16 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 
 use crate::data::Direction;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::records::{SeedRecord, SeedResult, SeedRun, SeedState};
 
 /// The columns that every table starts with, and the one that is not a score.
 const FIRST_COLUMNS: [&str; 4] = ["seed", "epoch", "train_loss", "train_loss_original"];
 const CLOCK: &str = "seconds";
+
+/// Most bytes of a table of epochs.
+const MAX_TABLE: u64 = 256 << 20;
 
 /// One finished seed.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ pub(crate) struct InputImages {
 /// Reads all finished units of a run's directory, by ascending seed.
 ///
 /// # Errors
-/// [`Error::Data`] if a file of a finished unit is missing or damaged, or if units have different columns.
+/// [`crate::Error::Data`] if a file of a finished unit is missing or damaged, or if units have different columns.
 pub(super) fn read_all(run: &Path) -> Result<Vec<FinishedSeed>> {
     read_some(run, |_| true)
 }
@@ -147,7 +150,7 @@ fn read(files: &SeedRun) -> Result<Option<FinishedSeed>> {
 /// Reads the files of a unit with this record.
 ///
 /// # Errors
-/// [`Error::Data`] if the record has no result or is of another seed, or a file is missing or damaged.
+/// [`crate::Error::Data`] if the record has no result or is of another seed, or a file is missing or damaged.
 pub(super) fn finished(files: &SeedRun, mut record: SeedRecord) -> Result<FinishedSeed> {
     let seed = files.seed;
     if record.seed != seed {
@@ -167,7 +170,7 @@ pub(super) fn finished(files: &SeedRun, mut record: SeedRecord) -> Result<Finish
 pub(crate) fn read_table(files: &SeedRun) -> Result<Table> {
     let (path, seed) = (&files.metrics_path(), files.seed);
     let damaged = |what: String| files.damaged(path, what);
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = files::read_at_most(path, MAX_TABLE)?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
     let broken = |error: csv::Error| damaged(error.to_string());
     let header: Vec<String> = reader.headers().map_err(broken)?.iter().map(str::to_owned).collect();
@@ -194,7 +197,7 @@ pub(crate) fn read_table(files: &SeedRun) -> Result<Table> {
 /// Reads `showcase.safetensors` of a seed, or of one of its recorded epochs, at `path`; `None` if there is none.
 ///
 /// # Errors
-/// [`Error::Data`] if it is damaged.
+/// [`crate::Error::Data`] if it is damaged.
 pub(crate) fn read_showcase(files: &SeedRun, path: &Path) -> Result<Option<Showcase>> {
     let damaged = |what: String| files.damaged(path, what);
     let Some(bytes) = files::read(path)? else { return Ok(None) };

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::directory::Directory;
+use super::thread;
 use super::weights::{CAPTIONS, ENCODER};
 use crate::data::Direction;
 use crate::error::{Error, Result};
@@ -33,7 +34,8 @@ const OPTIONAL: [&str; 2] = [ENCODER, CAPTIONS];
 /// Makes aggregates in a thread beside training: drawing takes longer than training a small unit.
 pub struct Aggregator {
     sender: mpsc::Sender<Directory>,
-    thread: JoinHandle<()>,
+    /// `None` where the system has no thread for it: everything is then made at the end.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Aggregator {
@@ -42,7 +44,7 @@ impl Aggregator {
         let (sender, receiver) = mpsc::channel::<Directory>();
         // Errors are ignored here: `finish` tries again and reports them.
         let work = move || receiver.iter().for_each(|directory| drop(refresh(&directory)));
-        Aggregator { sender, thread: std::thread::spawn(work) }
+        Aggregator { sender, thread: thread::start(work).ok() }
     }
 
     /// Queues the aggregates of a run.
@@ -56,7 +58,7 @@ impl Aggregator {
     /// The first error of [`refresh`].
     pub fn finish(self, directories: &[Directory]) -> Result<()> {
         drop(self.sender);
-        let _ = self.thread.join();
+        let _ = self.thread.map(JoinHandle::join);
         directories.iter().filter(|directory| directory.exists()).map(refresh).fold(Ok(()), Result::and)
     }
 }

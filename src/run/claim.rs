@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::clock;
+use super::{clock, thread};
 use crate::error::{Error, Result};
-use crate::files::{sync_directory, temporary_in, write_atomically_if};
+use crate::files::{create_directory, sync_directory, temporary_in, write_atomically_if};
 
 /// Interval at which an owner rewrites its claim.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -126,7 +126,7 @@ impl Claim {
             if attempt > 0 {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            std::fs::create_dir_all(directory).map_err(Error::io("create the directory", directory))?;
+            create_directory(directory).map_err(Error::io("create the directory", directory))?;
             let file = match File::options().read(true).write(true).create(true).truncate(false).open(&path) {
                 // The directory was renamed between the two calls.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -154,10 +154,14 @@ impl Claim {
         Ok(Attempt::Held(seen))
     }
 
-    /// Writes the holder into a locked file.
+    /// Writes the holder into a locked file, and makes the unit's directory durable: who made it may have been killed before.
     fn of(path: PathBuf, file: File, holder: Holder) -> Result<Claim> {
+        // `seeds/<seed>`, `seeds`, the run's directory, and that of all runs.
+        for directory in path.ancestors().skip(1).take(4).filter(|path| !path.as_os_str().is_empty()) {
+            sync_directory(directory).map_err(Error::io("write", directory))?;
+        }
         file.set_len(0).and_then(|()| rewrite(&file, &holder)).map_err(Error::io("write", &path))?;
-        let heart = beat(path.clone(), file.try_clone().map_err(Error::io("open", &path))?, holder.clone());
+        let heart = beat(path.clone(), file.try_clone().map_err(Error::io("open", &path))?, holder.clone())?;
         Ok(Claim { path, file, holder, heart: Some(heart) })
     }
 
@@ -270,17 +274,17 @@ fn is_silent(lock: &File, directory: &Path) -> bool {
 }
 
 /// Rewrites the file until the sender is dropped; rewriting the same bytes updates its time on the server.
-fn beat(path: PathBuf, file: File, holder: Holder) -> (mpsc::Sender<()>, JoinHandle<()>) {
+fn beat(path: PathBuf, file: File, holder: Holder) -> Result<(mpsc::Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
+    let thread = thread::start(move || {
         while stopped.recv_timeout(HEARTBEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
             if read_holder(&path).is_none_or(|owner| owner.token != holder.token) {
                 break;
             }
             let _ = rewrite(&file, &holder);
         }
-    });
-    (stop, thread)
+    })?;
+    Ok((stop, thread))
 }
 
 #[cfg(test)]

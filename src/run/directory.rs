@@ -56,7 +56,7 @@ impl Directory {
                 outputs.display()
             ))
         };
-        std::fs::create_dir_all(outputs).map_err(refused)?;
+        files::create_directory(outputs).map_err(refused)?;
         remove_abandoned(outputs);
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY);

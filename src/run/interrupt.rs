@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::thread;
 use crate::error::{Error, Result};
 
 /// Whether the cluster has signalled the time limit; the only state that the signal handler touches.
@@ -39,15 +40,19 @@ impl Stop {
     }
 
     /// Also handles `USR1`, the cluster's warning before the time limit; see [`Stop::out_of_time`].
-    pub fn on_time_limit(&self) {
+    ///
+    /// # Errors
+    /// As [`thread::start`].
+    pub fn on_time_limit(&self) -> Result<()> {
         handle_time_limit();
         let stop = self.clone();
-        std::thread::spawn(move || {
+        let poll = move || {
             while !Stop::out_of_time() {
                 std::thread::sleep(POLL);
             }
             stop.ask();
-        });
+        };
+        thread::start(poll).map(drop)
     }
 
     /// Whether the cluster has signalled the time limit.

@@ -31,6 +31,7 @@ pub mod evaluate;
 pub mod finished;
 pub mod manifest;
 mod tensorboard;
+mod thread;
 pub mod unit;
 pub mod weights;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::event::{Ended, Event};
 use super::interrupt::Stop;
+use super::thread;
 use crate::error::{Error, Result};
 
 /// Timeout for worker messages, after which the pool checks for a stop.
@@ -132,17 +133,31 @@ fn start(mut command: Command, unit: UnitId, sender: &Sender<(UnitId, Message)>)
     let program = std::path::PathBuf::from(command.get_program());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(Error::io("start a worker from", &program))?;
-    let mut open_pipes = 0;
+    match listen_to(&mut child, unit, sender) {
+        Ok(open_pipes) => {
+            Ok(Worker { stdin: child.stdin.take(), child, ended: None, output: VecDeque::new(), open_pipes })
+        }
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+/// Listens to standard output and standard error of a worker; the number of these pipes.
+fn listen_to(child: &mut Child, unit: UnitId, sender: &Sender<(UnitId, Message)>) -> Result<usize> {
+    let mut pipes = 0;
     if let Some(stdout) = child.stdout.take() {
-        open_pipes += 1;
         let read = |line: String| Event::from_line(&line).map_or(Message::Output(line), Message::Event);
-        listen(stdout, unit, sender.clone(), read);
+        listen(stdout, unit, sender.clone(), read)?;
+        pipes += 1;
     }
     if let Some(stderr) = child.stderr.take() {
-        open_pipes += 1;
-        listen(stderr, unit, sender.clone(), Message::Output);
+        listen(stderr, unit, sender.clone(), Message::Output)?;
+        pipes += 1;
     }
-    Ok(Worker { stdin: child.stdin.take(), child, ended: None, output: VecDeque::new(), open_pipes })
+    Ok(pipes)
 }
 
 fn listen(
@@ -150,13 +165,14 @@ fn listen(
     unit: UnitId,
     sender: Sender<(UnitId, Message)>,
     read: impl Fn(String) -> Message + Send + 'static,
-) {
-    std::thread::spawn(move || {
-        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+) -> Result<()> {
+    let send = move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(std::io::Result::ok) {
             let _ = sender.send((unit, read(String::from_utf8_lossy(&line).into_owned())));
         }
         let _ = sender.send((unit, Message::Closed));
-    });
+    };
+    thread::start(send).map(drop)
 }
 
 /// Waits for a worker whose pipes are closed, and returns how it ended.

@@ -22,6 +22,7 @@ use super::survey::Survey;
 use super::{manifest, tensorboard, worker};
 use crate::device::{self, Found};
 use crate::error::{Error, Result};
+use crate::files::sync_directory;
 use crate::records::SeedRun;
 use crate::spec::sweep::{Sweep, SweptRun};
 use crate::spec::{Count, Spec};
@@ -108,7 +109,7 @@ impl<'a> Schedule<'a> {
         let Some(first) = self.sweep.runs.first() else { return Ok(self.survey()) };
         let stop = Stop::on_signal()?;
         if self.options.place == Place::Task {
-            stop.on_time_limit();
+            stop.on_time_limit()?;
         }
         // Directories that are there get what they lack, even where nothing is left to train.
         for run in (0..self.directories.len()).filter(|run| self.directories[*run].path.is_dir()) {
@@ -188,7 +189,9 @@ impl<'a> Schedule<'a> {
                 while old(n).exists() {
                     n += 1;
                 }
-                std::fs::rename(&unit.directory, old(n)).map_err(Error::io("rename", &unit.directory))?;
+                std::fs::rename(&unit.directory, old(n))
+                    .and_then(|()| sync_directory(&directory.path.join("seeds")))
+                    .map_err(Error::io("rename", &unit.directory))?;
                 directory.log(&format!("seed {seed}: set aside as {}", old(n).display()));
             }
         }

@@ -222,7 +222,7 @@ impl SeedRun {
     pub fn write_recording(&self, claim: &Claim, epoch: usize, tensors: &[(String, Tensor)]) -> Result<()> {
         let path = self.recording_path(epoch);
         if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).map_err(Error::io("create the directory", directory))?;
+            files::create_directory(directory).map_err(Error::io("create the directory", directory))?;
         }
         claim.write(&path, &to_safetensors(tensors, None)?)
     }

@@ -13,7 +13,7 @@ use super::event::{Ended, Event};
 use super::interrupt::{self, Stop};
 use super::tensorboard::EventFile;
 use super::weights::BackboneSource;
-use super::{clock, resume};
+use super::{clock, resume, thread};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
@@ -74,7 +74,7 @@ pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Re
     keep_freed_memory();
     let stop = Stop::on_signal()?;
     let parent_stop = stop.clone();
-    std::thread::spawn(move || {
+    let parent = thread::start(move || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         parent_stop.ask();
     });
@@ -84,11 +84,13 @@ pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Re
     };
     // Automatic differentiation traverses and frees graphs recursively: full backpropagation through long sequences needs
     // more stack than the main thread has.
-    let outcome = std::thread::scope(|scope| {
-        let train = || train(directory, seed, resolved, registry, &stop, &emit);
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, train);
-        let thread = thread.map_err(Error::io("start a thread for", &directory.path))?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let outcome = parent.and_then(|_| {
+        std::thread::scope(|scope| {
+            let train = || train(directory, seed, resolved, registry, &stop, &emit);
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, train);
+            let thread = thread.map_err(Error::io("start a thread for", &directory.path))?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     });
     let ended = match &outcome {
         Ok(ended) => ended.clone(),

@@ -65,6 +65,7 @@ fn list(schema: &Json) -> String {
     match (schema["minItems"].as_u64(), schema["maxItems"].as_u64()) {
         (Some(least), Some(most)) if least == most => format!("a list of {least} {items}"),
         (Some(1), None) => format!("a list of {items}, at least one"),
+        (Some(1), Some(most)) => format!("a list of {items}, at least one and at most {most}"),
         _ => format!("a list of {items}"),
     }
 }

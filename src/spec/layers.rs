@@ -29,7 +29,16 @@ pub(super) const BLOCKS: [&str; 5] = ["sweep", "figure", "launcher", "claims", "
 pub(super) const FOR_PEOPLE: &str = "x-";
 
 /// Upper limit of a spec file's size: a path such as `/dev/zero` has no end.
-const LARGEST_FILE: u64 = 16 << 20;
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// Most files of a spec: files that each extend the next one twice would be read 2^n times.
+const MOST_FILES: usize = 256;
+
+/// Most bytes of a word for which a similar one is looked for, which takes time and memory with its length.
+const LONGEST_WORD: usize = 100;
+
+/// Most levels of a path.
+const DEEPEST: usize = 32;
 
 /// One layer. All are kept in one [`Figment`], each under its own profile, so that figment keeps their values and origins while
 /// [`Merge`] merges them by the rules of a spec.
@@ -67,6 +76,8 @@ pub(super) struct Layers {
     pub problems: Vec<Problem>,
     /// Whether a file could not be read, so that its values are unknown.
     pub incomplete: bool,
+    /// Number of files read.
+    files: usize,
 }
 
 impl Layers {
@@ -141,6 +152,13 @@ impl Layers {
 
     /// Adds a layer with one value at a path; `origin` is where it was set.
     pub fn lay(&mut self, origin: &str, path: &str, value: Value) {
+        if path.split('.').count() > DEEPEST {
+            // No key is so deep, and tables within tables are visited recursively.
+            let begin = path.split('.').take(DEEPEST).collect::<Vec<_>>().join(".");
+            let problem = Problem::new(begin, format!("begins a key of more than {DEEPEST} levels"));
+            self.problems.push(Problem { origin: Some(origin.to_owned()), ..problem });
+            return;
+        }
         let nested = path.rsplit('.').fold(value, |value, key| Dict::from([(key.to_owned(), value)]).into());
         if let Value::Dict(_, data) = nested {
             self.push(Metadata::from("assignment", Source::Custom(origin.to_owned())), data);
@@ -150,7 +168,14 @@ impl Layers {
     /// Reads a file after those that it extends. `on_failure` is the problem to report if the file cannot be read, with the place
     /// that names it.
     fn file(&mut self, path: &Path, on_failure: Option<Problem>, open: &mut Vec<PathBuf>) {
-        let text = match read(path) {
+        self.files += 1;
+        let read = match self.files {
+            // The problem is reported once.
+            files if files > MOST_FILES + 1 => return,
+            files if files > MOST_FILES => Err(format!("with what it extends there are more than {MOST_FILES} files")),
+            _ => read(path),
+        };
+        let text = match read {
             Ok(text) => text,
             Err(why) => {
                 self.incomplete = true;
@@ -326,7 +351,7 @@ fn read(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > LARGEST_FILE {
-        return Err("it is far too large for a spec".into());
+        return Err("it has more than 1 MiB, which is far too large for a spec".into());
     }
     let text = String::from_utf8(bytes).map_err(|_| "it is not a text file (UTF-8)")?;
     // A byte order mark would become part of the first key.
@@ -354,6 +379,9 @@ fn nearest_file(path: &Path) -> Option<String> {
 
 /// The candidate most similar to `written`, if any is similar enough.
 pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if written.len() > LONGEST_WORD {
+        return None;
+    }
     let candidates: Vec<&str> = candidates.into_iter().collect();
     let edits = |candidate: &str| strsim::damerau_levenshtein(written, candidate);
     let fewest = candidates.iter().copied().min_by_key(|candidate| edits(candidate))?;

@@ -31,6 +31,7 @@ pub(crate) use validator::find_key;
 pub(crate) use yaml::{line, whole_line, write_spec};
 
 use crate::error::{Error, Problem, Problems, Result};
+use crate::files::read_at_most;
 use crate::plugins::Catalogue;
 use layers::Layers;
 use plugin_tables::PluginTables;
@@ -84,6 +85,9 @@ pub trait Plugins {
     /// Fails if a part of the model is not registered.
     fn parameters(&self, model: &ModelSpec, shape: &TaskShape) -> Result<usize>;
 }
+
+/// Most bytes of the spec in a run's directory.
+const LARGEST_RESOLVED: u64 = 64 << 20;
 
 /// A spec file and its overrides.
 #[derive(Debug, Clone, Default)]
@@ -193,7 +197,11 @@ fn resolve_layers(
 /// # Errors
 /// [`Error::Data`] if the file is missing or not a resolved spec.
 pub fn read_resolved(path: &Path) -> Result<Spec> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::data(path, format!("cannot be read: {error}")))?;
+    let bytes = read_at_most(path, LARGEST_RESOLVED).map_err(|error| match error {
+        Error::Io { source, .. } => Error::data(path, format!("cannot be read: {source}")),
+        other => other,
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::data(path, "is not a text file (UTF-8)"))?;
     yaml::read_spec(&text).map_err(|error| {
         Error::data(path, format!("is not the spec that a run wrote here: {error}; restore it, or run the spec again"))
     })

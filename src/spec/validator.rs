@@ -16,6 +16,9 @@ use crate::error::Problem;
 /// The message for an unknown key.
 pub(super) const UNKNOWN_KEY: &str = "there is no such key";
 
+/// Most problems listed: each takes a while to be explained, and nobody reads thousands.
+const MOST_PROBLEMS: usize = 100;
+
 /// A walk over one merged value.
 pub(super) struct Validator<'a> {
     layers: &'a Layers,
@@ -159,6 +162,9 @@ impl<'a> Validator<'a> {
     }
 
     fn unknown_key(&mut self, path: &str, key: &str, value: &Value, known: Properties<'_>) {
+        if self.problems.len() > MOST_PROBLEMS {
+            return;
+        }
         let owners = known.owners(key);
         if let Some((selector, ..)) = owners.first() {
             // Without a form it is unknown whether the key belongs here; a default value has no effect.
@@ -196,17 +202,14 @@ impl<'a> Validator<'a> {
             self.value(&join(path, &index.to_string()), item, &schema["items"]);
         }
         if schema["uniqueItems"] == true {
-            for index in 1..items.len() {
-                if items[..index].contains(&items[index]) {
-                    let path = join(path, &index.to_string());
-                    self.problem(
-                        &path,
-                        Some(&items[index]),
-                        items[index].tag(),
-                        "is given twice",
-                        Some("once is enough".into()),
-                    );
+            let mut seen: Vec<&Value> = Vec::new();
+            for (index, item) in items.iter().enumerate() {
+                if !seen.contains(&item) {
+                    seen.push(item);
+                    continue;
                 }
+                let path = join(path, &index.to_string());
+                self.problem(&path, Some(item), item.tag(), "is given twice", Some("once is enough".into()));
             }
         }
     }
@@ -274,6 +277,12 @@ impl<'a> Validator<'a> {
     }
 
     fn problem(&mut self, path: &str, value: Option<&Value>, tag: Tag, message: &str, help: Option<String>) {
+        if self.problems.len() >= MOST_PROBLEMS {
+            if self.problems.len() == MOST_PROBLEMS {
+                self.problems.push(Problem::new("", format!("there are more than {MOST_PROBLEMS} problems")));
+            }
+            return;
+        }
         self.problems.push(Problem {
             key: path.to_owned(),
             value: value.map(line),

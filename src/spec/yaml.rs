@@ -1,9 +1,16 @@
 //! Parsing and writing YAML: the only module that uses `serde_yaml`.
 
 use figment::value::{Dict, Empty, Tag, Value};
-use serde::Serialize;
+use serde::de::{DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::{Deserializer, Serialize};
 
 use super::Spec;
+
+/// Most brackets within brackets, those in texts included.
+const DEEPEST: usize = 1000;
+
+/// Most values of a text.
+const MOST_VALUES: usize = 100_000;
 
 /// A YAML error, with its line and column (from 1) if known.
 #[derive(Debug)]
@@ -18,9 +25,100 @@ pub(super) fn parse(text: &str) -> Result<Value, BadYaml> {
         place: error.location().map(|at| (at.line(), at.column())),
         message: without_place(&error),
     };
+    if nesting(text) > DEEPEST {
+        let message = format!("brackets within brackets, more than {DEEPEST} levels deep");
+        return Err(BadYaml { message, place: None });
+    }
+    let mut left = MOST_VALUES;
+    Count(&mut left).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(bad)?;
     let mut value: serde_yaml::Value = serde_yaml::from_str(text).map_err(bad)?;
     value.apply_merge().map_err(bad)?;
     convert(value, "").map_err(|message| BadYaml { message, place: None })
+}
+
+/// The most brackets that are open at once. The parser takes time with the square of it, and only then refuses what is nested too deeply.
+fn nesting(text: &str) -> usize {
+    let (mut open, mut most) = (0usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
+/// Counts the values of a text down to an error. An alias counts as all that it stands for: of a short text these may be billions.
+struct Count<'a>(&'a mut usize);
+
+impl<'de> DeserializeSeed<'de> for Count<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let too_many = || D::Error::custom(format!("more than {MOST_VALUES} values"));
+        *self.0 = self.0.checked_sub(1).ok_or_else(too_many)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Count<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Count(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while entries.next_key_seed(Count(self.0))?.is_some() {
+            entries.next_value_seed(Count(self.0))?;
+        }
+        Ok(())
+    }
+
+    /// A tag, and the value after it.
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<(), A::Error> {
+        let (_, value) = tagged.variant::<IgnoredAny>()?;
+        value.newtype_variant_seed(Count(self.0))
+    }
 }
 
 /// The message of an error without its " at line 3 column 5", which `place` has.
@@ -158,6 +256,10 @@ mod tests {
         assert!(message("{0: a, '0': b}").contains("`0` is given twice"));
         assert!(message("true: 1").contains("no key"));
         assert!(message("a: !b c").contains("!b"));
+        assert!(message("a: !b [c]").contains("!b"));
+        assert!(message(&"[".repeat(100_000)).contains("more than 1000 levels"));
+        let aliases = "a: &a [1, 1, 1, 1]\nb: &b [*a, *a, *a, *a]\nc: [".to_owned() + &"*b, ".repeat(6000) + "]";
+        assert!(message(&aliases).contains("more than 100000 values"));
         let broken = parse("a: 1\nb: [1, 2").unwrap_err();
         assert!(broken.place.is_some() && !broken.message.contains("at line 3"), "{broken:?}");
     }

@@ -10,12 +10,12 @@ mod compare;
 mod curves;
 mod files;
 mod guard;
-mod http;
+pub mod http;
 mod index;
 mod recordings;
 mod routes;
 mod run;
-mod summary;
+pub mod summary;
 mod sweep;
 mod watch;
 

@@ -28,6 +28,22 @@ record: {every: 3, what: [hidden, synthetic], cosine: true}
 run: {device: cpu, checkpoint_every: 0s}
 ";
 
+/// Numbers that differ from run to run of the tests, and are shown where one fails.
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new() -> Self {
+        let seed = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0);
+        println!("chance {seed}");
+        Chance(seed)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
 /// A directory of its own for each test.
 pub struct Lab {
     pub dir: tempfile::TempDir,
@@ -78,6 +94,15 @@ impl Lab {
         Run(self.only_run("outputs"))
     }
 
+    /// All run directories, by name.
+    pub fn runs(&self) -> Vec<Run> {
+        let entries = fs::read_dir(self.path("outputs")).into_iter().flatten();
+        let mut runs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        runs.retain(|path| path.join("spec.yaml").exists());
+        runs.sort();
+        runs.into_iter().map(Run).collect()
+    }
+
     /// The one run in a directory of runs.
     pub fn only_run(&self, outputs: &str) -> PathBuf {
         let mut runs: Vec<PathBuf> = fs::read_dir(self.path(outputs))
@@ -88,6 +113,11 @@ impl Lab {
         assert_eq!(runs.len(), 1, "{runs:?}");
         runs.remove(0)
     }
+}
+
+/// A number that a recipe of the justfile passes on to a long test, or its default.
+pub fn asked(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(default)
 }
 
 /// What a program that ended has said.
@@ -264,15 +294,22 @@ impl Run {
         }
     }
 
-    /// Checks that two runs gave the same bits.
+    /// Checks that two runs of a task that draws gave the same bits.
     #[track_caller]
     pub fn assert_equals(&self, other: &Run) {
+        self.assert_same(other);
+        assert!(self.0.join("predictions.npy").exists());
+    }
+
+    /// Checks that two runs gave the same bits.
+    #[track_caller]
+    pub fn assert_same(&self, other: &Run) {
         let (ours, theirs) = (self.results(), other.results());
-        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "log:\n{}", self.log());
         for (name, bytes) in &ours {
             assert!(*bytes == theirs[name], "{name} differs; log:\n{}", self.log());
         }
-        for expected in ["decoder.safetensors", "predictions.npy", "scores.npy", "metrics.csv"] {
+        for expected in ["decoder.safetensors", "scores.npy", "metrics.csv"] {
             assert!(ours.contains_key(expected), "{expected} is missing");
         }
     }

@@ -5,11 +5,15 @@ mod analyse;
 #[cfg(unix)]
 mod backends;
 mod bad_specs;
+#[cfg(target_os = "linux")]
+mod bounds;
 mod captioning;
 #[cfg(all(unix, feature = "hub"))]
 mod coco;
 #[cfg(unix)]
 mod compare;
+#[cfg(target_os = "linux")]
+mod crowds;
 mod data;
 mod decode;
 #[cfg(unix)]
@@ -18,6 +22,8 @@ mod digits;
 mod evaluate;
 mod exchange;
 mod explain;
+#[cfg(target_os = "linux")]
+mod faults;
 #[cfg(unix)]
 mod feedback;
 #[cfg(unix)]
@@ -32,6 +38,8 @@ mod language;
 mod on_device;
 mod orders;
 mod plot;
+#[cfg(target_os = "linux")]
+mod power;
 mod printed;
 mod report;
 #[cfg(unix)]
@@ -57,6 +65,8 @@ mod table;
 mod tasks;
 #[cfg(unix)]
 mod tensorboard;
+#[cfg(target_os = "linux")]
+mod torture;
 mod trainer;
 #[cfg(unix)]
 mod view;

@@ -3,23 +3,7 @@
 
 use std::time::Duration;
 
-use crate::lab::{Lab, Run};
-
-/// Numbers that differ from run to run of the tests, and are shown where one fails.
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Self {
-        let seed = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0);
-        println!("chance {seed}");
-        Chance(seed)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
+use crate::lab::{Chance, Lab, Run};
 
 /// The run that was left alone.
 fn undisturbed(seeds: &str) -> (Lab, Run) {

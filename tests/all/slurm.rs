@@ -2,7 +2,6 @@
 //! does when its time is up. `just slurm-test` does the same with a real SLURM.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -31,9 +30,9 @@ launcher:
 ";
 
 /// Keeps what it is given, and gives a number.
-const SBATCH: &str = "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\nwhile IFS= read -r line; do printf '%s\\n' \"$line\"; done > given\necho 12\n";
+pub const SBATCH: &str = "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\nwhile IFS= read -r line; do printf '%s\\n' \"$line\"; done > given\necho 12\n";
 
-fn lab() -> Lab {
+pub fn lab() -> Lab {
     let lab = Lab::new();
     lab.write("sweep.yaml", SWEEP);
     std::fs::create_dir(lab.path("bin")).unwrap();
@@ -41,19 +40,19 @@ fn lab() -> Lab {
 }
 
 /// Puts a program where the shell finds it, and no other.
-fn put(lab: &Lab, name: &str, script: &str) {
+pub fn put(lab: &Lab, name: &str, script: &str) {
     let path = lab.path("bin").join(name);
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 /// The program, with nothing but these programs to find.
-fn ccdni(lab: &Lab, arguments: &[&str]) -> Ran {
+pub fn ccdni(lab: &Lab, arguments: &[&str]) -> Ran {
     Ran::of(lab.command(arguments).env("PATH", lab.path("bin")).stdin(Stdio::null()).output().unwrap())
 }
 
 /// A task of the array of a script.
-fn task(lab: &Lab, job: u64) -> Command {
+pub fn task(lab: &Lab, job: u64) -> Command {
     let mut task = Command::new("/bin/bash");
     task.arg(lab.path(&format!("outputs/.slurm/{job}.sh")));
     task.current_dir("/").env("PATH", lab.path("bin")).stdin(Stdio::null());
@@ -64,19 +63,11 @@ fn task(lab: &Lab, job: u64) -> Command {
     task
 }
 
-fn runs(lab: &Lab) -> Vec<Run> {
-    let mut runs: Vec<PathBuf> =
-        std::fs::read_dir(lab.path("outputs")).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
-    runs.retain(|path| path.join("spec.yaml").exists());
-    runs.sort();
-    runs.into_iter().map(Run).collect()
-}
-
 #[track_caller]
 fn assert_equals_a_local_sweep(lab: &Lab) {
     let local = self::lab();
     ccdni(&local, &["sweep", "sweep.yaml", "--launcher", "local"]).exits(0);
-    let (ours, theirs) = (runs(lab), runs(&local));
+    let (ours, theirs) = (lab.runs(), local.runs());
     assert_eq!((ours.len(), theirs.len()), (2, 2));
     ours.iter().zip(&theirs).for_each(|(a, b)| a.assert_equals(b));
 }
@@ -164,7 +155,7 @@ fn a_task_that_finds_everything_held_is_no_failure() {
     put(&lab, "sbatch", SBATCH);
     ccdni(&lab, &["sweep", "sweep.yaml"]).exits(0);
     ccdni(&lab, &["sweep", "sweep.yaml", "--launcher", "local", "--seeds", "1"]).exits(0);
-    let held: Vec<Attempt> = runs(&lab).iter().map(|run| Claim::attempt(&run.0.join("seeds/2")).unwrap()).collect();
+    let held: Vec<Attempt> = lab.runs().iter().map(|run| Claim::attempt(&run.0.join("seeds/2")).unwrap()).collect();
     assert!(held.iter().all(|attempt| matches!(attempt, Attempt::Claimed(_))));
     let said = Ran::of(task(&lab, 12).output().unwrap()).exits(0);
     assert!(said.contains("others train the rest"), "{said}");
@@ -188,7 +179,7 @@ fn a_task_whose_time_is_nearly_up_goes_back_into_the_queue() {
 
     let mut running = task(&lab, 12).spawn().unwrap();
     let trains = |run: &Run| run.0.join("log.txt").exists() && !run.began_at(1).is_empty();
-    while !runs(&lab).iter().any(trains) {
+    while !lab.runs().iter().any(trains) {
         assert!(running.try_wait().unwrap().is_none(), "it ended before it was disturbed");
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -199,11 +190,11 @@ fn a_task_whose_time_is_nearly_up_goes_back_into_the_queue() {
     let sent = Command::new("kill").args(["-s", "USR1", &running.id().to_string()]).status().unwrap();
     assert!(sent.success() && running.wait().unwrap().success());
     assert_eq!(std::fs::read_to_string(lab.path("bin/scontrol.said")).unwrap(), "requeue 12_1\n");
-    assert!(runs(&lab).iter().any(|run| run.log().contains("stopped as requested, after a checkpoint")));
+    assert!(lab.runs().iter().any(|run| run.log().contains("stopped as requested, after a checkpoint")));
 
     assert!(task(&lab, 12).status().unwrap().success());
     assert_equals_a_local_sweep(&lab);
-    for run in runs(&lab) {
+    for run in lab.runs() {
         assert_eq!((run.times_done(1), run.times_done(2)), (1, 1), "{}", run.log());
     }
 }

@@ -1,12 +1,15 @@
 //! Atomic writes, human-readable JSON, and cleaning up after killed processes.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+
+/// Most bytes of a record in JSON.
+const MAX_RECORD: u64 = 64 << 20;
 
 /// Prefix of temporary files: all that a killed process leaves behind.
 pub const TEMPORARY: &str = ".tmp-";
@@ -126,6 +129,23 @@ pub fn sync_directory(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Creates a directory, and those above it that are missing, and makes their entries durable.
+///
+/// # Errors
+/// The system's error.
+pub fn create_directory(directory: &Path) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let above = directory_of(directory);
+    create_directory(above)?;
+    match std::fs::create_dir(directory) {
+        // Another process was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        created => created.and_then(|()| sync_directory(above)),
+    }
+}
+
 /// A value as indented JSON; `path` is for the error message.
 ///
 /// # Errors
@@ -156,12 +176,34 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Reads a file of at most `most` bytes: no device without an end, and nothing that fills the memory before it is refused.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Data`] if it is larger.
+pub fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let size = file.metadata().map_err(Error::io("read", path))?.len();
+    let mut bytes = Vec::new();
+    if size <= most {
+        file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    }
+    match size.max(bytes.len() as u64) {
+        size if size > most => {
+            Err(Error::data(path, format!("has more than {} MiB, far too many for such a file", most >> 20)))
+        }
+        _ => Ok(bytes),
+    }
+}
+
 /// Reads JSON from a file; `None` if it does not exist. `advice` is what to do if it is damaged.
 ///
 /// # Errors
 /// [`Error::Data`] if it cannot be parsed.
 pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>> {
-    let Some(bytes) = read(path)? else { return Ok(None) };
+    let bytes = match read_at_most(path, MAX_RECORD) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
     let damaged = |error| Error::data(path, format!("is damaged ({error}); {advice}"));
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
@@ -241,6 +283,29 @@ mod tests {
         write_together(&[file("a"), file("b")]).unwrap();
         assert_eq!(std::fs::read(directory.path().join("b")).unwrap(), b"b");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_or_has_no_end_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, [7; 10]).unwrap();
+        assert_eq!(read_at_most(&path, 10).unwrap(), [7; 10]);
+        let error = read_at_most(&path, 9).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("file: has more than 0 MiB"), "{error}");
+        #[cfg(unix)]
+        read_at_most(Path::new("/dev/zero"), 1 << 10).unwrap_err();
+    }
+
+    #[test]
+    fn directories_are_made_with_those_above_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b/c");
+        create_directory(&path).unwrap();
+        create_directory(&path).unwrap();
+        assert!(path.is_dir());
+        std::fs::write(path.join("file"), "").unwrap();
+        create_directory(&path.join("file/d")).unwrap_err();
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::run::thread;
+
 /// Timeout for the controller's response.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -120,13 +122,13 @@ fn ask(mut command: Command) -> Option<String> {
     // Read in threads: a full pipe would block the program.
     let pipes = (child.stdout.take()?, child.stderr.take()?);
     let read = |mut pipe: Box<dyn std::io::Read + Send>| {
-        std::thread::spawn(move || {
+        thread::start(move || {
             let mut bytes = Vec::new();
             let _ = pipe.read_to_end(&mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         })
     };
-    let (output, errors) = (read(Box::new(pipes.0)), read(Box::new(pipes.1)));
+    let (output, errors) = (read(Box::new(pipes.0)).ok()?, read(Box::new(pipes.1)).ok()?);
     let status = loop {
         match child.try_wait().ok()? {
             Some(status) => break status,

@@ -56,7 +56,10 @@ impl Request {
     }
 
     /// Parses a request; `None` if it is not complete.
-    fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
+    ///
+    /// # Errors
+    /// The response that refuses it.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Request>, Response> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut parsed = httparse::Request::new(&mut headers);
         let refuse = |error: httparse::Error| match error {

@@ -12,11 +12,11 @@ use crate::plugins::Keys;
 pub struct ModelSpec {
     /// The blocks of a feed-forward network, bottom to top, in place of `layers`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 1000))]
     pub blocks: Vec<BlockSpec>,
     /// The recurrent stack, bottom to top.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 1000))]
     pub layers: Vec<LayerSpec>,
     /// The readout of the top layer.
     #[serde(default)]

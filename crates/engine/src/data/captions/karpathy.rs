@@ -1,6 +1,7 @@
 //! The split files of Karpathy and Fei-Fei (2015), such as `dataset_coco.json`: `images`, each with `sentences` and a
 //! `split`; and lists of `image` and `caption` derived from them.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -27,7 +28,7 @@ struct Row {
 /// Converts the images of a split file; COCO's id of an image takes precedence over the file's.
 pub(super) fn read(path: &Path, images: Vec<FileImage>) -> Result<CaptionSet> {
     let mut set = CaptionSet::default();
-    let mut ids = std::collections::HashSet::new();
+    let (mut ids, mut sentences) = (HashSet::new(), HashSet::new());
     for (item, image) in images.into_iter().enumerate() {
         let wrong = |what: String| Error::data(path, format!("`images`, item {item}: {what}"));
         let lacks = |key: &str| wrong(format!("has no `{key}`"));
@@ -43,6 +44,9 @@ pub(super) fn read(path: &Path, images: Vec<FileImage>) -> Result<CaptionSet> {
             let tokens = || sentence.tokens.map(|tokens| tokens.join(" "));
             let text = sentence.raw.or_else(tokens).ok_or_else(|| lacks("sentences[].raw"))?;
             let id = sentence.sentid.unwrap_or(set.captions.len() as u64);
+            if !sentences.insert(id) {
+                return Err(wrong(format!("the `sentid` {id} is there twice")));
+            }
             set.captions.push(Caption { id, image: set.images.len(), text });
         }
         set.images.push(Image { id, file_name, split: image.split });

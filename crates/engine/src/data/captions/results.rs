@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::MAX_FILE;
 use crate::error::{Error, Result};
-use crate::files::{without_mark, write_atomically};
+use crate::files::{read_at_most, without_mark, write_atomically};
 
 /// The file of the captions that a seed's network generates at the end of training.
 pub const FILE: &str = "captions.json";
@@ -31,7 +32,7 @@ struct Row {
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] with the position if the file is malformed or an image is duplicate.
 pub fn read(path: &Path) -> Result<Vec<CaptionResult>> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = read_at_most(path, MAX_FILE)?;
     let rows: Vec<Row> = serde_json::from_slice(without_mark(&bytes)).map_err(|error| {
         let wanted = r#"expected a list like [{"image_id": 42, "caption": "a dog"}]"#;
         Error::data(path, format!("is no file of results: {error}; {wanted}"))

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde::{Serialize, Serializer};
-use tokenizers::{ModelWrapper, Tokenizer};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::MAX_FILE;
 use super::words::WordTokenizer;
 use crate::data::text::{END_OF_LINE, UNKNOWN_WORD};
 use crate::error::{Error, Result};
-use crate::files::{without_mark, write_atomically};
+use crate::files::{read_at_most, without_mark, write_atomically};
 
 /// The first words of every vocabulary, by id.
 pub const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
@@ -22,6 +22,9 @@ pub const START: u32 = 1;
 pub const END: u32 = 2;
 /// A word that is not in the vocabulary.
 pub const UNKNOWN: u32 = 3;
+
+/// The kind of model of a `tokenizer.json` of whole words.
+const WORD_LEVEL: &str = "WordLevel";
 
 /// Captions per parallel task: large enough that merging is cheap.
 const CHUNK: usize = 4096;
@@ -164,7 +167,7 @@ impl Vocabulary {
             pre_tokenizer: serde_json::json!({ "type": "WhitespaceSplit" }),
             post_processor: None,
             decoder: None,
-            model: Model { r#type: "WordLevel", vocab: Ids(&self.words), unk_token: UNKNOWN_WORD },
+            model: Model { r#type: WORD_LEVEL, vocab: Ids(&self.words), unk_token: UNKNOWN_WORD },
         };
         let mut text = serde_json::to_vec_pretty(&file).map_err(|error| Error::data(path, error.to_string()))?;
         text.push(b'\n');
@@ -185,15 +188,16 @@ impl Vocabulary {
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] if it is no word-level vocabulary, lacks the special words, or has gaps in its ids.
     pub fn load(path: &Path) -> Result<Vocabulary> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let bytes = read_at_most(path, MAX_FILE)?;
         let damaged = |what: String| Error::data(path, format!("{what}; make it again with `ccdni data vocab`"));
-        let tokenizer = Tokenizer::from_bytes(without_mark(&bytes))
-            .map_err(|error| damaged(format!("is no tokenizer.json: {error}")))?;
-        if !matches!(tokenizer.get_model(), ModelWrapper::WordLevel(_)) {
+        let no = |error: serde_json::Error| damaged(format!("is no tokenizer.json: {error}"));
+        // The tokenizers library panics on some damaged files.
+        let Stored { model } = serde_json::from_slice(without_mark(&bytes)).map_err(no)?;
+        if model.r#type.as_deref() != Some(WORD_LEVEL) {
             return Err(damaged("is a tokenizer, but not one of whole words (WordLevel)".into()));
         }
-        let words: Vec<(u32, String)> = tokenizer.get_vocab(false).into_iter().map(|(word, id)| (id, word)).collect();
-        Vocabulary::from_ids(words).map_err(damaged)
+        let ids: HashMap<String, u32> = serde_json::from_value(model.vocab).map_err(no)?;
+        Vocabulary::from_ids(ids.into_iter().map(|(word, id)| (id, word)).collect()).map_err(damaged)
     }
 
     /// The vocabulary of words with these ids.
@@ -211,6 +215,18 @@ impl Vocabulary {
             false => Err(format!("does not begin with {}", SPECIAL.join(" "))),
         }
     }
+}
+
+/// What is read of a `tokenizer.json`.
+#[derive(Deserialize)]
+struct Stored {
+    model: StoredModel,
+}
+
+#[derive(Deserialize)]
+struct StoredModel {
+    r#type: Option<String>,
+    vocab: serde_json::Value,
 }
 
 #[derive(Serialize)]
@@ -245,6 +261,8 @@ impl Serialize for Ids<'_> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use tokenizers::Tokenizer;
 
     use super::*;
 
@@ -301,6 +319,7 @@ mod tests {
         for (content, expected) in [
             ("{}".to_owned(), "is no tokenizer.json"),
             ("no".to_owned(), "is no tokenizer.json"),
+            (good.replace("\"vocab\": {", "\"vocab\": 7, \"other\": {"), "is no tokenizer.json"),
             (good.replace("\"dog\": 5", "\"dog\": 9"), "the id 5"),
             (
                 good.replace("\"WordLevel\"", "\"BPE\"").replace("\"unk_token\"", "\"merges\": [], \"unk_token\""),
