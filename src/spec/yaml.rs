@@ -30,7 +30,10 @@ pub(super) fn parse(text: &str) -> Result<Value, BadYaml> {
         return Err(BadYaml { message, place: None });
     }
     let mut left = MOST_VALUES;
-    Count(&mut left).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(bad)?;
+    // Whatever else is wrong is an error below; no text at all is not.
+    if let (Err(error), 0) = (Count(&mut left).deserialize(serde_yaml::Deserializer::from_str(text)), left) {
+        return Err(bad(error));
+    }
     let mut value: serde_yaml::Value = serde_yaml::from_str(text).map_err(bad)?;
     value.apply_merge().map_err(bad)?;
     convert(value, "").map_err(|message| BadYaml { message, place: None })
