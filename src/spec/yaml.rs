@@ -77,6 +77,11 @@ impl<'de> Visitor<'de> for Count<'_> {
         Ok(())
     }
 
+    /// An empty text.
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
         Ok(())
     }
