@@ -5,6 +5,8 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize, Serializer};
+use tokenizers::Model as _;
+use tokenizers::models::wordlevel::WordLevel;
 
 use super::MAX_FILE;
 use super::words::WordTokenizer;
@@ -191,13 +193,14 @@ impl Vocabulary {
         let bytes = read_at_most(path, MAX_FILE)?;
         let damaged = |what: String| Error::data(path, format!("{what}; make it again with `ccdni data vocab`"));
         let no = |error: serde_json::Error| damaged(format!("is no tokenizer.json: {error}"));
-        // The tokenizers library panics on some damaged files.
-        let Stored { model } = serde_json::from_slice(without_mark(&bytes)).map_err(no)?;
-        if model.r#type.as_deref() != Some(WORD_LEVEL) {
+        // The model alone: the library panics on some damaged files when it reads the whole.
+        let Stored { model: Kind { r#type } } = serde_json::from_slice(without_mark(&bytes)).map_err(no)?;
+        if r#type.as_deref() != Some(WORD_LEVEL) {
             return Err(damaged("is a tokenizer, but not one of whole words (WordLevel)".into()));
         }
-        let ids: HashMap<String, u32> = serde_json::from_value(model.vocab).map_err(no)?;
-        Vocabulary::from_ids(ids.into_iter().map(|(word, id)| (id, word)).collect()).map_err(damaged)
+        let Stored { model } = serde_json::from_slice::<Stored<WordLevel>>(without_mark(&bytes)).map_err(no)?;
+        let words = model.get_vocab().into_iter().map(|(word, id)| (id, word)).collect();
+        Vocabulary::from_ids(words).map_err(damaged)
     }
 
     /// The vocabulary of words with these ids.
@@ -219,14 +222,13 @@ impl Vocabulary {
 
 /// What is read of a `tokenizer.json`.
 #[derive(Deserialize)]
-struct Stored {
-    model: StoredModel,
+struct Stored<M> {
+    model: M,
 }
 
 #[derive(Deserialize)]
-struct StoredModel {
+struct Kind {
     r#type: Option<String>,
-    vocab: serde_json::Value,
 }
 
 #[derive(Serialize)]
