@@ -230,6 +230,11 @@ impl Check<'_> {
             let message = format!("the task `{kind}` has one target, at the last step: there is nothing to thin out");
             self.refuse("train.feedback_every", &[], message, "leave `feedback_every` out");
         }
+        if shape.target.when == When::LastSteps && train.feedback_every.is_some() {
+            let message =
+                format!("the task `{kind}` has targets at the last steps alone, of which some lengths would have none");
+            self.refuse("train.feedback_every", &[], message, "leave `feedback_every` out");
+        }
         if shape.steps.is_none() {
             if train.bptt.as_ref().and_then(Bptt::percent).is_some() {
                 let message =

@@ -36,7 +36,7 @@ pub struct CopyRepeat {
     /// Whether patterns become longer and repeats more as training goes on.
     pub curriculum: bool,
     /// Mean loss of a batch, in bits, below which the curriculum goes on.
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub threshold: f64,
     /// Training sequences per epoch, rounded up to whole batches.
     #[schemars(range(min = 1, max = 100_000_000))]

@@ -101,6 +101,11 @@ fn feedback_that_cannot_be_is_refused() {
         ("model.layers.0.feedback={kind: cerebellum, lesion_at: 13}", "would never happen"),
         ("model.layers.0.feedback={kind: cerebellum, delay: 6}", "no target would come"),
         ("model.layers.0.dni={hidden: [4]}", "nothing learns from the synthetic gradients"),
+        ("record={every: 1, gradients: true}", "a frozen layer has no gradient"),
+        (
+            "model.layers=[{cell: leaky, hidden: 4, feedback: {kind: readout}}, {cell: leaky, hidden: 4}]",
+            "the top layer alone",
+        ),
         ("run.backend=fused", "feedback"),
         ("model.layers.0.feedback={kind: olive}", "model.layers.0.feedback.kind"),
     ] {

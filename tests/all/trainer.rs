@@ -176,7 +176,16 @@ fn numbers_that_are_read_late_are_the_same() {
     }
 }
 
-/// Stops behind every batch, and compares.
+/// A lesion holds for what is left of an epoch whose last batch was before the stop: its validation, best weights and schedule.
+#[test]
+fn feedback_that_is_cut_stays_cut() {
+    let feedback = json!({ "kind": "cerebellum", "hidden": [5], "lesion_at": 2 });
+    let layers = json!([{ "cell": "leaky", "hidden": 4, "tau": 2, "feedback": feedback }]);
+    let record = json!({ "every": 2, "what": ["hidden"] });
+    stop_after_every_batch(&spec(&[("/model/layers", layers), ("/record", record)]));
+}
+
+/// Stops training after every batch, and compares; early stopping and the schedule take part in it.
 fn stop_anywhere(spec: &Spec) {
     for step_every in ["batch", "window"] {
         let spec = Spec {
@@ -186,25 +195,31 @@ fn stop_anywhere(spec: &Spec) {
             },
             ..spec.clone()
         };
-        let mut whole = Keeper::default();
-        let expected = finish(&mut trainer(&spec), &mut whole);
-        assert_eq!(whole.recordings.len(), expected.history.len());
+        let expected = stop_after_every_batch(&spec);
         assert!(expected.history.len() < 12, "early stopping is part of what is resumed");
         assert!(rates(&expected).windows(2).any(|pair| pair[0] != pair[1]), "and so is the schedule");
-        for stop_after in 1..whole.batches {
-            let mut keeper = Keeper { stop_after: Some(stop_after), ..Keeper::default() };
-            assert!(matches!(trainer(&spec).train(&mut keeper), Ok(Outcome::Stopped)));
-            let bytes = keeper.checkpoint.take().expect("a checkpoint at the stop");
-            let checkpoint = Checkpoint::from_bytes(&bytes).expect("a readable checkpoint");
-            let mut again = trainer(&spec);
-            again.resume(&checkpoint).expect("a fitting checkpoint");
-            let mut rest = Keeper { recordings: keeper.recordings, ..Keeper::default() };
-            let finished = finish(&mut again, &mut rest);
-            assert_eq!(result(&finished), result(&expected), "{step_every}, stopped after {stop_after}");
-            assert_eq!(rest.recordings, whole.recordings, "{step_every}, stopped after {stop_after}");
-            assert_eq!(rest.batches, whole.batches - stop_after, "nothing is done twice");
-        }
     }
+}
+
+fn stop_after_every_batch(spec: &Spec) -> Finished {
+    let step_every = spec.train.step_every;
+    let mut whole = Keeper::default();
+    let expected = finish(&mut trainer(spec), &mut whole);
+    assert_eq!(whole.recordings.len(), expected.history.len());
+    for stop_after in 1..whole.batches {
+        let mut keeper = Keeper { stop_after: Some(stop_after), ..Keeper::default() };
+        assert!(matches!(trainer(spec).train(&mut keeper), Ok(Outcome::Stopped)));
+        let bytes = keeper.checkpoint.take().expect("a checkpoint at the stop");
+        let checkpoint = Checkpoint::from_bytes(&bytes).expect("a readable checkpoint");
+        let mut again = trainer(spec);
+        again.resume(&checkpoint).expect("a fitting checkpoint");
+        let mut rest = Keeper { recordings: keeper.recordings, ..Keeper::default() };
+        let finished = finish(&mut again, &mut rest);
+        assert_eq!(result(&finished), result(&expected), "{step_every:?}, stopped after {stop_after}");
+        assert_eq!(rest.recordings, whole.recordings, "{step_every:?}, stopped after {stop_after}");
+        assert_eq!(rest.batches, whole.batches - stop_after, "nothing is done twice");
+    }
+    expected
 }
 
 /// The learning rate of every epoch.

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::spec::task_shape::{Input, TaskShape, When};
-use crate::spec::{BackendKind, FeedbackKind, FeedbackSpec, Spec};
+use crate::spec::{BackendKind, FeedbackKind, FeedbackSpec, Recorded, Spec};
 
 impl Check<'_> {
     /// Whatever a layer's feedback cannot be combined with.
@@ -18,24 +18,46 @@ impl Check<'_> {
                 let message = "does not compute the `feedback` of a layer";
                 self.refuse("run.backend", &[&path], message, "use `auto`, or `composed`");
             }
+            if feedback.kind == FeedbackKind::Readout && index + 1 < spec.model.layers.len() {
+                let message = "the readout is of the top layer alone";
+                self.refuse(
+                    &format!("{path}.kind"),
+                    &["model.layers"],
+                    message,
+                    "use `kind: cerebellum`, or the top layer",
+                );
+            }
             self.keys_of_feedback(&path, feedback, spec);
             if let Some(shape) = shape {
                 self.feedback_and_task(&path, feedback, shape, &spec.task.kind);
             }
         }
         self.frozen(spec);
+        self.recorded_gradients(spec);
     }
 
     /// A frozen layer cannot make use of gradients.
     fn frozen(&mut self, spec: &Spec) {
         let frozen = |layers: &[crate::spec::LayerSpec]| layers.iter().all(|layer| !layer.learn);
         for (index, layer) in spec.model.layers.iter().enumerate() {
-            if layer.dni.is_some() && frozen(&spec.model.layers[..=index]) {
+            let below = spec.model.embed.is_some() || spec.model.encoder.is_some();
+            if layer.dni.is_some() && !below && frozen(&spec.model.layers[..=index]) {
                 let message = "nothing learns from the synthetic gradients of a frozen layer";
                 let learn = format!("model.layers.{index}.learn");
                 let help = "leave `dni` out, or let the layer learn";
                 self.refuse(&format!("model.layers.{index}.dni"), &[&learn], message, help);
             }
+        }
+    }
+
+    /// Gradients of a frozen layer are not computed everywhere.
+    fn recorded_gradients(&mut self, spec: &Spec) {
+        let Some(record) = &spec.record else { return };
+        let asked = record.gradients || record.what.contains(&Recorded::Gradient);
+        if let Some(frozen) = spec.model.layers.iter().position(|layer| !layer.learn).filter(|_| asked) {
+            let learn = format!("model.layers.{frozen}.learn");
+            let key = if record.gradients { "record.gradients" } else { "record.what" };
+            self.refuse(key, &[&learn], "a frozen layer has no gradient", "leave it out, or let every layer learn");
         }
     }
 
@@ -74,6 +96,9 @@ impl Check<'_> {
         let message = match (shape.target.when, shape.steps) {
             (When::LastStep, _) if late > 0 => {
                 format!("the only target of `{kind}` is at the last step: it would never come")
+            }
+            (When::LastSteps, _) if late > 0 => {
+                format!("targets of `{kind}` are at the last steps alone, and would come after the end")
             }
             (_, Some(steps)) if late >= steps => format!("sequences have {steps} steps: no target would come"),
             _ => return,

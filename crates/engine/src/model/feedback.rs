@@ -5,6 +5,7 @@ use candle_core::{D, DType, Tensor};
 use super::{Model, Weights};
 use crate::error::Result;
 use crate::nn::{Linear, relu};
+use crate::spec::task_shape::TargetKind;
 use crate::spec::{FeedbackKind, FeedbackSpec};
 
 /// The feedback of a layer.
@@ -14,8 +15,8 @@ pub struct Feedback {
     pub spec: FeedbackSpec,
     /// Indices of the parameters of a cerebellum, in pairs of weight and bias.
     pub params: Vec<usize>,
-    /// Whether its outputs are logits, and probabilities are fed back.
-    pub classes: bool,
+    /// What its outputs are: of classes and bits, logits, whose probabilities are fed back.
+    pub outputs: TargetKind,
     /// Whether it is cut in the present epoch.
     pub lesioned: bool,
 }
@@ -49,7 +50,11 @@ impl Feedback {
         if self.lesioned {
             return Ok(outputs.zeros_like()?);
         }
-        let message = if self.classes { candle_nn::ops::softmax(&outputs, D::Minus1)? } else { outputs };
+        let message = match self.outputs {
+            TargetKind::Classes { .. } => candle_nn::ops::softmax(&outputs, D::Minus1)?,
+            TargetKind::Bits { .. } => candle_nn::ops::sigmoid(&outputs)?,
+            TargetKind::Values { .. } => outputs,
+        };
         let Some(lesion) = self.spec.lesion_at_step else { return Ok(message) };
         let intact: Vec<f32> = steps.iter().map(|&step| f32::from(u8::from(step < lesion))).collect();
         let intact = Tensor::from_vec(intact, (steps.len(), 1), message.device())?.to_dtype(DType::F32)?;

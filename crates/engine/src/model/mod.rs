@@ -23,7 +23,7 @@ use crate::dni::{Site, StoredSynthesizer, Synthesizer};
 use crate::error::{Error, Result};
 use crate::nn::cells::{Cell, CellWeights};
 use crate::nn::{Leaves, Linear, NewParameter, ParamStore};
-use crate::spec::task_shape::{TargetKind, TaskShape};
+use crate::spec::task_shape::TaskShape;
 use crate::spec::{DniSpec, ModelSpec};
 
 /// A network and its parameters on a device.
@@ -118,7 +118,7 @@ impl Model {
             feedback: layer.feedback.as_ref().map(|spec| Feedback {
                 spec: spec.clone(),
                 params: layout.feedback[k].clone(),
-                classes: matches!(shape.target.kind, TargetKind::Classes { .. }),
+                outputs: shape.target.kind,
                 lesioned: false,
             }),
         });

@@ -145,7 +145,7 @@ pub struct TaskOutputs {
     pub evaluation: Option<Evaluation>,
 }
 
-/// TaskOutputs for the task's showcase.
+/// Outputs for the task's showcase.
 #[derive(Debug, Clone)]
 pub struct ShowcaseResult {
     /// `[patterns, time, size]`, f32.

@@ -137,10 +137,7 @@ pub trait Backend {
 }
 
 /// Resolves `run.backend` for these cells on a device. `auto` is the fused backend on the CPU and the unrolled one
-/// elsewhere, or the composed one if a cell lacks the fast path or there is none.
-///
-/// # Errors
-/// Activity feedback is computed by the composed one alone.
+/// elsewhere, or the composed one if a cell lacks the fast path or there is none; activity feedback is computed by the composed one alone.
 ///
 /// # Errors
 /// [`Error::Usage`] if the backend does not support the device or a cell.

@@ -143,7 +143,7 @@ fn run_group(
     let counts: Vec<usize> = windows.iter().map(|window| feedback.count(window)).collect();
     let injecting = batch.roles.iter().any(|&role| role != Role::Lesioned);
     // Without a synthesizer, a window has gradients only if it has a loss.
-    let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0 || model.has_feedback();
+    let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0;
     let needs_backward: Vec<bool> = counts.iter().map(needs).collect();
     let span = windows[0].start..windows[windows.len() - 1].end;
     let steps = feedback.steps(&span);

@@ -84,6 +84,8 @@ impl Trainer {
             stopping.state = state;
         }
         self.cursor = saved.cursor;
+        // The next batch may be the next epoch's: what is left of this epoch is measured as the epoch was trained.
+        self.model.at_epoch(self.cursor.epoch);
         self.batch_losses = saved.batch_losses;
         self.history = checkpoint.state.history.clone();
         Ok(())
