@@ -167,7 +167,7 @@ fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options
     let mut flag = |name: &str, value: String| command.extend([format!("--{name}"), value]);
     args.spec.set.iter().for_each(|set| flag("set", set.clone()));
     if run.is_some_and(|run| run.threads == Count::Auto) {
-        flag("set", format!("run.threads={}", (launcher.cpus / at_once.max(1)).max(1)));
+        flag("set", format!("run.threads={}", (launcher.cpus / at_once.min(missing).max(1)).max(1)));
     }
     args.grid.iter().for_each(|grid| flag("grid", grid.clone()));
     args.train.seeds.iter().for_each(|seeds| flag("seeds", seeds.to_string()));

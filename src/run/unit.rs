@@ -233,7 +233,8 @@ impl SeedRun {
     /// # Errors
     /// As [`Claim::write`], or a tensor that cannot be copied to the CPU.
     pub fn write_outputs(&self, claim: &Claim, directory: &Path, outputs: &TaskOutputs) -> Result<()> {
-        std::fs::create_dir_all(directory).map_err(Error::io("create the directory", directory))?;
+        claim.verify()?;
+        files::create_directory(directory).map_err(Error::io("create the directory", directory))?;
         if let Some(showcase) = &outputs.showcase {
             claim.write(&directory.join(SHOWCASE), &showcase_file(showcase)?)?;
         }

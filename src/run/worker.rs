@@ -121,10 +121,11 @@ fn train(
     emit: &dyn Fn(Event),
 ) -> Result<Ended> {
     let run = &resolved.spec.run;
-    // This thread is one of the pool: what it divides begins at once, and nothing waits for another thread to wake up. An
-    // error means that there is a pool already.
+    // This thread is one of the pool: what it divides begins at once, and nothing waits for another thread to wake up.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(run.threads.or_cores()).stack_size(STACK);
-    let _ = pool.use_current_thread().build_global();
+    if let Err(error) = pool.use_current_thread().build_global() {
+        directory.log(&format!("seed {seed}: goes on with one thread: {error}"));
+    }
     let unit = directory.unit(seed);
     let claim = match Claim::attempt(&unit.directory)? {
         Attempt::Claimed(claim) => claim,
@@ -165,6 +166,8 @@ fn train(
     if checkpoint.is_some() {
         directory.log(&format!("seed {seed}: goes on from its checkpoint"));
     }
+    // Of an earlier attempt; nothing but its absence matters.
+    let _ = std::fs::remove_file(unit.progress_path());
     emit(Event::Started { epochs_done: callback.history.len() });
     let mut source = BackboneSource::default();
     let outcome = resume::trainer(directory, resolved, seed, device, checkpoint.as_ref(), registry).and_then(|begun| {

@@ -108,7 +108,8 @@ impl Watched {
 
     /// Epochs trained, with the parts of those in training, and epochs requested, of all seeds.
     fn epochs(&self) -> (f64, usize) {
-        let of = |seed: &SeedSummary| match seed.state == Standing::Done.to_string() {
+        let whole = [Standing::Done, Standing::Imported].map(|standing| standing.to_string());
+        let of = |seed: &SeedSummary| match whole.contains(&seed.state) {
             true => self.summary.epochs as f64,
             false => seed.epochs as f64 + seed.within,
         };

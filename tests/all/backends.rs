@@ -47,6 +47,32 @@ fn threads_change_no_bit() {
     assert_eq!(lab.run().json("seeds/1/unit.json")["threads"], (cores / 2).max(1));
 }
 
+/// A last window that is shorter, so that threads have unequal blocks; and inputs so wide that sums are cut.
+#[test]
+fn many_threads_change_no_bit() {
+    let uneven = "
+task: {kind: mimic, inputs: 8, hidden: 16, seq_len: 25, train_size: 64, validation_size: 0, test_size: 0}
+model: {layers: [{cell: gru, hidden: 200}]}
+train: {epochs: 1, batch_size: 8, bptt: 3}
+run: {device: cpu}
+";
+    let wide = "
+task: {kind: mimic, inputs: 600, hidden: 16, seq_len: 40, train_size: 512, validation_size: 66, test_size: 66}
+model: {layers: [{cell: tanh, hidden: 48}]}
+train: {epochs: 1, batch_size: 128, bptt: 5}
+run: {device: cpu}
+";
+    for spec in [uneven, wide] {
+        let lab = Lab::new();
+        lab.write("spec.yaml", spec);
+        let results = ["1", "2", "8"].map(|threads| {
+            let weights = weights(&lab, &["--set", &format!("run.threads={threads}")]);
+            (weights, lab.run().json("seeds/1/unit.json")["result"].clone())
+        });
+        assert!(results[0] == results[1] && results[0] == results[2], "{spec}");
+    }
+}
+
 #[test]
 fn the_composed_backend_trains_the_same_network() {
     let lab = Lab::new();

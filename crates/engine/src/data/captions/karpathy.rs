@@ -43,10 +43,10 @@ pub(super) fn read(path: &Path, images: Vec<FileImage>) -> Result<CaptionSet> {
         for sentence in image.sentences.ok_or_else(|| lacks("sentences"))? {
             let tokens = || sentence.tokens.map(|tokens| tokens.join(" "));
             let text = sentence.raw.or_else(tokens).ok_or_else(|| lacks("sentences[].raw"))?;
-            let id = sentence.sentid.unwrap_or(set.captions.len() as u64);
-            if !sentences.insert(id) {
+            if let Some(id) = sentence.sentid.filter(|id| !sentences.insert(*id)) {
                 return Err(wrong(format!("the `sentid` {id} is there twice")));
             }
+            let id = sentence.sentid.unwrap_or(set.captions.len() as u64);
             set.captions.push(Caption { id, image: set.images.len(), text });
         }
         set.images.push(Image { id, file_name, split: image.split });

@@ -56,6 +56,17 @@ impl Layout {
         self.offsets.last().map_or(0, |offset| offset.end)
     }
 
+    /// Moves the borders of parts of [`Self::starts`] so that no part has one row of a block: a product of one row is added up in
+    /// another order.
+    pub(super) fn leave_no_single_rows(&self, parts: &mut [Range<usize>]) {
+        for at in 1..parts.len() {
+            if self.offsets.iter().any(|block| block.len() == parts[at].start + 1) {
+                parts[at].start -= 1;
+                parts[at - 1].end -= 1;
+            }
+        }
+    }
+
     /// Rows at the starts of the windows that need a backward pass.
     pub(super) fn starts(&self) -> usize {
         self.lengths.len() * self.batch
