@@ -1,8 +1,8 @@
 """Learning rules: microseconds per step and sequence of `ccdni` against units and steps, and beside plain numpy and PyTorch.
 
-    python3 benches/rules/compare.py target/release/ccdni
+    python3 benches/rules/compare.py target/release/ccdni [PLOT]
 
-Needs numpy and torch for the comparison, which is left out without them. Everything runs on one thread. Times of `ccdni` are of whole
+Needs numpy and torch for the comparison, which is left out without them, and matplotlib for the plot of the costs. Everything runs on one thread. Times of `ccdni` are of whole
 training epochs (column `seconds` of metrics.csv): data, forward pass, rule and update; of the others, of forward pass and rule alone.
 """
 
@@ -36,7 +36,7 @@ def ccdni(program, rule, units, steps, rows):
         },
         "model": {"layers": [layer]},
         "train": {"epochs": epochs, "batch_size": rows, "rule": rule},
-        "run": {"device": "cpu", "jobs": 1},
+        "run": {"device": "cpu", "jobs": 1, "threads": 1},
     }
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "spec.yaml")
@@ -55,6 +55,25 @@ def fastest(work, per):
         work()
         times.append(time.perf_counter() - began)
     return min(times) / per * 1e6
+
+
+def plot(path, panels):
+    """Draws the costs of every rule: one panel per quantity that they are measured against."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(10, 4), sharey=True, layout="constrained")
+    for axis, (label, values, costs) in zip(axes, panels):
+        for rule, row in costs.items():
+            axis.loglog(values, row, "o-", label=rule)
+        axis.set_xlabel(label)
+        axis.set_xticks(values, map(str, values))
+        axis.minorticks_off()
+    axes[0].set_ylabel("microseconds per step and sequence")
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 def numpy_rtrl(units, steps):
@@ -126,16 +145,19 @@ def main():
     print("Microseconds per step and sequence: batches of 10 sequences of 20 steps\n")
     print("| rule |" + "".join(f" {units} units |" for units in sizes))
     print("|---|" + "---|" * len(sizes))
+    by_units, by_steps = {}, {}
     for rule in rules:
-        row = (f" {ccdni(program, rule, units, 20, 10):.1f} |" for units in sizes)
-        print(f"| `{rule['kind']}` |" + "".join(row), flush=True)
+        row = by_units[rule["kind"]] = [ccdni(program, rule, units, 20, 10) for units in sizes]
+        print(f"| `{rule['kind']}` |" + "".join(f" {cost:.1f} |" for cost in row), flush=True)
     lengths = [10, 20, 50, 100, 200]
     print("\nThe same with 32 units, against the length of the sequence\n")
     print("| rule |" + "".join(f" {steps} steps |" for steps in lengths))
     print("|---|" + "---|" * len(lengths))
     for rule in rules:
-        row = (f" {ccdni(program, rule, 32, steps, 10):.1f} |" for steps in lengths)
-        print(f"| `{rule['kind']}` |" + "".join(row), flush=True)
+        row = by_steps[rule["kind"]] = [ccdni(program, rule, 32, steps, 10) for steps in lengths]
+        print(f"| `{rule['kind']}` |" + "".join(f" {cost:.1f} |" for cost in row), flush=True)
+    if len(sys.argv) > 2:
+        plot(sys.argv[2], [("units, 20 steps", sizes, by_units), ("steps, 32 units", lengths, by_steps)])
     try:
         import numpy  # noqa: F401
         import torch  # noqa: F401
