@@ -26,7 +26,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 
 
 def run(command):
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
+    # On one core: XLA's flags alone do not keep it to one thread.
+    pin = (lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})) if hasattr(os, "sched_setaffinity") else None
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD}, preexec_fn=pin)
     if result.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{result.stderr[-2000:]}")
     return result.stdout
