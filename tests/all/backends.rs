@@ -52,12 +52,12 @@ fn threads_change_no_bit() {
 fn many_threads_change_no_bit() {
     let uneven = "
 task: {kind: mimic, inputs: 8, hidden: 16, seq_len: 25, train_size: 64, validation_size: 0, test_size: 0}
-model: {layers: [{cell: gru, hidden: 200}]}
+model: {layers: [{cell: gru, hidden: 256}]}
 train: {epochs: 1, batch_size: 8, bptt: 3}
 run: {device: cpu}
 ";
     let wide = "
-task: {kind: mimic, inputs: 600, hidden: 16, seq_len: 40, train_size: 512, validation_size: 66, test_size: 66}
+task: {kind: mimic, inputs: 600, hidden: 16, seq_len: 200, train_size: 128, validation_size: 100, test_size: 100}
 model: {layers: [{cell: tanh, hidden: 48}]}
 train: {epochs: 1, batch_size: 128, bptt: 5}
 run: {device: cpu}
@@ -67,8 +67,11 @@ run: {device: cpu}
         lab.write("spec.yaml", spec);
         let results = ["1", "2", "8"].map(|threads| {
             let weights = weights(&lab, &["--set", &format!("run.threads={threads}")]);
-            (weights, lab.run().json("seeds/1/unit.json")["result"].clone())
+            let unit = lab.run().json("seeds/1/unit.json");
+            assert_eq!(unit["threads"].to_string(), threads);
+            (weights, unit["validation"].clone(), unit["test"].clone())
         });
+        assert!(results[0].2.is_array(), "there is a result to compare");
         assert!(results[0] == results[1] && results[0] == results[2], "{spec}");
     }
 }

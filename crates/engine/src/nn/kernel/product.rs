@@ -9,8 +9,11 @@ use gemm::Parallelism;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threads(pub usize);
 
-/// Multiplications for which a further thread pays off: some 20 µs of one.
-const SHARE: usize = 1 << 20;
+/// Multiplications that each thread has at least, some 80 µs: of less, measured over whole epochs, a further thread costs time.
+const SHARE: usize = 1 << 22;
+
+/// How much more of them where a product alone is divided: its threads meet after every product, and read the same weights.
+const PRODUCT: usize = 2;
 
 /// Rows that a thread takes at least: a product of few rows is slow for its size.
 const ROWS: usize = 8;
@@ -105,7 +108,7 @@ pub fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, thre
     if m == 0 || n == 0 {
         return;
     }
-    let parallelism = match threads.for_work(m.saturating_mul(n).saturating_mul(k)) {
+    let parallelism = match threads.for_work(m.saturating_mul(n).saturating_mul(k) / PRODUCT) {
         Threads(1) => Parallelism::None,
         Threads(count) => Parallelism::Rayon(count),
     };
@@ -175,7 +178,7 @@ mod tests {
 
         #[test]
         fn parts_are_all_rows_in_order(rows in 0..300usize, threads in 1..9usize, work in 0..20usize) {
-            let parts = Threads(threads).parts(rows, work << 20);
+            let parts = Threads(threads).parts(rows, work << 22);
             prop_assert!(!parts.is_empty() && parts.len() <= threads.min(work.max(1)));
             prop_assert!(parts.len() == 1 || parts.iter().all(|part| part.len() >= ROWS));
             let rows_in_parts: Vec<usize> = parts.into_iter().flatten().collect();

@@ -107,5 +107,8 @@ mod tests {
         assert_eq!([10, 11, 12].map(first), [Some(2), Some(8), Some(14)]);
         assert_eq!([13, 14].map(first), [Some(4), Some(10)], "the shorter window is missing from the last block");
         assert_eq!((layout.rows(), layout.starts(), layout.steps()), (16, 6, 4..15));
+        let mut parts = [0..3, 3..6];
+        layout.leave_no_single_rows(&mut parts);
+        assert_eq!(parts, [0..2, 2..6], "four rows of the last block are 0..3 and 3..4");
     }
 }
