@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use ccdni::data::{Batch, BatchIndex, Dataset, Evaluation, Inputs, Metric, Predictor, Split, Targets};
+use ccdni::data::{Batch, BatchIndex, Curriculum, Dataset, Evaluation, Inputs, Metric, Predictor, Split, Targets};
 use ccdni::rng::Stream;
 use ccdni::spec::Spec;
 use ccdni::spec::task_shape::{First, Input, Target, TargetKind, TaskShape, When};
@@ -183,6 +183,59 @@ fn feedback_that_is_cut_stays_cut() {
     let layers = json!([{ "cell": "leaky", "hidden": 4, "tau": 2, "feedback": feedback }]);
     let record = json!({ "every": 2, "what": ["hidden"] });
     stop_after_every_batch(&spec(&[("/model/layers", layers), ("/record", record)]));
+}
+
+/// A curriculum of which every batch is mastered; each level has data of its own.
+struct Harder(Noise);
+
+impl Curriculum for Harder {
+    fn is_mastered(&self, _level: usize, _loss: f64) -> bool {
+        true
+    }
+
+    fn columns(&self, level: usize) -> Vec<(&'static str, f64)> {
+        vec![("level", level as f64)]
+    }
+}
+
+impl Dataset for Harder {
+    fn metrics(&self) -> Vec<Metric> {
+        self.0.metrics()
+    }
+
+    fn batches(&self, split: Split, batch_size: usize) -> usize {
+        self.0.batches(split, batch_size)
+    }
+
+    fn batch(&self, at: BatchIndex) -> ccdni::Result<Batch> {
+        self.0.batch(BatchIndex { epoch: at.epoch + 100 * at.level, ..at })
+    }
+
+    fn curriculum(&self) -> Option<&dyn Curriculum> {
+        Some(self)
+    }
+}
+
+#[test]
+fn a_curriculum_goes_on_from_epoch_to_epoch_and_after_a_stop() {
+    let spec = spec(&[("/record", Value::Null)]);
+    let trainer = || {
+        let data = Box::new(Harder(Noise { seed: 7 }));
+        Trainer::new(&Plugins::built_in(), &spec, &shape(), data, 7, Device::Cpu).expect("a trainer")
+    };
+    let expected = finish(&mut trainer(), &mut Keeper::default());
+    let level = |row: &EpochRow| row.extra.iter().find(|extra| extra.name == "level").map(|extra| extra.value);
+    let levels: Vec<_> = expected.history.iter().map(level).collect();
+    assert_eq!(levels, [3.0, 6.0, 9.0, 12.0].map(Some), "one level per batch");
+    for stop_after in 1..12 {
+        let mut keeper = Keeper { stop_after: Some(stop_after), ..Keeper::default() };
+        assert!(matches!(trainer().train(&mut keeper), Ok(Outcome::Stopped)));
+        let checkpoint = Checkpoint::from_bytes(&keeper.checkpoint.expect("a checkpoint")).expect("a readable one");
+        let mut again = trainer();
+        again.resume(&checkpoint).expect("a fitting checkpoint");
+        let finished = finish(&mut again, &mut Keeper::default());
+        assert_eq!(result(&finished), result(&expected), "stopped after {stop_after}");
+    }
 }
 
 /// Stops training after every batch, and compares; early stopping and the schedule take part in it.

@@ -331,6 +331,32 @@ mod tests {
         Ok(())
     }
 
+    /// The loss of outputs of this shape, whose gradient is compared with finite differences.
+    fn loss_with_checked_gradient(
+        feedback: &Feedback,
+        values: &[f32],
+        shape: (usize, usize, usize),
+        steps: &[usize],
+        windows: &[Range<usize>],
+    ) -> Result<f64> {
+        let sum = |values: &[f32]| -> Result<(f64, Vec<f32>)> {
+            let outputs = Tensor::from_slice(values, shape, &Device::Cpu)?;
+            let (losses, gradient) = feedback.losses(Some(&outputs), steps, windows)?;
+            let gradient = gradient.map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or_default();
+            Ok((losses.read()?.iter().map(|w| w.loss).sum(), gradient))
+        };
+        let (loss, gradient) = sum(values)?;
+        for index in 0..values.len() {
+            let mut moved = values.to_vec();
+            moved[index] += 1e-2;
+            let above = sum(&moved)?.0;
+            moved[index] -= 2e-2;
+            let slope = (above - sum(&moved)?.0) / 2e-2;
+            assert!((slope - f64::from(gradient[index])).abs() < 1e-3, "{index}: {slope} {}", gradient[index]);
+        }
+        Ok(loss)
+    }
+
     #[test]
     fn bits_at_the_last_steps_have_the_gradient_of_their_cross_entropy() -> Result<()> {
         let targets = Targets::Values(Tensor::new(&[[[1f32, 0.], [0., 1.]]], &Device::Cpu)?);
@@ -340,24 +366,10 @@ mod tests {
         assert_eq!((feedback.steps(&(0..5)), feedback.steps(&(2..4))), (vec![3, 4], vec![3]));
         assert_eq!(windows.each_ref().map(|window| feedback.count(window)), [0, 1, 1]);
         let values = [0.3f32, -1.2, 40.0, 0.5];
-        let sum = |values: &[f32]| -> Result<(f64, Vec<f32>)> {
-            let outputs = Tensor::from_slice(values, (2, 1, 2), &Device::Cpu)?;
-            let (losses, gradient) = feedback.losses(Some(&outputs), &[3, 4], &windows)?;
-            let gradient = gradient.map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or_default();
-            Ok((losses.read()?.iter().map(|w| w.loss).sum(), gradient))
-        };
-        let (loss, gradient) = sum(&values)?;
+        let loss = loss_with_checked_gradient(&feedback, &values, (2, 1, 2), &[3, 4], &windows)?;
         let bit = |z: f64, y: f64| z.max(0.0) - z * y + (-z.abs()).exp().ln_1p();
         let expected = (bit(0.3, 1.0) + bit(-1.2, 0.0) + bit(40.0, 0.0) + bit(0.5, 1.0)) / 2.0;
         assert!((loss - expected).abs() < 1e-5, "{loss} {expected}");
-        for index in 0..values.len() {
-            let mut moved = values;
-            moved[index] += 1e-2;
-            let above = sum(&moved)?.0;
-            moved[index] -= 2e-2;
-            let slope = (above - sum(&moved)?.0) / 2e-2;
-            assert!((slope - f64::from(gradient[index])).abs() < 1e-3, "{index}: {slope} {}", gradient[index]);
-        }
         Ok(())
     }
 
@@ -367,21 +379,7 @@ mod tests {
         let shape = shape(TargetKind::Classes { count: 3 }, When::EveryStep);
         let feedback = Feedback::new(&targets, &shape, 2, 1, &rows(2), &Device::Cpu)?;
         let values = [0.1f32, -0.4, 0.3, 1.2, 0.0, -0.7, 0.5, 0.5, 0.2, -1.0, 0.4, 0.9];
-        let sum = |values: &[f32]| -> Result<(f64, Vec<f32>)> {
-            let outputs = Tensor::from_slice(values, (2, 2, 3), &Device::Cpu)?;
-            let (losses, gradient) = feedback.losses(Some(&outputs), &[0, 1], &[0..1, 1..2])?;
-            let gradient = gradient.map(|g| g.flatten_all()?.to_vec1()).transpose()?.unwrap_or_default();
-            Ok((losses.read()?.iter().map(|w| w.loss).sum(), gradient))
-        };
-        let (_, gradient) = sum(&values)?;
-        for index in 0..values.len() {
-            let mut moved = values;
-            moved[index] += 1e-2;
-            let above = sum(&moved)?.0;
-            moved[index] -= 2e-2;
-            let slope = (above - sum(&moved)?.0) / 2e-2;
-            assert!((slope - f64::from(gradient[index])).abs() < 1e-3, "{index}: {slope} {}", gradient[index]);
-        }
+        loss_with_checked_gradient(&feedback, &values, (2, 2, 3), &[0, 1], &[0..1, 1..2])?;
         Ok(())
     }
 
