@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::{Batch, BatchIndex, Dataset, Generated, Inputs, Metric, Split, Targets};
+use crate::data::{Batch, Dataset, Generated, Inputs, Metric, Sequences, Targets};
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
 use crate::rng::Stream;
@@ -74,53 +74,44 @@ impl Task for Add {
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Bits::new(self.clone(), seed)))
+        Ok(Box::new(Generated {
+            seed,
+            train: self.train_size,
+            validation: self.validation_size,
+            test: self.test_size,
+            sequences: self.clone(),
+        }))
     }
 }
 
-struct Bits {
-    spec: Add,
-    data: Generated,
-}
-
-impl Bits {
-    fn new(spec: Add, seed: u64) -> Bits {
-        let data = Generated { seed, train: spec.train_size, validation: spec.validation_size, test: spec.test_size };
-        Bits { spec, data }
-    }
-
+impl Add {
     /// Inputs and labels of one sequence, step by step.
     fn sequence(&self, stream: &mut Stream) -> (Vec<f32>, Vec<u32>) {
-        let count = self.spec.seq_len.div_ceil(self.spec.hold);
+        let count = self.seq_len.div_ceil(self.hold);
         let bits: Vec<u32> = (0..count).map(|_| stream.below(2) as u32).collect();
         let before = |at: usize, lag: usize| bits[(at + count - lag) % count] as f32;
-        let odds = |at: usize| 0.5 + 0.5 * before(at, self.spec.first_lag) - 0.25 * before(at, self.spec.second_lag);
+        let odds = |at: usize| 0.5 + 0.5 * before(at, self.first_lag) - 0.25 * before(at, self.second_lag);
         let labels: Vec<u32> = (0..count).map(|at| u32::from(stream.unit() < odds(at))).collect();
-        let held = |step: usize| step / self.spec.hold;
-        let inputs = (0..self.spec.seq_len).flat_map(|step| [bits[held(step)] as f32, 1.0 - bits[held(step)] as f32]);
-        (inputs.collect(), (0..self.spec.seq_len).map(|step| labels[held(step)]).collect())
+        let held = |step: usize| step / self.hold;
+        let inputs = (0..self.seq_len).flat_map(|step| [bits[held(step)] as f32, 1.0 - bits[held(step)] as f32]);
+        (inputs.collect(), (0..self.seq_len).map(|step| labels[held(step)]).collect())
     }
 }
 
-impl Dataset for Bits {
+impl Sequences for Add {
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::nll(), Metric::accuracy()]
     }
 
-    fn batches(&self, split: Split, batch_size: usize) -> usize {
-        self.data.batches(split, batch_size)
-    }
-
-    fn batch(&self, at: BatchIndex) -> Result<Batch> {
-        let (mut stream, rows) = self.data.batch(at);
+    fn draw(&self, stream: &mut Stream, rows: usize, _: usize) -> Result<Batch> {
         let (mut inputs, mut labels) = (Vec::new(), Vec::new());
         for _ in 0..rows {
-            let (more_inputs, more_labels) = self.sequence(&mut stream);
+            let (more_inputs, more_labels) = self.sequence(stream);
             inputs.extend(more_inputs);
             labels.extend(more_labels);
         }
-        let inputs = Tensor::from_vec(inputs, (rows, self.spec.seq_len, 2), &Device::Cpu)?;
-        let labels = Tensor::from_vec(labels, (rows, self.spec.seq_len), &Device::Cpu)?;
+        let inputs = Tensor::from_vec(inputs, (rows, self.seq_len, 2), &Device::Cpu)?;
+        let labels = Tensor::from_vec(labels, (rows, self.seq_len), &Device::Cpu)?;
         Ok(Batch::new(Inputs::Dense(inputs), Targets::Classes(labels)))
     }
 }
@@ -144,9 +135,7 @@ mod tests {
     /// The mean cross-entropy of the true odds given the bits that are remembered.
     fn best(first: bool, second: bool) -> Result<f64> {
         let spec = Add::default();
-        let data = Bits::new(spec.clone(), 1);
-        let at = BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 3000, level: 0 };
-        let batch = data.batch(at)?;
+        let batch = spec.draw(&mut Stream::new(1, "data.train", 1, 0), 3000, 0)?;
         let (Inputs::Dense(inputs), Targets::Classes(labels)) = (batch.inputs, batch.targets) else {
             return Ok(f64::NAN);
         };

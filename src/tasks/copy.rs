@@ -12,9 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::{Batch, BatchIndex, Curriculum, Dataset, Generated, Inputs, Metric, Split, Targets};
+use crate::data::{Batch, Curriculum, Dataset, Generated, Inputs, Metric, Sequences, Targets};
 use crate::error::Result;
 use crate::plugins::Plugin;
+use crate::rng::Stream;
 use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 
 /// The number of repeats is shown divided by this.
@@ -82,39 +83,28 @@ impl Task for CopyRepeat {
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
-        let data = Generated { seed, train: self.train_size, validation: 0, test: 0 };
-        Ok(Box::new(Patterns { spec: self.clone(), data }))
+        Ok(Box::new(Generated { seed, train: self.train_size, validation: 0, test: 0, sequences: self.clone() }))
     }
 }
 
-struct Patterns {
-    spec: CopyRepeat,
-    data: Generated,
-}
-
-impl Curriculum for Patterns {
+impl Curriculum for CopyRepeat {
     fn is_mastered(&self, _level: usize, loss: f64) -> bool {
-        loss / LN_2 < self.spec.threshold
+        loss / LN_2 < self.threshold
     }
 
     fn columns(&self, level: usize) -> Vec<(&'static str, f64)> {
-        let (length, repeats) = self.spec.pattern(level);
+        let (length, repeats) = self.pattern(level);
         vec![("length", length as f64), ("repeats", repeats as f64), ("steps", steps((length, repeats)) as f64)]
     }
 }
 
-impl Dataset for Patterns {
+impl Sequences for CopyRepeat {
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::bits()]
     }
 
-    fn batches(&self, split: Split, batch_size: usize) -> usize {
-        self.data.batches(split, batch_size)
-    }
-
-    fn batch(&self, at: BatchIndex) -> Result<Batch> {
-        let (mut stream, rows) = self.data.batch(at);
-        let (bits, pattern @ (length, repeats)) = (self.spec.bits, self.spec.pattern(at.level));
+    fn draw(&self, stream: &mut Stream, rows: usize, level: usize) -> Result<Batch> {
+        let (bits, pattern @ (length, repeats)) = (self.bits, self.pattern(level));
         let (steps, written, inputs_width, targets_width) = (steps(pattern), repeats * length + 1, bits + 2, bits + 1);
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
         for _ in 0..rows {
@@ -139,7 +129,7 @@ impl Dataset for Patterns {
     }
 
     fn curriculum(&self) -> Option<&dyn Curriculum> {
-        self.spec.curriculum.then_some(self)
+        self.curriculum.then_some(self)
     }
 }
 
@@ -161,8 +151,7 @@ mod tests {
     fn the_curriculum_is_that_of_the_source() {
         let levels: Vec<_> = (0..7).map(|level| CopyRepeat::default().pattern(level)).collect();
         assert_eq!(levels, [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3), (4, 4)]);
-        let data =
-            Patterns { spec: CopyRepeat::default(), data: Generated { seed: 1, train: 1, validation: 0, test: 0 } };
+        let data = CopyRepeat::default();
         assert!(data.is_mastered(3, 0.149 * LN_2) && !data.is_mastered(3, 0.15 * LN_2));
         assert_eq!(data.columns(1), [("length", 2.0), ("repeats", 1.0), ("steps", 7.0)]);
     }
@@ -170,8 +159,7 @@ mod tests {
     #[test]
     fn targets_are_the_pattern_repeated_and_a_stop_signal() -> Result<()> {
         let spec = CopyRepeat { bits: 2, length: 3, repeats: 2, ..CopyRepeat::default() };
-        let data = Patterns { spec, data: Generated { seed: 1, train: 8, validation: 0, test: 0 } };
-        let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 8, level: 0 })?;
+        let batch = spec.draw(&mut Stream::new(1, "data.train", 1, 0), 8, 0)?;
         let (Inputs::Dense(inputs), Targets::Values(targets)) = (batch.inputs, batch.targets) else {
             panic!("numbers");
         };

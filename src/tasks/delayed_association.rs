@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::{Batch, BatchIndex, Dataset, Generated, Inputs, Metric, Split, Targets};
+use crate::data::{Batch, Dataset, Generated, Inputs, Metric, Sequences, Targets};
 use crate::error::{Problem, Result};
 use crate::plugins::Plugin;
 use crate::rng::Stream;
@@ -84,7 +84,13 @@ impl Task for DelayedAssociation {
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Trials::new(self.clone(), seed)))
+        Ok(Box::new(Generated {
+            seed,
+            train: self.train_size,
+            validation: self.validation_size,
+            test: self.test_size,
+            sequences: Trials::new(self.clone(), seed),
+        }))
     }
 }
 
@@ -92,29 +98,22 @@ struct Trials {
     spec: DelayedAssociation,
     /// The answer of each cue.
     answers: Vec<u32>,
-    data: Generated,
 }
 
 impl Trials {
     fn new(spec: DelayedAssociation, seed: u64) -> Trials {
         let mut answers: Vec<u32> = (0..spec.cues).map(|cue| (cue % spec.answers) as u32).collect();
         Stream::new(seed, "data.associations", 0, 0).shuffle(&mut answers);
-        let data = Generated { seed, train: spec.train_size, validation: spec.validation_size, test: spec.test_size };
-        Trials { spec, answers, data }
+        Trials { spec, answers }
     }
 }
 
-impl Dataset for Trials {
+impl Sequences for Trials {
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::accuracy(), Metric::nll()]
     }
 
-    fn batches(&self, split: Split, batch_size: usize) -> usize {
-        self.data.batches(split, batch_size)
-    }
-
-    fn batch(&self, at: BatchIndex) -> Result<Batch> {
-        let (mut stream, rows) = self.data.batch(at);
+    fn draw(&self, stream: &mut Stream, rows: usize, _: usize) -> Result<Batch> {
         let DelayedAssociation { cues, cue_steps, delay, noise, .. } = self.spec;
         let (steps, width) = (cue_steps + delay + 1, cues + 1);
         let mut inputs = vec![0f32; rows * steps * width];
@@ -155,7 +154,7 @@ mod tests {
         data.answers.iter().for_each(|&answer| counts[answer as usize] += 1);
         assert_eq!(counts, [2; 4]);
         assert_ne!(data.answers, Trials::new(data.spec.clone(), 2).answers, "drawn for each seed");
-        let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 100, level: 0 })?;
+        let batch = data.draw(&mut Stream::new(1, "data.train", 1, 0), 100, 0)?;
         let (Inputs::Dense(inputs), Targets::FinalClass(answers)) = (batch.inputs, batch.targets) else {
             panic!("dense inputs and a class at the end");
         };

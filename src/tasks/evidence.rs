@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::{Batch, BatchIndex, Dataset, Generated, Inputs, Metric, Split, Targets};
+use crate::data::{Batch, Dataset, Generated, Inputs, Metric, Sequences, Targets};
 use crate::error::Result;
 use crate::plugins::Plugin;
+use crate::rng::Stream;
 use crate::spec::task_shape::{Input, Target, TargetKind, TaskShape, When};
 
 /// Which cheek had more puffs.
@@ -66,40 +67,29 @@ impl Task for Evidence {
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Puffs::new(self.clone(), seed)))
+        Ok(Box::new(Generated {
+            seed,
+            train: self.train_size,
+            validation: self.validation_size,
+            test: self.test_size,
+            sequences: self.clone(),
+        }))
     }
 }
 
-struct Puffs {
-    spec: Evidence,
-    data: Generated,
-}
-
-impl Puffs {
-    fn new(spec: Evidence, seed: u64) -> Puffs {
-        let data = Generated { seed, train: spec.train_size, validation: spec.validation_size, test: spec.test_size };
-        Puffs { spec, data }
-    }
-}
-
-impl Dataset for Puffs {
+impl Sequences for Evidence {
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::accuracy(), Metric::nll()]
     }
 
-    fn batches(&self, split: Split, batch_size: usize) -> usize {
-        self.data.batches(split, batch_size)
-    }
-
-    fn batch(&self, at: BatchIndex) -> Result<Batch> {
-        let (mut stream, rows) = self.data.batch(at);
-        let steps = self.spec.steps();
+    fn draw(&self, stream: &mut Stream, rows: usize, _: usize) -> Result<Batch> {
+        let steps = self.steps();
         let mut inputs = vec![0f32; rows * steps * 2];
         let mut answers = Vec::with_capacity(rows);
         for row in inputs.chunks_exact_mut(steps * 2) {
             let mut counts = [0usize; 2];
-            for puff in row.chunks_exact_mut(2).take(self.spec.stimulus) {
-                if f64::from(stream.unit()) < self.spec.density {
+            for puff in row.chunks_exact_mut(2).take(self.stimulus) {
+                if f64::from(stream.unit()) < self.density {
                     let cheek = stream.below(2);
                     puff[cheek] = 1.0;
                     counts[cheek] += 1;
@@ -132,8 +122,7 @@ mod tests {
     #[test]
     fn the_answer_is_the_cheek_with_more_puffs() -> Result<()> {
         let spec = Evidence { stimulus: 10, delay: 3, density: 0.4, ..Evidence::default() };
-        let data = Puffs::new(spec, 1);
-        let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 2000, level: 0 })?;
+        let batch = spec.draw(&mut Stream::new(1, "data.train", 1, 0), 2000, 0)?;
         let (Inputs::Dense(inputs), Targets::FinalClass(answers)) = (batch.inputs, batch.targets) else {
             panic!("dense inputs and a class at the end");
         };

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
-use crate::data::{Batch, BatchIndex, Dataset, Generated, Inputs, Metric, Split, Targets};
+use crate::data::{Batch, Dataset, Generated, Inputs, Metric, Sequences, Targets};
 use crate::error::{Problem, Result};
 use crate::nn::init;
 use crate::plugins::Plugin;
@@ -101,13 +101,18 @@ impl Task for Mimic {
     }
 
     fn open(&self, seed: u64) -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Imitation::new(self.clone(), seed)?))
+        Ok(Box::new(Generated {
+            seed,
+            train: self.train_size,
+            validation: self.validation_size,
+            test: self.test_size,
+            sequences: Imitation::new(self.clone(), seed)?,
+        }))
     }
 }
 
 struct Imitation {
     spec: Mimic,
-    data: Generated,
     /// The teacher's weights of inputs, `[inputs, hidden]`, units, `[hidden, hidden]`, and outputs, `[hidden, outputs]`.
     teacher: [Tensor; 3],
 }
@@ -124,8 +129,7 @@ impl Imitation {
         let (inputs, outputs) = (normal(spec.inputs, spec.hidden)?, normal(spec.hidden, spec.outputs)?);
         let units = init::recurrent_weight(&mut stream, Init::Orthogonal, 1, spec.hidden, spec.hidden);
         let units = Tensor::from_vec(units, (spec.hidden, spec.hidden), &Device::Cpu)?;
-        let data = Generated { seed, train: spec.train_size, validation: spec.validation_size, test: spec.test_size };
-        Ok(Imitation { spec, data, teacher: [inputs, units, outputs] })
+        Ok(Imitation { spec, teacher: [inputs, units, outputs] })
     }
 
     /// The teacher's outputs, `[batch, time, outputs]`, for inputs, `[batch, time, inputs]`.
@@ -145,17 +149,12 @@ impl Imitation {
     }
 }
 
-impl Dataset for Imitation {
+impl Sequences for Imitation {
     fn metrics(&self) -> Vec<Metric> {
         vec![Metric::squared_distance()]
     }
 
-    fn batches(&self, split: Split, batch_size: usize) -> usize {
-        self.data.batches(split, batch_size)
-    }
-
-    fn batch(&self, at: BatchIndex) -> Result<Batch> {
-        let (mut stream, rows) = self.data.batch(at);
+    fn draw(&self, stream: &mut Stream, rows: usize, _: usize) -> Result<Batch> {
         let Mimic { seq_len, inputs, density, hold, .. } = self.spec;
         let latent = self.spec.latent.unwrap_or(inputs);
         let mut numbers = Vec::with_capacity(rows * seq_len * inputs);
@@ -194,7 +193,7 @@ mod tests {
     fn targets_are_the_outputs_of_the_network_in_the_docs() -> Result<()> {
         let spec = Mimic { seq_len: 4, inputs: 2, hidden: 3, outputs: 1, tau: 2.0, ..Mimic::default() };
         let data = Imitation::new(spec, 1)?;
-        let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 3, level: 0 })?;
+        let batch = data.draw(&mut Stream::new(1, "data.train", 1, 0), 3, 0)?;
         let (Inputs::Dense(inputs), Targets::Values(targets)) = (batch.inputs, batch.targets) else {
             panic!("numbers");
         };
@@ -220,7 +219,7 @@ mod tests {
     fn held_and_repeated_bits() -> Result<()> {
         let spec = Mimic { seq_len: 7, inputs: 4, latent: Some(2), hold: 3, density: 0.3, ..Mimic::default() };
         let data = Imitation::new(spec, 1)?;
-        let batch = data.batch(BatchIndex { split: Split::Train, epoch: 1, index: 0, batch_size: 500, level: 0 })?;
+        let batch = data.draw(&mut Stream::new(1, "data.train", 1, 0), 500, 0)?;
         let Inputs::Dense(inputs) = batch.inputs else { panic!("numbers") };
         let mut ones = 0.0;
         for row in inputs.to_vec3::<f32>()? {

@@ -20,7 +20,7 @@ pub mod text;
 pub use captions::vocabulary::Vocabulary;
 pub use decoding::{Decoded, Limits, Strategy, WIDEST_BEAM};
 pub use evaluation::{Evaluation, Predictor};
-pub use generated::Generated;
+pub use generated::{Generated, Sequences};
 pub use image_set::Images;
 pub use metric::{Direction, Measured, Metric, binary_cross_entropy};
 pub use order::{EpochOrder, nth_batch, share_of};
