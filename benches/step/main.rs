@@ -9,6 +9,7 @@ mod jobs;
 mod table;
 
 use candle_core::{DType, Device, Tensor};
+use ccdni::nn::kernel::{self, Matrix, MatrixMut, Threads};
 use ccdni::train::backend::{Composed, Fused};
 use divan::counter::ItemsCount;
 use jobs::{Job, Work};
@@ -42,4 +43,18 @@ fn step(bencher: divan::Bencher<'_, '_>, work: ccdni::Result<Work>) {
 fn matrix_product_2000(bencher: divan::Bencher<'_, '_>) {
     let matrix = Tensor::ones((2000, 2000), DType::F32, &Device::Cpu).expect("a matrix");
     bencher.counter(ItemsCount::new(2u64 * 2000 * 2000 * 2000)).bench_local(|| matrix.matmul(&matrix));
+}
+
+/// Products of the reference jobs, `rows x columns x terms`: the recurrent one of a step, and the synthesizer's forwards and backwards. The
+/// right factor is as it lies in memory, or transposed (`t`). `benches/peers/products.py` times those of numpy.
+#[divan::bench(args = ["50x200x50", "7x200x50", "50x120x30", "500x400x50t", "500x400x400t", "500x400x400", "400x400x500"])]
+fn product(bencher: divan::Bencher<'_, '_>, shape: &str) {
+    let sizes: Vec<usize> = shape.trim_end_matches('t').split('x').map(|size| size.parse().expect("a size")).collect();
+    let (m, n, k) = (sizes[0], sizes[1], sizes[2]);
+    let (a, b, mut out) = (vec![0.5; m * k], vec![0.5; k * n], vec![0.0; m * n]);
+    let b = if shape.ends_with('t') { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+    let counter = ItemsCount::new(2 * m * n * k);
+    bencher
+        .counter(counter)
+        .bench_local(|| kernel::product(MatrixMut::new(&mut out, m, n), Matrix::new(&a, m, k), b, false, Threads(1)));
 }

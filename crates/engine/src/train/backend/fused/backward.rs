@@ -211,8 +211,7 @@ impl Pass<'_> {
         let (starts, rows) = (self.layout.starts(), self.layout.rows());
         let dh = room(&mut scratch.dh, starts * n);
         let dc = room(&mut scratch.dc, starts * cells);
-        let mut parts = self.fused.threads.parts(starts, rows * n * self.gates.h_columns().len());
-        self.layout.leave_no_single_rows(&mut parts);
+        let parts = self.fused.threads.parts(starts, rows * n * self.gates.h_columns().len());
         let scan = Scan {
             arch: self.fused.arch,
             threads: if parts.len() == 1 { self.fused.threads } else { Threads(1) },

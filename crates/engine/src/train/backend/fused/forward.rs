@@ -150,10 +150,7 @@ impl Pass<'_> {
         self.project(saved);
         let mut boundaries = vec![0.0; (self.plan.windows.len() + 1) * batch * width];
 
-        // Where a sum is long and its product narrow, `gemm` cuts the sum by the number of rows: that may not be divided.
-        let narrow = self.gates.inputs >= 512 && self.gates.x_columns() <= 64;
-        let threads = if narrow { Threads(1) } else { self.threads };
-        let parts = threads.parts(batch, steps.len() * batch * n * self.gates.h_columns().len());
+        let parts = self.threads.parts(batch, steps.len() * batch * n * self.gates.h_columns().len());
         scratch.resize_with(parts.len().max(scratch.len()), LaneScratch::default);
         let blocks = self.layout.offsets.iter().map(|offset| offset.len() / batch.max(1)).sum();
         let saved_blocks = |numbers, width| divide(room(numbers, rows * width), blocks, width, &parts);

@@ -56,17 +56,6 @@ impl Layout {
         self.offsets.last().map_or(0, |offset| offset.end)
     }
 
-    /// Moves the borders of parts of [`Self::starts`] so that no part has one row of a block: a product of one row is added up in
-    /// another order.
-    pub(super) fn leave_no_single_rows(&self, parts: &mut [Range<usize>]) {
-        for at in 1..parts.len() {
-            if self.offsets.iter().any(|block| block.len() == parts[at].start + 1) {
-                parts[at].start -= 1;
-                parts[at - 1].end -= 1;
-            }
-        }
-    }
-
     /// Rows at the starts of the windows that need a backward pass.
     pub(super) fn starts(&self) -> usize {
         self.lengths.len() * self.batch
@@ -107,8 +96,5 @@ mod tests {
         assert_eq!([10, 11, 12].map(first), [Some(2), Some(8), Some(14)]);
         assert_eq!([13, 14].map(first), [Some(4), Some(10)], "the shorter window is missing from the last block");
         assert_eq!((layout.rows(), layout.starts(), layout.steps()), (16, 6, 4..15));
-        let mut parts = [0..3, 3..6];
-        layout.leave_no_single_rows(&mut parts);
-        assert_eq!(parts, [0..2, 2..6], "four rows of the last block are 0..3 and 3..4");
     }
 }

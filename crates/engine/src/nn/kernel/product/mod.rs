@@ -1,0 +1,320 @@
+//! Matrix products.
+//!
+//! An element of a product is one chain of fused multiplications and additions, in the order of `k`, for each block of at most [`DEPTH`]
+//! terms; the sums of blocks are added in their order. The chain depends on nothing else: neither on the other rows and columns, nor
+//! on the number of threads, nor on the width of the processor's vectors. So results are the same bits wherever there are fused
+//! instructions, which are AVX-512, AVX2 with FMA and NEON; elsewhere they are computed in software.
+
+mod panel;
+mod tile;
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use tile::Tile;
+
+use super::buffers::room;
+
+/// Terms of a block of a sum, at most: those of two vectors of columns fit into the first cache.
+const DEPTH: usize = 256;
+
+/// Tiles above one another from which on it pays to copy the columns that they share.
+const COPY_FROM: usize = 12;
+
+/// The vectors of this processor.
+static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
+
+thread_local! {
+    /// The copy of columns that is in use.
+    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many threads may be used, those of the current pool. They divide rows, never a sum, so results do not depend on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threads(pub usize);
+
+/// Multiplications that each thread has at least, some 80 µs: of less, measured over whole epochs, a further thread costs time.
+const SHARE: usize = 1 << 22;
+
+/// How much more of them where a product alone is divided: its threads meet after every product, and read the same weights.
+const PRODUCT: usize = 2;
+
+/// Rows that a thread takes at least: a product of few rows is slow for its size.
+const ROWS: usize = 8;
+
+impl Threads {
+    /// The threads to use for `multiplications` multiplications.
+    pub fn for_work(self, multiplications: usize) -> Threads {
+        Threads(self.0.min(multiplications / SHARE).max(1))
+    }
+
+    /// Parts of `rows` rows, one per thread that is worth using for `multiplications` multiplications; at least one part.
+    pub fn parts(self, rows: usize, multiplications: usize) -> Vec<Range<usize>> {
+        let count = self.for_work(multiplications).0.min(rows / ROWS).max(1);
+        (0..count).map(|part| part * rows / count..(part + 1) * rows / count).collect()
+    }
+}
+
+/// A matrix to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    numbers: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A contiguous matrix.
+    pub fn new(numbers: &'a [f32], rows: usize, columns: usize) -> Self {
+        Matrix::strided(numbers, rows, columns, columns)
+    }
+
+    /// A matrix with row stride `stride`.
+    ///
+    /// # Panics
+    /// If the slice is too short.
+    pub fn strided(numbers: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(reaches(rows, columns, stride) <= numbers.len(), "the slice is shorter than the matrix");
+        Matrix { numbers, rows, columns, row_stride: stride, column_stride: 1 }
+    }
+
+    /// The transposed matrix.
+    pub fn t(self) -> Self {
+        Matrix {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Some of the rows.
+    fn rows(self, rows: Range<usize>) -> Self {
+        Matrix { numbers: self.from(rows.start, 0), rows: rows.len(), ..self }
+    }
+
+    /// The slice from an element on; empty if the matrix has none there.
+    #[inline(always)]
+    fn from(self, row: usize, column: usize) -> &'a [f32] {
+        self.numbers.get(row * self.row_stride + column * self.column_stride..).unwrap_or_default()
+    }
+}
+
+/// A matrix to write.
+#[derive(Debug)]
+pub struct MatrixMut<'a> {
+    numbers: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// A contiguous matrix.
+    pub fn new(numbers: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        MatrixMut::strided(numbers, rows, columns, columns)
+    }
+
+    /// A matrix with row stride `stride`.
+    ///
+    /// # Panics
+    /// If the slice is too short, or rows overlap.
+    pub fn strided(numbers: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(reaches(rows, columns, stride) <= numbers.len() && (columns <= stride || rows <= 1));
+        MatrixMut { numbers, rows, columns, stride }
+    }
+}
+
+/// Elements from the first to the last of a matrix, inclusive.
+fn reaches(rows: usize, columns: usize, stride: usize) -> usize {
+    if rows == 0 || columns == 0 { 0 } else { (rows - 1) * stride + columns }
+}
+
+/// `out = a · b`, or `out += a · b` if `add`.
+///
+/// # Panics
+/// If the shapes do not match.
+pub fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, threads: Threads) {
+    let (m, n, k) = (out.rows, out.columns, a.columns);
+    assert!(a.rows == m && b.columns == n && b.rows == k, "the shapes of a product do not match");
+    if m == 0 || n == 0 {
+        return;
+    }
+    let parts = threads.parts(m, m.saturating_mul(n).saturating_mul(k) / PRODUCT);
+    if parts.len() == 1 {
+        return ARCH.dispatch(Product { out, a, b, add });
+    }
+    let mut rest = out.numbers;
+    let mut products = Vec::with_capacity(parts.len());
+    for rows in parts {
+        // The last row may end before the next would begin.
+        let (numbers, after) = rest.split_at_mut(rest.len().min(rows.len() * out.stride));
+        rest = after;
+        let out = MatrixMut { numbers, rows: rows.len(), columns: n, stride: out.stride };
+        products.push(Product { out, a: a.rows(rows), b, add });
+    }
+    products.into_par_iter().for_each(|product| ARCH.dispatch(product));
+}
+
+/// A product on one thread.
+struct Product<'a> {
+    out: MatrixMut<'a>,
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    add: bool,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        PANEL.with_borrow_mut(|panel| self.run(simd, panel));
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, panel: &mut Vec<f32>) {
+        let Product { out, a, b, add } = self;
+        let (depth, width) = (a.columns, tile::width::<S>());
+        let tiles = out.rows.div_ceil(tile::most_rows::<S>());
+        let is_copied = b.column_stride != 1 || tiles >= COPY_FROM;
+        let blocks = depth.div_ceil(DEPTH).max(1);
+        for block in 0..blocks {
+            let terms = block * depth / blocks..(block + 1) * depth / blocks;
+            for first in (0..out.columns).step_by(width) {
+                let columns = width.min(out.columns - first);
+                let (b, b_stride) = if is_copied {
+                    let panel = room(panel, terms.len() * width);
+                    panel::pack::<S>(panel, b, terms.clone(), first, columns);
+                    (&*panel, width)
+                } else {
+                    (b.from(terms.start, first), b.row_stride)
+                };
+                for tile in 0..tiles {
+                    let rows = tile * out.rows / tiles..(tile + 1) * out.rows / tiles;
+                    let tile = Tile {
+                        rows: rows.len(),
+                        columns,
+                        depth: terms.len(),
+                        a: a.from(rows.start, terms.start),
+                        a_strides: (a.row_stride, a.column_stride),
+                        b,
+                        b_stride,
+                        out: &mut out.numbers[rows.start * out.stride + first..],
+                        out_stride: out.stride,
+                        add: add || block > 0,
+                    };
+                    tile.run(simd);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn plain(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f64> {
+        let at = |m: &Matrix<'_>, r: usize, c: usize| f64::from(m.numbers[r * m.row_stride + c * m.column_stride]);
+        let mut out = Vec::new();
+        for r in 0..a.rows {
+            for c in 0..b.columns {
+                out.push((0..a.columns).map(|k| at(&a, r, k) * at(&b, k, c)).sum());
+            }
+        }
+        out
+    }
+
+    fn numbers(count: usize, by: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * by).sin()).collect()
+    }
+
+    /// The instructions that this processor has; scalar ones are as slow as software is.
+    fn archs() -> Vec<(&'static str, Arch)> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = pulp::x86::V3::try_new().map(|simd| ("AVX2", Arch::V3(simd)));
+            let avx512 = pulp::x86::V4::try_new().map(|simd| ("AVX-512", Arch::V4(simd)));
+            avx2.into_iter().chain(avx512).collect()
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        vec![("this processor's", Arch::new())]
+    }
+
+    #[test]
+    fn scalars_give_the_same_bits() {
+        for (m, n, k, transposed) in [(1, 1, 1, false), (5, 7, 300, false), (13, 35, 21, true)] {
+            let (a, b) = (numbers(m * k, 0.7), numbers(n * k, 0.3));
+            let b = if transposed { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+            let [vectors, scalars] = [Arch::new(), Arch::Scalar].map(|arch| {
+                let mut out = vec![0.0; m * n];
+                arch.dispatch(Product { out: MatrixMut::new(&mut out, m, n), a: Matrix::new(&a, m, k), b, add: false });
+                out
+            });
+            assert_eq!(vectors, scalars);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_is_the_sum_of_its_products(
+            (m, n, k) in (0..20usize, 0..20usize, 0..40usize), more in 0..3usize, transposed in any::<bool>(), add in any::<bool>(),
+        ) {
+            let (a, b) = (numbers(m * (k + more), 0.7), numbers(n * k, 0.3));
+            let a = Matrix::strided(&a, m, k, k + more);
+            let b = if transposed { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+            let mut out = vec![1.0; m * (n + more)];
+            product(MatrixMut::strided(&mut out, m, n, n + more), a, b, add, Threads(1));
+            let expected = plain(a, b);
+            for r in 0..m {
+                for c in 0..n + more {
+                    let expected = if c < n { expected[r * n + c] + f64::from(u8::from(add)) } else { 1.0 };
+                    prop_assert!((f64::from(out[r * (n + more) + c]) - expected).abs() < 1e-5);
+                }
+            }
+        }
+
+        #[test]
+        fn parts_are_all_rows_in_order(rows in 0..300usize, threads in 1..9usize, work in 0..20usize) {
+            let parts = Threads(threads).parts(rows, work << 22);
+            prop_assert!(!parts.is_empty() && parts.len() <= threads.min(work.max(1)));
+            prop_assert!(parts.len() == 1 || parts.iter().all(|part| part.len() >= ROWS));
+            let rows_in_parts: Vec<usize> = parts.into_iter().flatten().collect();
+            prop_assert_eq!(rows_in_parts, (0..rows).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn only_the_order_of_terms_counts(
+            (m, n, k) in (1..200usize, 1..200usize, 1..1500usize), transposed in any::<[bool; 2]>(), add in any::<bool>(),
+        ) {
+            let (a, b) = (numbers(m * k, 0.7), numbers(n * k, 0.3));
+            let a = if transposed[0] { Matrix::new(&a, k, m).t() } else { Matrix::new(&a, m, k) };
+            let b = if transposed[1] { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+            let [one, three] = [1, 3].map(|threads| {
+                let mut out = vec![0.5; m * n];
+                product(MatrixMut::new(&mut out, m, n), a, b, add, Threads(threads));
+                out
+            });
+            prop_assert!(one == three, "threads");
+            for (name, arch) in archs() {
+                let mut out = vec![0.5; m * n];
+                arch.dispatch(Product { out: MatrixMut::new(&mut out, m, n), a, b, add });
+                prop_assert!(one == out, "{name}");
+            }
+            let row = m / 2;
+            let mut alone = vec![0.5; n];
+            product(MatrixMut::new(&mut alone, 1, n), a.rows(row..row + 1), b, add, Threads(1));
+            prop_assert!(one[row * n..][..n] == alone, "rows");
+        }
+    }
+}
