@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
 use pulp::Arch;
 
-use super::kernel::convolution::{Convolution, Finish, Gradients};
+use super::kernel::convolution::{Convolution, Finish};
 use super::kernel::window::{Plane, Window};
 use super::{relu, slices};
 use crate::error::Result;
@@ -40,7 +40,33 @@ pub fn conv2d_relu(images: &Tensor, weight: &Tensor, bias: &Tensor, stride: usiz
     Ok(images.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
 }
 
-fn on_slices(tensor: &Tensor) -> bool {
+/// The gradients of a [`conv2d_relu`] on slices.
+pub struct ConvGradients {
+    /// `[batch, channels, height, width]`, if requested.
+    pub images: Option<Tensor>,
+    /// `[outputs, channels, size, size]`
+    pub weight: Tensor,
+    /// `[outputs]`
+    pub bias: Tensor,
+}
+
+/// The gradients of `result = conv2d_relu(images, weight, ...)`, given that of the result, outside of candle's graph; for images
+/// [on slices](on_slices).
+///
+/// # Errors
+/// Fails if shapes do not match.
+pub fn conv2d_relu_backward(
+    (images, weight, result): (&Tensor, &Tensor, &Tensor),
+    gradient: &Tensor,
+    (stride, padding): (usize, usize),
+    of_images: bool,
+) -> Result<ConvGradients> {
+    let op = Op { convolution: convolution(images, weight, stride, padding)?, rectify: true };
+    Ok(op.backward((images, weight, result), gradient, of_images)?)
+}
+
+/// Whether convolutions of a tensor are computed here, on slices.
+pub fn on_slices(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == DType::F32
 }
 
@@ -83,25 +109,23 @@ impl Op {
         Ok((CpuStorage::F32(out), (batch, after.channels, after.height, after.width).into()))
     }
 
-    /// Gradients of images (if they are part of the graph), weight and shift.
     fn backward(
         &self,
-        images: &Tensor,
-        weight: &Tensor,
-        result: &Tensor,
+        (images, weight, result): (&Tensor, &Tensor, &Tensor),
         gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Tensor, Tensor)> {
+        of_images: bool,
+    ) -> candle_core::Result<ConvGradients> {
         let slice = |tensor| slices::read(tensor).map_err(|error| candle_core::Error::Msg(error.to_string()));
-        let wanted = images.track_op();
         let gradient = gradient.contiguous()?;
         let (x, w, y) = (slice(images)?, slice(weight)?, slice(result)?);
         let rectified = self.rectify.then_some(&*y);
-        let Gradients { images: of_images, weight: of_weight, shift } =
-            self.convolution.backward(Arch::new(), (&x, &w), rectified, &slice(&gradient)?, wanted);
+        let found = self.convolution.backward(Arch::new(), (&x, &w), rectified, &slice(&gradient)?, of_images);
         let device = images.device();
-        let of_images = wanted.then(|| Tensor::from_vec(of_images, images.dims(), device)).transpose()?;
-        let outputs = shift.len();
-        Ok((of_images, Tensor::from_vec(of_weight, weight.dims(), device)?, Tensor::from_vec(shift, outputs, device)?))
+        Ok(ConvGradients {
+            images: of_images.then(|| Tensor::from_vec(found.images, images.dims(), device)).transpose()?,
+            weight: Tensor::from_vec(found.weight, weight.dims(), device)?,
+            bias: Tensor::from_vec(found.shift, self.convolution.outputs, device)?,
+        })
     }
 }
 
@@ -135,8 +159,8 @@ impl CustomOp2 for Op {
         result: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let (of_images, of_weight, _) = self.backward(images, weight, result, gradient)?;
-        Ok((of_images, Some(of_weight)))
+        let found = self.backward((images, weight, result), gradient, images.track_op())?;
+        Ok((found.images, Some(found.weight)))
     }
 }
 
@@ -165,8 +189,8 @@ impl CustomOp3 for Op {
         result: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (of_images, of_weight, of_bias) = self.backward(images, weight, result, gradient)?;
-        Ok((of_images, Some(of_weight), Some(of_bias)))
+        let found = self.backward((images, weight, result), gradient, images.track_op())?;
+        Ok((found.images, Some(found.weight), Some(found.bias)))
     }
 }
 

@@ -12,11 +12,11 @@ pub use frozen::FrozenBackbone;
 pub use inputs::{CACHE, EncoderInputs};
 pub use weights::{Loaded, TensorFile, WeightSource, load, pickled_ids};
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
 use super::slot::{Slot, Start};
 use crate::error::{Error, Result};
-use crate::nn::backbone::{Backbone, Block, ConvNet, Resnet, to_encoder_name};
+use crate::nn::backbone::{Backbone, Block, ConvNet, ConvPass, Resnet, to_encoder_name};
 use crate::nn::{Gradients, Head, Leaves, Linear, Mode, ParamStore, Part, Statistics};
 use crate::spec::task_shape::{First, Input, TaskShape};
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
@@ -114,8 +114,19 @@ pub struct Encoded {
     pub features: Tensor,
     /// Running statistics after this batch, by index of their parameter; none in evaluation.
     pub statistics: Vec<(usize, Tensor)>,
-    /// The parameters, and the features as a function of them.
-    learned: Option<(Leaves, Tensor)>,
+    learned: Option<Learned>,
+}
+
+/// What an encoder that learns needs of its forward pass.
+#[derive(Debug)]
+struct Learned {
+    leaves: Leaves,
+    /// The features as a function of the leaves and of `pass`.
+    features: Tensor,
+    /// The backbone's own pass, and its features.
+    pass: Option<(ConvPass, Var)>,
+    /// Indices of the backbone's parameters.
+    backbone: Vec<usize>,
 }
 
 impl Encoder {
@@ -147,7 +158,7 @@ impl Encoder {
             leaf.unwrap_or_else(|| params.get(index).value()).clone()
         };
         let mode = if leaves.is_some() { Mode::Train } else { Mode::Evaluate };
-        let mut statistics = Vec::new();
+        let (mut statistics, mut pass) = (Vec::new(), None);
         let (mut features, axes) = (images.clone(), if self.backbone.is_some() { 4 } else { 2 });
         if images.dims().len() != axes {
             let dims = images.dims();
@@ -155,9 +166,17 @@ impl Encoder {
         }
         if let Some(backbone) = &self.backbone {
             let tensors: Vec<Tensor> = self.layout.backbone.iter().map(|&index| value(index)).collect();
-            let read = backbone.forward(&tensors, images, mode)?;
-            statistics.extend(read.statistics.into_iter().map(|(at, tensor)| (self.layout.backbone[at], tensor)));
-            features = read.features;
+            if leaves.is_some()
+                && let Some(begun) = backbone.begin(&tensors, images)?
+            {
+                let leaf = Var::from_tensor(&begun.features()?)?;
+                features = leaf.as_tensor().clone();
+                pass = Some((begun, leaf));
+            } else {
+                let read = backbone.forward(&tensors, images, mode)?;
+                statistics.extend(read.statistics.into_iter().map(|(at, tensor)| (self.layout.backbone[at], tensor)));
+                features = read.features;
+            }
         }
         let [weight, bias] = self.layout.linear.map(value);
         let [scale, shift, mean, variance] = self.layout.norm.map(value);
@@ -166,7 +185,10 @@ impl Encoder {
         if let Some(Statistics { mean, variance }) = after {
             statistics.extend([(self.layout.norm[2], mean), (self.layout.norm[3], variance)]);
         }
-        Ok(Encoded { features: normed.detach(), statistics, learned: leaves.map(|leaves| (leaves, normed)) })
+        let features = normed.detach();
+        let backbone = self.layout.backbone.clone();
+        let learned = leaves.map(|leaves| Learned { leaves, features: normed, pass, backbone });
+        Ok(Encoded { features, statistics, learned })
     }
 }
 
@@ -181,12 +203,19 @@ impl Encoded {
     /// # Errors
     /// Fails on a tensor error.
     pub fn learn(&self, cotangent: &Tensor, gradients: &mut Gradients) -> Result<()> {
-        let Some((leaves, features)) = &self.learned else { return Ok(()) };
+        let Some(learned) = &self.learned else { return Ok(()) };
         // `backward` starts from ones: applied to this product, it computes the vector-Jacobian product.
-        let store = (features * cotangent.detach())?.backward()?;
-        for (index, leaf) in leaves.iter() {
+        let store = (&learned.features * cotangent.detach())?.backward()?;
+        for (index, leaf) in learned.leaves.iter() {
             if let Some(gradient) = store.get(leaf) {
                 gradients.add(index, gradient)?;
+            }
+        }
+        if let Some((pass, features)) = &learned.pass
+            && let Some(gradient) = store.get(features)
+        {
+            for (index, gradient) in learned.backbone.iter().zip(pass.backward(gradient)?) {
+                gradients.add(*index, &gradient)?;
             }
         }
         Ok(())

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 
 use super::{Activations, BackboneTensor, Mode, Stages, TensorKind};
 use crate::error::Result;
-use crate::nn::conv2d_relu;
 use crate::nn::kernel::window::Window;
+use crate::nn::{conv2d_relu, conv2d_relu_backward, on_slices};
 
 /// The windows of every layer, which halve the sides of an image.
 const WINDOW: Window = Window { size: 3, stride: 2, padding: 1 };
@@ -72,5 +72,53 @@ impl ConvNet {
             }
         }
         Ok(Activations { features: x.flatten_from(1)?, statistics: Vec::new() })
+    }
+}
+
+/// A forward pass on the CPU whose activations are kept for the backward pass. In candle's graph, every layer would cost a
+/// tensor of zeros and a sum.
+#[derive(Debug)]
+pub struct ConvPass {
+    tensors: Vec<Tensor>,
+    /// The pixels, and the output of every layer.
+    activations: Vec<Tensor>,
+}
+
+impl ConvPass {
+    pub(super) fn new(net: &ConvNet, tensors: &[Tensor], pixels: &Tensor) -> Result<Option<ConvPass>> {
+        if !on_slices(pixels) {
+            return Ok(None);
+        }
+        let (mut activations, mut stages) = (vec![pixels.contiguous()?], Stages::new());
+        net.forward(tensors, &activations[0], Mode::Evaluate, Some(&mut stages))?;
+        activations.extend(stages.into_iter().map(|(_, layer)| layer));
+        Ok(Some(ConvPass { tensors: tensors.iter().map(Tensor::detach).collect(), activations }))
+    }
+
+    /// `[batch, features]`
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn features(&self) -> Result<Tensor> {
+        Ok(self.activations[self.activations.len() - 1].flatten_from(1)?)
+    }
+
+    /// The gradients of the backbone's tensors, in their order, given that of the features.
+    ///
+    /// # Errors
+    /// Fails if the gradient has another shape.
+    pub fn backward(&self, gradient: &Tensor) -> Result<Vec<Tensor>> {
+        let mut gradient = gradient.reshape(self.activations[self.activations.len() - 1].dims())?;
+        let mut found = Vec::with_capacity(self.tensors.len());
+        for (layer, pair) in self.tensors.chunks_exact(2).enumerate().rev() {
+            let operands = (&self.activations[layer], &pair[0], &self.activations[layer + 1]);
+            let of = conv2d_relu_backward(operands, &gradient, (WINDOW.stride, WINDOW.padding), layer > 0)?;
+            found.extend([of.bias, of.weight]);
+            if let Some(images) = of.images {
+                gradient = images;
+            }
+        }
+        found.reverse();
+        Ok(found)
     }
 }

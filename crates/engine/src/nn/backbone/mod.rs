@@ -10,7 +10,7 @@ mod evaluate;
 mod names;
 mod resnet;
 
-pub use conv::ConvNet;
+pub use conv::{ConvNet, ConvPass};
 pub use names::{from_encoder_name, to_encoder_name};
 pub use resnet::{Block, Resnet};
 
@@ -115,6 +115,18 @@ impl Backbone {
     /// Fails if tensors or pixels have other shapes, and in training with too few values for batch statistics.
     pub fn forward(&self, tensors: &[Tensor], pixels: &Tensor, mode: Mode) -> Result<Activations> {
         self.run(tensors, pixels, mode, None)
+    }
+
+    /// A forward pass in training with a backward pass of its own, where the backbone has one: a small network on the CPU.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward`].
+    pub fn begin(&self, tensors: &[Tensor], pixels: &Tensor) -> Result<Option<ConvPass>> {
+        self.check(tensors, pixels)?;
+        match self {
+            Backbone::Conv(net) => ConvPass::new(net, tensors, pixels),
+            Backbone::Resnet(_) => Ok(None),
+        }
     }
 
     /// [`Backbone::forward`], with intermediate activations.
