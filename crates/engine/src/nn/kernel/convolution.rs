@@ -8,7 +8,7 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::window::{Plane, Window, add_back, gather};
+use super::window::{Phases, Plane, Window};
 use super::{Matrix, MatrixMut, Threads, product, room};
 
 /// Elements of the windows of a tile: weights and result of the product fit into the cache as well.
@@ -41,6 +41,7 @@ pub struct Finish<'a> {
 /// Buffers of a tile, reused between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    phases: Phases,
     windows: Vec<f32>,
     product: Vec<f32>,
 }
@@ -117,13 +118,16 @@ impl Convolution {
             }
             return;
         }
+        if !self.window.is_point() {
+            scratch.phases.cut(images, self.plane, self.window);
+        }
         for rows in self.row_tiles() {
             let columns = rows.start * after.width..rows.end * after.width;
             let windows = if self.window.is_point() {
                 Matrix::strided(&images[columns.start..], depth, columns.len(), pixels)
             } else {
                 let windows = room(&mut scratch.windows, depth * columns.len());
-                gather(images, self.plane, self.window, rows, windows, (columns.len(), 0));
+                scratch.phases.gather(self.plane, self.window, rows, windows, (columns.len(), 0));
                 Matrix::new(windows, depth, columns.len())
             };
             let target = MatrixMut::strided(&mut out[columns.start..], self.outputs, columns.len(), pixels);
@@ -150,7 +154,8 @@ impl Convolution {
         let windows = room(&mut scratch.windows, self.depth() * width);
         for (index, image) in images.chunks_exact(numbers).enumerate() {
             let place = (width, index * after.pixels());
-            gather(image, self.plane, self.window, 0..after.height, windows, place);
+            scratch.phases.cut(image, self.plane, self.window);
+            scratch.phases.gather(self.plane, self.window, 0..after.height, windows, place);
         }
         width
     }
@@ -223,7 +228,8 @@ impl Convolution {
             let weight = Matrix::new(weight, self.outputs, depth);
             product(MatrixMut::new(&mut scratch.windows, depth, width), weight.t(), output, false, Threads(1));
             for (index, out) in out.chunks_exact_mut(self.plane.numbers()).enumerate() {
-                add_back(&scratch.windows, (width, index * pixels), self.plane, self.window, out);
+                let place = (width, index * pixels);
+                scratch.phases.add_back(&scratch.windows, place, self.plane, self.window, out);
             }
         }
         (of_weight, of_shift)

@@ -66,105 +66,164 @@ impl Plane {
     }
 }
 
-/// Gathers the windows of some rows of windows into the columns from `at` on of `out`, `[channels · size², stride]`.
-///
-/// # Panics
-/// If a slice is shorter than its shape.
-pub fn gather(
-    image: &[f32],
-    plane: Plane,
-    window: Window,
-    rows: Range<usize>,
-    out: &mut [f32],
-    (stride, at): (usize, usize),
-) {
-    let count = window.count(plane.width);
-    if count == 0 {
-        return;
+/// An image with its padding in *phases*: pixels whose rows have the same remainder by the stride, and whose columns have, too, lie together,
+/// `[channels, stride, stride, height, width]`. So the pixels at one place of all windows of a row are contiguous.
+#[derive(Debug, Clone, Default)]
+pub struct Phases {
+    numbers: Vec<f32>,
+    /// Rows and columns of a phase.
+    height: usize,
+    width: usize,
+}
+
+impl Phases {
+    fn clear(&mut self, plane: Plane, window: Window) {
+        self.height = (plane.height + 2 * window.padding).div_ceil(window.stride);
+        self.width = (plane.width + 2 * window.padding).div_ceil(window.stride);
+        self.numbers.clear();
+        self.numbers.resize(plane.channels * window.stride * window.stride * self.height * self.width, 0.0);
     }
-    let mut out = out.chunks_mut(stride);
-    for channel in image.chunks_exact(plane.pixels()).take(plane.channels) {
-        for down in 0..window.size {
-            for right in 0..window.size {
-                let Some(out) = out.next() else { return };
-                let inside = window.inside(right, plane.width, count);
-                for (row, out) in rows.clone().zip(out[at..].chunks_exact_mut(count)) {
-                    let Some(y) = (row * window.stride + down).checked_sub(window.padding) else {
-                        out.fill(0.0);
-                        continue;
-                    };
-                    if y >= plane.height || inside.is_empty() {
-                        out.fill(0.0);
-                        continue;
-                    }
-                    out[..inside.start].fill(0.0);
-                    out[inside.end..].fill(0.0);
-                    let first = inside.start * window.stride + right - window.padding;
-                    let line = &channel[y * plane.width..][..plane.width][first..];
-                    pick(&mut out[inside.clone()], line, window.stride);
+
+    /// The rows of all windows at their pixel (`down`, `right`), of channel `channel`: every `self.width` numbers, one.
+    fn place(&self, window: Window, channel: usize, down: usize, right: usize) -> usize {
+        let stride = window.stride;
+        let phase = (channel * stride + down % stride) * stride + right % stride;
+        (phase * self.height + down / stride) * self.width + right / stride
+    }
+
+    /// Calls `pass` for every part of a line of the image that is in one phase, with the line from its first pixel there on, and the
+    /// numbers of the phase from there on.
+    fn lines<I>(
+        &mut self,
+        plane: Plane,
+        window: Window,
+        lines: impl Iterator<Item = I>,
+        mut pass: impl FnMut(&mut I, usize, &mut [f32]),
+    ) {
+        let (stride, padding) = (window.stride, window.padding);
+        for (index, mut line) in lines.enumerate() {
+            let (channel, row) = (index / plane.height, index % plane.height + padding);
+            for phase in 0..stride {
+                let first = (phase + stride - padding % stride) % stride;
+                let at = self.place(window, channel, row, phase) + (first + padding) / stride;
+                let count = plane.width.saturating_sub(first).div_ceil(stride);
+                if count > 0 {
+                    pass(&mut line, first, &mut self.numbers[at..][..count]);
                 }
             }
         }
     }
-}
 
-/// Every `stride`th value of `line`.
-fn pick(out: &mut [f32], line: &[f32], stride: usize) {
-    match stride {
-        1 => out.copy_from_slice(&line[..out.len()]),
-        // In pairs, which the compiler vectorises.
-        2 => {
-            let pairs = line.chunks_exact(2);
-            if let ([last], true) = (pairs.remainder(), out.len() > line.len() / 2) {
-                out[line.len() / 2] = *last;
+    /// Takes an image apart.
+    ///
+    /// # Panics
+    /// If the image is smaller than its shape.
+    pub fn cut(&mut self, image: &[f32], plane: Plane, window: Window) {
+        self.clear(plane, window);
+        let lines = image[..plane.numbers()].chunks_exact(plane.width.max(1));
+        self.lines(plane, window, lines, |line, first, phase| match window.stride {
+            1 => phase.copy_from_slice(line),
+            // In pairs, which the compiler vectorises.
+            2 => {
+                let pairs = line.as_chunks::<2>().0;
+                phase.iter_mut().zip(pairs).for_each(|(phase, pair)| *phase = pair[first]);
+                if let (true, Some(phase), Some(last)) = (phase.len() > pairs.len(), phase.last_mut(), line.last()) {
+                    *phase = *last;
+                }
             }
-            out.iter_mut().zip(pairs).for_each(|(out, pair)| *out = pair[0]);
+            stride => phase.iter_mut().zip(line[first..].iter().step_by(stride)).for_each(|(phase, x)| *phase = *x),
+        });
+    }
+
+    /// Gathers some rows of windows into the columns from `at` on of `out`, `[channels · size², stride]`.
+    ///
+    /// # Panics
+    /// If the image that was cut is of another shape, or `out` is shorter than its shape.
+    pub fn gather(
+        &self,
+        plane: Plane,
+        window: Window,
+        rows: Range<usize>,
+        out: &mut [f32],
+        (stride, at): (usize, usize),
+    ) {
+        let count = window.count(plane.width);
+        if count == 0 || rows.is_empty() {
+            return;
         }
-        _ => out.iter_mut().zip(line.iter().step_by(stride)).for_each(|(out, number)| *out = *number),
+        for (kind, out) in out.chunks_mut(stride).take(plane.channels * window.size * window.size).enumerate() {
+            let (channel, place) = (kind / (window.size * window.size), kind % (window.size * window.size));
+            let first = self.place(window, channel, place / window.size, place % window.size);
+            let from = &self.numbers[first + rows.start * self.width..];
+            let out = &mut out[at..][..rows.len() * count];
+            match count {
+                4 => copy::<4>(out, from, self.width),
+                8 => copy::<8>(out, from, self.width),
+                16 => copy::<16>(out, from, self.width),
+                32 => copy::<32>(out, from, self.width),
+                _ => out.chunks_exact_mut(count).zip(from.chunks(self.width)).for_each(|(out, from)| {
+                    out.copy_from_slice(&from[..count]);
+                }),
+            }
+        }
+    }
+
+    /// Adds windows, laid out as by [`Self::gather`], to the pixels that they were gathered from.
+    ///
+    /// # Panics
+    /// If a slice is shorter than its shape.
+    pub fn add_back(
+        &mut self,
+        windows: &[f32],
+        (stride, at): (usize, usize),
+        plane: Plane,
+        window: Window,
+        image: &mut [f32],
+    ) {
+        let (rows, count) = (window.count(plane.height), window.count(plane.width));
+        if rows * count == 0 {
+            return;
+        }
+        self.clear(plane, window);
+        for (kind, windows) in windows.chunks(stride).take(plane.channels * window.size * window.size).enumerate() {
+            let (channel, place) = (kind / (window.size * window.size), kind % (window.size * window.size));
+            let first = self.place(window, channel, place / window.size, place % window.size);
+            let (windows, to) = (&windows[at..][..rows * count], &mut self.numbers[first..]);
+            match count {
+                4 => add::<4>(to, windows, self.width),
+                8 => add::<8>(to, windows, self.width),
+                16 => add::<16>(to, windows, self.width),
+                32 => add::<32>(to, windows, self.width),
+                _ => to.chunks_mut(self.width).zip(windows.chunks_exact(count)).for_each(|(to, windows)| {
+                    to.iter_mut().zip(windows).for_each(|(to, number)| *to += number);
+                }),
+            }
+        }
+        let lines = image[..plane.numbers()].chunks_exact_mut(plane.width);
+        self.lines(plane, window, lines, |line, first, phase| match window.stride {
+            2 => {
+                let (pairs, last) = line.as_chunks_mut::<2>();
+                pairs.iter_mut().zip(&*phase).for_each(|(pair, phase)| pair[first] += phase);
+                if let ([last], Some(phase)) = (last, phase.get(pairs.len())) {
+                    *last += phase;
+                }
+            }
+            stride => line[first..].iter_mut().step_by(stride).zip(phase).for_each(|(x, phase)| *x += *phase),
+        });
     }
 }
 
-/// Adds windows, laid out as by [`gather`], to the pixels that they were gathered from.
-///
-/// # Panics
-/// If a slice is shorter than its shape.
-pub fn add_back(windows: &[f32], (stride, at): (usize, usize), plane: Plane, window: Window, image: &mut [f32]) {
-    let count = window.count(plane.width);
-    let rows = window.count(plane.height);
-    let mut windows = windows.chunks(stride);
-    for channel in image.chunks_exact_mut(plane.pixels()).take(plane.channels) {
-        for down in 0..window.size {
-            let across = window.inside(down, plane.height, rows);
-            for right in 0..window.size {
-                let Some(windows) = windows.next() else { return };
-                let inside = window.inside(right, plane.width, count);
-                if inside.is_empty() {
-                    continue;
-                }
-                let first = inside.start * window.stride + right - window.padding;
-                for row in across.clone() {
-                    let y = row * window.stride + down - window.padding;
-                    let line = &mut channel[y * plane.width..][..plane.width][first..];
-                    put(line, &windows[at + row * count..][inside.clone()], window.stride);
-                }
-            }
-        }
+/// Copies rows of `COUNT` numbers, which are `width` apart: of a length that the compiler knows, since they are short.
+fn copy<const COUNT: usize>(out: &mut [f32], from: &[f32], width: usize) {
+    for (out, from) in out.as_chunks_mut::<COUNT>().0.iter_mut().zip(from.chunks(width)) {
+        out.copy_from_slice(&from[..COUNT]);
     }
 }
 
-/// Adds `numbers` to every `stride`th value of `line`.
-fn put(line: &mut [f32], numbers: &[f32], stride: usize) {
-    match stride {
-        1 => line.iter_mut().zip(numbers).for_each(|(line, number)| *line += number),
-        2 => {
-            let length = line.len();
-            let mut pairs = line.chunks_exact_mut(2);
-            pairs.by_ref().zip(numbers).for_each(|(pair, number)| pair[0] += number);
-            if let ([last], Some(number)) = (pairs.into_remainder(), numbers.get(length / 2)) {
-                *last += number;
-            }
-        }
-        _ => line.iter_mut().step_by(stride).zip(numbers).for_each(|(line, number)| *line += number),
+/// The reverse of [`copy`], which adds.
+fn add<const COUNT: usize>(to: &mut [f32], windows: &[f32], width: usize) {
+    for (to, windows) in to.chunks_mut(width).zip(windows.as_chunks::<COUNT>().0) {
+        to[..COUNT].iter_mut().zip(windows).for_each(|(to, number)| *to += number);
     }
 }
 
@@ -250,7 +309,7 @@ mod tests {
     proptest! {
         #[test]
         fn windows_agree_with_their_definition(
-            channels in 1..3usize, (height, width) in (1..9usize, 1..9usize),
+            channels in 1..3usize, (height, width) in (1..19usize, 1..19usize),
             (size, stride, padding) in (1..5usize, 1..4usize, 0..3usize), more in 0..3usize,
         ) {
             let plane = Plane { channels, height, width };
@@ -260,12 +319,14 @@ mod tests {
             let image = numbers(plane.numbers(), 0.7);
             let mut gathered = vec![9.0; kinds * (places + more)];
             let row = (places + more).max(1);
+            let mut phases = Phases::default();
+            phases.cut(&image, plane, window);
             // One row of windows at a time, as in tiles.
             for y in 0..after.height {
-                gather(&image, plane, window, y..y + 1, &mut gathered, (row, more + y * after.width));
+                phases.gather(plane, window, y..y + 1, &mut gathered, (row, more + y * after.width));
             }
             let mut back = vec![0.0; plane.numbers()];
-            add_back(&gathered, (row, more), plane, window, &mut back);
+            phases.add_back(&gathered, (row, more), plane, window, &mut back);
             let mut expected = vec![0.0; plane.numbers()];
             for kind in 0..kinds {
                 let (c, down, right) = (kind / (size * size), kind / size % size, kind % size);
