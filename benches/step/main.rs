@@ -47,7 +47,7 @@ fn matrix_product_2000(bencher: divan::Bencher<'_, '_>) {
 
 /// Products of the reference jobs, `rows x columns x terms`: the recurrent one of a step, and the synthesizer's forwards and backwards. The
 /// right factor is as it lies in memory, or transposed (`t`). `benches/peers/products.py` times those of numpy.
-#[divan::bench(args = ["50x200x50", "7x200x50", "50x120x30", "500x400x50t", "500x400x400t", "500x400x400", "400x400x500"])]
+#[divan::bench(args = ["50x200x50", "7x200x50", "50x120x30", "50x1024x256", "500x400x50t", "500x400x400t", "500x400x400", "400x400x500"])]
 fn product(bencher: divan::Bencher<'_, '_>, shape: &str) {
     let sizes: Vec<usize> = shape.trim_end_matches('t').split('x').map(|size| size.parse().expect("a size")).collect();
     let (m, n, k) = (sizes[0], sizes[1], sizes[2]);

@@ -41,21 +41,21 @@ pub fn conv2d_relu(images: &Tensor, weight: &Tensor, bias: &Tensor, stride: usiz
 }
 
 /// The gradients of a [`conv2d_relu`] on slices.
-pub struct ConvGradients {
+pub(crate) struct ConvGradients {
     /// `[batch, channels, height, width]`, if requested.
-    pub images: Option<Tensor>,
+    pub(crate) images: Option<Tensor>,
     /// `[outputs, channels, size, size]`
-    pub weight: Tensor,
+    pub(crate) weight: Tensor,
     /// `[outputs]`
-    pub bias: Tensor,
+    pub(crate) bias: Tensor,
 }
 
-/// The gradients of `result = conv2d_relu(images, weight, ...)`, given that of the result, outside of candle's graph; for images
-/// [on slices](on_slices).
+/// The gradients of `result = conv2d_relu(images, weight, ...)`, given that of the result, `[batch, outputs, height, width]`, outside of
+/// candle's graph; for contiguous images and weights [on slices](on_slices).
 ///
 /// # Errors
 /// Fails if shapes do not match.
-pub fn conv2d_relu_backward(
+pub(crate) fn conv2d_relu_backward(
     (images, weight, result): (&Tensor, &Tensor, &Tensor),
     gradient: &Tensor,
     (stride, padding): (usize, usize),
@@ -66,7 +66,7 @@ pub fn conv2d_relu_backward(
 }
 
 /// Whether convolutions of a tensor are computed here, on slices.
-pub fn on_slices(tensor: &Tensor) -> bool {
+pub(crate) fn on_slices(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == DType::F32
 }
 

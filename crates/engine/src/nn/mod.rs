@@ -17,7 +17,8 @@ mod pool;
 pub mod slices;
 
 pub use batch_norm::{BatchNorm, Mode, Statistics, batch_norm};
-pub use conv::{ConvGradients, conv2d, conv2d_relu, conv2d_relu_backward, on_slices};
+pub use conv::{conv2d, conv2d_relu};
+pub(crate) use conv::{conv2d_relu_backward, on_slices};
 pub use gradients::{Accumulator, Gradients};
 pub use head::Head;
 pub use linear::{Linear, relu};

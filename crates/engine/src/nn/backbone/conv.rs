@@ -92,7 +92,8 @@ impl ConvPass {
         let (mut activations, mut stages) = (vec![pixels.contiguous()?], Stages::new());
         net.forward(tensors, &activations[0], Mode::Evaluate, Some(&mut stages))?;
         activations.extend(stages.into_iter().map(|(_, layer)| layer));
-        Ok(Some(ConvPass { tensors: tensors.iter().map(Tensor::detach).collect(), activations }))
+        let tensors = tensors.iter().map(|tensor| tensor.detach().contiguous()).collect::<Result<_, _>>()?;
+        Ok(Some(ConvPass { tensors, activations }))
     }
 
     /// `[batch, features]`

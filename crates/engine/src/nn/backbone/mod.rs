@@ -1,8 +1,8 @@
 //! Backbones: networks from pixels to a feature vector.
 //!
 //! A backbone lists the tensors it needs ([`Backbone::tensors`]), parameters or constants, and takes them as an argument of
-//! [`Backbone::forward`]. Evaluation of a ResNet on the CPU works on slices (`evaluate.rs`); everything else is tensor
-//! operations (`composed.rs`, `conv.rs`), which are the definition.
+//! [`Backbone::forward`]. Evaluation of a ResNet on the CPU works on slices (`evaluate.rs`), and so does the way back through a small
+//! network there (`ConvPass`); everything else is tensor operations (`composed.rs`, `conv.rs`), which are the definition.
 
 mod composed;
 mod conv;
@@ -214,6 +214,26 @@ mod tests {
     fn off(a: &Tensor, b: &Tensor) -> f32 {
         let largest = |t: Tensor| t.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         largest((a - b).unwrap()) / largest(b.clone())
+    }
+
+    #[test]
+    fn a_pass_of_its_own_has_the_gradients_of_the_graph() {
+        for widths in [&[5][..], &[4, 6], &[3, 5, 7]] {
+            let backbone = Backbone::Conv(ConvNet::new(21, widths));
+            let tensors: Vec<Var> = random(&backbone).iter().map(|tensor| Var::from_tensor(tensor).unwrap()).collect();
+            let values: Vec<Tensor> = tensors.iter().map(|tensor| tensor.as_tensor().clone()).collect();
+            // Pixels that are not contiguous.
+            let pixels = images(3, 21, 21).transpose(2, 3).unwrap();
+            let features = backbone.forward(&values, &pixels, Mode::Train).unwrap().features;
+            let cotangent = (&features * 0.3).unwrap().detach();
+            let store = (&features * &cotangent).unwrap().backward().unwrap();
+            let pass = backbone.begin(&values, &pixels).unwrap().unwrap();
+            let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(numbers(&pass.features().unwrap()), numbers(&features));
+            for (tensor, gradient) in tensors.iter().zip(pass.backward(&cotangent).unwrap()) {
+                assert_eq!(numbers(&gradient), numbers(store.get(tensor).unwrap()), "{widths:?}");
+            }
+        }
     }
 
     #[test]

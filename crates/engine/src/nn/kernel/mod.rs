@@ -1,7 +1,7 @@
 //! Kernels on slices on the CPU: matrix products, activations, the pointwise parts of recurrent cells.
 //!
 //! Matrices are row-major. Instructions are chosen at run time: AVX-512, AVX2 with FMA, NEON or scalar code ([`pulp::Arch`]).
-//! Results are bit-identical on processors of one kind, those of products on all.
+//! Results are bit-identical on processors of one kind, those of [`product`] on all.
 //!
 //! Sizes are those of the model's layout. Batches and files are compared with it before they get here, so that a slice of
 //! another size is a mistake in the calling code; it panics, since a product of it would read or write out of bounds.

@@ -45,11 +45,11 @@ impl Tile<'_> {
             ($($rows:literal)*) => {
                 match (self.rows, is_wide) {
                     $(($rows, false) => simd.vectorize(Sums::<$rows, 1>(self)), ($rows, true) => simd.vectorize(Sums::<$rows, 2>(self)),)*
-                    (rows, _) => debug_assert!(rows == 0, "{rows} rows in a tile"),
+                    (rows, _) => unreachable!("{rows} rows in a tile"),
                 }
             };
         }
-        // Which of them are compiled is known by then.
+        // The compiler knows which arm is taken.
         match most_rows::<S>() {
             4 => by_rows!(1 2 3 4),
             6 => by_rows!(1 2 3 4 5 6),
@@ -84,12 +84,13 @@ impl<const ROWS: usize, const VECTORS: usize> WithSimd for Sums<'_, ROWS, VECTOR
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         // Rows of the right factor from which all vectors can be read; what is read beyond its columns is not stored.
         let whole = match b.len().checked_sub(VECTORS * lanes) {
-            Some(rest) => (rest / b_stride + 1).min(depth),
+            Some(rest) => (rest / b_stride.max(1) + 1).min(depth),
             None => 0,
         };
         assert!(depth == 0 || (ROWS - 1) * a_strides.0 + (depth - 1) * a_strides.1 < a.len());
-        // SAFETY: `a` is read at most at the place that is asserted. The vectors of row `k` of `b`, `k < whole`, end at
-        // `k · b_stride + VECTORS · lanes ≤ b.len()`. A vector is made of `f32`, of which every bit pattern is one.
+        // SAFETY: `a` is read at most at the place that is asserted, whose index does not overflow, since it is one of a matrix whose
+        // constructor has compared its size with a slice. The vectors of row `k` of `b`, `k < whole`, end at
+        // `k · b_stride + VECTORS · lanes ≤ b.len()`. A vector is made of `f32`, for which every bit pattern is valid.
         unsafe {
             for k in 0..whole {
                 let (a, b) = (a.as_ptr().add(k * a_strides.1), b.as_ptr().add(k * b_stride));
