@@ -96,8 +96,7 @@ impl Lab {
 
     /// All run directories, by name.
     pub fn runs(&self) -> Vec<Run> {
-        let entries = fs::read_dir(self.path("outputs")).into_iter().flatten();
-        let mut runs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        let mut runs = self.listed("outputs");
         runs.retain(|path| path.join("spec.yaml").exists());
         runs.sort();
         runs.into_iter().map(Run).collect()
@@ -105,13 +104,15 @@ impl Lab {
 
     /// The one run in a directory of runs.
     pub fn only_run(&self, outputs: &str) -> PathBuf {
-        let mut runs: Vec<PathBuf> = fs::read_dir(self.path(outputs))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
-            .collect();
+        let mut runs = self.listed(outputs);
         assert_eq!(runs.len(), 1, "{runs:?}");
         runs.remove(0)
+    }
+
+    /// What is in a directory, if it is there; without what a killed program had begun to make, whose names begin with a period.
+    fn listed(&self, directory: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path(directory)).into_iter().flatten().map(|entry| entry.unwrap().path());
+        entries.filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.')).collect()
     }
 }
 
