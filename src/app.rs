@@ -48,7 +48,7 @@ impl App {
     /// # Panics
     /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn optimizer<O: Plugin + UpdateRule>(mut self) -> Self {
-        self.registry.train.optimizers.register::<O>(|rule| Box::new(rule));
+        self.registry.train_mut().optimizers.register::<O>(|rule| Box::new(rule));
         self
     }
 
@@ -57,7 +57,7 @@ impl App {
     /// # Panics
     /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn rule<R: Plugin + LearningRule>(mut self) -> Self {
-        self.registry.train.rules.register::<R>(|rule| Box::new(rule));
+        self.registry.train_mut().rules.register::<R>(|rule| Box::new(rule));
         self
     }
 
@@ -66,7 +66,7 @@ impl App {
     /// # Panics
     /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn cell<C: Plugin + Cell>(mut self) -> Self {
-        self.registry.train.model.cells.register::<C>(|cell| Box::new(cell));
+        self.registry.train_mut().model.cells.register::<C>(|cell| Box::new(cell));
         self
     }
 
@@ -75,7 +75,7 @@ impl App {
     /// # Panics
     /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn block<B: Plugin + Block>(mut self) -> Self {
-        self.registry.train.model.blocks.register::<B>(|block| Box::new(block));
+        self.registry.train_mut().model.blocks.register::<B>(|block| Box::new(block));
         self
     }
 
@@ -84,7 +84,7 @@ impl App {
     /// # Panics
     /// If its kind is registered already, or one of its keys is named like one of the table that it stands in.
     pub fn synthesizer<S: Plugin + Synthesizer>(mut self) -> Self {
-        self.registry.train.model.synthesizers.register::<S>(|synthesizer| Box::new(synthesizer));
+        self.registry.train_mut().model.synthesizers.register::<S>(|synthesizer| Box::new(synthesizer));
         self
     }
 

@@ -2,10 +2,10 @@
 #![no_main]
 
 use ccdni::spec::sweep::{expand, expand_quick};
-use ccdni::spec::{Request, file_schema};
+use ccdni::spec::{Plugins, Request};
 
 libfuzzer_sys::fuzz_target!(
-    init: { file_schema(fuzz::registry()); },
+    init: { fuzz::registry().schema(); },
     |text: &str| {
         let (text, grid) = text.split_once("\n---\n").unwrap_or((text, ""));
         // Thousands of runs take seconds each time.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::tasks::{is_required, meaning, plain, spaced, table, type_of};
 use crate::error::{Error, Result};
-use crate::spec::{self, Forms, constant};
+use crate::spec::{self, Forms, Plugins, constant};
 use crate::tasks::Registry;
 
 /// Print what a key of a spec means: its values, its default, and the keys below it.
@@ -42,9 +42,10 @@ pub(super) fn execute(args: &Args, registry: &Registry) -> Result<()> {
 /// The schema of a spec and of the other blocks of a file.
 fn schema(registry: &Registry, task: Option<&str>) -> Result<Value> {
     let mut schema = spec::file_schema(registry);
-    for (key, strict) in spec::schema(registry)["properties"].as_object().into_iter().flatten() {
+    for (key, strict) in registry.schema()["properties"].as_object().into_iter().flatten() {
         schema["properties"][key] = strict.clone();
     }
+    schema["required"] = registry.schema()["required"].clone();
     if let (Some(only), Some(tasks)) = (task, schema["properties"]["task"]["oneOf"].as_array_mut()) {
         let kinds: Vec<String> = tasks.iter().filter_map(constant).map(|(_, kind)| kind.into()).collect();
         tasks.retain(|task| constant(task).is_some_and(|(_, kind)| kind == only));

@@ -55,7 +55,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     directory::check_outputs(&outputs)?;
     let resolved = resolve(&SpecArgs { spec, set: args.set }.request(), registry)?;
     let words = args.vocabulary.as_deref().map(vocabulary).transpose()?;
-    let import = dictionaries.read(&resolved, words, &registry.train.model)?;
+    let import = dictionaries.read(&resolved, words, &registry.train().model)?;
     let run = import.write(args.seed, &outputs)?;
     super::print(&format!("imported as seed {} of {}\n", args.seed, run.path.display()))
 }

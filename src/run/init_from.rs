@@ -54,7 +54,7 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
         };
         return refuse(message, help);
     }
-    let layout = |of: &Resolved| Layout::new(&registry.train.model, &of.spec.model, &of.shape);
+    let layout = |of: &Resolved| Layout::new(&registry.train().model, &of.spec.model, &of.shape);
     layout(resolved)?.fits(&layout(&theirs)?).map_err(|what| {
         let message = format!("the weights of {} do not fit this model: {what}", source.run.display());
         let problem = Problem::new("train.init_from", message);

@@ -54,7 +54,7 @@ pub fn trainer(
     let weights = spec.model.encoder.as_ref().map_or("", EncoderSpec::weights).to_string();
     let source = BackboneSource { weights, blake3: EncoderInputs::weights(&data.digests).cloned() };
     let mut trainer =
-        Trainer::new(&registry.train, spec, &data.shape(&resolved.shape), data.dataset, seed, device.clone())?;
+        Trainer::new(registry.train(), spec, &data.shape(&resolved.shape), data.dataset, seed, device.clone())?;
     match (checkpoint, init_from::source(spec, seed)) {
         (Some(checkpoint), _) => trainer.resume(checkpoint)?,
         (None, from) => {
@@ -62,7 +62,7 @@ pub fn trainer(
             trainer.start_encoder(&spec.model, &device)?;
             if let Some(from) = from {
                 let model = from.resolved(registry)?.spec.model;
-                trainer.start_from(&registry.train, &model, &from.weights(&device)?)?;
+                trainer.start_from(registry.train(), &model, &from.weights(&device)?)?;
             }
         }
     }
@@ -76,7 +76,7 @@ pub fn trainer(
 pub fn record(unit: &SeedRun, device: &Device, spec: &Spec, resumes: bool, registry: &Registry) -> Result<SeedRecord> {
     let run = &spec.run;
     let feedback = spec.model.layers.iter().any(|layer| layer.feedback.is_some());
-    let backend = backend::choose(run.backend, &registry.train.model.cells_of(&spec.model)?, feedback, device)?;
+    let backend = backend::choose(run.backend, &registry.train().model.cells_of(&spec.model)?, feedback, device)?;
     let mut record = SeedRecord {
         seed: unit.seed,
         state: SeedState::Unfinished,

@@ -106,10 +106,10 @@ impl TrainedNetwork {
             return Err(missing(weights::ENCODER, "--encoder FILE"));
         }
         let weights = weights::read(decoder, encoder.as_deref(), device)?;
-        let mut model = Model::new(&registry.train.model, &resolved.spec.model, &shape, 0, device)?;
+        let mut model = Model::new(&registry.train().model, &resolved.spec.model, &shape, 0, device)?;
         // The weights have the names of the network as it was trained.
         let trained = if lesion { spec::read_resolved(&file)?.model } else { resolved.spec.model.clone() };
-        let layout = Layout::new(&registry.train.model, &trained, &shape)?;
+        let layout = Layout::new(&registry.train().model, &trained, &shape)?;
         model.adopt(&layout, &weights).map_err(|error| {
             let words = if vocabulary.is_some() { " and its `tokenizer.json`" } else { "" };
             Error::data(decoder, format!("is not the network of {}{words}: {error}", file.display()))

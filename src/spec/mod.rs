@@ -19,6 +19,8 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 pub use blocks::*;
 pub(crate) use canonical::with_force_forget;
 pub use ccdni_engine::spec::*;
@@ -26,7 +28,7 @@ pub(crate) use forms::{Forms, constant};
 pub use launcher::*;
 pub use layers::ENV_PREFIX;
 pub(crate) use layers::nearest;
-pub use schema::{file_schema, schema};
+pub use schema::{file_schema, make_schema};
 pub(crate) use validator::find_key;
 pub(crate) use yaml::{line, whole_line, write_spec};
 
@@ -45,6 +47,9 @@ pub type Read<T> = Result<(Keys, T), Vec<Problem>>;
 
 /// The registered plug-ins, as far as specs depend on them; implemented by `tasks::Registry`.
 pub trait Plugins {
+    /// The schema of a spec with the keys of these plug-ins: [`make_schema`], which takes far longer than all that is done with it, once.
+    fn schema(&self) -> &Value;
+
     /// The tasks (`task.kind`).
     fn tasks(&self) -> &dyn Catalogue;
 
@@ -127,8 +132,7 @@ pub fn resolve(request: &Request, plugins: &dyn Plugins) -> Result<Resolved> {
 
 /// Resolves the spec of a run at this depth of an `init_from` chain.
 fn resolve_within(request: &Request, plugins: &dyn Plugins, depth: usize) -> Result<Resolved> {
-    let schema = schema::schema(plugins);
-    let layers = Layers::read(request, layers::defaults(&schema));
+    let layers = Layers::read(request, layers::defaults(plugins.schema()));
     if !layers.incomplete && layers.has_block("sweep") {
         let problem = Problem::new("", "this file defines several runs: it has a `sweep` block");
         let file = request.file.display();
@@ -137,17 +141,12 @@ fn resolve_within(request: &Request, plugins: &dyn Plugins, depth: usize) -> Res
         let problem = Problem { origin: Some(file.to_string()), ..problem.help(help) };
         return Err(Error::Spec(Problems(vec![problem])));
     }
-    resolve_layers(layers, &schema, request, plugins, depth)
+    resolve_layers(layers, request, plugins, depth)
 }
 
 /// Resolves the layers of a request.
-fn resolve_layers(
-    mut layers: Layers,
-    schema: &serde_json::Value,
-    request: &Request,
-    plugins: &dyn Plugins,
-    depth: usize,
-) -> Result<Resolved> {
+fn resolve_layers(mut layers: Layers, request: &Request, plugins: &dyn Plugins, depth: usize) -> Result<Resolved> {
+    let schema = plugins.schema();
     if layers.incomplete {
         return Err(Error::Spec(Problems(layers.problems)));
     }

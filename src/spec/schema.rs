@@ -1,13 +1,15 @@
 //! The JSON Schema of a spec, for validation and for completion in editors.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use super::layers::FOR_PEOPLE;
 use super::{Blocks, PluginTable, Plugins, Spec};
 use crate::plugins::{Catalogue, json_schema};
 
-/// The schema of a spec after merging: the typed spec, with the keys of every registered plug-in.
-pub fn schema(plugins: &dyn Plugins) -> Value {
+/// Makes the schema of a spec after merging: the typed spec, with the keys of every registered plug-in.
+pub fn make_schema(plugins: &dyn Plugins) -> Value {
     let mut schema = json_schema::<Spec>();
     schema["properties"]["task"] = json!({
         "description": "The task: `kind`, and the keys of that task.",
@@ -94,14 +96,15 @@ fn alternative(kind: &str, schema: Value) -> Value {
 }
 
 /// The schema of the blocks besides a spec.
-pub(super) fn blocks() -> Value {
-    json_schema::<Blocks>()
+pub(super) fn blocks() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(json_schema::<Blocks>);
+    &SCHEMA
 }
 
 /// The schema of a spec *file*, relaxed for layering: any key may be left to another layer, any value may be `null`, lists may be
 /// tables of items, and `extends` names other files.
 pub fn file_schema(plugins: &dyn Plugins) -> Value {
-    let mut schema = schema(plugins);
+    let mut schema = plugins.schema().clone();
     for (name, block) in blocks()["properties"].as_object().into_iter().flatten() {
         schema["properties"][name] = block.clone();
     }

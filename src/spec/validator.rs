@@ -3,7 +3,11 @@
 //! serde stops at its first error, so this runs first. Invalid values are replaced by valid placeholders, so that the rest of the
 //! spec can still be deserialised and validated.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use figment::value::{Dict, Num, Tag, Value};
+use regex::Regex;
 use serde_json::Value as Json;
 
 use super::describe::{bounds, describe, words};
@@ -362,11 +366,19 @@ pub(super) fn fits(value: &Value, schema: &Json) -> bool {
 fn takes(text: &str, schema: &Json) -> bool {
     match (schema["const"].as_str(), schema["pattern"].as_str()) {
         (Some(word), _) => word == text,
-        (None, Some(pattern)) => regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text)),
+        (None, Some(pattern)) => matches(text, pattern),
         (None, None) => {
             matches!(type_of(schema), "string" | "") && text.len() as u64 >= schema["minLength"].as_u64().unwrap_or(0)
         }
     }
+}
+
+/// Whether a text matches a pattern of a schema. Each is compiled once: that takes longer than everything else about a value.
+fn matches(text: &str, pattern: &str) -> bool {
+    static COMPILED: Mutex<BTreeMap<String, Option<Regex>>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
+    found.as_ref().is_some_and(|pattern| pattern.is_match(text))
 }
 
 /// Whether a value equals its default, however its numbers are written.

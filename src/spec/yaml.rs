@@ -1,6 +1,9 @@
 //! Parsing and writing YAML: the only module that uses `serde_yaml`.
 
+use std::sync::LazyLock;
+
 use figment::value::{Dict, Empty, Tag, Value};
+use regex::{Captures, Regex};
 use serde::de::{DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde::{Deserializer, Serialize};
 
@@ -191,8 +194,10 @@ pub(crate) fn write_spec(spec: &Spec) -> String {
     let value = serde_yaml::to_value(spec).unwrap_or_default();
     let text = write(&value);
     // YAML 1.1 parsers, such as Python's, read `1e-9` as text: floats need a point and a signed exponent.
-    let Ok(number) = regex::Regex::new(r"(?m)^(\s*(?:- )*(?:[\w-]+: )?-?\d+)(\.\d+)?e(-?)(\d+)$") else { return text };
-    let plain = number.replace_all(&text, |found: &regex::Captures| {
+    static NUMBER: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"(?m)^(\s*(?:- )*(?:[\w-]+: )?-?\d+)(\.\d+)?e(-?)(\d+)$").ok());
+    let Some(number) = &*NUMBER else { return text };
+    let plain = number.replace_all(&text, |found: &Captures| {
         let part = |index| found.get(index).map_or("", |part| part.as_str());
         let or = |part: &'static str, index| if found.get(index).is_none_or(|f| f.is_empty()) { part } else { "" };
         format!("{}{}{}e{}{}{}", part(1), or(".0", 2), part(2), or("+", 3), part(3), part(4))

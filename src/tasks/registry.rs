@@ -1,5 +1,9 @@
 //! The registry of plug-ins, and its interface for checking specs.
 
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
 use super::{
     Add, Captioning, Classify, CopyRepeat, DelayedAssociation, Evidence, Language, LineDraw, Mimic, SeqMnist, Task,
 };
@@ -9,20 +13,25 @@ use crate::model::Layout;
 use crate::plugins::{Catalogue, Kinds, Plugin};
 use crate::spec::Read;
 use crate::spec::task_shape::{BlockShape, CellShape, RuleShape, TaskShape};
-use crate::spec::{BlockSpec, DniSpec, LayerSpec, ModelSpec, PluginTable, Plugins, RuleSpec};
+use crate::spec::{BlockSpec, DniSpec, LayerSpec, ModelSpec, PluginTable, Plugins, RuleSpec, make_schema};
 use crate::train;
 
 /// The registered plug-ins of every kind.
 pub struct Registry {
     tasks: Kinds<dyn Task>,
-    /// Plug-ins for training: optimizers, learning rules, cells and synthesizers.
-    pub train: train::Plugins,
+    train: train::Plugins,
+    /// The schema of a spec with these plug-ins, once it was needed.
+    schema: OnceLock<Value>,
 }
 
 impl Default for Registry {
     /// A registry without tasks.
     fn default() -> Self {
-        Registry { tasks: Kinds::new::<PluginTable>("task"), train: train::Plugins::built_in() }
+        Registry {
+            tasks: Kinds::new::<PluginTable>("task"),
+            train: train::Plugins::built_in(),
+            schema: OnceLock::new(),
+        }
     }
 }
 
@@ -48,7 +57,19 @@ impl Registry {
     /// # Panics
     /// If its kind is already registered, or it has a key `kind`.
     pub fn register_task<T: Plugin + Task>(&mut self) {
+        self.schema.take();
         self.tasks.register::<T>(|task| Box::new(task));
+    }
+
+    /// The plug-ins for training: optimizers, learning rules, cells, blocks and synthesizers.
+    pub fn train(&self) -> &train::Plugins {
+        &self.train
+    }
+
+    /// The plug-ins for training, to add some.
+    pub fn train_mut(&mut self) -> &mut train::Plugins {
+        self.schema.take();
+        &mut self.train
     }
 
     /// The task of a spec.
@@ -61,6 +82,10 @@ impl Registry {
 }
 
 impl Plugins for Registry {
+    fn schema(&self) -> &Value {
+        self.schema.get_or_init(|| make_schema(self))
+    }
+
     fn tasks(&self) -> &dyn Catalogue {
         &self.tasks
     }

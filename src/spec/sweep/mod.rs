@@ -80,8 +80,7 @@ pub fn expand_quick(request: &Request, plugins: &dyn Plugins) -> Result<Sweep> {
 }
 
 fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn Plugins) -> Result<Sweep> {
-    let schema = schema::schema(plugins);
-    let layers = Layers::read(request, layers::defaults(&schema));
+    let layers = Layers::read(request, layers::defaults(plugins.schema()));
     if layers.incomplete {
         return Err(Error::Spec(Problems(layers.problems)));
     }
@@ -104,7 +103,7 @@ fn expand_version(request: &Request, grid: &[String], quick: bool, plugins: &dyn
         for set in point.in_order() {
             layers.lay(&set.origin, &set.path, set.value.clone());
         }
-        match resolve_layers(layers, &schema, request, plugins, 0) {
+        match resolve_layers(layers, request, plugins, 0) {
             Ok(mut run) => {
                 // `ccdni list` shows the run's name in the list too.
                 if let (Some(item), Some(name)) = (&point.item, &mut run.spec.name) {
@@ -154,7 +153,7 @@ fn each(claim: Claim, runs: &[SweptRun]) -> Vec<Claim> {
 fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(Blocks, Vec<Point>)> {
     let schema = schema::blocks();
     let merged: Value = layers.blocks().into();
-    let mut validator = Validator::new(layers, &schema);
+    let mut validator = Validator::new(layers, schema);
     let mut repaired = merged.clone();
     validator.run(&mut repaired);
     let mut problems = validator.problems;
@@ -172,7 +171,7 @@ fn read_blocks(layers: &Layers, grid: &[String], request: &Request) -> Result<(B
         Err(what) if problems.is_empty() => problems.push(Problem::new("", what)),
         Err(_) => {}
     }
-    let provenance = Provenance { layers, schema: &schema, merged: &merged, file: &request.file };
+    let provenance = Provenance { layers, schema, merged: &merged, file: &request.file };
     Err(Error::Spec(Problems(provenance.finish(problems))))
 }
 
