@@ -108,7 +108,7 @@ pub(super) fn type_of(property: &Value) -> String {
         Value::Array(names) => names.iter().filter_map(Value::as_str).map(|name| named(name, property)).collect(),
         _ => vec!["any".into()],
     };
-    names.join(" | ") + &range(property)
+    names.join(" | ")
 }
 
 /// The bounds of a number: ` >= 1`, ` 0 to < 1`.
@@ -130,7 +130,8 @@ fn range(property: &Value) -> String {
 
 fn named(name: &str, property: &Value) -> String {
     match name {
-        "integer" => "whole number".into(),
+        "integer" => format!("whole number{}", range(property)),
+        "number" => format!("number{}", range(property)),
         "boolean" => "true | false".into(),
         "string" => "text".into(),
         "object" => "table".into(),
@@ -172,6 +173,7 @@ mod tests {
             (r#"{"type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0}"#, "number 0 to < 1"),
             (r#"{"type": "number", "exclusiveMinimum": 0.0}"#, "number > 0"),
             (r#"{"type": ["string", "null"]}"#, "text | null"),
+            (r#"{"type": ["integer", "null"], "minimum": 8, "maximum": 64}"#, "whole number 8 to 64 | null"),
             (r#"{"type": "array", "items": {"type": "number"}}"#, "list of number"),
             (r#"{"oneOf": [{"const": "idx"}, {"const": "hub"}]}"#, "idx | hub"),
             (r#"{"enum": ["lines", "digits"]}"#, "lines | digits"),

@@ -12,7 +12,11 @@ fn a_value_has_a_meaning_a_type_a_default_and_a_figure() {
     for part in ["Window of truncated", "whole number >= 1 | text", "default  none, optional", "NeurIPS 2021, Fig. 2"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(explain(&["train.epochs"], 0).contains("a value is required"));
+    for required in ["train.epochs", "task", "model.layers.0.hidden"] {
+        assert!(explain(&[required], 0).contains("a value is required"), "{required}");
+    }
+    let text = explain(&["model.layers.0.dni"], 0);
+    assert!(text.contains("whole number 1 to 1000000 | null"), "{text}");
     let text = explain(&["model.layers.0.cell"], 0);
     assert!(text.contains("lstm") && text.contains("Gated recurrent unit."), "{text}");
 }
