@@ -18,15 +18,15 @@ use crate::train::{
 
 const SEED: u64 = 1;
 
-pub(super) fn check(kind: &str, spec: &Spec, shape: &TaskShape, open: Open) -> Result<()> {
+pub(super) fn check(kind: &str, plugins: &Plugins, spec: &Spec, shape: &TaskShape, open: Open) -> Result<()> {
     let few = || -> Result<Box<Few>> { Ok(Box::new(Few(open(SEED)?))) };
-    let trainer = || Trainer::new(&Plugins::built_in(), spec, shape, few()?, SEED, Device::Cpu);
+    let trainer = || Trainer::new(plugins, spec, shape, few()?, SEED, Device::Cpu);
 
     let mut callback = Stop { after: None, checkpoint: None };
     let Outcome::Finished(whole) = trainer()?.train(&mut callback)? else {
         return Err(broken(kind, "training stopped without a request"));
     };
-    check_learned(kind, spec, shape, &whole)?;
+    check_learned(kind, plugins, spec, shape, &whole)?;
 
     let mut callback = Stop { after: Some(1), checkpoint: None };
     trainer()?.train(&mut callback)?;
@@ -38,11 +38,11 @@ pub(super) fn check(kind: &str, spec: &Spec, shape: &TaskShape, open: Open) -> R
         Outcome::Finished(resumed) if values(&resumed.weights)? == values(&whole.weights)? => {}
         _ => return Err(broken(kind, "stopping and resuming the training changes the final weights")),
     }
-    check_reload(kind, spec, shape, &*few()?, &whole)
+    check_reload(kind, plugins, spec, shape, (&*few()?, &whole))
 }
 
-fn check_learned(kind: &str, spec: &Spec, shape: &TaskShape, finished: &Finished) -> Result<()> {
-    let fresh = Model::new(&Plugins::built_in().model, &spec.model, shape, SEED, &Device::Cpu)?.params.snapshot()?;
+fn check_learned(kind: &str, plugins: &Plugins, spec: &Spec, shape: &TaskShape, finished: &Finished) -> Result<()> {
+    let fresh = Model::new(&plugins.model, &spec.model, shape, SEED, &Device::Cpu)?.params.snapshot()?;
     for (before, after) in values(&fresh)?.iter().zip(values(&finished.weights)?) {
         if *before == after {
             return Err(broken(kind, format!("training on it does not change the parameter `{}`", before.0)));
@@ -56,12 +56,18 @@ fn check_learned(kind: &str, spec: &Spec, shape: &TaskShape, finished: &Finished
 }
 
 /// Weights saved to a file and loaded into another network must give the same metrics and outputs.
-fn check_reload(kind: &str, spec: &Spec, shape: &TaskShape, data: &dyn Dataset, finished: &Finished) -> Result<()> {
+fn check_reload(
+    kind: &str,
+    plugins: &Plugins,
+    spec: &Spec,
+    shape: &TaskShape,
+    (data, finished): (&dyn Dataset, &Finished),
+) -> Result<()> {
     let tensors = finished.weights.iter().map(|(name, tensor)| (name.as_str(), tensor));
     let bytes = safetensors::serialize(tensors, None).map_err(|error| broken(kind, error))?;
     let weights: HashMap<String, Tensor> = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-    let mut model = Model::new(&Plugins::built_in().model, &spec.model, shape, SEED + 1, &Device::Cpu)?;
-    let layout = Layout::new(&Plugins::built_in().model, &spec.model, shape)?;
+    let mut model = Model::new(&plugins.model, &spec.model, shape, SEED + 1, &Device::Cpu)?;
+    let layout = Layout::new(&plugins.model, &spec.model, shape)?;
     model.adopt(&layout, &weights.into_iter().collect::<Vec<_>>())?;
 
     let at = BatchIndex { split: Split::Test, epoch: 0, index: 0, batch_size: spec.train.batch_size, level: 0 };

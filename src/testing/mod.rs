@@ -10,12 +10,14 @@
 //! ```
 
 mod batches;
+mod blocks;
 mod cells;
 mod learning;
 mod optimizer;
 mod rules;
 mod synthesizer;
 
+pub use blocks::check_block;
 use candle_core::Device;
 pub use optimizer::check_optimizer;
 pub use rules::check_rule;
@@ -29,6 +31,7 @@ use crate::plugins::{Plugin, json_schema};
 use crate::spec::Spec;
 use crate::spec::task_shape::{First, Input, TaskShape};
 use crate::tasks::Task;
+use crate::train::Plugins;
 
 /// Computes on the CPU, but transfers numbers as on a GPU: reported numbers are read at the end of an epoch, and an epoch's
 /// batches are uploaded together. For tests without a GPU.
@@ -75,7 +78,7 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
     let spec = spec(T::KIND, filled, &shape, &*opened.dataset)?;
     let open = |seed| Ok(task.open_with(seed, Some((&spec.model, &Device::Cpu)))?.dataset);
     batches::check(T::KIND, &shape, draws, &open)?;
-    learning::check(T::KIND, &spec, &shape, &open)
+    learning::check(T::KIND, &Plugins::built_in(), &spec, &shape, &open)
 }
 
 /// Checks that a recurrent cell meets the requirements of the rest of the crate.

@@ -9,7 +9,7 @@ use ccdni::tasks::{
     Add, Captioning, Classify, CopyRepeat, DelayedAssociation, Evidence, Language, LineDraw, Mimic, Registry, SeqMnist,
     Task,
 };
-use ccdni::testing::{Draws, check_cell, check_task};
+use ccdni::testing::{Draws, check_block, check_cell, check_task};
 use ccdni::train::backend;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,10 @@ mod custom_task;
 #[path = "../../examples/custom_cell.rs"]
 #[allow(dead_code)]
 mod custom_cell;
+
+#[path = "../../examples/custom_block.rs"]
+#[allow(dead_code)]
+mod custom_block;
 
 #[test]
 fn every_built_in_task_conforms() {
@@ -113,6 +117,21 @@ fn the_example_of_a_cell_conforms() {
     for keys in [json!({}), json!({"tau": 1}), json!({"phi": "tanh", "tau": 3.5})] {
         check_cell::<custom_cell::LeakyRate>(keys).unwrap();
     }
+}
+
+#[test]
+fn the_example_of_a_block_conforms_and_its_spec_is_understood() {
+    for keys in [json!({}), json!({"affine": false})] {
+        check_block::<custom_block::LayerNorm>(keys).unwrap();
+    }
+    let mut registry = Registry::built_in();
+    registry.train.model.blocks.register::<custom_block::LayerNorm>(|block| Box::new(block));
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/layer_norm.yaml");
+    let request = Request { file, ..Request::default() };
+    let resolved = spec::resolve(&request, &registry).unwrap();
+    assert_eq!(resolved.spec.model.blocks[2].keys["affine"], true);
+    let error = spec::resolve(&request, &Registry::built_in()).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("layer_norm"), "{error}");
 }
 
 #[test]
