@@ -58,7 +58,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
 fn sentence(resolved: &Resolved, outputs: &Path) -> String {
     let Spec { task, train, seeds, .. } = &resolved.spec;
     let network = match network(&resolved.spec) {
-        network if !resolved.spec.model.blocks.is_empty() => format!("{network} network"),
+        network if resolved.spec.model.layers.is_empty() => format!("{network} network"),
         network => {
             let with = if network == CCRNN { "with" } else { "without" };
             format!("{network} (a recurrent network {with} a synthesizer)")

@@ -54,6 +54,7 @@ fn panel(units: &[FinishedSeed], column: &str, title: &str, label: String) -> Pa
     let mut panel = Panel {
         title: title.to_owned(),
         x: EPOCH.into(),
+        words: &[],
         label,
         axis: Axis::linear([]),
         series,

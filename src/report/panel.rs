@@ -34,6 +34,8 @@ pub(super) struct Panel {
     pub title: String,
     /// Label of the horizontal axis.
     pub x: String,
+    /// Words for the positions 0, 1, ... on the horizontal axis; numbers without them.
+    pub words: &'static [&'static str],
     /// Label of the value axis, with the unit.
     pub label: String,
     pub axis: Axis,
@@ -91,7 +93,7 @@ impl Panel {
             .set_all_tick_mark_size(pen.px(4.0))
             .x_labels(6)
             .y_labels(6)
-            .x_label_formatter(&|&epoch| if epoch.fract() == 0.0 { tick(epoch) } else { String::new() })
+            .x_label_formatter(&|&place| self.x_tick(place))
             .x_desc(&self.x)
             .y_desc(&self.label)
             .draw()?;
@@ -145,6 +147,15 @@ impl Panel {
         let title = pen.text(INK, 16.0, HPos::Center, VPos::Bottom);
         area.draw_text(&self.title, &title, ((x.start + x.end) / 2 - x0, y.start - y0 - pen.px(8.0)))?;
         Ok([x.start - x0, x.end - x0, y.start - y0, y.end - y0])
+    }
+
+    /// The label of a position on the horizontal axis; none between whole numbers.
+    fn x_tick(&self, place: f64) -> String {
+        match self.words.get(place as usize) {
+            _ if place.fract() != 0.0 => String::new(),
+            Some(word) => (*word).to_owned(),
+            None => tick(place),
+        }
     }
 
     fn points(&self, curve: &Curve) -> Vec<(f64, f64)> {

@@ -12,6 +12,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::encoder::EncoderInputs;
+use crate::model::needs_composed;
 use crate::records::{SeedRecord, SeedRun, SeedState};
 use crate::spec::{EncoderSpec, Resolved, Spec};
 use crate::tasks::Registry;
@@ -75,8 +76,10 @@ pub fn trainer(
 /// As [`SeedRun::record`].
 pub fn record(unit: &SeedRun, device: &Device, spec: &Spec, resumes: bool, registry: &Registry) -> Result<SeedRecord> {
     let run = &spec.run;
-    let feedback = spec.model.layers.iter().any(|layer| layer.feedback.is_some());
-    let backend = backend::choose(run.backend, &registry.train().model.cells_of(&spec.model)?, feedback, device)?;
+    let model = &spec.model;
+    let feedback = model.layers.iter().any(|layer| layer.feedback.is_some());
+    let needs_composed = needs_composed(feedback, !model.blocks.is_empty() && !model.layers.is_empty());
+    let backend = backend::choose(run.backend, &registry.train().model.cells_of(model)?, needs_composed, device)?;
     let mut record = SeedRecord {
         seed: unit.seed,
         state: SeedState::Unfinished,

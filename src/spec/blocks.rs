@@ -68,7 +68,8 @@ pub struct SweepItem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FigureBlock {
-    /// The horizontal axis: `epoch`; a key with whole numbers such as `train.bptt`; or `event`, the epoch of a lesion or of freezing.
+    /// The horizontal axis: `epoch`; a key with whole numbers such as `train.bptt`; `event`, the epoch of a lesion or of freezing; or
+    /// `unlock`, whether the network is locked, or has update unlock or full unlock.
     #[serde(default = "epoch")]
     pub x: String,
     /// The vertical axis: a column of metrics.csv; the first validation metric by default.
@@ -172,6 +173,22 @@ pub enum Claim {
         #[serde(default = "yes")]
         quick: bool,
     },
+    /// One run ends close to another: the medians of the last values differ by at most `within`.
+    Close {
+        /// The name of the run.
+        run: String,
+        /// The name of the other run.
+        to: String,
+        /// Values by dotted path that select one of several runs with the name.
+        #[serde(default)]
+        at: BTreeMap<String, serde_json::Value>,
+        /// A column of metrics.csv; the first validation metric by default.
+        #[serde(default)]
+        metric: Option<String>,
+        /// The largest difference of the medians, in the metric's unit.
+        #[schemars(range(min = 0.0))]
+        within: f64,
+    },
     /// A run ends as others did: its last values are from the same distribution as these.
     Like {
         /// The name of the run.
@@ -192,6 +209,7 @@ impl Claim {
     pub fn runs(&self) -> (Vec<&str>, &BTreeMap<String, serde_json::Value>) {
         match self {
             Claim::Below { run, than, at, .. } => (vec![run, than], at),
+            Claim::Close { run, to, at, .. } => (vec![run, to], at),
             Claim::Like { run, at, .. } => (vec![run], at),
         }
     }

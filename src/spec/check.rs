@@ -202,7 +202,7 @@ impl Check<'_> {
 
     fn record(&mut self, spec: &Spec) {
         let Some(record) = &spec.record else { return };
-        if !spec.model.blocks.is_empty() {
+        if spec.model.layers.is_empty() {
             return self.record_of_blocks(record);
         }
         if spec.model.layers.iter().any(|layer| layer.dni.is_some()) {

@@ -170,7 +170,7 @@ fn resolve_layers(mut layers: Layers, request: &Request, plugins: &dyn Plugins, 
     let rule = tables.rule(&mut spec.train.rule);
     let cells = tables.layers(&mut spec.model.layers);
     if let Some(shape) = &shape {
-        tables.blocks(&mut spec.model.blocks, shape);
+        tables.blocks(&mut spec.model, shape);
     }
     problems.extend(check::check(&spec, shape.as_ref(), (&cells, rule), &broken));
     let init_run = match &spec.train.init_from {

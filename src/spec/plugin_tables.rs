@@ -2,7 +2,7 @@
 
 use super::check::is_doubtful;
 use super::task_shape::{CellShape, RuleShape, TaskShape};
-use super::{BlockSpec, InterfaceSpec, Keys, LayerSpec, PluginTable, Plugins, Read, RuleSpec, yaml::join};
+use super::{InterfaceSpec, Keys, LayerSpec, ModelSpec, PluginTable, Plugins, Read, RuleSpec, yaml::join};
 use crate::error::Problem;
 
 /// The plug-ins' tables of one spec, and the problems found in them.
@@ -45,7 +45,8 @@ impl PluginTables<'_> {
     }
 
     /// The blocks and their interfaces, from the bottom until one cannot be read: what is above depends on it.
-    pub fn blocks(&mut self, blocks: &mut [BlockSpec], shape: &TaskShape) {
+    pub fn blocks(&mut self, model: &mut ModelSpec, shape: &TaskShape) {
+        let (below_layers, blocks) = (!model.layers.is_empty(), &mut model.blocks);
         let (input, targets) = (shape.input.sample(), shape.target.width());
         let (mut sample, mut learns) = (input.clone(), false);
         let count = blocks.len();
@@ -64,7 +65,11 @@ impl PluginTables<'_> {
                 }
                 learns = false;
             }
-            if index + 1 == count && sample != [targets] {
+            if index + 1 == count && below_layers && sample.len() != 1 {
+                let message =
+                    format!("recurrent layers read vectors, and the blocks below end with samples of shape {sample:?}");
+                self.problems.push(Problem::new(path, message).help("end `blocks` with `flatten`"));
+            } else if index + 1 == count && !below_layers && sample != [targets] {
                 let message =
                     format!("the network answers with {sample:?} numbers, and the task has targets of {targets}");
                 let help = "end with a `linear` block: without `units` it has as many as there are targets";

@@ -4,7 +4,7 @@ use std::fs;
 
 use candle_core::{Device, Tensor};
 use ccdni::spec::Spec;
-use ccdni::tasks::{Classify, Task};
+use ccdni::tasks::{Classify, LineDraw, Task};
 use ccdni::train::{BatchProgress, Callback, Checkpoint, Finished, Next, Outcome, Plugins, Trainer};
 use serde_json::json;
 
@@ -29,8 +29,27 @@ impl Callback for Stop {
     }
 }
 
+/// A recurrent network above blocks with an interface, dropout and late gradients, whose state goes on from batch to batch.
+fn recurrent() -> Trainer {
+    let spec: Spec = serde_json::from_value(json!({
+        "task": { "kind": "linedraw" },
+        "model": {
+            "blocks": [
+                { "kind": "linear", "units": 9 }, { "kind": "batch_norm", "dni": { "hidden": [8], "delay": 2 } },
+                { "kind": "dropout", "p": 0.2 }, { "kind": "linear", "units": 6, "dni": { "unlock": "both", "hidden": [7] } },
+            ],
+            "layers": [{ "cell": "lstm", "hidden": 5, "dni": { "hidden": [6] } }],
+        },
+        "train": { "epochs": 3, "batch_size": 10, "bptt": 3, "keep_hidden": true, "optimizer": { "kind": "adam", "lr": 0.01 } },
+        "record": { "batches": true },
+    }))
+    .unwrap();
+    let task = LineDraw { points: 5, seq_len: 8, train_size: 40, test_size: 0, ..LineDraw::default() };
+    Trainer::new(&Plugins::built_in(), &spec, &task.shape(), task.open(3).unwrap(), 3, Device::Cpu).unwrap()
+}
+
 /// A network with every kind of interface, dropout and late gradients.
-fn trainer() -> Trainer {
+fn feed_forward() -> Trainer {
     let task = json!({ "source": { "kind": "glyphs", "train": 60, "test": 10 } });
     let spec: Spec = serde_json::from_value(json!({
         "task": { "kind": "classify" },
@@ -66,25 +85,29 @@ fn finish(mut trainer: Trainer) -> (Vec<Vec<f32>>, Vec<f64>) {
 
 #[test]
 fn a_resumed_network_ends_with_the_same_bits_wherever_it_stopped() {
-    let whole = finish(trainer());
-    assert!(!whole.1.is_empty(), "losses of batches are recorded");
-    for after in [1, 4, 6, 8] {
-        let mut stop = Stop { after: Some(after), checkpoint: None };
-        assert!(matches!(trainer().train(&mut stop).unwrap(), Outcome::Stopped));
-        let checkpoint = Checkpoint::from_bytes(&stop.checkpoint.unwrap()).unwrap();
-        let mut resumed = trainer();
-        resumed.resume(&checkpoint).unwrap();
-        assert!(finish(resumed) == whole, "stopped after {after} batches");
+    for trainer in [feed_forward, recurrent] {
+        let whole = finish(trainer());
+        assert!(!whole.1.is_empty(), "losses of batches are recorded");
+        for after in [1, 4, 6, 8] {
+            let mut stop = Stop { after: Some(after), checkpoint: None };
+            assert!(matches!(trainer().train(&mut stop).unwrap(), Outcome::Stopped));
+            let checkpoint = Checkpoint::from_bytes(&stop.checkpoint.unwrap()).unwrap();
+            let mut resumed = trainer();
+            resumed.resume(&checkpoint).unwrap();
+            assert!(finish(resumed) == whole, "stopped after {after} batches");
+        }
     }
 }
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    let on = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| finish(trainer()))
-    };
-    assert!(on(1) == on(3));
+    for trainer in [feed_forward, recurrent] {
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| finish(trainer()))
+        };
+        assert!(on(1) == on(3));
+    }
 }
 
 const NETWORK: &str = "
@@ -124,7 +147,7 @@ fn networks_that_cannot_be_are_refused_with_the_key() {
         ("model.blocks.2.dni.kind=conv", "there are vectors here"),
         ("model.blocks.4.units=9", "has targets of 10"),
         ("model.blocks.0.kind=pool", "`model.blocks.1`"),
-        ("model.layers=[{cell: lstm, hidden: 3}]", "either recurrent `layers` or feed-forward `blocks`"),
+        ("model.layers=[{cell: lstm, hidden: 3}]", "without a sequence to read"),
         ("model.blocks=null", "`model.blocks`: is missing"),
         ("model.blocks.2.dni={unlock: backward, forward: {hidden: [3]}}", "`model.blocks.2.dni.forward`"),
         ("train.rule={kind: rtrl}", "`train.rule`"),

@@ -5,6 +5,7 @@ mod analyse;
 #[cfg(unix)]
 mod backends;
 mod bad_specs;
+mod blocks_below;
 #[cfg(target_os = "linux")]
 mod bounds;
 mod captioning;

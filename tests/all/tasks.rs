@@ -148,7 +148,7 @@ fn a_cell_with_a_step_alone_is_understood_and_trained_by_the_composed_backend() 
     let resolved = resolve(&[]).unwrap();
     assert_eq!(resolved.spec.model.layers[0].keys["tau"], 4.0);
     let cells = registry.train().model.cells_of(&resolved.spec.model).unwrap();
-    let chosen = backend::choose(resolved.spec.run.backend, &cells, false, &Device::Cpu).unwrap();
+    let chosen = backend::choose(resolved.spec.run.backend, &cells, None, &Device::Cpu).unwrap();
     assert_eq!(backend::name(chosen), "composed");
     for (set, says) in [
         ("run.backend=fused", "`run.backend`"),

@@ -130,6 +130,7 @@ fn panel(analysis: &Analysis, names: &[&str], title: &str, label: &str, log: boo
     Panel {
         title: title.into(),
         x: EPOCH.into(),
+        words: &[],
         label: label.into(),
         axis,
         series,
@@ -147,6 +148,7 @@ pub(super) fn panel_of(title: &str, x: &str, label: &str, series: Vec<(usize, Ve
     Panel {
         title: title.into(),
         x: x.into(),
+        words: &[],
         label: label.into(),
         axis: Axis::linear(extent),
         series,

@@ -137,6 +137,15 @@ fn one(claim: &Claim, find: Find, quick: bool, plugins: &dyn Plugins) -> Result<
             let below = Below::of(&pairs(&lower, &higher, &metric), *test);
             Ok(Judged::Below { claim, below, p_below: *p_below, family })
         }
+        Claim::Close { run, to, metric, within, .. } => {
+            let (ours, theirs) = (load(run)?, load(to)?);
+            let metric = Metric::choose(metric.as_deref(), &[&ours, &theirs])?;
+            let claim = format!("{} ({})", words(claim), metric.column);
+            if quick {
+                return Ok(not_asked(claim));
+            }
+            Ok(Judged::Settled(close(claim, &pairs(&ours, &theirs, &metric), *within)))
+        }
         Claim::Like { run, metric, values, .. } => {
             let loaded = load(run)?;
             let metric = Metric::choose(metric.as_deref(), &[&loaded])?;
@@ -154,6 +163,16 @@ fn one(claim: &Claim, find: Find, quick: bool, plugins: &dyn Plugins) -> Result<
             Ok(Judged::Settled(Verdict { claim, numbers, outcome }))
         }
     }
+}
+
+/// Whether the medians of pairs differ by at most `within`.
+fn close(claim: String, pairs: &[(f64, f64)], within: f64) -> Verdict {
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let (a, b) = (median(&a), median(&b));
+    let numbers = format!("medians {} and {}, {} seeds, at most {within} apart", digits(a), digits(b), pairs.len());
+    // NaN is close to nothing.
+    let outcome = if (a - b).abs() <= within { Outcome::Pass } else { Outcome::Fail };
+    Verdict { claim, numbers, outcome }
 }
 
 /// What the claim rests on that the first of each pair is below the second.
@@ -225,11 +244,12 @@ pub(super) fn paired(test: PairedTest, differences: &[f64]) -> f64 {
 
 /// A claim as text, without its metric.
 fn words(claim: &Claim) -> String {
-    let (runs, at) = claim.runs();
-    match runs.as_slice() {
-        [run, than] => format!("{run} ends below {than}{}", place(at)),
-        _ => format!("{} ends where the original does{}", runs.join(", "), place(at)),
-    }
+    let text = match claim {
+        Claim::Below { run, than, .. } => format!("{run} ends below {than}"),
+        Claim::Close { run, to, .. } => format!("{run} ends close to {to}"),
+        Claim::Like { run, .. } => format!("{run} ends where the original does"),
+    };
+    text + &place(claim.runs().1)
 }
 
 /// ` at bptt 3`.
@@ -286,6 +306,15 @@ mod tests {
         assert!(of(&[(1.0, 2.0); 3]).numbers(None).contains("give none below 0.250"));
         assert_eq!(of(&[(f64::NAN, 2.0), (1.0, 2.0), (1.0, 2.0)]).outcome(None), Outcome::Fail);
         assert_eq!(of(&[]).outcome(None), Outcome::Fail);
+    }
+
+    #[test]
+    fn a_run_is_close_if_medians_are() {
+        let outcome = |pairs: &[(f64, f64)]| close("claim".into(), pairs, 0.1).outcome;
+        assert_eq!(outcome(&[(1.0, 1.05), (1.2, 1.0), (0.9, 1.1)]), Outcome::Pass);
+        assert_eq!(outcome(&[(1.0, 1.2), (1.2, 1.4), (0.9, 1.1)]), Outcome::Fail);
+        assert_eq!(outcome(&[(f64::NAN, 1.0)]), Outcome::Fail);
+        assert_eq!(outcome(&[]), Outcome::Fail);
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub(super) fn network_of(tree: &Value) -> &'static str {
         parts.any(|part| part.get("dni").is_some_and(Value::is_object))
     };
     match (&tree["model"]["blocks"], &tree["model"]["layers"]) {
-        (Value::Array(_), _) if decoupled(&tree["model"]["blocks"]) => "decoupled feed-forward",
-        (Value::Array(_), _) => "feed-forward",
+        (Value::Array(_), Value::Null) if decoupled(&tree["model"]["blocks"]) => "decoupled feed-forward",
+        (Value::Array(_), Value::Null) => "feed-forward",
         (_, layers) if decoupled(layers) => CCRNN,
         _ => CRNN,
     }

@@ -82,6 +82,12 @@ fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
 /// The horizontal axis of the epochs of lesions and freezing.
 pub(super) const EVENT: &str = "event";
 
+/// The horizontal axis of how much is unlocked.
+pub(super) const UNLOCK: &str = "unlock";
+
+/// The positions on the axis [`UNLOCK`].
+pub(super) const UNLOCKED: [&str; 3] = ["locked", "update unlock", "full unlock"];
+
 /// Axis label of a key, whose values are in `percent` of the sequence or as they are.
 pub(super) fn axis(key: &str, percent: bool) -> &str {
     match key {
@@ -89,6 +95,7 @@ pub(super) fn axis(key: &str, percent: bool) -> &str {
         "train.bptt" => "bptt (steps)",
         "train.feedback_every" => "interval of feedback (steps)",
         EVENT => "epoch of the lesion",
+        UNLOCK => "decoupling",
         key => key.strip_prefix("model.layers.0.").or(key.strip_prefix("train.")).unwrap_or(key),
     }
 }

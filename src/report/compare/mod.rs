@@ -75,7 +75,8 @@ pub struct Options {
     pub label: Vec<String>,
     /// Makes one panel per value of this key.
     pub panels: Option<String>,
-    /// A key with integer values for the horizontal axis, which then shows last values; by default the axis shows epochs.
+    /// A key with integer values for the horizontal axis, or `event` or `unlock`, which then shows last values; by default the axis
+    /// shows epochs.
     pub x: Option<String>,
     /// A reference run, drawn in every panel.
     pub reference: Option<FinishedRun>,
@@ -161,7 +162,7 @@ impl Comparison {
         let panels = options.panels.as_ref().map(|key| chosen("--panels", key)).transpose()?;
 
         let x = match options.x.as_deref() {
-            Some(labels::EVENT) => Some(labels::EVENT.to_owned()),
+            Some(key @ (labels::EVENT | labels::UNLOCK)) => Some(key.to_owned()),
             key => key.map(|key| chosen("--x", &key.to_owned())).transpose()?,
         };
         let x = x.as_deref().map(|key| Abscissa { key, percent: options.percent });
@@ -176,7 +177,7 @@ impl Comparison {
         if !p.is_empty() {
             comparison.table[0].push("p".into());
         }
-        comparison.arrange(&named, &metric, x.map_or(panel::EPOCH, |x| labels::axis(x.key, x.percent)));
+        comparison.arrange(&named, &metric, x);
         if let Some(reference) = &reference {
             let keys = if label.is_empty() { keys::differing(&trees) } else { label };
             let made = || labels::label(&reference.tree, &keys, &[]);
@@ -189,7 +190,7 @@ impl Comparison {
     }
 
     /// One panel per title, one colour per label.
-    fn arrange(&mut self, named: &[Named], metric: &Metric, x: &str) {
+    fn arrange(&mut self, named: &[Named], metric: &Metric, x: Option<Abscissa<'_>>) {
         let mut titles: Vec<&str> = Vec::new();
         let mut styles: Vec<(&str, Style)> = Vec::new();
         // Greys are meaningful only beside colours, and for networks that differ in nothing but their synthesizers.
@@ -209,7 +210,8 @@ impl Comparison {
         for title in titles {
             let mut panel = Panel {
                 title: title.to_owned(),
-                x: x.to_owned(),
+                x: x.map_or(panel::EPOCH, |x| labels::axis(x.key, x.percent)).to_owned(),
+                words: if x.is_some_and(|x| x.key == labels::UNLOCK) { &labels::UNLOCKED } else { &[] },
                 label: metric.label.clone(),
                 axis: Axis::linear([]),
                 series: Vec::new(),
@@ -347,6 +349,7 @@ fn name<'a>(runs: &'a [Loaded], label: &[String], panels: Option<&str>, x: Optio
     // The legend omits what the title or the axis shows.
     let on_axis = |key: &str| match x.map(|x| x.key) {
         Some(labels::EVENT) => key.ends_with(".lesion_at") || key.ends_with(".freeze_at"),
+        Some(labels::UNLOCK) => key.ends_with(".dni") || key.ends_with(".unlock"),
         x => x == Some(key),
     };
     let is_shown = |key: &str| Some(key) == panels || on_axis(key);

@@ -7,7 +7,7 @@ use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::report::panel::{Curve, curve, labelled};
 use crate::report::units::{self, FinishedSeed};
-use crate::spec::{Plugins, Spec, nearest, read_resolved};
+use crate::spec::{Plugins, Spec, Unlock, nearest, read_resolved};
 
 /// A run's spec and finished units.
 pub(super) struct Loaded {
@@ -80,12 +80,26 @@ impl Loaded {
         self.units.iter().map(|unit| places.iter().map(|&place| (place, last(unit))).collect()).collect()
     }
 
+    /// How much of the network is unlocked, as an index of [`labels::UNLOCKED`]; `None` if an interface gives synthetic inputs alone.
+    fn unlocked(&self) -> Option<usize> {
+        let model = &self.spec.model;
+        let of_layers = model.layers.iter().filter(|layer| layer.dni.is_some()).map(|_| Unlock::Backward);
+        let interfaces = model.blocks.iter().filter_map(|block| block.dni.as_ref());
+        let place = |unlock| match unlock {
+            Unlock::Backward => Some(1),
+            Unlock::Both => Some(2),
+            Unlock::Forward => None,
+        };
+        interfaces.map(|dni| dni.unlock).chain(of_layers).try_fold(0, |most, unlock| Some(place(unlock)?.max(most)))
+    }
+
     /// The position of this run on an axis of a key, in `percent` of the sequence or as it is.
     pub fn place(&self, key: &str, percent: bool) -> Result<usize> {
         let written = keys::at(&self.tree, key);
         let whole = written.and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
         let place = match key {
             labels::EVENT => self.events().first().copied(),
+            labels::UNLOCK => self.unlocked(),
             // A window over the whole sequence has its number of steps, and targets at every step have an interval of 1.
             "train.bptt" if written.is_none() => self.steps,
             "train.feedback_every" if written.is_none() => Some(1),

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::spec::task_shape::{Input, TaskShape};
-use crate::spec::{BackendKind, InterfaceSpec, Readout, RecordSpec, Recorded, Spec, StepEvery};
+use crate::spec::{BackendKind, InterfaceContext, InterfaceSpec, Readout, RecordSpec, Recorded, Spec, StepEvery};
 
 impl Check<'_> {
     /// A network has recurrent layers or blocks, as its task requires.
@@ -18,20 +18,59 @@ impl Check<'_> {
                 let help = "for example `layers: [{cell: lstm, hidden: 50}]`; `model.blocks` is a feed-forward network";
                 self.refuse("model.layers", &[], "is missing: expected a list of recurrent layers", help);
             }
-            (false, false) => {
-                let message = "a network has either recurrent `layers` or feed-forward `blocks`";
-                self.refuse("model.blocks", &["model.layers"], message, "leave one of them out (`null`)");
-            }
-            (false, true) if is_image => {
+            (false, false) if !is_image => self.blocks_below(spec, shape),
+            (false, _) if is_image => {
                 let message = format!("the task `{kind}` shows a whole image in one step, without a sequence to read");
                 let help = "use `model.blocks`, or the task `seqmnist`, which shows images piece by piece";
                 self.refuse("model.layers", &[], message, help);
             }
-            (false, true) => {}
+            (false, _) => {}
             (true, false) => self.blocks(spec, shape),
         }
     }
 
+    /// Blocks that read each step for recurrent layers.
+    fn blocks_below(&mut self, spec: &Spec, shape: Option<&TaskShape>) {
+        for (index, block) in spec.model.blocks.iter().enumerate() {
+            let Some(dni) = &block.dni else { continue };
+            let path = format!("model.blocks.{index}.dni");
+            self.interface(&path, dni, spec.train.epochs);
+            if dni.context == InterfaceContext::Target {
+                let message = "targets are those of sequences here, and this interface sees single steps";
+                self.refuse(&format!("{path}.context"), &["model.layers"], message, "use `context: input`, or none");
+            }
+        }
+        if shape.is_some_and(|shape| matches!(shape.input, Input::Tokens { .. })) {
+            let message = format!("blocks read numbers, and the task `{}` has tokens", spec.task.kind);
+            self.refuse(
+                "model.blocks",
+                &[],
+                message,
+                "leave `blocks` out: `model.embed` and `model.encoder` read tokens",
+            );
+        }
+        let whole_batch = "blocks below recurrent layers learn from all windows of a batch together";
+        for (key, is_set, message, help) in [
+            ("train.step_every", spec.train.step_every != StepEvery::Batch, whole_batch, "use `step_every: batch`"),
+            ("train.rule", !spec.train.rule.is_bptt(), "this rule knows no blocks below its layer", "use `bptt`"),
+            (
+                "model.input_dropout",
+                spec.model.input_dropout > 0.0,
+                "is of inputs that no block reads",
+                "end `blocks` with a `dropout` block",
+            ),
+        ] {
+            if is_set {
+                self.refuse(key, &["model.blocks"], message, help);
+            }
+        }
+        if matches!(spec.run.backend, BackendKind::Fused | BackendKind::Unrolled) {
+            let message = "this backend does not compute `blocks` below recurrent layers";
+            self.refuse("run.backend", &["model.blocks"], message, "use `auto`, or `composed`");
+        }
+    }
+
+    /// Blocks that are the whole network.
     fn blocks(&mut self, spec: &Spec, shape: Option<&TaskShape>) {
         for (index, block) in spec.model.blocks.iter().enumerate() {
             if let Some(dni) = &block.dni {

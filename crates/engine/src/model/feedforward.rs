@@ -1,4 +1,5 @@
-//! The feed-forward part of a model: blocks, and the interfaces between them.
+//! The feed-forward part of a model: blocks, and the interfaces between them. It is the whole network, or reads each step of a sequence
+//! for the recurrent layers above.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -137,6 +138,11 @@ impl FeedForward {
             sample = output;
         }
         Ok(FeedForward { blocks, input, waiting })
+    }
+
+    /// Numbers of a sample after the last block.
+    pub fn width(&self) -> usize {
+        self.blocks.last().map_or(&self.input, |block| &block.output).iter().product()
     }
 
     /// Whether a parameter may have no gradient in a batch although nothing is frozen: it is below a forward interface, or its

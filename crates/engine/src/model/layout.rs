@@ -30,8 +30,8 @@ pub struct SynthesizerGroup {
     pub role: String,
 }
 
-/// All parameters of a model, in order: embedding, recurrent layers, synthesizers, readout, encoder; or blocks, each with the
-/// synthesizers at its output.
+/// All parameters of a model, in order: blocks, each with the synthesizers at its output; embedding, recurrent layers, synthesizers,
+/// readout, encoder, if there are recurrent layers.
 #[derive(Debug, Clone)]
 pub struct Layout {
     /// The parameters.
@@ -61,10 +61,12 @@ impl Layout {
     /// Fails if a part of the model is not registered or its keys are invalid.
     pub fn new(plugins: &Plugins, spec: &ModelSpec, shape: &TaskShape) -> Result<Layout> {
         let cells = plugins.cells_of(spec)?;
-        let mut slots: Vec<Slot> = Vec::new();
-        if !spec.blocks.is_empty() {
-            let mut synthesizers = Vec::new();
-            let blocks = Some(FeedForward::new(plugins, spec, shape, &mut slots, &mut synthesizers)?);
+        let (mut slots, mut synthesizers) = (Vec::<Slot>::new(), Vec::new());
+        let blocks = match spec.blocks.is_empty() {
+            true => None,
+            false => Some(FeedForward::new(plugins, spec, shape, &mut slots, &mut synthesizers)?),
+        };
+        if blocks.is_some() && spec.layers.is_empty() {
             let (embed, layers, feedback, readout, encoder) = (None, Vec::new(), Vec::new(), None, None);
             return Ok(Layout { slots, cells, embed, layers, feedback, synthesizers, readout, blocks, encoder });
         }
@@ -73,6 +75,7 @@ impl Layout {
             slots.len() - 1
         };
         let (mut width, embed) = match (&shape.input, &spec.embed) {
+            _ if blocks.is_some() => (blocks.as_ref().map_or(0, FeedForward::width), None),
             (Input::Dense { .. } | Input::Image { .. }, _) => (shape.input.sample().iter().product(), None),
             (Input::Tokens { vocabulary, .. }, embed) => {
                 let size = embed.as_ref().map_or(1, |embed| embed.size);
@@ -125,8 +128,8 @@ impl Layout {
             }
             feedback.push(params);
         }
-        let mut synthesizers = Vec::new();
-        for (index, mut group) in groups.into_iter().enumerate() {
+        for mut group in groups {
+            let index = synthesizers.len();
             let lowest = group.layers[0];
             let prefix = match plain {
                 true => "rnn.backward_interface.synthesizer".to_string(),
@@ -153,7 +156,7 @@ impl Layout {
         };
         let readout = [weight, add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], zero)];
         let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, shape, &mut slots));
-        let (readout, blocks) = (Some(readout), None);
+        let readout = Some(readout);
         Ok(Layout { slots, cells, embed, layers, feedback, synthesizers, readout, blocks, encoder })
     }
 

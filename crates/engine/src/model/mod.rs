@@ -33,7 +33,7 @@ pub struct Model {
     pub params: ParamStore,
     /// The recurrent stack, bottom to top.
     pub layers: Vec<Layer>,
-    /// The blocks of a feed-forward network, which has no recurrent stack.
+    /// The blocks: a whole feed-forward network, or what reads each step for the recurrent stack.
     pub blocks: Option<FeedForward>,
     /// The synthesizers.
     pub synthesizers: Vec<SynthesizerSlot>,
@@ -209,6 +209,16 @@ impl Model {
         statistics.iter().try_for_each(|(index, value)| self.params.set(*index, value))
     }
 
+    /// The blocks, if they are the whole network.
+    pub fn feed_forward(&self) -> Option<&FeedForward> {
+        self.blocks.as_ref().filter(|_| self.layers.is_empty())
+    }
+
+    /// What the network has that is computed by the composed backend alone.
+    pub fn needs_composed(&self) -> Option<&'static str> {
+        needs_composed(self.has_feedback(), self.blocks.is_some() && !self.layers.is_empty())
+    }
+
     /// The device of the parameters.
     pub fn device(&self) -> &Device {
         &self.device
@@ -273,5 +283,14 @@ impl Model {
             Weights::Constant => None,
         };
         leaf.unwrap_or_else(|| self.params.get(index).value()).clone()
+    }
+}
+
+/// What of a network is computed by the composed backend alone: activity feedback of a layer, or blocks below recurrent layers.
+pub fn needs_composed(feedback: bool, blocks_below: bool) -> Option<&'static str> {
+    match (feedback, blocks_below) {
+        (true, _) => Some("a layer's `feedback`"),
+        (false, true) => Some("`blocks` below recurrent layers"),
+        (false, false) => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::plugins::Keys;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// The blocks of a feed-forward network, bottom to top, in place of `layers`.
+    /// The blocks of a feed-forward network, bottom to top: the whole network, or with `layers` what reads each step for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 1000))]
     pub blocks: Vec<BlockSpec>,

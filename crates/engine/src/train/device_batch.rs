@@ -28,6 +28,8 @@ pub struct DeviceBatch {
     rows: Rows,
     /// The encoder's output, if the model has an encoder.
     encoded: Option<Rc<Encoded>>,
+    /// Whether the inputs are outputs of blocks that learn from the gradients there.
+    reads_blocks: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -124,7 +126,7 @@ impl DeviceBatch {
         let layer_masks = (model.layers.iter().enumerate())
             .map(|(k, layer)| mask(&format!("dropout.layer{k}"), layer.dropout, layer.hidden))
             .collect::<Result<_>>()?;
-        Ok(DeviceBatch { input, input_mask, layer_masks, steps, width, rows, encoded })
+        Ok(DeviceBatch { input, input_mask, layer_masks, steps, width, rows, encoded, reads_blocks: false })
     }
 
     /// Number of steps.
@@ -174,6 +176,49 @@ impl DeviceBatch {
             Input::Dense(x, _) if self.steps == 1 => Ok(x.squeeze(1)?),
             _ => Err(Error::Training("a feed-forward network reads numbers in a single step".into())),
         }
+    }
+
+    /// Every step of every sequence, `[batch · time, features]`.
+    ///
+    /// # Errors
+    /// Fails if the inputs are tokens.
+    pub fn all_steps(&self) -> Result<Tensor> {
+        match &self.input {
+            Input::Dense(x, _) => Ok(x.flatten_to(1)?),
+            Input::Tokens { .. } => Err(Error::Training("blocks read numbers, and these are tokens".into())),
+        }
+    }
+
+    /// The batch as the recurrent layers read it: `outputs`, `[batch · time, width]`, of blocks in place of the inputs. The blocks
+    /// learn from the gradients there if `learn`.
+    ///
+    /// # Errors
+    /// Fails if they are of another batch.
+    pub fn of_blocks(&self, outputs: &Tensor, learn: bool) -> Result<DeviceBatch> {
+        let (_, width) = outputs.dims2()?;
+        let x = outputs.reshape((self.rows.count, self.steps, width))?;
+        Ok(DeviceBatch { input: Input::Dense(x, OnceCell::new()), width, reads_blocks: learn, ..self.clone() })
+    }
+
+    /// The gradient at the outputs of the blocks, `[batch · time, width]`, given that at the inputs of some steps, `[batch, width]`: zero
+    /// at the others.
+    ///
+    /// # Errors
+    /// Fails if a gradient has another shape.
+    pub fn at_blocks(&self, inputs: Vec<(usize, Tensor)>) -> Result<Tensor> {
+        let Some((_, first)) = inputs.first() else {
+            return Err(Error::Training("no window of a batch has a gradient for the blocks below".into()));
+        };
+        let mut steps = vec![first.zeros_like()?; self.steps];
+        for (step, gradient) in inputs {
+            steps[step] = gradient;
+        }
+        Ok(Tensor::stack(&steps, 1)?.flatten_to(1)?)
+    }
+
+    /// Whether the inputs are outputs of blocks that learn from the gradients there.
+    pub fn reads_blocks(&self) -> bool {
+        self.reads_blocks
     }
 
     /// The inputs at step `offset` of each window, stacked: `[windows · batch, width]`.

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
 use super::{Backend, Cotangents, InputGradients, Outputs, Plan, Pullback};
@@ -28,20 +29,29 @@ struct Run {
     feedback: Vec<Vec<Tensor>>,
 }
 
-/// Runs windows of one length side by side from `start`, `[windows · batch, width]` per layer. `feature` replaces the input
-/// before the tokens if its gradient is tracked.
+/// The inputs of windows of one length at each of their steps, `[windows · batch, width]`. `feature` replaces the input before the
+/// tokens if its gradient is tracked.
+fn inputs(
+    model: &Model,
+    sequence: &DeviceBatch,
+    windows: &[Range<usize>],
+    weights: Weights<'_>,
+    feature: Option<&Tensor>,
+) -> Result<Vec<Tensor>> {
+    let length = windows.first().map_or(0, |window| window.len());
+    let table = model.embedding(weights);
+    (0..length).map(|offset| sequence.input(windows, offset, table.as_ref(), feature)).collect()
+}
+
+/// Runs windows of one length side by side from `start`, `[windows · batch, width]` per layer, on these inputs.
 fn run(
     model: &Model,
     sequence: &DeviceBatch,
     windows: &[Range<usize>],
     start: &[Tensor],
     weights: Weights<'_>,
-    feature: Option<&Tensor>,
+    mut inputs: Vec<Tensor>,
 ) -> Result<Run> {
-    let length = windows.first().map_or(0, |window| window.len());
-    let table = model.embedding(weights);
-    let mut inputs: Vec<Tensor> =
-        (0..length).map(|offset| sequence.input(windows, offset, table.as_ref(), feature)).collect::<Result<_>>()?;
     let mut states = Vec::with_capacity(model.layers.len());
     let mut feedback = Vec::with_capacity(model.layers.len());
     for (k, layer) in model.layers.iter().enumerate() {
@@ -100,7 +110,8 @@ impl Backend for Composed {
     ) -> Result<(Outputs, Box<dyn Pullback + 'a>)> {
         let (span, rows) = (plan.span(), sequence.rows().count);
         let whole = std::slice::from_ref(&span);
-        let run = run(model, sequence, whole, start, Weights::Constant, None)?;
+        let inputs = inputs(model, sequence, whole, Weights::Constant, None)?;
+        let run = run(model, sequence, whole, start, Weights::Constant, inputs)?;
         let readout = match read_out(model, &run, whole, plan.outputs, rows, Weights::Constant)? {
             Some((outputs, places)) => {
                 let width = outputs.dim(1)?;
@@ -140,7 +151,7 @@ impl Pullback for Pass<'_> {
         let leaves = self.model.params.leaves(Part::Network)?;
         let wanted: Vec<usize> = (0..windows.len()).filter(|&w| needs_backward[w]).collect();
         let mut starts: Vec<Vec<Tensor>> = vec![Vec::new(); self.model.layers.len()];
-        let mut feature = None;
+        let (mut feature, mut at_inputs) = (None, Vec::new());
         // Windows of equal length run together; only the last of a sequence can be shorter.
         let mut first = 0;
         for group in wanted.chunk_by(|&a, &b| windows[a].len() == windows[b].len()) {
@@ -150,13 +161,14 @@ impl Pullback for Pass<'_> {
                 all.push(one);
             }
             feature = feature.or(inputs.feature);
+            at_inputs.extend(inputs.inputs);
             first += group.windows.len();
         }
         let starts = match cotangents.starts && first > 0 {
             true => starts.iter().map(|parts| stack_rows(parts)).collect::<Result<_>>()?,
             false => Vec::new(),
         };
-        Ok(InputGradients { starts, feature })
+        Ok(InputGradients { starts, feature, inputs: at_inputs })
     }
 }
 
@@ -194,7 +206,12 @@ impl Group<'_> {
         let weights = Weights::Leaves(self.leaves);
         let feature = sequence.learned_feature().filter(|_| gradients.is_some() && windows[0].start == 0);
         let feature = feature.map(Var::from_tensor).transpose()?;
-        let run = run(model, sequence, &windows, &start, weights, feature.as_ref().map(Var::as_tensor))?;
+        let read = inputs(model, sequence, &windows, weights, feature.as_ref().map(Var::as_tensor))?;
+        let read: Vec<Tensor> = match sequence.reads_blocks() {
+            true => read.iter().map(|x| Ok(Var::from_tensor(x)?.into_inner())).collect::<Result<_>>()?,
+            false => read,
+        };
+        let run = run(model, sequence, &windows, &start, weights, read.clone())?;
 
         let mut terms = Vec::new();
         if let Some(outputs) = &cotangents.outputs
@@ -257,6 +274,24 @@ impl Group<'_> {
         Ok(InputGradients {
             starts: starts.iter().filter(|_| cotangents.starts).map(gradient).collect::<Result<_>>()?,
             feature: feature.as_ref().map(gradient).transpose()?,
+            inputs: if sequence.reads_blocks() { at_inputs(&store, &read, &windows, rows.count)? } else { Vec::new() },
         })
     }
+}
+
+/// The gradient at each step of windows, `[batch, width]`, given that at their inputs `read`.
+fn at_inputs(
+    store: &GradStore,
+    read: &[Tensor],
+    windows: &[Range<usize>],
+    rows: usize,
+) -> Result<Vec<(usize, Tensor)>> {
+    let mut all = Vec::with_capacity(windows.len() * read.len());
+    for (offset, input) in read.iter().enumerate() {
+        let gradient = store.get(input).map_or_else(|| input.zeros_like(), |gradient| Ok(gradient.detach()))?;
+        for (at, window) in windows.iter().enumerate() {
+            all.push((window.start + offset, gradient.narrow(0, at * rows, rows)?));
+        }
+    }
+    Ok(all)
 }

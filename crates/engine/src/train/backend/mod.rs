@@ -94,6 +94,9 @@ pub struct InputGradients {
     /// At the feature before the tokens, `[batch, width]`, if an encoder learns from it ([`DeviceBatch::learned_feature`]),
     /// its window needs a backward pass, and parameter gradients are requested.
     pub feature: Option<Tensor>,
+    /// At the inputs, if blocks learn from them ([`DeviceBatch::reads_blocks`]): steps of the windows that need a backward pass,
+    /// each with the gradient there, `[batch, width]`.
+    pub inputs: Vec<(usize, Tensor)>,
 }
 
 /// The backward pass of one forward pass. It owns the saved activations and runs once.
@@ -137,11 +140,17 @@ pub trait Backend {
 }
 
 /// Resolves `run.backend` for these cells on a device. `auto` is the fused backend on the CPU and the unrolled one
-/// elsewhere, or the composed one if a cell lacks the fast path or there is none; activity feedback is computed by the composed one alone.
+/// elsewhere, or the composed one if a cell lacks the fast path or there is none, or for what it alone computes (`needs_composed`, as
+/// [`Model::needs_composed`]).
 ///
 /// # Errors
 /// [`Error::Usage`] if the backend does not support the device or a cell.
-pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], feedback: bool, device: &Device) -> Result<BackendKind> {
+pub fn choose(
+    kind: BackendKind,
+    cells: &[Arc<dyn Cell>],
+    needs_composed: Option<&str>,
+    device: &Device,
+) -> Result<BackendKind> {
     let fastest = if device.is_cpu() { BackendKind::Fused } else { BackendKind::Unrolled };
     let unsupported = |kind| {
         cells.iter().position(|cell| match kind {
@@ -151,15 +160,14 @@ pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], feedback: bool, device
         })
     };
     match kind {
-        BackendKind::Auto if cells.is_empty() || feedback => Ok(BackendKind::Composed),
-        BackendKind::Fused | BackendKind::Unrolled if feedback => Err(Error::Usage(format!(
-            "`run.backend: {}` does not compute a layer's `feedback`; use `auto`",
-            name(kind)
-        ))),
+        BackendKind::Auto if cells.is_empty() || needs_composed.is_some() => Ok(BackendKind::Composed),
         BackendKind::Fused | BackendKind::Unrolled if cells.is_empty() => Err(Error::Usage(format!(
             "`run.backend: {}` is for recurrent layers, and this network has none; use `auto`",
             name(kind)
         ))),
+        BackendKind::Fused | BackendKind::Unrolled if let Some(what) = needs_composed => {
+            Err(Error::Usage(format!("`run.backend: {}` does not compute {what}; use `auto`", name(kind))))
+        }
         BackendKind::Auto => Ok(unsupported(fastest).map_or(fastest, |_| BackendKind::Composed)),
         BackendKind::Fused if !device.is_cpu() => Err(Error::Usage(format!(
             "`run.backend: fused` is for the CPU, and this is {}; use `auto`",
@@ -181,7 +189,7 @@ pub fn choose(kind: BackendKind, cells: &[Arc<dyn Cell>], feedback: bool, device
 /// As [`choose`].
 pub fn open(kind: BackendKind, threads: usize, model: &Model) -> Result<Box<dyn Backend>> {
     let cells: Vec<_> = model.layers.iter().map(|layer| layer.cell.clone()).collect();
-    Ok(match choose(kind, &cells, model.has_feedback(), model.device())? {
+    Ok(match choose(kind, &cells, model.needs_composed(), model.device())? {
         BackendKind::Fused => Box::new(Fused::new(threads)),
         BackendKind::Unrolled => Box::new(Unrolled),
         BackendKind::Composed | BackendKind::Auto => Box::new(Composed),
@@ -220,7 +228,7 @@ mod tests {
     #[test]
     fn a_cell_without_the_fast_path_is_named() -> Result<()> {
         let cells: [Arc<dyn Cell>; 2] = [Arc::new(Tanh {}), Arc::new(Plain)];
-        let choose = |kind, cells| choose(kind, cells, false, &Device::Cpu);
+        let choose = |kind, cells| choose(kind, cells, None, &Device::Cpu);
         assert_eq!(choose(BackendKind::Auto, &cells[..1])?, BackendKind::Fused);
         assert_eq!(choose(BackendKind::Auto, &cells)?, BackendKind::Composed);
         for kind in [BackendKind::Fused, BackendKind::Unrolled] {

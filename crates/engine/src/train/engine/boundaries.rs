@@ -104,7 +104,8 @@ impl<'a> WindowBoundaries<'a> {
         let rows = batch.sequence.rows().count;
         let mut predictions = Vec::with_capacity(model.synthesizers.len());
         for (index, slot) in model.synthesizers.iter().enumerate() {
-            if batch.roles[index] == Role::Lesioned {
+            // Interfaces between blocks are no boundaries of windows.
+            if batch.roles[index] == Role::Lesioned || slot.layers.is_empty() {
                 predictions.push(None);
                 continue;
             }

@@ -75,6 +75,8 @@ pub struct Group {
     pub losses: Losses,
     /// One per window, if requested.
     pub traces: Vec<Trace>,
+    /// The gradients at the inputs, by step, if blocks learn from them.
+    pub inputs: Vec<(usize, Tensor)>,
 }
 
 /// States and gradients at a window's boundaries. Everything is per layer, `[batch, width]` (a row of the batch may stand
@@ -141,7 +143,8 @@ fn run_group(
 ) -> Result<(Group, Vec<Tensor>)> {
     let (sequence, feedback) = (batch.sequence, batch.feedback);
     let counts: Vec<usize> = windows.iter().map(|window| feedback.count(window)).collect();
-    let injecting = batch.roles.iter().any(|&role| role != Role::Lesioned);
+    let mut roles = batch.roles.iter().zip(&model.synthesizers);
+    let injecting = roles.any(|(&role, slot)| role != Role::Lesioned && !slot.layers.is_empty());
     // Without a synthesizer, a window has gradients only if it has a loss.
     let needs = |&targets: &usize| injecting || targets > 0 || batch.activity > 0.0;
     let needs_backward: Vec<bool> = counts.iter().map(needs).collect();
@@ -171,7 +174,7 @@ fn run_group(
         false => Vec::new(),
     };
     boundaries.learn(model, batch, &inputs.starts, gradients)?;
-    Ok((Group { losses, traces }, computed.end()?))
+    Ok((Group { losses, traces, inputs: inputs.inputs }, computed.end()?))
 }
 
 /// The gradients at the outputs of the layers' feedback networks, which learn to predict the task's target, with its delay.
@@ -212,11 +215,16 @@ pub fn evaluate(
     start: Option<&[Tensor]>,
     when: When,
 ) -> Result<(Tensor, Vec<Tensor>)> {
-    if model.blocks.is_some() {
+    if model.feed_forward().is_some() {
         let outputs = feedforward::evaluate(model, &sequence.single_step()?)?;
         let outputs = if when == When::LastStep { outputs } else { outputs.unsqueeze(1)? };
         return Ok((outputs, Vec::new()));
     }
+    let through_blocks = match model.blocks {
+        Some(_) => Some(sequence.of_blocks(&feedforward::evaluate(model, &sequence.all_steps()?)?, false)?),
+        None => None,
+    };
+    let sequence = through_blocks.as_ref().unwrap_or(sequence);
     let start = start.map_or_else(|| model.zero_state(sequence.rows().count), |start| Ok(start.to_vec()))?;
     let whole = 0..sequence.steps();
     let outputs: Vec<usize> = match when {

@@ -12,6 +12,8 @@
 //! 2. *backward*: no segment below an interface waits for the one above. With a segment's gradient, the synthesizers of the interface
 //!    below it learn.
 //!
+//! Below recurrent layers, every step of every sequence is a row, and the gradient at the outputs is that at the layers' inputs.
+//!
 //! On the CPU each phase runs its independent parts on the threads of the current pool; what they compute does not depend on it.
 
 mod delay;
@@ -77,37 +79,79 @@ pub struct InterfaceTrace {
     pub forward_loss: Option<Tensor>,
 }
 
-/// Runs a batch: accumulates the gradients of blocks and synthesizers.
+/// Runs a batch of a network of blocks alone: accumulates the gradients of blocks and synthesizers.
 ///
 /// # Errors
 /// Fails on a tensor error, or if the model has no blocks.
 pub fn run(model: &Model, batch: &Batch<'_>, delays: &mut Delays, gradients: &mut Gradients) -> Result<Done> {
-    let network = network(model)?;
-    let segments = network.segments(|index| batch.roles[index] == Role::Lesioned);
-    let leaves = model.params.leaves(Part::Network)?;
-    let step = Step { model, network, batch, leaves: &leaves, segments: &segments, x: shaped(network, batch.input)? };
-
-    let sent: Vec<Vec<Sent<'_>>> = in_parallel(step.chains()?, model, |chain| step.forward(chain))?;
-    let sent: Vec<Sent<'_>> = sent.into_iter().flatten().collect();
-    let top = sent.last().ok_or_else(|| Error::Training("a network without blocks".into()))?;
-    let outputs = top.message.detach();
+    let pass = Pass::forward(model, batch)?;
+    let outputs = pass.outputs()?;
     let (losses, cotangent) =
         batch.feedback.losses(Some(&outputs.unsqueeze(0)?), &[0], std::slice::from_ref(&(0..1)))?;
     let cotangent = cotangent.ok_or_else(|| Error::Training("a batch without targets".into()))?.squeeze(0)?;
-
-    let due = step.due(delays)?;
-    let indices = (0..segments.len()).collect();
-    let learned: Vec<Learned> = in_parallel(indices, model, |k| step.learn(k, &sent, &cotangent, due[k].as_ref()))?;
-    let statistics = sent.into_iter().flat_map(|sent| sent.statistics).collect();
-    let mut traces = Vec::new();
-    for (k, part) in learned.into_iter().enumerate() {
-        part.gradients.iter().try_for_each(|(index, gradient)| gradients.add(*index, gradient))?;
-        traces.extend(part.trace);
-        if let Some(late) = part.late {
-            delays.push(segments[k].blocks.start - 1, late);
-        }
-    }
+    let Learning { statistics, traces } = pass.learn(&cotangent, delays, gradients)?;
     Ok(Done { losses, outputs, statistics, traces })
+}
+
+/// A forward pass of the blocks in training, before anything learns from it.
+pub struct Pass<'a> {
+    step: Step<'a>,
+    sent: Vec<Sent<'a>>,
+}
+
+/// The results of a backward pass of the blocks, besides gradients.
+pub struct Learning {
+    /// New running statistics, by index of their parameter.
+    pub statistics: Vec<(usize, Tensor)>,
+    /// One per interface, from below, if requested.
+    pub traces: Vec<InterfaceTrace>,
+}
+
+impl<'a> Pass<'a> {
+    /// Runs the blocks forward.
+    ///
+    /// # Errors
+    /// Fails on a tensor error, or if the model has no blocks.
+    pub fn forward(model: &'a Model, batch: &'a Batch<'a>) -> Result<Pass<'a>> {
+        let network = network(model)?;
+        let segments = network.segments(|index| batch.roles[index] == Role::Lesioned);
+        let leaves = model.params.leaves(Part::Network)?;
+        let step = Step { model, network, batch, leaves, segments, x: shaped(network, batch.input)? };
+        let sent: Vec<Vec<Sent<'a>>> = in_parallel(step.chains()?, model, |chain| step.forward(chain))?;
+        Ok(Pass { sent: sent.into_iter().flatten().collect(), step })
+    }
+
+    /// The outputs of the last block, `[rows, ...]`; a constant.
+    ///
+    /// # Errors
+    /// Fails if there are no blocks.
+    pub fn outputs(&self) -> Result<Tensor> {
+        let top = self.sent.last().ok_or_else(|| Error::Training("a network without blocks".into()))?;
+        Ok(top.message.detach())
+    }
+
+    /// Runs the blocks backward from `cotangent`, the gradient at the outputs, and lets the synthesizers learn: accumulates the gradients
+    /// of both.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn learn(self, cotangent: &Tensor, delays: &mut Delays, gradients: &mut Gradients) -> Result<Learning> {
+        let Pass { step, sent } = self;
+        let due = step.due(delays)?;
+        let indices = (0..step.segments.len()).collect();
+        let learn = |k: usize| step.learn(k, &sent, cotangent, due[k].as_ref());
+        let learned: Vec<Learned> = in_parallel(indices, step.model, learn)?;
+        let mut traces = Vec::new();
+        for (k, part) in learned.into_iter().enumerate() {
+            part.gradients.iter().try_for_each(|(index, gradient)| gradients.add(*index, gradient))?;
+            traces.extend(part.trace);
+            if let Some(late) = part.late {
+                delays.push(step.segments[k].blocks.start - 1, late);
+            }
+        }
+        let statistics = sent.into_iter().flat_map(|sent| sent.statistics).collect();
+        Ok(Learning { statistics, traces })
+    }
 }
 
 /// The network's outputs in evaluation, `[rows, width]`, for inputs `[rows, features]`: no interface is active.

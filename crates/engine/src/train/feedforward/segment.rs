@@ -18,8 +18,8 @@ pub(super) struct Step<'a> {
     pub model: &'a Model,
     pub network: &'a FeedForward,
     pub batch: &'a Batch<'a>,
-    pub leaves: &'a Leaves,
-    pub segments: &'a [Segment],
+    pub leaves: Leaves,
+    pub segments: Vec<Segment>,
     /// The network's input, `[rows, ...]`.
     pub x: Tensor,
 }

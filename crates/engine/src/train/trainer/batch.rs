@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
+use super::feedforward::block_masks;
 use super::{Cursor, Trainer};
 use crate::data::{BatchIndex, Split};
 use crate::error::{Error, Result};
@@ -12,6 +13,7 @@ use crate::spec::StepEvery;
 use crate::train::device::PendingBatch;
 use crate::train::device_batch::{DeviceBatch, Dropout};
 use crate::train::engine::{self, Order, Role};
+use crate::train::feedforward;
 use crate::train::loss::Feedback;
 use crate::train::quality::LayerGradient;
 use crate::train::record::Recorder;
@@ -24,7 +26,7 @@ impl Trainer {
         let began = Instant::now();
         self.model.at_epoch(self.cursor.epoch);
         let (sequence, feedback) = self.load_batch()?;
-        let trained = match (self.online.take(), &self.model.blocks) {
+        let trained = match (self.online.take(), self.model.feed_forward()) {
             (Some(mut online), _) => {
                 let trained = self.learn_online(&mut online, &sequence, &feedback);
                 self.online = Some(online);
@@ -75,6 +77,15 @@ impl Trainer {
         let train = &self.spec.train;
         let roles: Vec<Role> = self.model.synthesizers.iter().map(|slot| role(&slot.spec, epoch)).collect();
         let mut recorder = self.recorder.take_if(|recorder| recorder.wants(index));
+        let masks = block_masks(self.seed, self.cursor, self.model.device());
+        let input = self.model.blocks.as_ref().map(|_| sequence.all_steps()).transpose()?;
+        let blocks = input.as_ref().map(|input| {
+            let (roles, masks) = (roles.as_slice(), &masks);
+            feedforward::Batch { input, feedback, roles, masks, trace: false }
+        });
+        let below = blocks.as_ref().map(|batch| feedforward::Pass::forward(&self.model, batch)).transpose()?;
+        let read = below.as_ref().map(|below| sequence.of_blocks(&below.outputs()?, true)).transpose()?;
+        let sequence = read.as_ref().unwrap_or(sequence);
         let window = train.window(sequence.steps());
         let batch = engine::Batch {
             sequence,
@@ -97,7 +108,7 @@ impl Trainer {
 
         let windows = engine::windows(sequence.steps(), window);
         let (mut losses, mut squares, mut seen) = (Vec::new(), Vec::new(), 0);
-        let mut reached = vec![false; self.model.params.len()];
+        let (mut reached, mut at_inputs) = (vec![false; self.model.params.len()], Vec::new());
         let (model, backend, updater) = (&self.model, self.backend.as_ref(), &mut self.updater);
         let step_every_window = train.step_every == StepEvery::Window;
         let gradients = &mut self.gradients;
@@ -109,6 +120,7 @@ impl Trainer {
                 }
                 seen += group.traces.len();
                 losses.push(group.losses);
+                at_inputs.extend(group.inputs);
                 for (reached, present) in reached.iter_mut().zip(gradients.present()) {
                     *reached |= present;
                 }
@@ -118,6 +130,12 @@ impl Trainer {
                 }
                 Ok(())
             })?;
+        let mut statistics = sequence.statistics().to_vec();
+        if let Some(below) = below {
+            let cotangent = sequence.at_blocks(at_inputs)?;
+            statistics.extend(below.learn(&cotangent, &mut self.delays, gradients)?.statistics);
+            reached.iter_mut().zip(gradients.present()).for_each(|(reached, present)| *reached |= present);
+        }
         if !step_every_window {
             squares.extend(updater.apply(model, &roles, gradients)?);
         }
@@ -125,7 +143,7 @@ impl Trainer {
             recorder.end(index)?;
             self.recorder = Some(recorder);
         }
-        self.model.note_statistics(sequence.statistics())?;
+        self.model.note_statistics(&statistics)?;
         self.check_reached(&reached, &roles)?;
         if train.keep_hidden {
             self.carried = Some(end);

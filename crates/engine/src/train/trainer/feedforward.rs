@@ -1,5 +1,7 @@
 //! Training of a feed-forward network on one batch.
 
+use candle_core::{Device, Tensor};
+
 use super::{Cursor, Trainer};
 use crate::error::Result;
 use crate::rng::Stream;
@@ -19,11 +21,7 @@ impl Trainer {
             recorder.begin(index, &self.model, sequence.rows(), Vec::new())?;
             recorder.end(index)?;
         }
-        let (seed, device) = (self.seed, self.model.device());
-        let masks = |block: usize, p: f64, dims: &[usize]| {
-            let mut stream = Stream::new(seed, &format!("dropout.block{block}"), epoch, index);
-            dropout_mask(&mut stream, p, dims, device)
-        };
+        let masks = block_masks(self.seed, self.cursor, self.model.device());
         let input = sequence.single_step()?;
         let batch = feedforward::Batch { input: &input, feedback, roles: &roles, masks: &masks, trace: false };
         self.gradients.clear();
@@ -39,5 +37,17 @@ impl Trainer {
             losses: vec![done.losses],
             squares: squares.into_iter().collect(),
         })
+    }
+}
+
+/// The dropout masks of blocks in the batch at a cursor.
+pub(super) fn block_masks(
+    seed: u64,
+    Cursor { epoch, batch, .. }: Cursor,
+    device: &Device,
+) -> impl Fn(usize, f64, &[usize]) -> Result<Tensor> + Sync {
+    move |block, p, dims| {
+        let mut stream = Stream::new(seed, &format!("dropout.block{block}"), epoch, batch);
+        dropout_mask(&mut stream, p, dims, device)
     }
 }

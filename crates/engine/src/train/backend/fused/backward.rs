@@ -97,7 +97,7 @@ pub(super) fn run(
         }
     }
     starts.reverse();
-    Ok(InputGradients { starts, feature })
+    Ok(InputGradients { starts, feature, inputs: Vec::new() })
 }
 
 /// Multiplies the gradient at the outputs of a layer of `hidden` units, after dropout, by the dropout mask.

@@ -55,7 +55,7 @@ pub(super) fn run(
         true => starts.iter().map(|parts| stack_rows(parts)).collect::<Result<_>>()?,
         false => Vec::new(),
     };
-    Ok(InputGradients { starts, feature })
+    Ok(InputGradients { starts, feature, inputs: Vec::new() })
 }
 
 /// Windows of one length that need a backward pass.
@@ -122,7 +122,7 @@ impl Group<'_> {
             true => starts.into_iter().enumerate().map(start).collect::<Result<_>>()?,
             false => Vec::new(),
         };
-        Ok(InputGradients { starts, feature })
+        Ok(InputGradients { starts, feature, inputs: Vec::new() })
     }
 
     /// The gradients at the top layer at every step of these windows, if any; zero at steps without output.
