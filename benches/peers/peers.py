@@ -1,6 +1,6 @@
 """Times the program beside JAX and PyTorch on one thread, alternately, and prints medians of the rounds in seconds per epoch.
 
-    peers.py PROGRAM [--rounds N] [--jax PYTHON] [--torch PYTHON]
+    peers.py PROGRAM [--rounds N] [--jax PYTHON] [--torch PYTHON] [--jobs PREFIX]
 
 The interpreters default to this one; what is missing is said and left out.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SPECS = HERE.parent.parent / "experiments"
 NOISE = ["--set", "task.train_noise=0.1"]
-# name: spec, arguments, epochs, job of the peers, arguments of JAX
+# name: spec, arguments, epochs, job of the peers, arguments of JAX (None: not there in JAX)
 JOBS = {
     "linedraw ccRNN, noise": ("linedraw_dni.yaml", NOISE, 14, "linedraw_ccrnn", []),
     "linedraw cRNN, noise": ("linedraw.yaml", NOISE, 40, "linedraw_crnn", []),
@@ -20,6 +20,8 @@ JOBS = {
     "recognition cRNN": ("seqmnist.yaml", [], 8, "recognition_crnn", []),
     "lines ccRNN": ("seqmnist_lines_dni.yaml", [], 6, "lines_ccrnn", []),
     "lines cRNN": ("seqmnist_lines.yaml", [], 8, "lines_crnn", []),
+    "language LSTM": ("dni/ptb.yaml", [], 5, "lstm", None),
+    "language DNI-LSTM": ("dni/ptb_dni.yaml", [], 5, "dni_lstm", None),
 }
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
               "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
@@ -59,17 +61,20 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jax", default=sys.executable)
     parser.add_argument("--torch", default=sys.executable)
+    parser.add_argument("--jobs", default="", help="only jobs whose name begins with this")
     args = parser.parse_args()
+    torch = lambda job, fold, *flags: peer(args.torch, "bench_language.py" if fold is None else "bench_torch.py", job, *flags)
     columns = []
     if has(args.torch, "torch"):
-        columns += [("torch eager", lambda job, _: peer(args.torch, "bench_torch.py", job))]
-        columns += [("torch.compile", lambda job, fold: None if fold else peer(args.torch, "bench_torch.py", job, "--compile"))]
+        columns += [("torch eager", torch)]
+        columns += [("torch.compile", lambda job, fold: None if fold else torch(job, fold, "--compile"))]
     if has(args.jax, "jax"):
-        columns.append(("JAX", lambda job, fold: peer(args.jax, "bench_jax.py", job, *fold)))
+        columns.append(("JAX", lambda job, fold: None if fold is None else peer(args.jax, "bench_jax.py", job, *fold)))
     names = [name for name, _ in columns] + ["ccdni"]
-    times = {job: {name: [] for name in names} for job in JOBS}
+    jobs = {job: how for job, how in JOBS.items() if job.startswith(args.jobs)}
+    times = {job: {name: [] for name in names} for job in jobs}
     for _ in range(args.rounds):
-        for job, (spec, arguments, epochs, other, fold) in JOBS.items():
+        for job, (spec, arguments, epochs, other, fold) in jobs.items():
             for name, time in columns:
                 seconds = time(other, fold)
                 times[job][name] += [] if seconds is None else [seconds]
