@@ -125,7 +125,7 @@ fn the_example_of_a_block_conforms_and_its_spec_is_understood() {
         check_block::<custom_block::LayerNorm>(keys).unwrap();
     }
     let mut registry = Registry::built_in();
-    registry.train.model.blocks.register::<custom_block::LayerNorm>(|block| Box::new(block));
+    registry.train_mut().model.blocks.register::<custom_block::LayerNorm>(|block| Box::new(block));
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/layer_norm.yaml");
     let request = Request { file, ..Request::default() };
     let resolved = spec::resolve(&request, &registry).unwrap();
