@@ -11,7 +11,8 @@ folder=$(cd "$folder" && pwd)
 "$here/toolkit.sh" "$folder"
 export CUDA_HOME="$folder/nvidia/cu13"
 # The names by which other builds would find another one.
-unset CUDA_PATH CUDA_ROOT CUDA_TOOLKIT_ROOT_DIR CUDARC_CUDA_VERSION NVCC
+unset CUDA_PATH CUDA_ROOT CUDA_TOOLKIT_ROOT_DIR CUDARC_CUDA_VERSION
+export NVCC="$here/nvcc.sh"
 # GPUs of the compute capability 8.0 (A100) and newer. Kernels are compressed: candle brings many for language models.
 export CUDA_COMPUTE_CAP="${CUDA_COMPUTE_CAP:-80}" NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS:---compress-mode=size}"
 export PATH="$CUDA_HOME/bin:$PATH"
