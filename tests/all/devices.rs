@@ -4,6 +4,9 @@
 use std::fs;
 use std::io::Write;
 
+use ccdni::spec::Plugins;
+use ccdni::tasks::Registry;
+
 use crate::lab::Lab;
 use crate::on_device;
 
@@ -43,6 +46,44 @@ model:
 train: {epochs: 2, batch_size: 5, bptt: 5, step_every: window, clip: {norm: 1, scope: separate}}
 ";
 
+const LANGUAGE: &str = "
+task: {kind: language, steps: 6, columns: 2, source: {kind: grammar, train: 30, valid: 10, test: 10}}
+model:
+  embed: {size: 8, range: 0.1}
+  readout: tied
+  input_dropout: 0.1
+  layers: [{cell: lstm, hidden: 8, dni: {hidden: [9]}}]
+train: {epochs: 2, batch_size: 4, bptt: 3, keep_hidden: true}
+";
+/// A network without a sequence: it has one backend.
+const CLASSIFY: &str = "
+task: {kind: classify, source: {kind: glyphs, train: 60, test: 10}}
+model:
+  blocks:
+    - {kind: conv, channels: 2, kernel: 5}
+    - {kind: pool, size: 4, dni: {kind: conv, kernel: 3, context: target}}
+    - kind: relu
+    - kind: flatten
+    - {kind: linear, units: 9}
+    - {kind: batch_norm, dni: {unlock: both, hidden: [8]}}
+    - kind: tanh
+    - {kind: dropout, p: 0.2}
+    - kind: linear
+train: {epochs: 2, batch_size: 10}
+";
+/// Tasks that draw patterns, with cells that the others do not have.
+const PATTERNS: [(&str, &str); 5] = [
+    ("add", "{kind: add, first_lag: 2, second_lag: 4, seq_len: 8, train_size: 12, validation_size: 6, test_size: 6}"),
+    ("evidence", "{kind: evidence, stimulus: 6, delay: 2, train_size: 12, validation_size: 6, test_size: 6}"),
+    ("copy", "{kind: copy, bits: 2, length: 2, repeats: 2, train_size: 12}"),
+    ("mimic", "{kind: mimic, seq_len: 8, hidden: 6, train_size: 12, validation_size: 6, test_size: 6}"),
+    ("delayed_association", "{kind: delayed_association, delay: 2, train_size: 12, validation_size: 6, test_size: 6}"),
+];
+const CELLS: &str = "
+model: {layers: [{cell: leaky, hidden: 6, dni: {hidden: [8]}}, {cell: tanh, hidden: 5}, {cell: relu, hidden: 4}]}
+train: {epochs: 2, batch_size: 6, bptt: 3}
+";
+
 /// Weights, and every row of numbers but the time they took.
 type Result = (Vec<u8>, Vec<Vec<f64>>);
 
@@ -72,13 +113,17 @@ fn check(task: &str, spec: &str) {
     }
     let lab = Lab::new();
     lab.write("spec.yaml", spec);
-    let there = ["--set", &format!("run.device={name}"), "--set", "run.backend=unrolled"];
+    let recurrent = spec.contains("layers:");
+    let device = format!("run.device={name}");
+    let there = ["--set", &device, "--set", if recurrent { "run.backend=unrolled" } else { "run.backend=auto" }];
     let (expected_weights, expected) = trained(&lab, &["--set", "run.device=cpu"]);
     let (weights, numbers) = trained(&lab, &there);
     let record = lab.run().json("seeds/1/unit.json");
-    assert_eq!(record["backend"], "unrolled");
     assert!(record["device"].as_str().unwrap().starts_with(name.split(':').next().unwrap()), "{record}");
-    assert!(weights != expected_weights, "{task}: it was another backend");
+    if recurrent {
+        assert_eq!(record["backend"], "unrolled");
+        assert!(weights != expected_weights, "{task}: it was another backend");
+    }
     assert_close(task, &numbers, &expected);
     let (again, _) = trained(&lab, &there);
     let bits = if weights == again { "the same" } else { "other" };
@@ -113,6 +158,33 @@ fn seqmnist() {
 #[test]
 fn captioning() {
     check("captioning", CAPTIONING);
+}
+
+#[test]
+fn language() {
+    check("language", LANGUAGE);
+}
+
+#[test]
+fn classify() {
+    check("classify", CLASSIFY);
+}
+
+#[test]
+fn patterns() {
+    for (task, keys) in PATTERNS {
+        check(task, &format!("task: {keys}{CELLS}"));
+    }
+}
+
+/// No task is left out: each that is registered has a spec above.
+#[test]
+fn every_built_in_task_is_here() {
+    let patterns = PATTERNS.map(|(_, keys)| keys);
+    let specs = [LINEDRAW, SEQMNIST, CAPTIONING, LANGUAGE, CLASSIFY].into_iter().chain(patterns).collect::<String>();
+    for kind in Registry::built_in().tasks().kinds() {
+        assert!(specs.contains(&format!("kind: {kind},")) || specs.contains(&format!("kind: {kind}\n")), "{kind}");
+    }
 }
 
 /// A run that was interrupted on the device goes on on the CPU.

@@ -28,6 +28,11 @@ record: {every: 3, what: [hidden, synthetic], cosine: true}
 run: {device: cpu, checkpoint_every: 0s}
 ";
 
+/// The program: where cargo says that it is when it runs the tests, and on machines without cargo the kit for GPUs (`tests/cuda/kit`).
+pub fn program() -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_ccdni").unwrap_or_else(|| env!("CARGO_BIN_EXE_ccdni").into()).into()
+}
+
 /// Numbers that differ from run to run of the tests, and are shown where one fails.
 pub struct Chance(u64);
 
@@ -67,7 +72,7 @@ impl Lab {
 
     /// The program with these arguments, in a process group of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ccdni"));
+        let mut command = Command::new(program());
         command.current_dir(self.dir.path()).args(arguments);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CCDNI")) {
             command.env_remove(name);
