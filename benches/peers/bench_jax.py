@@ -1,6 +1,7 @@
 """Seconds per epoch of a job in JAX, training and validation: an epoch is one compiled call, with its data in memory.
 
-    bench_jax.py JOB [--epochs N] [--fold]     --fold: line drawing without noise, each of the seven distinct sequences computed once
+    bench_jax.py JOB [--epochs N] [--seconds S] [--fold]     --fold: line drawing without noise, each of the seven distinct sequences computed once;
+                                               --seconds: no epoch begins after so many, from the third on
     bench_jax.py verify GOLDEN                 gradients and parameters against golden cases of recurrent networks
 """
 import argparse, json, sys, time
@@ -19,8 +20,9 @@ JOBS = {
     "recognition_crnn": Job(28, 30, 10, 28, 3, None, None, "ce"),
     "lines_ccrnn": Job(28, 30, 2, 28, 3, (300,), 4, "mse"),
     "lines_crnn": Job(28, 30, 2, 28, 3, None, 4, "mse"),
+    "wide_ccrnn": Job(1, 512, 2, 10, 1, (1024, 1024), 2, "mse"),
 }
-BATCH = 50
+BATCHES = {"wide_ccrnn": (5, 256)}  # and their size
 NOISE = 0.1
 
 
@@ -34,7 +36,7 @@ def paths(ends, steps):
     return (np.arange(steps)[:, None, None] / (steps - 1) * ends[None]).astype(np.float32)
 
 
-def linedraw(job, rng, fold):
+def linedraw(job, rng, fold, batches, batch):
     """Batches of an epoch, and a function from parameters to the validation loss."""
     cues = 0.1 * np.arange(-3, 4)
     lines = paths(np.insert(points_on_circle(6)[::-1], 3, 0, 0), job.steps)
@@ -45,20 +47,20 @@ def linedraw(job, rng, fold):
         return jnp.asarray(x[..., None].astype(np.float32)), jnp.asarray(lines[:, index])
 
     if not fold:
-        batches = [draw(BATCH) for _ in range(16)]
-        x, y = draw(200)
-        data = tuple(jnp.stack(part) for part in zip(*batches))
+        drawn = [draw(batch) for _ in range(batches)]
+        x, y = draw(batches * batch // 4)
+        data = tuple(jnp.stack(part) for part in zip(*drawn))
         return data, lambda d: (*d, None), lambda p: jnp.mean(jnp.sum(jnp.square(evaluate(job, p, x) - y), -1))
     x = np.zeros((job.steps, 7, 1), np.float32)
     x[0, :, 0] = cues
     x, y = jnp.asarray(x), jnp.asarray(lines)
     counts = lambda rows: np.bincount(rng.integers(0, 7, rows), minlength=7).astype(np.float32)
-    data, often = jnp.asarray([counts(BATCH) for _ in range(16)]), jnp.asarray(counts(200))
+    data, often = jnp.asarray([counts(batch) for _ in range(batches)]), jnp.asarray(counts(batches * batch // 4))
     error = lambda p: jnp.mean(jnp.sum(jnp.square(evaluate(job, p, x) - y), -1), 0)
     return data, lambda d: (x, y, d), lambda p: jnp.sum(error(p) * often) / jnp.sum(often)
 
 
-def digits(job, rng):
+def digits(job, rng, batch):
     train, validation = 8000, 2000
     images = rng.random((train + validation, 28, 28), dtype=np.float32) * (rng.random((train + validation, 28, 28)) < .2)
     labels = rng.integers(0, 10, train + validation).astype(np.int32)
@@ -74,13 +76,13 @@ def digits(job, rng):
             return jnp.mean(jnp.sum(jnp.square(out - target(vlabel)), -1))
         return jnp.mean(jax.nn.logsumexp(out, -1) - jnp.take_along_axis(out, vlabel[:, None], -1)[:, 0])
 
-    data = jnp.asarray(rng.permutation(train).reshape(-1, BATCH).astype(np.int32))
+    data = jnp.asarray(rng.permutation(train).reshape(-1, batch).astype(np.int32))
     return data, lambda index: (jnp.swapaxes(x[index], 0, 1), target(label[index]), None), validate
 
 
-def bench(name, epochs, fold):
-    job, rng = JOBS[name], np.random.default_rng(1)
-    data, batch, validate = linedraw(job, rng, fold) if name.startswith("linedraw") else digits(job, rng)
+def bench(name, epochs, seconds, fold):
+    job, rng, size = JOBS[name], np.random.default_rng(1), BATCHES.get(name, (16, 50))
+    data, batch, validate = linedraw(job, rng, fold, *size) if job.inputs == 1 else digits(job, rng, size[1])
 
     def epoch(p, o, data):
         def body(state, here):
@@ -93,7 +95,7 @@ def bench(name, epochs, fold):
     o = opt_init(p)
     epoch = jax.jit(epoch, donate_argnums=(0, 1)).lower(p, o, data).compile()
     times = []
-    for _ in range(epochs):
+    while len(times) < epochs and (len(times) < 3 or sum(times) < seconds):
         jax.block_until_ready(p)
         begun = time.perf_counter()
         p, o, loss, validation = jax.block_until_ready(epoch(p, o, data))
@@ -139,6 +141,7 @@ if __name__ == "__main__":
         parser = argparse.ArgumentParser()
         parser.add_argument("job", choices=JOBS)
         parser.add_argument("--epochs", type=int, default=14)
+        parser.add_argument("--seconds", type=float, default=float("inf"))
         parser.add_argument("--fold", action="store_true")
         args = parser.parse_args()
-        bench(args.job, args.epochs, args.fold)
+        bench(args.job, args.epochs, args.seconds, args.fold)

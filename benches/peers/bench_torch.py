@@ -1,7 +1,7 @@
 """Seconds per epoch of a job in PyTorch, training and validation, as one would write it with `torch.nn` and automatic differentiation: a
 window is a call of the recurrent network, whose state is detached at the end; `--compile` compiles the step of a batch.
 
-    bench_torch.py JOB [--epochs N] [--compile]
+    bench_torch.py JOB [--epochs N] [--seconds S] [--device cuda] [--compile]      --seconds: no epoch begins after so many, from the third on
 """
 import argparse, json, time
 
@@ -16,8 +16,10 @@ JOBS = {
     "recognition_crnn": (28, 30, 10, 28, 3, (), None),
     "lines_ccrnn": (28, 30, 2, 28, 3, (300,), 4),
     "lines_crnn": (28, 30, 2, 28, 3, (), 4),
+    "wide_ccrnn": (1, 512, 2, 10, 1, (1024, 1024), 2),
 }
-BATCH, SCALE = 50, 0.1
+BATCHES = {"wide_ccrnn": (5, 256)}  # and their size
+SCALE = 0.1
 
 
 class Network(nn.Module):
@@ -60,42 +62,45 @@ class Network(nn.Module):
         return self.readout(h if len(self.targets) > 1 else h[-1])
 
 
-def data(name, steps, rng):
+def data(name, steps, rng, device):
+    batches, batch = BATCHES.get(name, (16, 50))
     points = lambda n: np.stack([10 * np.sin(2 * np.pi * np.arange(n) / n), 10 * np.cos(2 * np.pi * np.arange(n) / n)], -1)
     paths = lambda ends: torch.tensor(np.arange(steps)[:, None, None] / (steps - 1) * ends[None], dtype=torch.float32)
-    if name.startswith("linedraw"):
+    if not name.startswith(("recognition", "lines_")):
         lines = paths(np.insert(points(6)[::-1], 3, 0, 0))
 
         def draw(rows):
             index = rng.integers(0, 7, rows)
             x = np.concatenate([0.1 * (index - 3)[None], 0.1 * rng.standard_normal((steps - 1, rows))])
-            return torch.tensor(x[..., None], dtype=torch.float32), lines[:, index].contiguous()
-        batches = [draw(BATCH) for _ in range(16)]
-        return lambda: batches, draw(200)
+            return torch.tensor(x[..., None], dtype=torch.float32).to(device), lines[:, index].contiguous().to(device)
+        drawn = [draw(batch) for _ in range(batches)]
+        return lambda: drawn, draw(batches * batch // 4)
     images = rng.random((10000, 28, 28), dtype=np.float32) * (rng.random((10000, 28, 28)) < .2)
     labels = rng.integers(0, 10, 10000)
     images[np.arange(10000), :, labels] += .5
-    images, labels, lines = torch.tensor(images), torch.tensor(labels), paths(points(10))
+    images, labels, lines = (part.to(device) for part in (torch.tensor(images), torch.tensor(labels), paths(points(10))))
     pair = lambda i: (images[i].transpose(0, 1).contiguous(), lines[:, labels[i]] if name.startswith("lines") else labels[i])
-    return lambda: (pair(i) for i in torch.randperm(8000).view(-1, BATCH)), pair(torch.arange(8000, 10000))
+    return lambda: (pair(i) for i in torch.randperm(8000, device=device).view(-1, batch)), pair(torch.arange(8000, 10000, device=device))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1), torch.set_flush_denormal(True), torch.manual_seed(1)
-    network = Network(*JOBS[args.job])
-    batches, (vx, vy) = data(args.job, network.steps, np.random.default_rng(1))
+    network = Network(*JOBS[args.job]).to(args.device)
+    batches, (vx, vy) = data(args.job, network.steps, np.random.default_rng(1), args.device)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, (0.9, 0.98), 1e-9)
     evaluate = torch.compile(network) if args.compile else network
     losses = torch.compile(network.losses) if args.compile else network.losses
     own = [p for n, p in network.named_parameters() if not n.startswith("synthesizer")]
     other = [p for n, p in network.named_parameters() if n.startswith("synthesizer")]
     times = []
-    for _ in range(args.epochs):
+    while len(times) < args.epochs and (len(times) < 3 or sum(times) < args.seconds):
         begun = time.perf_counter()
         for x, y in batches():
             loss, synthesizer = losses(x, y)
@@ -106,7 +111,7 @@ def main():
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
         with torch.no_grad():
-            network.loss(evaluate(vx), vy)
+            network.loss(evaluate(vx), vy).item()  # waits for the device
         times.append(time.perf_counter() - begun)
     times = sorted(times[2:])
     print(json.dumps({"seconds": times[len(times) // 2]}))
