@@ -86,30 +86,9 @@ build-cuda *ARGS:
     done
     echo "target/cuda/ccdni, with the libraries that it needs beside it in target/cuda/lib"
 
-# On a machine with a GPU: all golden cases, the property tests and every task on it, and times beside PyTorch's (PYTHON=python3).
-cuda-check: build-cuda
-    @just cuda-tests device
-    tests/cuda/times.sh target/cuda/ccdni
-
-# Without a GPU: the same tests, with candle's kernels compiled for the processor and a stand-in for the driver.
-cuda-host: build-cuda
-    tests/cuda/recorder.sh target/cuda-host
-    tests/cuda/kernels.sh target/cuda-host
-    @just cuda-tests device,bits LD_LIBRARY_PATH="$PWD/target/cuda-host"
-
-# The tests that concern a device, with further environment variables.
-[private]
-cuda-tests EXPECTS *VARIABLES:
-    #!/usr/bin/env bash
-    set -uo pipefail
-    tests() {
-      assets/cuda/with-toolkit.sh env CCDNI_TEST_DEVICE=cuda CCDNI_TEST_EXPECTS={{EXPECTS}} {{VARIABLES}} \
-        cargo test --release --locked --features cuda --target-dir target "$@" --test-threads=1 --nocapture
-    }
-    failed=0
-    tests --test golden -- || failed=1
-    tests --test all -- orders:: devices:: || failed=1
-    exit "$failed"
+# Pack what tests and times the program on a machine with an H100 or H200 and nothing else (docs/devices.md). --dry tries it here, without a GPU.
+gpu-kit *ARGS:
+    CUDA_COMPUTE_CAP="${CUDA_COMPUTE_CAP:-90}" assets/cuda/with-toolkit.sh tests/cuda/kit.sh target/gpu-kit "$@"
 
 # Without a GPU: what a run on CUDA launches, uploads and waits for, and what it does when the device fails; and the lints of CUDA.
 cuda-record: build-cuda
