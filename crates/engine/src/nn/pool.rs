@@ -41,7 +41,7 @@ pub fn max_pool_tiles(images: &Tensor, size: usize) -> Result<Tensor> {
         let (plane, window) = (Plane { channels, height, width }, Window { size, stride: size, padding: 0 });
         return Ok(images.contiguous()?.apply_op1(Op { plane, window })?);
     }
-    Ok(images.max_pool2d(size)?)
+    composed_tiles(images, size)
 }
 
 /// [`max_pool`] by tensor operations, for images without negative values.
@@ -58,6 +58,20 @@ fn composed(images: &Tensor) -> Result<Tensor> {
             line.contiguous()?.reshape(dims)?.narrow(axis + 1, 0, 1)?.squeeze(axis + 1)
         };
         all = pixel(0)?.maximum(&pixel(1)?)?.maximum(&pixel(2)?)?;
+    }
+    Ok(all)
+}
+
+/// [`max_pool_tiles`] by tensor operations: candle's own pooling divides gradients by the number of pixels of a tile.
+fn composed_tiles(images: &Tensor, size: usize) -> Result<Tensor> {
+    let mut all = images.clone();
+    for axis in [2, 3] {
+        let count = all.dim(axis)? / size;
+        let mut dims = all.dims().to_vec();
+        dims.splice(axis..=axis, [count, size]);
+        let tiles = all.narrow(axis, 0, count * size)?.contiguous()?.reshape(dims)?;
+        let pixel = |offset: usize| tiles.narrow(axis + 1, offset, 1)?.squeeze(axis + 1);
+        all = (1..size).try_fold(pixel(0)?, |largest, offset| largest.maximum(&pixel(offset)?))?;
     }
     Ok(all)
 }
@@ -105,25 +119,39 @@ mod tests {
     use super::*;
     use candle_core::{Device, Var};
 
+    /// `[2, 3, height, width]`: distinct values, none of which is the 0 of the padding, so that the gradient is unique.
+    fn images(height: usize, width: usize) -> Result<Var> {
+        let numbers: Vec<f32> = (0..2 * 3 * height * width).map(|i| ((i * 7919) % 1009 + 1) as f32).collect();
+        Ok(Var::from_tensor(&Tensor::from_vec(numbers, (2, 3, height, width), &Device::Cpu)?)?)
+    }
+
+    /// Compares two results, and the gradients of the images.
+    fn agree(x: &Var, results: [Tensor; 2]) -> Result<()> {
+        let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+        assert_eq!(results[0].dims(), results[1].dims());
+        assert_eq!(flat(&results[0])?, flat(&results[1])?);
+        let gradients = results.map(|y| -> Result<Vec<f32>> {
+            let weights: Vec<f32> = (0..y.elem_count()).map(|i| (i % 5) as f32 - 1.0).collect();
+            let weights = Tensor::from_vec(weights, y.dims(), &Device::Cpu)?;
+            let store = (&y * weights)?.sum_all()?.backward()?;
+            Ok(store.get(x.as_tensor()).map(flat).transpose()?.unwrap_or_default())
+        });
+        let [own, composed] = gradients;
+        assert_eq!(own?, composed?, "{:?}", x.dims());
+        Ok(())
+    }
+
     #[test]
     fn the_kernel_agrees_with_tensor_operations_forward_and_backward() -> Result<()> {
         for (height, width) in [(1, 1), (2, 3), (6, 5), (7, 8)] {
-            let count = 2 * 3 * height * width;
-            // Values are distinct, and none is the 0 of the padding, so that the gradient is unique.
-            let numbers: Vec<f32> = (0..count).map(|i| ((i * 7919) % 1009 + 1) as f32).collect();
-            let x = Var::from_tensor(&Tensor::from_vec(numbers, (2, 3, height, width), &Device::Cpu)?)?;
-            let [own, composed] = [max_pool(x.as_tensor())?, composed(x.as_tensor())?];
+            let x = images(height, width)?;
+            let own = max_pool(x.as_tensor())?;
             assert_eq!(own.dims(), [2, 3, height.div_ceil(2), width.div_ceil(2)]);
-            let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
-            assert_eq!(flat(&own)?, flat(&composed)?);
-            let mut gradients = Vec::new();
-            for y in [own, composed] {
-                let weights: Vec<f32> = (0..y.elem_count()).map(|i| (i % 5) as f32 - 1.0).collect();
-                let weights = Tensor::from_vec(weights, y.dims(), &Device::Cpu)?;
-                let store = (&y * weights)?.sum_all()?.backward()?;
-                gradients.push(store.get(x.as_tensor()).map(flat).transpose()?.unwrap_or_default());
-            }
-            assert_eq!(gradients[0], gradients[1], "{height} x {width}");
+            agree(&x, [own, composed(x.as_tensor())?])?;
+        }
+        for (height, width, size) in [(1, 1, 1), (2, 3, 2), (6, 5, 2), (7, 9, 3)] {
+            let x = images(height, width)?;
+            agree(&x, [max_pool_tiles(x.as_tensor(), size)?, composed_tiles(x.as_tensor(), size)?])?;
         }
         Ok(())
     }
