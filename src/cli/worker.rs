@@ -1,4 +1,4 @@
-//! `ccdni worker`: the process that `ccdni run` starts per unit; hidden.
+//! `ccdni worker`: the process that `ccdni run` starts per unit, or per batch of seeds (`run.seed_batch`); hidden.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::run::worker;
 use crate::spec::InitFrom;
 use crate::tasks::Registry;
 
-/// Train one seed of a run directory, with events as lines of JSON on standard output.
+/// Train seeds of a run directory together, with events as lines of JSON on standard output.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   ccdni worker outputs/3f9a1c04d2be --seed 1
@@ -17,9 +17,9 @@ Stops after writing a checkpoint when standard input ends: that is how it notice
 pub struct Args {
     /// The run directory.
     directory: PathBuf,
-    /// The seed.
-    #[arg(long)]
-    seed: u64,
+    /// The seed; several are trained together.
+    #[arg(long, required = true)]
+    seed: Vec<u64>,
     /// The `run` table as JSON; by default that of the directory's spec.
     #[arg(long, value_name = "JSON")]
     run: Option<String>,
@@ -35,7 +35,7 @@ pub fn execute(args: Args, registry: &Registry) -> Result<()> {
     if let Some(json) = args.run {
         resolved.spec.run = parse("--run", &json)?;
     }
-    worker::work(&directory, args.seed, &resolved, registry)
+    worker::work(&directory, &args.seed, &resolved, registry)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(flag: &str, json: &str) -> Result<T> {

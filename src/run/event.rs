@@ -75,15 +75,26 @@ impl Ended {
     }
 }
 
-impl Event {
+/// An event and the seed that it is about; without one, the worker's first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// The seed.
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// The event.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Line {
     /// The event as one line of JSON, without the line feed.
-    pub fn to_line(&self) -> String {
+    pub fn to_text(&self) -> String {
         // Serialising strings, numbers and lists cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
     /// Parses a line; `None` if it is not an event.
-    pub fn from_line(line: &str) -> Option<Self> {
+    pub fn from_text(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }
 }
@@ -103,9 +114,10 @@ mod tests {
             Event::Ended(Ended::Done),
             Event::Ended(Ended::Failed { reason: "NaN".into(), again: false }),
         ] {
-            assert!(!event.to_line().contains('\n'));
-            assert_eq!(Event::from_line(&event.to_line()), Some(event));
+            let line = Line { seed: Some(u64::MAX), event };
+            assert!(!line.to_text().contains('\n'));
+            assert_eq!(Line::from_text(&line.to_text()), Some(line));
         }
-        assert_eq!(Event::from_line("some library's greeting"), None);
+        assert_eq!(Line::from_text("some library's greeting"), None);
     }
 }

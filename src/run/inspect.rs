@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::records::SeedRun;
 use crate::spec::{EncoderSpec, PluginTable, Resolved, Spec, Trainable};
 use crate::tasks::{Registry, TaskData};
-use crate::train::check_data;
+use crate::train::{check_data, check_seed_batch};
 
 /// Checks the device, data and weights of specs. What several specs share is checked once.
 pub struct Inspector<'a> {
@@ -89,6 +89,8 @@ impl<'a> Inspector<'a> {
             };
         let OpenTask { digests, data: opened, .. } = &self.tasks[place];
         check_data(spec, opened.dataset.as_ref())?;
+        let shape = opened.shape(&resolved.shape);
+        check_seed_batch(&registry.train, spec, &shape, opened.dataset.as_ref())?;
         init_from::check_words(spec, opened.vocabulary.as_ref())?;
         let mut data = digests.clone();
         data.extend(init_from::digests(spec, &spec.seeds.0, registry)?);

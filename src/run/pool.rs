@@ -1,4 +1,4 @@
-//! The pool: trains units in a limited number of worker processes.
+//! The pool: trains units in a limited number of worker processes, each of which trains one unit, or several seeds of a run together.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader};
@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
-use super::event::{Ended, Event};
+use super::event::{Ended, Event, Line};
 use super::interrupt::Stop;
 use super::thread;
 use crate::error::{Error, Result};
@@ -28,17 +28,17 @@ pub struct UnitId {
 
 /// The units that a pool trains.
 pub trait Units {
-    /// The next unit to begin.
+    /// The next units to begin in one worker; empty if there is none.
     ///
     /// # Errors
-    /// Any error that prevents it, and all after it, from starting.
-    fn next(&mut self) -> Result<Option<UnitId>>;
+    /// Any error that prevents them, and all after them, from starting.
+    fn next(&mut self) -> Result<Vec<UnitId>>;
 
-    /// The command that trains a unit; the pool sets its pipes.
+    /// The command that trains units of one run; the pool sets its pipes.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Usage`].
-    fn command(&self, unit: UnitId) -> Result<Command>;
+    fn command(&self, units: &[UnitId]) -> Result<Command>;
 
     /// Receives every event of every unit; the last is [`Event::Ended`].
     fn follow(&mut self, unit: UnitId, event: &Event);
@@ -46,7 +46,7 @@ pub trait Units {
 
 /// A message from a worker's pipes.
 enum Message {
-    Event(Event),
+    Event(Line),
     Output(String),
     Closed,
 }
@@ -55,7 +55,9 @@ struct Worker {
     child: Child,
     /// The worker stops when this is closed.
     stdin: Option<ChildStdin>,
-    ended: Option<Ended>,
+    units: Vec<UnitId>,
+    /// What it reported of its units' ends.
+    ended: BTreeMap<UnitId, Ended>,
     output: VecDeque<String>,
     /// Number of open output pipes (standard output and standard error).
     open_pipes: usize,
@@ -68,6 +70,7 @@ struct Worker {
 /// [`Error::Io`] if a worker cannot be started or waited for, or an error of [`Units::next`].
 pub fn train(units: &mut dyn Units, jobs: usize, stop: &Stop) -> Result<()> {
     let (sender, receiver) = mpsc::channel();
+    // By their first units.
     let mut workers: BTreeMap<UnitId, Worker> = BTreeMap::new();
     let mut outcome = Ok(());
     let mut more = true;
@@ -90,32 +93,36 @@ pub fn train(units: &mut dyn Units, jobs: usize, stop: &Stop) -> Result<()> {
         }
         let Ok((unit, message)) = receiver.recv_timeout(TICK) else { continue };
         let Some(worker) = workers.get_mut(&unit) else { continue };
-        receive(units, unit, worker, message);
+        receive(units, worker, message);
         if worker.open_pipes == 0
-            && let Some(worker) = workers.remove(&unit)
+            && let Some(mut worker) = workers.remove(&unit)
         {
-            let reported = worker.ended.is_some();
-            match reap(worker, stopping) {
-                Ok(how) if !reported => units.follow(unit, &Event::Ended(how)),
-                Ok(_) => {}
+            match reap(&mut worker, stopping) {
+                Ok(how) => {
+                    let unreported = worker.units.iter().filter(|unit| !worker.ended.contains_key(unit));
+                    unreported.for_each(|&unit| units.follow(unit, &Event::Ended(how.clone())));
+                }
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
     }
 }
 
-/// Starts the next unit, if there is one.
+/// Starts the next units, if there are any.
 fn begin(units: &mut dyn Units, sender: &Sender<(UnitId, Message)>) -> Result<Option<(UnitId, Worker)>> {
-    let Some(unit) = units.next()? else { return Ok(None) };
-    Ok(Some((unit, start(units.command(unit)?, unit, sender)?)))
+    let next = units.next()?;
+    let Some(&first) = next.first() else { return Ok(None) };
+    Ok(Some((first, start(units.command(&next)?, next, sender)?)))
 }
 
 /// Takes a message of a worker.
-fn receive(units: &mut dyn Units, unit: UnitId, worker: &mut Worker, message: Message) {
+fn receive(units: &mut dyn Units, worker: &mut Worker, message: Message) {
     match message {
-        Message::Event(event) => {
+        Message::Event(Line { seed, event }) => {
+            let is_meant = |unit: &&UnitId| seed.is_none_or(|seed| unit.seed == seed);
+            let Some(&unit) = worker.units.iter().find(is_meant) else { return };
             if let Event::Ended(how) = &event {
-                worker.ended = Some(how.clone());
+                worker.ended.insert(unit, how.clone());
             }
             units.follow(unit, &event);
         }
@@ -129,13 +136,14 @@ fn receive(units: &mut dyn Units, unit: UnitId, worker: &mut Worker, message: Me
     }
 }
 
-fn start(mut command: Command, unit: UnitId, sender: &Sender<(UnitId, Message)>) -> Result<Worker> {
+fn start(mut command: Command, units: Vec<UnitId>, sender: &Sender<(UnitId, Message)>) -> Result<Worker> {
     let program = std::path::PathBuf::from(command.get_program());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(Error::io("start a worker from", &program))?;
-    match listen_to(&mut child, unit, sender) {
+    match listen_to(&mut child, units[0], sender) {
         Ok(open_pipes) => {
-            Ok(Worker { stdin: child.stdin.take(), child, ended: None, output: VecDeque::new(), open_pipes })
+            let (stdin, ended, output) = (child.stdin.take(), BTreeMap::new(), VecDeque::new());
+            Ok(Worker { stdin, child, units, ended, output, open_pipes })
         }
         Err(error) => {
             let _ = child.kill();
@@ -149,7 +157,7 @@ fn start(mut command: Command, unit: UnitId, sender: &Sender<(UnitId, Message)>)
 fn listen_to(child: &mut Child, unit: UnitId, sender: &Sender<(UnitId, Message)>) -> Result<usize> {
     let mut pipes = 0;
     if let Some(stdout) = child.stdout.take() {
-        let read = |line: String| Event::from_line(&line).map_or(Message::Output(line), Message::Event);
+        let read = |line: String| Line::from_text(&line).map_or(Message::Output(line), Message::Event);
         listen(stdout, unit, sender.clone(), read)?;
         pipes += 1;
     }
@@ -175,15 +183,14 @@ fn listen(
     thread::start(send).map(drop)
 }
 
-/// Waits for a worker whose pipes are closed, and returns how it ended.
-fn reap(mut worker: Worker, stopping: bool) -> Result<Ended> {
+/// Waits for a worker whose pipes are closed, and returns how the units ended whose end it did not report.
+fn reap(worker: &mut Worker, stopping: bool) -> Result<Ended> {
     drop(worker.stdin.take());
     let status = worker.child.wait().map_err(Error::io("wait for the worker of", std::path::Path::new("a seed")))?;
-    Ok(match worker.ended {
-        Some(how) => how,
+    Ok(match stopping {
         // It was stopped before the worker installed its handler.
-        None if stopping => Ended::Stopped,
-        None => {
+        true => Ended::Stopped,
+        false => {
             let output = worker.output.make_contiguous().join("\n");
             let message = if output.is_empty() { String::new() } else { format!("; its output:\n{output}") };
             let reason = format!("the worker ended without a result ({}){message}", describe(status));
@@ -218,21 +225,24 @@ mod tests {
         /// The seeds to train; instead of seed 0 there is an error.
         seeds: VecDeque<u64>,
         ended: BTreeMap<u64, Ended>,
+        /// Seeds of a worker.
+        at_once: usize,
         /// Stop requested as soon as a unit has started.
         stop: Option<Stop>,
     }
 
     impl Units for Shell {
-        fn next(&mut self) -> Result<Option<UnitId>> {
-            match self.seeds.pop_front() {
-                Some(0) => Err(Error::Usage("no directory for seed 0".into())),
-                seed => Ok(seed.map(|seed| UnitId { run: 0, seed })),
+        fn next(&mut self) -> Result<Vec<UnitId>> {
+            let count = self.at_once.min(self.seeds.len());
+            match self.seeds.drain(..count).collect::<Vec<_>>().as_slice() {
+                [0] => Err(Error::Usage("no directory for seed 0".into())),
+                seeds => Ok(seeds.iter().map(|&seed| UnitId { run: 0, seed }).collect()),
             }
         }
 
-        fn command(&self, unit: UnitId) -> Result<Command> {
+        fn command(&self, units: &[UnitId]) -> Result<Command> {
             let mut command = Command::new("sh");
-            command.arg("-c").arg(self.script).env("seed", unit.seed.to_string());
+            command.arg("-c").arg(self.script).env("seed", units[0].seed.to_string());
             Ok(command)
         }
 
@@ -248,7 +258,7 @@ mod tests {
     const DONE: &str = r#"echo '{"event":"ended","how":"done"}'"#;
 
     fn ends(seeds: &[u64], jobs: usize, script: &'static str, stop: Option<Stop>) -> BTreeMap<u64, Ended> {
-        let mut shell = Shell { script, seeds: seeds.to_vec().into(), ended: BTreeMap::new(), stop };
+        let mut shell = Shell { script, seeds: seeds.to_vec().into(), ended: BTreeMap::new(), at_once: 1, stop };
         let stop = shell.stop.clone().unwrap_or_default();
         train(&mut shell, jobs, &stop).unwrap();
         shell.ended
@@ -277,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn seeds_of_one_worker_end_each_in_its_own_way() {
+        let script = r#"if [ $seed = 1 ]; then echo '{"event":"ended","how":"done","seed":2}'; exit 3; fi
+            echo '{"event":"ended","how":"done"}'"#;
+        let mut shell = Shell { script, seeds: [1, 2, 3].into(), ended: BTreeMap::new(), at_once: 2, stop: None };
+        train(&mut shell, 1, &Stop::default()).unwrap();
+        assert_eq!((&shell.ended[&2], &shell.ended[&3]), (&Ended::Done, &Ended::Done));
+        assert!(matches!(&shell.ended[&1], Ended::Failed { .. }), "{:?}", shell.ended);
+    }
+
+    #[test]
     fn stopping_closes_standard_input_and_begins_nothing_more() {
         let script = r#"echo '{"event":"started","epochs_done":0}'; cat; echo '{"event":"ended","how":"stopped"}'"#;
         let ended = ends(&[1, 2, 3], 1, script, Some(Stop::default()));
@@ -286,7 +306,7 @@ mod tests {
     #[test]
     fn a_unit_that_cannot_be_started_stops_the_others_and_hides_nothing() {
         let script = r#"cat; echo '{"event":"ended","how":"stopped"}'"#;
-        let mut shell = Shell { script, seeds: [1, 2, 0, 3].into(), ended: BTreeMap::new(), stop: None };
+        let mut shell = Shell { script, seeds: [1, 2, 0, 3].into(), ended: BTreeMap::new(), at_once: 1, stop: None };
         let error = train(&mut shell, 4, &Stop::default()).unwrap_err();
         assert_eq!(error.to_string(), "no directory for seed 0");
         assert_eq!(shell.ended.into_iter().collect::<Vec<_>>(), [(1, Ended::Stopped), (2, Ended::Stopped)]);
@@ -295,7 +315,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_named() {
         let (sender, _receiver) = mpsc::channel();
-        let started = start(Command::new("/nowhere/ccdni"), UnitId { run: 0, seed: 1 }, &sender);
+        let started = start(Command::new("/nowhere/ccdni"), vec![UnitId { run: 0, seed: 1 }], &sender);
         let error = started.err().unwrap().to_string();
         assert!(error.contains("/nowhere/ccdni"), "{error}");
     }

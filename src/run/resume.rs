@@ -79,7 +79,7 @@ pub fn record(unit: &SeedRun, device: &Device, spec: &Spec, resumes: bool, regis
     let model = &spec.model;
     let feedback = model.layers.iter().any(|layer| layer.feedback.is_some());
     let needs_composed = needs_composed(feedback, !model.blocks.is_empty() && !model.layers.is_empty());
-    let backend = backend::choose(run.backend, &registry.train().model.cells_of(model)?, needs_composed, device)?;
+    let backend = backend::choose(run.backend(), &registry.train().model.cells_of(model)?, needs_composed, device)?;
     let mut record = SeedRecord {
         seed: unit.seed,
         state: SeedState::Unfinished,

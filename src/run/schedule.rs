@@ -117,7 +117,7 @@ impl<'a> Schedule<'a> {
         }
         let held = if self.options.force { self.set_aside()? } else { BTreeMap::new() };
         let queue = self.missing(&held);
-        let division = Division::of(&first.resolved.spec, queue.len())?;
+        let division = Division::of(&first.resolved.spec, self.workers(&queue))?;
 
         let mut training = Training {
             schedule: self,
@@ -198,6 +198,20 @@ impl<'a> Schedule<'a> {
         Ok(held)
     }
 
+    /// How many seeds of a run one worker trains at most.
+    fn seed_batch(&self, run: usize) -> usize {
+        match self.sweep.runs[run].resolved.spec.run.seed_batch {
+            Count::Number(count) => count,
+            Count::Auto => usize::MAX,
+        }
+    }
+
+    /// How many workers will train these units.
+    fn workers(&self, units: &[UnitId]) -> usize {
+        let of_run = |run| units.iter().filter(|unit| unit.run == run).count().div_ceil(self.seed_batch(run));
+        (0..self.directories.len()).map(of_run).sum()
+    }
+
     fn unit(&self, unit: UnitId) -> SeedRun {
         self.directories[unit.run].unit(unit.seed)
     }
@@ -224,15 +238,15 @@ impl<'a> Schedule<'a> {
 /// How the cores are divided.
 #[derive(Debug, Clone, Copy)]
 struct Division {
-    /// Units at the same time.
+    /// Workers at the same time.
     jobs: usize,
     /// Threads of each.
     threads: usize,
 }
 
 impl Division {
-    /// Units at the same time are as many as fit the cores, or one on a GPU; what is left of the cores are their threads.
-    fn of(spec: &Spec, units: usize) -> Result<Division> {
+    /// Workers at the same time are as many as fit the cores, or one on a GPU; what is left of the cores are their threads.
+    fn of(spec: &Spec, workers: usize) -> Result<Division> {
         let cores = Count::Auto.or_cores();
         let jobs = match (spec.run.jobs, spec.run.threads) {
             (Count::Number(jobs), _) => jobs,
@@ -242,7 +256,7 @@ impl Division {
         };
         let threads = match spec.run.threads {
             Count::Number(threads) => threads,
-            Count::Auto => (cores / jobs.min(units.max(1))).max(1),
+            Count::Auto => (cores / jobs.min(workers.max(1))).max(1),
         };
         Ok(Division { jobs, threads })
     }
@@ -290,8 +304,16 @@ impl Training<'_> {
 }
 
 impl Units for Training<'_> {
-    fn next(&mut self) -> Result<Option<UnitId>> {
-        while let Some(unit) = self.queue.pop_front() {
+    fn next(&mut self) -> Result<Vec<UnitId>> {
+        let mut next: Vec<UnitId> = Vec::new();
+        while let Some(&unit) = self.queue.front() {
+            if next
+                .first()
+                .is_some_and(|first| first.run != unit.run || next.len() >= self.schedule.seed_batch(first.run))
+            {
+                break;
+            }
+            self.queue.pop_front();
             let status = self.schedule.status(unit);
             match status.standing {
                 Standing::Running => {
@@ -312,16 +334,17 @@ impl Units for Training<'_> {
                         self.schedule.establish(unit.run)?;
                         self.schedule.directories[unit.run].log("training begins");
                     }
-                    return Ok(Some(unit));
+                    next.push(unit);
                 }
             }
         }
-        Ok(None)
+        Ok(next)
     }
 
-    fn command(&self, UnitId { run, seed }: UnitId) -> Result<Command> {
+    fn command(&self, units: &[UnitId]) -> Result<Command> {
+        let (run, seeds) = (units[0].run, units.iter().map(|unit| unit.seed).collect::<Vec<_>>());
         let spec = &self.schedule.sweep.runs[run].resolved.spec;
-        worker::command(&self.schedule.directories[run], spec, seed, self.threads)
+        worker::command(&self.schedule.directories[run], spec, &seeds, self.threads)
     }
 
     fn follow(&mut self, unit: UnitId, event: &Event) {

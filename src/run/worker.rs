@@ -1,15 +1,15 @@
-//! The worker: trains one unit in this process and reports to its parent.
+//! The worker: trains one unit, or several seeds together, in this process and reports to its parent.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::claim::{Attempt, Claim};
 use super::directory::Directory;
-use super::event::{Ended, Event};
+use super::event::{Ended, Event, Line};
 use super::interrupt::{self, Stop};
 use super::tensorboard::EventFile;
 use super::weights::BackboneSource;
@@ -20,7 +20,10 @@ use crate::files;
 use crate::records::{EpochProgress, SeedRecord, SeedResult, SeedRun, SeedState};
 use crate::spec::{CheckpointEvery, Count, Resolved, RunSpec, Spec};
 use crate::tasks::Registry;
-use crate::train::{BatchProgress, Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, TaskOutputs};
+use crate::train::{
+    BatchProgress, Callback, Checkpoint, EpochRow, Finished, MetricInfo, Next, Outcome, TaskOutputs, Trainer,
+    train_seeds,
+};
 
 /// Minimum interval between batch events.
 const BATCH_EVENTS: Duration = Duration::from_millis(100);
@@ -46,11 +49,11 @@ fn keep_freed_memory() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_freed_memory() {}
 
-/// The command that trains one unit in its own process, on so many threads: `ccdni worker DIR --run JSON --seed N`.
+/// The command that trains units of a run in a process of their own, on so many threads: `ccdni worker DIR --run JSON --seed N`.
 ///
 /// # Errors
 /// [`Error::Io`] if the program's path cannot be determined.
-pub fn command(directory: &Directory, spec: &Spec, seed: u64, threads: usize) -> Result<Command> {
+pub fn command(directory: &Directory, spec: &Spec, seeds: &[u64], threads: usize) -> Result<Command> {
     let refused = |error: serde_json::Error| Error::Usage(format!("the spec cannot be passed to the worker: {error}"));
     let program = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
     let mut command = Command::new(program);
@@ -60,16 +63,19 @@ pub fn command(directory: &Directory, spec: &Spec, seed: u64, threads: usize) ->
     if let Some(from) = &spec.train.init_from {
         command.arg("--init-from").arg(serde_json::to_string(from).map_err(refused)?);
     }
-    command.arg("--seed").arg(seed.to_string()).env("RAYON_NUM_THREADS", threads.to_string());
+    for seed in seeds {
+        command.arg("--seed").arg(seed.to_string());
+    }
+    command.env("RAYON_NUM_THREADS", threads.to_string());
     Ok(command)
 }
 
-/// Trains one unit in this process. Events go to standard output. The end of standard input is a request to stop: the batch
-/// is finished and a checkpoint written.
+/// Trains seeds in this process, together if there are several. Events go to standard output. The end of standard input is a request
+/// to stop: the batch is finished and a checkpoint written.
 ///
 /// # Errors
-/// Any error that ended the unit, after it was sent as an event; [`Error::Interrupted`] if stopped on request.
-pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Registry) -> Result<()> {
+/// The first error that ended a unit, after it was sent as an event; [`Error::Interrupted`] if stopped on request.
+pub fn work(directory: &Directory, seeds: &[u64], resolved: &Resolved, registry: &Registry) -> Result<()> {
     interrupt::ignore_time_limit();
     keep_freed_memory();
     let stop = Stop::on_signal()?;
@@ -78,20 +84,30 @@ pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Re
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         parent_stop.ask();
     });
-    let emit = |event: Event| {
+    let emit = |seed: u64, event: Event| {
         // Errors are ignored: the end of the parent is detected on standard input.
-        let _ = writeln!(std::io::stdout().lock(), "{}", event.to_line());
+        let _ = writeln!(std::io::stdout().lock(), "{}", Line { seed: Some(seed), event }.to_text());
     };
     // Automatic differentiation traverses and frees graphs recursively: full backpropagation through long sequences needs
     // more stack than the main thread has.
-    let outcome = parent.and_then(|_| {
+    let worker = Worker { directory, resolved, registry, stop: &stop, emit: &emit };
+    let outcomes = parent.and_then(|_| {
         std::thread::scope(|scope| {
-            let train = || train(directory, seed, resolved, registry, &stop, &emit);
+            let train = || worker.train(seeds);
             let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, train);
             let thread = thread.map_err(Error::io("start a thread for", &directory.path))?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     });
+    let mut all = Ok(());
+    for (seed, outcome) in outcomes? {
+        all = all.and(conclude(directory, seed, outcome, &emit));
+    }
+    all
+}
+
+/// Reports how a unit ended.
+fn conclude(directory: &Directory, seed: u64, outcome: Result<Ended>, emit: Emit<'_>) -> Result<()> {
     let ended = match &outcome {
         Ok(ended) => ended.clone(),
         Err(Error::Interrupted) => Ended::Stopped,
@@ -104,96 +120,171 @@ pub fn work(directory: &Directory, seed: u64, resolved: &Resolved, registry: &Re
         Ended::Failed { reason, .. } => directory.log(&format!("seed {seed}: failed: {reason}")),
         Ended::Held { .. } | Ended::AlreadyDone => {}
     }
-    emit(Event::Ended(ended));
+    emit(seed, Event::Ended(ended));
     match outcome? {
         Ended::Held { by } => Err(Error::Held(format!("seed {seed} is held by {by}"))),
         _ => Ok(()),
     }
 }
 
-/// Claims the unit and trains it from its current state to the end.
-fn train(
-    directory: &Directory,
-    seed: u64,
-    resolved: &Resolved,
-    registry: &Registry,
-    stop: &Stop,
-    emit: &dyn Fn(Event),
-) -> Result<Ended> {
-    let run = &resolved.spec.run;
-    // This thread is one of the pool: what it divides begins at once, and nothing waits for another thread to wake up.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(run.threads.or_cores()).stack_size(STACK);
-    if let Err(error) = pool.use_current_thread().build_global() {
-        directory.log(&format!("seed {seed}: goes on with one thread: {error}"));
-    }
-    let unit = directory.unit(seed);
-    let claim = match Claim::attempt(&unit.directory)? {
-        Attempt::Claimed(claim) => claim,
-        Attempt::Held(by) => return Ok(Ended::held(by)),
-    };
-    // Only under the claim is it certain that no other process is about to finish it.
-    if unit.is_done()? {
-        return Ok(Ended::AlreadyDone);
-    }
-    unit.check_numerics()?;
-    files::remove_leftovers(&unit.directory);
+/// Sends an event of a seed.
+type Emit<'a> = &'a (dyn Fn(u64, Event) + Sync);
 
-    let device = device::open(&run.device, run.tf32)?;
-    let checkpoint = resume::checkpoint(&unit, &claim)?;
-    let mut record = resume::record(&unit, &device, &resolved.spec, checkpoint.is_some(), registry)?;
-    for text in &record.notes {
-        directory.log(&format!("seed {seed}: {text}"));
-        emit(Event::Note { text: text.clone() });
-    }
-    unit.write_record(&claim, &record)?;
+/// What a worker trains with.
+struct Worker<'a> {
+    directory: &'a Directory,
+    resolved: &'a Resolved,
+    registry: &'a Registry,
+    stop: &'a Stop,
+    emit: Emit<'a>,
+}
 
-    let mut callback = Follower {
-        directory,
-        unit: &unit,
-        claim: &claim,
-        emit,
-        stop,
-        every: run.checkpoint_every,
-        epochs: resolved.spec.train.epochs,
-        events: EventFile::new(run.tensorboard, directory, &unit, &claim),
-        metrics: Vec::new(),
-        history: checkpoint.as_ref().map_or_else(Vec::new, |checkpoint| checkpoint.state.history.clone()),
-        saved: Instant::now(),
-        reported: None,
-        shown: Shown::default(),
-        within: Shown::default(),
-    };
-    if checkpoint.is_some() {
-        directory.log(&format!("seed {seed}: goes on from its checkpoint"));
-    }
-    // Of an earlier attempt; nothing but its absence matters.
-    let _ = std::fs::remove_file(unit.progress_path());
-    emit(Event::Started { epochs_done: callback.history.len() });
-    let mut source = BackboneSource::default();
-    let outcome = resume::trainer(directory, resolved, seed, device, checkpoint.as_ref(), registry).and_then(|begun| {
-        let (mut trainer, encoder) = begun;
-        source = encoder;
-        trainer.train(&mut callback)
-    });
-    match outcome {
-        Ok(Outcome::Finished(finished)) => {
-            finish(&unit, &claim, &mut record, &finished, &source, callback.events.as_mut())?;
-            Ok(Ended::Done)
+/// A claimed unit.
+struct Claimed {
+    unit: SeedRun,
+    claim: Claim,
+    device: Device,
+    checkpoint: Option<Checkpoint>,
+}
+
+/// A claimed unit, with what follows its training.
+struct InTraining<'a> {
+    claimed: &'a Claimed,
+    record: SeedRecord,
+    follower: Follower<'a>,
+    source: BackboneSource,
+}
+
+impl Worker<'_> {
+    /// Claims the units and trains them from their current state to the end: together those that stand at the same batch.
+    fn train(&self, seeds: &[u64]) -> Vec<(u64, Result<Ended>)> {
+        let Worker { directory, resolved, .. } = self;
+        // This thread is one of the pool: what it divides begins at once, and nothing waits for another thread to wake up.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(resolved.spec.run.threads.or_cores()).stack_size(STACK);
+        if let Err(error) = pool.use_current_thread().build_global() {
+            directory.log(&format!("seed {}: goes on with one thread: {error}", seeds[0]));
         }
-        Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
-        Err(error) => {
-            // Errors are ignored: without the claim nothing may be written, and the log has the reason. If the machine failed,
-            // the unit stays unfinished.
-            if !error.may_pass() {
-                record.state = SeedState::Failed;
-                record.reason = Some(error.to_string());
-                record.ended = Some(clock::now());
+        let (mut ended, mut claimed) = (Vec::new(), Vec::new());
+        for &seed in seeds {
+            match self.claim(seed) {
+                Ok(Ok(one)) => claimed.push(one),
+                Ok(Err(how)) => ended.push((seed, Ok(how))),
+                Err(error) => ended.push((seed, Err(error))),
             }
-            if !callback.metrics.is_empty() {
-                let _ = unit.write_metrics(&claim, &callback.metrics, &callback.history);
+        }
+        let mut begun: Vec<(InTraining<'_>, Trainer)> = Vec::new();
+        for (claimed, record) in &claimed {
+            let mut one = self.in_training(claimed, record.clone());
+            match self.trainer(claimed) {
+                Ok((trainer, source)) => {
+                    one.source = source;
+                    begun.push((one, trainer));
+                }
+                Err(error) => ended.push((claimed.unit.seed, one.end(Err(error)))),
             }
-            let _ = unit.write_record(&claim, &record);
-            Err(error)
+        }
+        begun.sort_by_key(|(_, trainer)| trainer.position());
+        while let Some((_, first)) = begun.first() {
+            let position = first.position();
+            let count = begun.iter().take_while(|(_, trainer)| trainer.position() == position).count();
+            let (mut units, trainers): (Vec<_>, Vec<_>) = begun.drain(..count).unzip();
+            let mut together: Vec<(Trainer, &mut dyn Callback)> = Vec::with_capacity(count);
+            for (one, trainer) in units.iter_mut().zip(trainers) {
+                together.push((trainer, &mut one.follower));
+            }
+            let outcomes = train_seeds(together);
+            ended.extend(units.into_iter().zip(outcomes).map(|(one, how)| (one.claimed.unit.seed, one.end(how))));
+        }
+        ended
+    }
+
+    /// Claims a unit and says that its training begins; or how it has ended, if it is not to be trained.
+    fn claim(&self, seed: u64) -> Result<Result<(Claimed, SeedRecord), Ended>> {
+        let Worker { directory, resolved, registry, emit, .. } = self;
+        let run = &resolved.spec.run;
+        let unit = directory.unit(seed);
+        let claim = match Claim::attempt(&unit.directory)? {
+            Attempt::Claimed(claim) => claim,
+            Attempt::Held(by) => return Ok(Err(Ended::held(by))),
+        };
+        // Only under the claim is it certain that no other process is about to finish it.
+        if unit.is_done()? {
+            return Ok(Err(Ended::AlreadyDone));
+        }
+        unit.check_numerics()?;
+        files::remove_leftovers(&unit.directory);
+
+        let device = device::open(&run.device, run.tf32)?;
+        let checkpoint = resume::checkpoint(&unit, &claim)?;
+        let record = resume::record(&unit, &device, &resolved.spec, checkpoint.is_some(), registry)?;
+        for text in &record.notes {
+            directory.log(&format!("seed {seed}: {text}"));
+            emit(seed, Event::Note { text: text.clone() });
+        }
+        unit.write_record(&claim, &record)?;
+        if checkpoint.is_some() {
+            directory.log(&format!("seed {seed}: goes on from its checkpoint"));
+        }
+        // Of an earlier attempt; nothing but its absence matters.
+        let _ = std::fs::remove_file(unit.progress_path());
+        let epochs_done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.history.len());
+        emit(seed, Event::Started { epochs_done });
+        Ok(Ok((Claimed { unit, claim, device, checkpoint }, record)))
+    }
+
+    fn trainer(&self, claimed: &Claimed) -> Result<(Trainer, BackboneSource)> {
+        let Claimed { unit, device, checkpoint, .. } = claimed;
+        let Worker { directory, resolved, registry, .. } = self;
+        resume::trainer(directory, resolved, unit.seed, device.clone(), checkpoint.as_ref(), registry)
+    }
+
+    fn in_training<'u>(&'u self, claimed: &'u Claimed, record: SeedRecord) -> InTraining<'u> {
+        let Claimed { unit, claim, checkpoint, .. } = claimed;
+        let spec = &self.resolved.spec;
+        let follower = Follower {
+            directory: self.directory,
+            unit,
+            claim,
+            emit: self.emit,
+            stop: self.stop,
+            every: spec.run.checkpoint_every,
+            epochs: spec.train.epochs,
+            events: EventFile::new(spec.run.tensorboard, self.directory, unit, claim),
+            metrics: Vec::new(),
+            history: checkpoint.as_ref().map_or_else(Vec::new, |checkpoint| checkpoint.state.history.clone()),
+            saved: Instant::now(),
+            reported: None,
+            shown: Shown::default(),
+            within: Shown::default(),
+        };
+        InTraining { claimed, record, follower, source: BackboneSource::default() }
+    }
+}
+
+impl InTraining<'_> {
+    /// Writes what came of the training.
+    fn end(self, outcome: Result<Outcome>) -> Result<Ended> {
+        let InTraining { claimed: Claimed { unit, claim, .. }, mut record, mut follower, source } = self;
+        match outcome {
+            Ok(Outcome::Finished(finished)) => {
+                finish(unit, claim, &mut record, &finished, &source, follower.events.as_mut())?;
+                Ok(Ended::Done)
+            }
+            Ok(Outcome::Stopped) | Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(error) => {
+                // Errors are ignored: without the claim nothing may be written, and the log has the reason. If the machine
+                // failed, the unit stays unfinished.
+                if !error.may_pass() {
+                    record.state = SeedState::Failed;
+                    record.reason = Some(error.to_string());
+                    record.ended = Some(clock::now());
+                }
+                if !follower.metrics.is_empty() {
+                    let _ = unit.write_metrics(claim, &follower.metrics, &follower.history);
+                }
+                let _ = unit.write_record(claim, &record);
+                Err(error)
+            }
         }
     }
 }
@@ -228,7 +319,7 @@ struct Follower<'a> {
     directory: &'a Directory,
     unit: &'a SeedRun,
     claim: &'a Claim,
-    emit: &'a dyn Fn(Event),
+    emit: Emit<'a>,
     stop: &'a Stop,
     every: CheckpointEvery,
     epochs: usize,
@@ -285,7 +376,7 @@ impl Callback for Follower<'_> {
         }
         if self.reported.is_none_or(|reported| reported.elapsed() >= BATCH_EVENTS) {
             self.reported = Some(Instant::now());
-            (self.emit)(Event::Batch { epoch, epochs, batch, batches });
+            (self.emit)(self.unit.seed, Event::Batch { epoch, epochs, batch, batches });
             let Follower { unit, claim, within, .. } = self;
             within.due(|| unit.show_progress(claim, EpochProgress { epoch, batch, batches }))?;
         }
@@ -302,7 +393,10 @@ impl Callback for Follower<'_> {
         shown.due(|| unit.show_metrics(claim, metrics, history))?;
         let mut numbers = vec![("train_loss".to_string(), Some(row.train_loss))];
         numbers.extend(metrics.iter().zip(&row.validation).map(|(m, value)| (format!("val_{}", m.name), Some(*value))));
-        (self.emit)(Event::Epoch { epoch: row.epoch, epochs: self.epochs, numbers, seconds: row.seconds });
+        (self.emit)(
+            self.unit.seed,
+            Event::Epoch { epoch: row.epoch, epochs: self.epochs, numbers, seconds: row.seconds },
+        );
         Ok(self.next(Some(row.epoch)))
     }
 

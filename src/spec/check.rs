@@ -3,6 +3,7 @@
 mod feedback;
 mod feedforward;
 mod rule;
+mod seeds;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ pub(super) fn check(
     check.targets(spec);
     check.feedback(spec, shape);
     check.backend(spec, cells);
+    check.seeds(spec);
     check.train(spec);
     if let Some(rule) = rule {
         check.rule(spec, rule, cells, shape);

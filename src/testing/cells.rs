@@ -12,6 +12,7 @@ use crate::plugins::{Catalogue, Plugin};
 use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tasks::{LineDraw, Task};
+use crate::train::rows::{alternate, of_seed};
 use crate::train::{Outcome, Plugins, Trainer};
 
 const ROWS: usize = 2;
@@ -22,6 +23,9 @@ const STEPS: usize = 3;
 /// Half-width of the central differences, and the relative tolerance of gradients.
 const STEP: f64 = 1e-6;
 const TOLERANCE: f64 = 1e-6;
+
+/// Tolerance of one step in single precision.
+const SINGLE: f64 = 1e-5;
 
 /// Tolerance of trained weights, relative where they are above 1.
 const ROUNDING: f64 = 1e-4;
@@ -61,6 +65,37 @@ pub(super) fn check_step(kind: &str, cell: &dyn Cell) -> Result<()> {
                 kind,
                 format!("the gradient of a step at {what} is {slope}, and should be {difference}"),
             ));
+        }
+    }
+    Ok(())
+}
+
+/// A step of several seeds at once is their steps, if it is computed at all: a run with `run.seed_batch` refuses other cells.
+pub(super) fn check_seeds(kind: &str, cell: &dyn Cell) -> Result<()> {
+    let (gates, width) = (cell.gates() * HIDDEN, cell.state_width(HIDDEN));
+    let mut stream = Stream::new(1, "testing.seeds", 0, 0);
+    let mut random = |shape: &[usize]| -> Result<[Tensor; 2]> {
+        let count: usize = shape.iter().product();
+        let mut one = || Tensor::from_vec((0..count).map(|_| stream.uniform(-0.9, 0.9)).collect(), shape, &Device::Cpu);
+        Ok([one()?, one()?])
+    };
+    let (weight_ih, weight_hh) = (random(&[gates, INPUTS])?, random(&[gates, HIDDEN])?);
+    let (bias_ih, bias_hh) = (random(&[gates])?, random(&[gates])?);
+    let (state, input) = (random(&[ROWS, width])?, random(&[ROWS, INPUTS])?);
+    let step = |weights: [Tensor; 4], state: &Tensor, input: &Tensor| {
+        let [weight_ih, weight_hh, bias_ih, bias_hh] = weights;
+        cell.step(&CellWeights { weight_ih, weight_hh, bias_ih, bias_hh }, input, &State::split(state, HIDDEN)?)?.join()
+    };
+    let both = |seeds: &[Tensor; 2]| Tensor::stack(seeds, 0);
+    let weights = [both(&weight_ih)?, both(&weight_hh)?, both(&bias_ih)?, both(&bias_hh)?];
+    let rows = |seeds: &[Tensor; 2]| alternate(&seeds.iter().collect::<Vec<_>>(), 0);
+    let Ok(together) = step(weights, &rows(&state)?, &rows(&input)?) else { return Ok(()) };
+    for seed in 0..2 {
+        let weights = [&weight_ih, &weight_hh, &bias_ih, &bias_hh].map(|seeds| seeds[seed].clone());
+        let alone = step(weights, &state[seed], &input[seed])?.flatten_all()?.to_vec1::<f32>()?;
+        let found = of_seed(&together, 2, seed)?.flatten_all()?.to_vec1::<f32>()?;
+        if found.iter().zip(&alone).any(|(a, b)| !is_close((*a).into(), (*b).into(), SINGLE)) {
+            return Err(broken(kind, "a step of several seeds at once is not the step of each"));
         }
     }
     Ok(())

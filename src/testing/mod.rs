@@ -102,6 +102,7 @@ pub fn check_task<T: Plugin + Task>(keys: Value, draws: Draws) -> Result<()> {
 pub fn check_cell<C: Plugin + Cell>(keys: Value) -> Result<()> {
     let filled = check_keys::<C>(keys)?;
     cells::check_step(C::KIND, &read::<C>(filled.clone())?)?;
+    cells::check_seeds(C::KIND, &read::<C>(filled.clone())?)?;
     cells::check_pointwise(C::KIND, &read::<C>(filled.clone())?)?;
     cells::check_fast_paths::<C>(&filled)
 }

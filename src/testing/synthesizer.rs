@@ -13,6 +13,7 @@ use crate::nn::kernel::{Pool, Threads};
 use crate::nn::{Gradients, NewParameter, ParamStore, Part, init};
 use crate::plugins::Plugin;
 use crate::rng::Stream;
+use crate::train::rows::{alternate, of_seed};
 
 const STATE: usize = 6;
 const CONTEXT: usize = 3;
@@ -94,6 +95,7 @@ impl<'a> Check<'a> {
     fn run(&self) -> Result<()> {
         self.shapes()?;
         self.rows()?;
+        self.seeds()?;
         let gradients = self.parameter_gradients(self.stored().predict(&self.states, self.context.as_ref())?)?;
         self.differences(&gradients)?;
         self.fast_path(&gradients)
@@ -132,6 +134,22 @@ impl<'a> Check<'a> {
         let context = context.map(|context| context.narrow(0, 2, FIRST)).transpose()?;
         let some = self.synthesizer.forward(&parameters, &self.states.narrow(0, 2, FIRST)?, context.as_ref())?;
         self.close("a prediction depends on other rows", &some, &all.narrow(0, 2, FIRST)?)
+    }
+
+    /// Predictions of several seeds at once, if they are computed at all, are those of each.
+    fn seeds(&self) -> Result<()> {
+        let (parameters, context) = (self.stored().parameters(), self.context.as_ref());
+        let moved = parameters.iter().map(|value| Ok((value * 0.5)?)).collect::<Result<Vec<Tensor>>>()?;
+        let both =
+            parameters.iter().zip(&moved).map(|(a, b)| Ok(Tensor::stack(&[a, b], 0)?)).collect::<Result<Vec<_>>>()?;
+        let twice = |x: &Tensor| alternate(&[x, x], 0);
+        let (states, contexts) = (twice(&self.states)?, context.map(twice).transpose()?);
+        let Ok(together) = self.synthesizer.forward(&both, &states, contexts.as_ref()) else { return Ok(()) };
+        for (seed, parameters) in [parameters, moved].iter().enumerate() {
+            let alone = self.synthesizer.forward(parameters, &self.states, context)?;
+            self.close("predictions of several seeds are not those of each", &of_seed(&together, 2, seed)?, &alone)?;
+        }
+        Ok(())
     }
 
     /// The gradients of all parameters.

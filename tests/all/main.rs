@@ -53,6 +53,8 @@ mod runs;
 mod runs_interrupted;
 mod sample;
 #[cfg(unix)]
+mod seed_batch;
+#[cfg(unix)]
 mod slurm;
 mod spec;
 mod spec_experiments;

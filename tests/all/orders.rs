@@ -56,7 +56,7 @@ fn layer() -> impl Strategy<Value = Value> {
 }
 
 /// A stack of different layers, or of equal ones that share a synthesizer.
-fn stack() -> impl Strategy<Value = Value> {
+pub fn stack() -> impl Strategy<Value = Value> {
     let different = prop::collection::vec(layer(), 1..4).prop_map(Value::from);
     let shared = (layer(), 2..4usize).prop_map(|(mut layer, count)| {
         if layer["dni"].is_object() {

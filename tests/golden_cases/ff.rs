@@ -98,7 +98,7 @@ impl Network {
         let named = |what: &str| format!("step{k}.{what}");
         let input = case.tensor(&named("input"))?.flatten_from(1)?.to_device(model.device())?;
         let rows = input.dim(0)?;
-        let rows = Rows { count: rows, sequences: rows, multiplicity: None, repetition: None };
+        let rows = Rows { count: rows, sequences: rows, multiplicity: None, repetition: None, seeds: 1 };
         let targets = Targets::FinalClass(case.tensor(&named("target"))?.to_dtype(DType::U32)?);
         let feedback = Feedback::new(&targets, &self.shape, 1, 1, &rows, model.device())?;
         if case.flag("/context") {

@@ -79,7 +79,7 @@ impl From<candle_core::Error> for Error {
             }
             _ if is(&["MEMORY", "ALLOC"]) => (
                 "the GPU is out of memory",
-                "lower `train.batch_size` or `run.jobs` of a run, end other processes on it",
+                "lower `train.batch_size`, `run.jobs` or `run.seed_batch` of a run, end other processes on it",
             ),
             _ if is(&["PTX", "JIT", "BINARY", "IMAGE", "ARCH_MISMATCH", "NOT_SUPPORTED"]) => (
                 "the GPU driver does not accept this program's kernels",

@@ -22,15 +22,18 @@ use candle_core::{DType, Device, Tensor};
 use crate::dni::{Site, StoredSynthesizer, Synthesizer};
 use crate::error::{Error, Result};
 use crate::nn::cells::{Cell, CellWeights};
-use crate::nn::{Leaves, Linear, NewParameter, ParamStore};
+use crate::nn::{Leaves, Linear, NewParameter, ParamStore, Parameter};
 use crate::spec::task_shape::TaskShape;
 use crate::spec::{DniSpec, ModelSpec};
 
-/// A network and its parameters on a device.
+/// A network and its parameters on a device; or the networks of several seeds, with `[seeds, ..]` before the shape of each
+/// parameter.
 #[derive(Debug)]
 pub struct Model {
     /// All parameters, in order.
     pub params: ParamStore,
+    /// Number of seeds.
+    pub seeds: usize,
     /// The recurrent stack, bottom to top.
     pub layers: Vec<Layer>,
     /// The blocks: a whole feed-forward network, or what reads each step for the recurrent stack.
@@ -131,6 +134,7 @@ impl Model {
             blocks: layout.blocks,
             device: device.clone(),
             params,
+            seeds: 1,
         };
         for group in layout.synthesizers {
             let first = group.params.first().map(|&index| &layout.slots[index]);
@@ -150,6 +154,39 @@ impl Model {
             }
         }
         Ok(model)
+    }
+
+    /// The networks of several seeds of one spec as one, with copies of their parameters. The composed backend alone computes it.
+    ///
+    /// # Errors
+    /// Fails if they cannot be allocated, or if the networks have an encoder or blocks.
+    pub fn of_seeds(seeds: &[&Model]) -> Result<Model> {
+        let Some(first) = seeds.first().filter(|first| first.encoder.is_none() && first.blocks.is_none()) else {
+            return Err(Error::Training("networks of several seeds have recurrent layers and no encoder".into()));
+        };
+        let joined = |index: usize| {
+            let values: Vec<&Tensor> = seeds.iter().map(|model| model.params.get(index).value()).collect();
+            let Parameter { name, role, part, .. } = first.params.get(index);
+            let (name, role, part) = (name.clone(), role.clone(), *part);
+            Ok(NewParameter { name, role, part, value: Tensor::stack(&values, 0)? })
+        };
+        let joined = (0..first.params.len()).map(joined).collect::<Result<_>>()?;
+        let mut synthesizers = first.synthesizers.clone();
+        for (index, slot) in synthesizers.iter_mut().enumerate() {
+            let kept: Vec<&Tensor> = seeds.iter().filter_map(|model| model.synthesizers[index].kept.as_ref()).collect();
+            slot.kept = (!kept.is_empty()).then(|| Tensor::stack(&kept, 0)).transpose()?;
+        }
+        Ok(Model {
+            params: ParamStore::new(joined, &first.device)?,
+            seeds: seeds.len(),
+            layers: first.layers.clone(),
+            blocks: None,
+            synthesizers,
+            encoder: None,
+            embed: first.embed,
+            readout: first.readout,
+            device: first.device.clone(),
+        })
     }
 
     /// Sets the fibre mask of a synthesizer, `[units, inputs]`: weights of its first parameter where it is 0 become 0.

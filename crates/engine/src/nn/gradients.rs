@@ -72,11 +72,21 @@ impl Gradients {
         other.get(index)?.map_or(Ok(()), |gradient| self.add(index, &gradient))
     }
 
-    /// Multiplies the gradients of these parameters (ascending) by a factor `[1]` on the same device.
+    /// Multiplies the gradients of these parameters (ascending) by a factor `[1]` on the same device, or by one for each seed,
+    /// `[seeds]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
     pub fn scale(&mut self, parameters: &[usize], factor: &Tensor) -> Result<()> {
+        let seeds = factor.elem_count();
+        if seeds > 1 {
+            for range in parameters.iter().map(|&index| &self.places[index].range) {
+                let gradient = self.flat.narrow(0, range.start, range.len())?.reshape((seeds, range.len() / seeds))?;
+                let scaled = gradient.broadcast_mul(&factor.unsqueeze(1)?)?.flatten_all()?;
+                self.flat.slice_set(&scaled, 0, range.start)?;
+            }
+            return Ok(());
+        }
         for run in parameters.chunk_by(|&a, &b| self.places[a].range.end == self.places[b].range.start) {
             let ([first, ..], [.., last]) = (run, run) else { continue };
             let (start, end) = (self.places[*first].range.start, self.places[*last].range.end);

@@ -21,7 +21,7 @@ pub use conv::{conv2d, conv2d_relu};
 pub(crate) use conv::{conv2d_relu_backward, on_slices};
 pub use gradients::{Accumulator, Gradients};
 pub use head::Head;
-pub use linear::{Linear, relu};
+pub use linear::{Linear, affine, relu};
 pub use numbers::pretending;
 pub use numbers::{Numbers, constant, reads_are_deferred};
 pub use params::{Leaves, NewParameter, ParamStore, Parameter, Part};

@@ -139,6 +139,11 @@ pub struct RunSpec {
     /// Seeds trained at the same time: `auto` or a number.
     #[serde(default)]
     pub jobs: Count,
+    /// Seeds that one process trains as one network with one more axis, by the composed backend: a number, or `auto` for all
+    /// that the run is to train.
+    #[serde(default = "Count::one", skip_serializing_if = "Count::is_one")]
+    #[schemars(extend("default" = 1))]
+    pub seed_batch: Count,
     /// Threads per seed, `auto` or a number; results are bit-identical for every number.
     #[serde(default)]
     pub threads: Count,
@@ -161,12 +166,20 @@ impl Default for RunSpec {
         RunSpec {
             device: auto(),
             jobs: Count::default(),
+            seed_batch: Count::one(),
             threads: Count::default(),
             backend: BackendKind::default(),
             tf32: false,
             checkpoint_every: CheckpointEvery::default(),
             tensorboard: false,
         }
+    }
+}
+
+impl RunSpec {
+    /// The backend: seeds that are trained together need the composed one.
+    pub fn backend(&self) -> BackendKind {
+        if self.seed_batch.is_one() { self.backend } else { BackendKind::Composed }
     }
 }
 
@@ -181,6 +194,16 @@ pub enum Count {
 }
 
 impl Count {
+    /// 1.
+    pub fn one() -> Self {
+        Count::Number(1)
+    }
+
+    /// Whether it is 1.
+    pub fn is_one(&self) -> bool {
+        *self == Count::one()
+    }
+
     /// The number, or the number of cores.
     pub fn or_cores(self) -> usize {
         match self {

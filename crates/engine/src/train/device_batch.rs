@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Shape, Tensor};
 
-use super::rows::Rows;
+use super::rows::{Rows, alternate};
 use crate::data::{Batch, Inputs};
 use crate::error::{Error, Result};
 use crate::model::{Encoded, Model, Weights};
@@ -129,6 +129,62 @@ impl DeviceBatch {
         Ok(DeviceBatch { input, input_mask, layer_masks, steps, width, rows, encoded, reads_blocks: false })
     }
 
+    /// The batches of the seeds of a model as one, whose rows alternate between the seeds.
+    ///
+    /// # Errors
+    /// Fails if their shapes differ, if rows stand for several sequences, or if there is an encoder.
+    pub fn of_seeds(mut seeds: Vec<DeviceBatch>, model: &Model) -> Result<DeviceBatch> {
+        if seeds.len() == 1 {
+            return Ok(seeds.remove(0));
+        }
+        let seeds = seeds.as_slice();
+        let [first, ..] = seeds else { return Err(Error::Training("batches of no seed".into())) };
+        // Tokens are looked up in the embeddings of all seeds, one after the other.
+        let vocabulary = model.embedding(Weights::Constant).map_or(Ok(0), |table| table.dim(1))?;
+        if seeds.iter().any(|one| one.encoded.is_some()) {
+            return Err(Error::Training("an encoder's features in a batch of several seeds".into()));
+        }
+        let join = |axis: usize, of: &dyn Fn(usize) -> Option<Tensor>| {
+            let parts: Option<Vec<Tensor>> = (0..seeds.len()).map(of).collect();
+            parts.map(|parts| alternate(&parts.iter().collect::<Vec<_>>(), axis)).transpose()
+        };
+        let missing = || Error::Training("batches of seeds of different kinds".into());
+        let input = match &first.input {
+            Input::Dense(..) => {
+                let x = join(0, &|seed| match &seeds[seed].input {
+                    Input::Dense(x, _) => Some(x.clone()),
+                    Input::Tokens { .. } => None,
+                })?;
+                Input::Dense(x.ok_or_else(missing)?, OnceCell::new())
+            }
+            Input::Tokens { feature, .. } => {
+                let parts = seeds.iter().enumerate().map(|(seed, one)| match &one.input {
+                    Input::Tokens { feature, ids } => Ok((feature, later_in_table(ids, seed * vocabulary)?)),
+                    Input::Dense(..) => Err(missing()),
+                });
+                let parts = parts.collect::<Result<Vec<_>>>()?;
+                let ids = join(1, &|seed| Some(parts[seed].1.clone()))?.ok_or_else(missing)?;
+                let joined = join(0, &|seed| parts[seed].0.clone())?;
+                if joined.is_some() != feature.is_some() {
+                    return Err(missing());
+                }
+                Input::Tokens { feature: joined, ids }
+            }
+        };
+        Ok(DeviceBatch {
+            input,
+            input_mask: join(1, &|seed| seeds[seed].input_mask.clone())?,
+            layer_masks: (0..first.layer_masks.len())
+                .map(|layer| join(1, &|seed| seeds[seed].layer_masks[layer].clone()))
+                .collect::<Result<_>>()?,
+            steps: first.steps,
+            width: first.width,
+            rows: Rows::of_seeds(&seeds.iter().map(|one| &one.rows).collect::<Vec<_>>())?,
+            encoded: None,
+            reads_blocks: false,
+        })
+    }
+
     /// Number of steps.
     pub fn steps(&self) -> usize {
         self.steps
@@ -223,7 +279,8 @@ impl DeviceBatch {
 
     /// The inputs at step `offset` of each window, stacked: `[windows · batch, width]`.
     ///
-    /// Embeddings are looked up in `table`, and `learned` replaces the feature, so that gradients are tracked through both.
+    /// Embeddings are looked up in `table` (`[seeds, vocabulary, width]` of several seeds), and `learned` replaces the feature, so
+    /// that gradients are tracked through both.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -239,6 +296,7 @@ impl DeviceBatch {
             Input::Dense(x, time_first) => gather(time_first_of(x, time_first)?, steps.clone())?,
             Input::Tokens { feature, ids } => {
                 let table = table.ok_or_else(|| Error::Training("tokens without an embedding".into()))?;
+                let table = if table.rank() > 2 { &table.flatten(0, 1)? } else { table };
                 let mut parts = Vec::with_capacity(windows.len());
                 for step in steps.clone() {
                     parts.push(match feature {
@@ -437,6 +495,14 @@ pub(super) fn check_tokens(model: &Model, ids: &Tensor) -> Result<()> {
     match ids.flatten_all()?.to_vec1::<u32>()?.into_iter().find(|&id| id as usize >= vocabulary) {
         Some(id) => Err(Error::Training(format!("the task gave token {id} of a vocabulary of {vocabulary}"))),
         None => Ok(()),
+    }
+}
+
+/// The token ids of a seed whose embeddings begin at `first` in the table of all.
+fn later_in_table(ids: &Tensor, first: usize) -> Result<Tensor> {
+    match first {
+        0 => Ok(ids.clone()),
+        first => Ok(ids.broadcast_add(&constant(vec![first as u32], &[1, 1], ids.device())?)?),
     }
 }
 

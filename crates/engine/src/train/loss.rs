@@ -8,7 +8,7 @@ use std::ops::Range;
 use candle_core::{D, DType, Device, Tensor};
 use pulp::Arch;
 
-use super::rows::Rows;
+use super::rows::{Rows, alternate};
 use crate::data::{Targets, binary_cross_entropy};
 use crate::error::{Error, Result};
 use crate::nn::kernel::softmax;
@@ -28,6 +28,8 @@ pub struct Feedback {
     /// How many sequences each row stands for, `[batch, 1]`; absent if always one.
     multiplicity: Option<Tensor>,
     sequences: usize,
+    /// Number of seeds between which rows alternate.
+    seeds: usize,
 }
 
 /// The loss of one window.
@@ -42,10 +44,11 @@ pub struct WindowLoss {
 /// The losses of windows that ran together, possibly still on a device.
 #[derive(Debug, Clone)]
 pub struct Losses {
-    /// Per step that carries a target, in the order of the windows.
+    /// Per step that carries a target, in the order of the windows, one per seed.
     pub(super) per_step: Numbers,
     /// Per window, the number of steps that carry a target.
     counts: Vec<usize>,
+    seeds: usize,
 }
 
 impl Losses {
@@ -54,7 +57,15 @@ impl Losses {
     /// # Errors
     /// Fails on a device error.
     pub fn read(&self) -> Result<Vec<WindowLoss>> {
-        let mut steps = self.per_step.read()?.into_iter();
+        self.read_seed(0)
+    }
+
+    /// [`Losses::read`] of one of several seeds.
+    ///
+    /// # Errors
+    /// Fails on a device error.
+    pub fn read_seed(&self, seed: usize) -> Result<Vec<WindowLoss>> {
+        let mut steps = self.per_step.read()?.into_iter().skip(seed).step_by(self.seeds);
         let window = |&targets: &usize| {
             let sum: f64 = steps.by_ref().take(targets).sum();
             WindowLoss { loss: if targets == 0 { 0.0 } else { sum / targets as f64 }, targets }
@@ -120,7 +131,18 @@ impl Feedback {
             every,
             multiplicity: rows.column(device)?,
             sequences: rows.sequences,
+            seeds: rows.seeds,
         })
+    }
+
+    /// The targets of several seeds, which alternate along the batch as their rows do.
+    ///
+    /// # Errors
+    /// Fails if their shapes differ.
+    pub fn of_seeds(seeds: &[Feedback]) -> Result<Feedback> {
+        let [first, ..] = seeds else { return Err(Error::Training("targets of no seed".into())) };
+        let targets: Vec<&Tensor> = seeds.iter().map(|one| &one.target).collect();
+        Ok(Feedback { target: alternate(&targets, 1)?, seeds: seeds.len(), ..first.clone() })
     }
 
     /// The same targets, each this many steps later; those that would come after the sequence are left out.
@@ -193,7 +215,7 @@ impl Feedback {
     ) -> Result<(Losses, Option<Tensor>)> {
         let counts: Vec<usize> = windows.iter().map(|window| self.count(window)).collect();
         let (Some(outputs), false) = (outputs, steps.is_empty()) else {
-            return Ok((Losses { per_step: Numbers::Read(Vec::new()), counts }, None));
+            return Ok((Losses { per_step: Numbers::Read(Vec::new()), counts, seeds: self.seeds }, None));
         };
         let target = self.targets_at(steps)?;
         let weighted = |squares: Tensor| match &self.multiplicity {
@@ -206,26 +228,35 @@ impl Feedback {
             TargetKind::Values { size } => {
                 let difference = (outputs - target)?;
                 let elements = batch * size as f64;
-                ((weighted(difference.sqr()?)?.sum((1, 2))? / elements)?, (difference * (2.0 / elements))?)
+                ((self.of_steps(weighted(difference.sqr()?)?)? / elements)?, (difference * (2.0 / elements))?)
             }
             TargetKind::Bits { size } => {
                 let (losses, gradient) = binary_cross_entropy(outputs, &target)?;
                 let elements = batch * size as f64;
-                ((weighted(losses)?.sum((1, 2))? / elements)?, (gradient / elements)?)
+                ((self.of_steps(weighted(losses)?)? / elements)?, (gradient / elements)?)
             }
             TargetKind::Classes { .. } => {
                 let (losses, gradient) = cross_entropy(outputs, &target)?;
-                ((weighted(losses)?.sum((1, 2))? / batch)?, (gradient / batch)?)
+                ((self.of_steps(weighted(losses)?)? / batch)?, (gradient / batch)?)
             }
         };
         let weights: Vec<f32> =
             counts.iter().flat_map(|&targets| std::iter::repeat_n(1.0 / targets as f32, targets)).collect();
-        let losses = Losses { per_step: Numbers::of(per_step)?, counts };
+        let losses = Losses { per_step: Numbers::of(per_step)?, counts, seeds: self.seeds };
         if weights.iter().all(|&weight| weight == 1.0) {
             return Ok((losses, Some(gradient)));
         }
         let weights = constant(weights, &[steps.len(), 1, 1], outputs.device())?;
         Ok((losses, Some(gradient.broadcast_mul(&weights)?)))
+    }
+
+    /// The sums of each step and seed, `[steps · seeds]`, of `[steps, batch, width]`.
+    fn of_steps(&self, losses: Tensor) -> Result<Tensor> {
+        if self.seeds == 1 {
+            return Ok(losses.sum((1, 2))?);
+        }
+        let (steps, batch, width) = losses.dims3()?;
+        Ok(losses.reshape((steps, batch / self.seeds, self.seeds, width))?.sum((1, 3))?.flatten_all()?)
     }
 
     /// The targets at some steps, time first.
@@ -304,7 +335,7 @@ mod tests {
 
     /// One row per sequence.
     fn rows(count: usize) -> Rows {
-        Rows { count, sequences: count, multiplicity: None, repetition: None }
+        Rows { count, sequences: count, multiplicity: None, repetition: None, seeds: 1 }
     }
 
     fn shape(kind: TargetKind, when: When) -> TaskShape {

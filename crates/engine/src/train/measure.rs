@@ -27,32 +27,64 @@ pub fn measure(
     metrics: &[Metric],
     at: BatchIndex,
 ) -> Result<Vec<f64>> {
-    let batches = data.batches(at.split, at.batch_size);
+    let seeds = &mut [SeedData { model, data, loader }];
+    Ok(measure_seeds(model, backend, shape, seeds, metrics, at)?.swap_remove(0))
+}
+
+/// What a seed is measured with.
+pub(super) struct SeedData<'a> {
+    /// Its own network, or one of the same structure.
+    pub model: &'a Model,
+    pub data: &'a dyn Dataset,
+    pub loader: &'a mut DeviceLoader,
+}
+
+/// [`measure`] of each of several seeds, whose networks `model` holds as one.
+pub(super) fn measure_seeds(
+    model: &Model,
+    backend: &dyn Backend,
+    shape: &TaskShape,
+    seeds: &mut [SeedData<'_>],
+    metrics: &[Metric],
+    at: BatchIndex,
+) -> Result<Vec<Vec<f64>>> {
+    let count = seeds.len();
+    let batches = seeds.first().map_or(0, |seed| seed.data.batches(at.split, at.batch_size));
     if batches == 0 || metrics.is_empty() {
-        return Ok(Vec::new());
+        return Ok(vec![Vec::new(); count]);
     }
-    let mut all = Vec::with_capacity(batches * metrics.len());
+    let continues = seeds.iter().all(|seed| seed.data.continues());
+    let mut all = Vec::with_capacity(batches * count * metrics.len());
     let mut state: Option<Vec<Tensor>> = None;
     for index in 0..batches {
-        let batch = loader.batch(data, model, shape, BatchIndex { index, ..at })?;
-        let sequence = DeviceBatch::new(model, &batch, None)?;
+        let (mut loaded, mut sequences) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for SeedData { model, data, loader } in seeds.iter_mut() {
+            let batch = loader.batch(*data, model, shape, BatchIndex { index, ..at })?;
+            let batch = if count > 1 { batch.expanded()? } else { batch };
+            sequences.push(DeviceBatch::new(model, &batch, None)?);
+            loaded.push(batch);
+        }
+        let sequence = DeviceBatch::of_seeds(sequences, model)?;
         let (predicted, end) = engine::evaluate(model, backend, &sequence, state.as_deref(), shape.target.when)?;
-        state = data.continues().then_some(end);
-        let (predicted, batch) = (sequence.rows().expand(&predicted, 0)?, batch.expanded()?);
-        for metric in metrics {
-            all.push(metric.on(&predicted, &batch.targets)?);
+        state = continues.then_some(end);
+        for (seed, batch) in loaded.into_iter().enumerate() {
+            let predicted = sequence.rows().of_seed(&predicted, seed)?;
+            let (predicted, batch) = (sequence.rows().expand(&predicted, 0)?, batch.expanded()?);
+            for metric in metrics {
+                all.push(metric.on(&predicted, &batch.targets)?);
+            }
         }
     }
     Numbers::read_all(all.iter_mut().map(|measured| &mut measured.sum))?;
-    let metric = |(at, metric): (usize, &Metric)| {
+    let metric = |seed: usize, (at, metric): (usize, &Metric)| {
         let (mut sum, mut weight) = (0.0, 0.0);
-        for measured in all.iter().skip(at).step_by(metrics.len()) {
+        for measured in all.iter().skip(seed * metrics.len() + at).step_by(count * metrics.len()) {
             sum += measured.sum()?;
             weight += measured.weight;
         }
         Ok((metric.finish)(sum / weight))
     };
-    metrics.iter().enumerate().map(metric).collect()
+    (0..count).map(|seed| metrics.iter().enumerate().map(|one| metric(seed, one)).collect()).collect()
 }
 
 /// A model's outputs for a task's showcase.

@@ -31,7 +31,7 @@ pub use optimizer::{Optimizer, OptimizerRule};
 pub use predictor::Trained;
 pub use rules::LearningRule;
 pub use schedule::{EarlyStopping, ReduceOnPlateau};
-pub use trainer::{Trainer, check_data};
+pub use trainer::{Trainer, check_data, check_seed_batch, train_seeds};
 
 use crate::model;
 use crate::plugins::Kinds;

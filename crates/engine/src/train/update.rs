@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::device::{GradientSquares, clip};
 use super::engine::Role;
 use super::optimizer::{Optimizer, OptimizerRule};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::{Gradients, ParamStore, Part};
 use crate::plugins::Kinds;
@@ -43,6 +43,42 @@ impl Updater {
     pub fn new(spec: &TrainSpec, rules: &Kinds<dyn OptimizerRule>, params: &ParamStore) -> Result<Self> {
         let rule = rules.open(&spec.optimizer.kind, &spec.optimizer.keys)?;
         Ok(Updater { optimizer: Optimizer::new(rule, params)?, clip: spec.clip.clone(), held: None })
+    }
+
+    /// An updater for the networks of several seeds as one, in the states of `seeds`.
+    ///
+    /// # Errors
+    /// Fails if the seeds have made different numbers of steps.
+    pub fn of_seeds(seeds: &[&Updater], params: &ParamStore) -> Result<Self> {
+        let differ = || Error::Training("the optimizers of the seeds have made different numbers of steps".into());
+        let [first, ..] = seeds else { return Err(differ()) };
+        let mut updater =
+            Updater { optimizer: first.optimizer.of_store(params)?, clip: first.clip.clone(), held: None };
+        let names = params.names();
+        let states = seeds.iter().map(|seed| seed.state(&names)).collect::<Result<Vec<_>>>()?;
+        let (tensors, value) = &states[0];
+        let joined = tensors.iter().enumerate().map(|(index, (name, _))| {
+            let of_seed = |(tensors, other): &(Vec<(String, Tensor)>, _)| {
+                let tensor = tensors.get(index).filter(|(found, _)| found == name && other == value);
+                tensor.map(|(_, tensor)| tensor.clone()).ok_or_else(differ)
+            };
+            let parts = states.iter().map(of_seed).collect::<Result<Vec<_>>>()?;
+            Ok((name.clone(), Tensor::stack(&parts, 0)?))
+        });
+        updater.restore(params, &joined.collect::<Result<_>>()?, value)?;
+        Ok(updater)
+    }
+
+    /// The state of one of several seeds, as [`Updater::restore`] takes it.
+    ///
+    /// # Errors
+    /// Fails on a tensor error.
+    pub fn of_seed(
+        (tensors, value): &(Vec<(String, Tensor)>, serde_json::Value),
+        seed: usize,
+    ) -> Result<(HashMap<String, Tensor>, serde_json::Value)> {
+        let part = |(name, tensor): &(String, Tensor)| Ok((name.clone(), tensor.get(seed)?.force_contiguous()?));
+        Ok((tensors.iter().map(part).collect::<Result<_>>()?, value.clone()))
     }
 
     /// The learning rate.

@@ -15,6 +15,7 @@ use std::fmt::Debug;
 
 use candle_core::Tensor;
 
+use super::affine;
 use super::kernel::cells::Kernels;
 use crate::error::{Error, Result};
 use crate::plugins::Kinds;
@@ -52,7 +53,8 @@ pub trait Cell: Debug + Send + Sync {
     /// `values` are its rows, in the order of gates.
     fn initialise(&self, _parameter: CellParameter, _values: &mut [f32]) {}
 
-    /// One step from the input `[rows, in]` and a state to the next state.
+    /// One step from the input `[rows, in]` and a state to the next state. A step that uses the weights through
+    /// [`CellWeights::sums`] alone also computes several seeds at once (`run.seed_batch`).
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -88,7 +90,7 @@ pub enum CellParameter {
     BiasHh,
 }
 
-/// The weights of one layer.
+/// The weights of one layer; of several seeds, with `[seeds, ..]` before each shape ([`affine`]).
 #[derive(Debug, Clone)]
 pub struct CellWeights {
     /// `[gates · hidden, in]`
@@ -107,9 +109,7 @@ impl CellWeights {
     /// # Errors
     /// Fails on a tensor error.
     pub fn sums(&self, input: &Tensor, h: &Tensor) -> Result<(Tensor, Tensor)> {
-        let of_input = input.matmul(&self.weight_ih.t()?)?.broadcast_add(&self.bias_ih)?;
-        let of_state = h.matmul(&self.weight_hh.t()?)?.broadcast_add(&self.bias_hh)?;
-        Ok((of_input, of_state))
+        Ok((affine(input, &self.weight_ih, &self.bias_ih)?, affine(h, &self.weight_hh, &self.bias_hh)?))
     }
 }
 

@@ -22,8 +22,9 @@ pub struct GradientNorm {
 pub struct GradientSquares {
     /// The parameters that had a gradient.
     parameters: Vec<usize>,
-    /// One per parameter.
+    /// One per parameter and seed, `[parameters · seeds]`.
     pub(super) numbers: Numbers,
+    seeds: usize,
 }
 
 pub(in crate::train) struct Clipped {
@@ -45,15 +46,21 @@ impl Clipped {
     }
 }
 
-/// Clips gradients: if reads are deferred they are scaled in place, otherwise the factors are returned, for the optimizer to
-/// apply in its own pass.
+/// Clips gradients: if reads are deferred, or if several seeds have a factor each, they are scaled in place; otherwise the factors
+/// are returned, for the optimizer to apply in its own pass.
 ///
 /// # Errors
 /// Fails on a tensor error.
 pub(in crate::train) fn clip(spec: Option<&ClipSpec>, model: &Model, gradients: &mut Gradients) -> Result<Clipped> {
     let squares = GradientSquares::of(model, gradients)?;
     let factors = match &squares.numbers {
-        Numbers::Read(numbers) => Norms::of(&squares.parameters, numbers, &model.params).factors(spec),
+        Numbers::Read(numbers) if squares.seeds == 1 => {
+            Norms::of(&squares.parameters, numbers, &model.params).factors(spec)
+        }
+        Numbers::Read(_) => {
+            scale_seeds(spec, model, gradients, &squares)?;
+            Some([1.0; 2])
+        }
         Numbers::Deferred(numbers) => {
             scale_in_place(spec, model, gradients, &squares.parameters, numbers)?;
             Some([1.0; 2])
@@ -62,7 +69,31 @@ pub(in crate::train) fn clip(spec: Option<&ClipSpec>, model: &Model, gradients: 
     Ok(Clipped { squares, factors })
 }
 
-/// Clips gradients in place; `squares` (`[parameters]`) are the sums of squares of these parameters' gradients.
+/// Clips the gradients of several seeds in place, by sums of squares that are read. A seed whose gradients are not finite is left
+/// as it is: it shares nothing with the others.
+fn scale_seeds(
+    spec: Option<&ClipSpec>,
+    model: &Model,
+    gradients: &mut Gradients,
+    squares: &GradientSquares,
+) -> Result<()> {
+    if spec.is_none() {
+        return Ok(());
+    }
+    let factors = (0..squares.seeds).map(|seed| {
+        Ok(Norms::of(&squares.parameters, &squares.of_seed(seed)?, &model.params).factors(spec).unwrap_or([1.0; 2]))
+    });
+    let factors = factors.collect::<Result<Vec<[f64; 2]>>>()?;
+    for part in 0..2 {
+        let is_synthesizer = |index: usize| matches!(model.params.get(index).part, Part::Synthesizer(_));
+        let group = squares.parameters.iter().copied().filter(|&index| usize::from(is_synthesizer(index)) == part);
+        let factors = factors.iter().map(|factors| factors[part] as f32).collect();
+        gradients.scale(&group.collect::<Vec<_>>(), &constant(factors, &[squares.seeds], model.device())?)?;
+    }
+    Ok(())
+}
+
+/// Clips gradients in place; `squares` (`[parameters · seeds]`) are the sums of squares of these parameters' gradients.
 fn scale_in_place(
     spec: Option<&ClipSpec>,
     model: &Model,
@@ -81,6 +112,10 @@ fn scale_in_place(
             vec![rest, synthesizers]
         }
     };
+    let squares = match model.seeds {
+        1 => squares.clone(),
+        seeds => squares.reshape((parameters.len(), seeds))?,
+    };
     for group in groups.iter().filter(|group| !group.is_empty()) {
         let places: Vec<u32> = (0u32..).zip(parameters).filter(|(_, p)| group.contains(p)).map(|(at, _)| at).collect();
         let squares = match places.len() == parameters.len() {
@@ -88,8 +123,8 @@ fn scale_in_place(
             false => squares.index_select(&constant(places, &[group.len()], squares.device())?, 0)?,
         };
         let norm = squares.sum_keepdim(0)?.sqrt()?;
-        let coefficient = norm.affine(1.0, 1e-6)?.recip()?.affine(clip.norm, 0.0)?.minimum(&one)?;
-        gradients.scale(group, &coefficient)?;
+        let coefficient = norm.affine(1.0, 1e-6)?.recip()?.affine(clip.norm, 0.0)?.broadcast_minimum(&one)?;
+        gradients.scale(group, &coefficient.flatten_all()?)?;
     }
     Ok(())
 }
@@ -99,11 +134,19 @@ impl GradientSquares {
         let parameters: Vec<usize> = (0..model.params.len()).filter(|&index| gradients.present()[index]).collect();
         if !reads_are_deferred(model.device()) {
             let (arch, flat) = (pulp::Arch::new(), slices::read(gradients.flat())?);
-            let squares = parameters.iter().map(|&index| sum_of_squares(arch, &flat[model.params.range(index)]));
-            return Ok(GradientSquares { numbers: Numbers::Read(squares.collect()), parameters });
+            let squares = parameters.iter().flat_map(|&index| {
+                let (all, flat) = (model.params.range(index), &flat);
+                let size = all.len() / model.seeds;
+                (0..model.seeds).map(move |seed| sum_of_squares(arch, &flat[all.start + seed * size..][..size]))
+            });
+            return Ok(GradientSquares { numbers: Numbers::Read(squares.collect()), parameters, seeds: model.seeds });
         }
-        let numbers = Numbers::of(squares_by_tensors(gradients, &parameters)?)?;
-        Ok(GradientSquares { numbers, parameters })
+        let numbers = Numbers::of(squares_by_tensors(gradients, &parameters, model.seeds)?)?;
+        Ok(GradientSquares { numbers, parameters, seeds: model.seeds })
+    }
+
+    fn of_seed(&self, seed: usize) -> Result<Vec<f64>> {
+        Ok(self.numbers.read()?.into_iter().skip(seed).step_by(self.seeds).collect())
     }
 
     /// The norm over all gradients; may block on a device.
@@ -111,14 +154,23 @@ impl GradientSquares {
     /// # Errors
     /// Fails on a device error.
     pub fn norm(&self, params: &ParamStore) -> Result<GradientNorm> {
-        let norms = Norms::of(&self.parameters, &self.numbers.read()?, params);
+        self.norm_of_seed(params, 0)
+    }
+
+    /// [`GradientSquares::norm`] of one of several seeds.
+    ///
+    /// # Errors
+    /// Fails on a device error.
+    pub fn norm_of_seed(&self, params: &ParamStore, seed: usize) -> Result<GradientNorm> {
+        let norms = Norms::of(&self.parameters, &self.of_seed(seed)?, params);
         Ok(GradientNorm { value: norms.all(), non_finite_parameter: norms.non_finite_parameter })
     }
 }
 
-/// The sums of squares of these parameters' gradients by tensor operations, `[parameters]`.
-fn squares_by_tensors(gradients: &Gradients, parameters: &[usize]) -> Result<Tensor> {
+/// The sums of squares of these parameters' gradients by tensor operations, `[parameters · seeds]`.
+fn squares_by_tensors(gradients: &Gradients, parameters: &[usize], seeds: usize) -> Result<Tensor> {
     let sum = |&index: &usize| match gradients.get(index)? {
+        Some(gradient) if seeds > 1 => Ok(gradient.sqr()?.flatten_from(1)?.sum(1)?),
         // A device computes each sum on one processor, so a large matrix is first summed by rows.
         Some(gradient) if gradient.rank() > 1 => Ok(gradient.sqr()?.flatten_from(1)?.sum(1)?.sum_keepdim(0)?),
         Some(gradient) => Ok(gradient.flatten_all()?.sqr()?.sum_keepdim(0)?),

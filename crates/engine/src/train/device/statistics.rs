@@ -55,10 +55,7 @@ impl PendingStatistics {
     /// # Errors
     /// Fails on a tensor error.
     pub fn ready(&mut self, params: &ParamStore) -> Result<Vec<BatchStatistics>> {
-        match reads_are_deferred(params.flat().device()) {
-            true => Ok(Vec::new()),
-            false => self.flush(params),
-        }
+        Ok(self.ready_seeds(params, 1)?.swap_remove(0))
     }
 
     /// Reads the statistics of all batches at once, in order, and clears them.
@@ -66,27 +63,46 @@ impl PendingStatistics {
     /// # Errors
     /// Fails on a device error.
     pub fn flush(&mut self, params: &ParamStore) -> Result<Vec<BatchStatistics>> {
+        Ok(self.flush_seeds(params, 1)?.swap_remove(0))
+    }
+
+    /// [`PendingStatistics::ready`] and [`PendingStatistics::flush`] of several seeds that were trained as one: those of each.
+    ///
+    /// # Errors
+    /// Fails on a device error.
+    pub fn ready_seeds(&mut self, params: &ParamStore, seeds: usize) -> Result<Vec<Vec<BatchStatistics>>> {
+        match reads_are_deferred(params.flat().device()) {
+            true => Ok((0..seeds).map(|_| Vec::new()).collect()),
+            false => self.flush_seeds(params, seeds),
+        }
+    }
+
+    /// As [`PendingStatistics::ready_seeds`].
+    ///
+    /// # Errors
+    /// Fails on a device error.
+    pub fn flush_seeds(&mut self, params: &ParamStore, seeds: usize) -> Result<Vec<Vec<BatchStatistics>>> {
         let mut batches = std::mem::take(&mut self.0);
         Numbers::read_all(batches.iter_mut().flat_map(|batch| {
             let losses = batch.losses.iter_mut().map(|losses| &mut losses.per_step);
             losses.chain(batch.squares.iter_mut().map(|squares| &mut squares.numbers))
         }))?;
-        batches.iter().map(|batch| batch.read(params)).collect()
+        (0..seeds).map(|seed| batches.iter().map(|batch| batch.read(params, seed)).collect()).collect()
     }
 }
 
 impl PendingBatch {
-    fn read(&self, params: &ParamStore) -> Result<BatchStatistics> {
+    fn read(&self, params: &ParamStore, seed: usize) -> Result<BatchStatistics> {
         let (mut weighted, mut targets) = (0.0, 0);
         for losses in &self.losses {
-            for window in losses.read()? {
+            for window in losses.read_seed(seed)? {
                 weighted += window.loss * window.targets as f64;
                 targets += window.targets;
             }
         }
         let (mut norm, mut non_finite_parameter) = (0.0, None);
         for squares in &self.squares {
-            let one = squares.norm(params)?;
+            let one = squares.norm_of_seed(params, seed)?;
             norm += one.value;
             non_finite_parameter = non_finite_parameter.or(one.non_finite_parameter);
         }
@@ -128,7 +144,7 @@ mod tests {
         let model = Model::new(&Plugins::built_in().model, &spec, &shape, 1, &Device::Cpu)?;
         let train = r#"{"epochs": 1, "batch_size": 2, "optimizer": {"kind": "adam", "lr": 0.1}}"#;
         let train: crate::spec::TrainSpec = serde_json::from_str(train).expect("a spec");
-        let rows = Rows { count: 2, sequences: 2, multiplicity: None, repetition: None };
+        let rows = Rows { count: 2, sequences: 2, multiplicity: None, repetition: None, seeds: 1 };
         let targets = Targets::Values(Tensor::zeros((2, 3, 1), candle_core::DType::F32, &Device::Cpu)?);
         let feedback = Feedback::new(&targets, &shape, 3, 1, &rows, &Device::Cpu)?;
         let statistics = || -> Result<Vec<BatchStatistics>> {

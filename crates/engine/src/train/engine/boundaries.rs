@@ -112,6 +112,8 @@ impl<'a> WindowBoundaries<'a> {
             let steps = windows.iter().map(|w| w.start).chain(windows.last().map(|w| w.end));
             let contexts = slot.site.context.map(|_| steps.map(|step| batch.feedback.context(step)).collect());
             let contexts: Option<Vec<Tensor>> = contexts.transpose()?;
+            // The synthesizers of several seeds differ, so that equal states have different predictions.
+            let at_zero = at_zero && batch.sequence.rows().seeds == 1;
             let first = First::new(at_zero, contexts.as_ref().map(|contexts| &contexts[0]), rows)?;
             let layers: Vec<&Tensor> = slot.layers.iter().map(|&layer| &states[layer]).collect();
             let context = match contexts {

@@ -17,6 +17,7 @@ mod sgd;
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ pub fn built_in() -> Kinds<dyn OptimizerRule> {
 
 /// An optimizer over the parameters of one store.
 pub struct Optimizer {
-    rule: Box<dyn OptimizerRule>,
+    rule: Arc<dyn OptimizerRule>,
     lr: f64,
     /// Per parameter, the number of steps made.
     steps: Vec<u64>,
@@ -80,11 +81,23 @@ impl Optimizer {
     /// # Errors
     /// Fails if its state cannot be allocated.
     pub fn new(rule: Box<dyn OptimizerRule>, params: &ParamStore) -> Result<Self> {
+        Optimizer::with(rule.into(), params)
+    }
+
+    fn with(rule: Arc<dyn OptimizerRule>, params: &ParamStore) -> Result<Self> {
         let places = params.iter().enumerate().map(|(index, p)| (params.range(index), p.dims().to_vec())).collect();
         let numbers = params.flat().elem_count();
         // Drivers refuse empty allocations.
         let slots = Tensor::zeros((rule.slot_names().len() * numbers).max(1), DType::F32, params.flat().device())?;
         Ok(Optimizer { lr: rule.initial_lr(), rule, steps: vec![0; params.len()], places, slots, numbers })
+    }
+
+    /// The same rule for the parameters of another store, before their first step.
+    ///
+    /// # Errors
+    /// As [`Optimizer::new`].
+    pub fn of_store(&self, params: &ParamStore) -> Result<Self> {
+        Optimizer::with(self.rule.clone(), params)
     }
 
     /// The learning rate.

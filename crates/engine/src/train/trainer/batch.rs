@@ -8,16 +8,92 @@ use super::feedforward::block_masks;
 use super::{Cursor, Trainer};
 use crate::data::{BatchIndex, Split};
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::nn::{Gradients, Part};
 use crate::spec::StepEvery;
+use crate::train::backend::Backend;
 use crate::train::device::PendingBatch;
 use crate::train::device_batch::{DeviceBatch, Dropout};
-use crate::train::engine::{self, Order, Role};
+use crate::train::engine::{self, Order, Role, Trace};
 use crate::train::feedforward;
 use crate::train::loss::Feedback;
 use crate::train::quality::LayerGradient;
 use crate::train::record::Recorder;
-use crate::train::update::role;
+use crate::train::update::{Updater, role};
+
+/// A network that learns: of one seed, or of several as one.
+pub(super) struct Network<'a> {
+    pub model: &'a Model,
+    pub backend: &'a dyn Backend,
+    pub updater: &'a mut Updater,
+    pub gradients: &'a mut Gradients,
+}
+
+/// What else is done with a batch.
+pub(super) struct Hooks<'a> {
+    /// Gets the traces of each group of windows.
+    pub group: &'a mut dyn FnMut(&Model, &[Trace]) -> Result<()>,
+    /// Gets the gradients at the inputs, by step, before the update at the end of the batch, and adds gradients of its own.
+    pub inputs: &'a mut dyn FnMut(Vec<(usize, Tensor)>, &mut Gradients) -> Result<()>,
+}
+
+/// What came of a batch.
+pub(super) struct Learned {
+    pub statistics: PendingBatch,
+    /// Per parameter, whether it received a gradient.
+    pub reached: Vec<bool>,
+    /// The states at the end.
+    pub end: Vec<Tensor>,
+}
+
+impl Network<'_> {
+    /// Runs the windows of a batch, the epoch's `index`-th, from `start` and updates the parameters.
+    pub fn learn(
+        self,
+        step_every: StepEvery,
+        index: usize,
+        batch: &engine::Batch<'_>,
+        start: Option<&[Tensor]>,
+        hooks: Hooks<'_>,
+    ) -> Result<Learned> {
+        let Network { model, backend, updater, gradients } = self;
+        let order = match step_every {
+            StepEvery::Batch => Order::SideBySide,
+            StepEvery::Window | StepEvery::Step => Order::Sequential,
+        };
+        let (mut losses, mut squares, mut at_inputs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut reached = vec![false; model.params.len()];
+        let step_every_window = step_every == StepEvery::Window;
+        gradients.clear();
+        let end = engine::run(model, backend, order, batch, start, gradients, &mut |group, gradients| {
+            (hooks.group)(model, &group.traces)?;
+            losses.push(group.losses);
+            at_inputs.extend(group.inputs);
+            for (reached, present) in reached.iter_mut().zip(gradients.present()) {
+                *reached |= present;
+            }
+            if step_every_window {
+                squares.extend(updater.apply(model, batch.roles, gradients)?);
+                gradients.clear();
+            }
+            Ok(())
+        })?;
+        (hooks.inputs)(at_inputs, gradients)?;
+        if !step_every_window {
+            reached.iter_mut().zip(gradients.present()).for_each(|(reached, present)| *reached |= present);
+            squares.extend(updater.apply(model, batch.roles, gradients)?);
+        }
+        let statistics = PendingBatch {
+            batch: index,
+            rows: batch.sequence.rows().sequences as f64,
+            metric_scale: batch.feedback.metric_scale(),
+            original_scale: batch.feedback.original_scale(),
+            losses,
+            squares,
+        };
+        Ok(Learned { statistics, reached, end })
+    }
+}
 
 impl Trainer {
     /// Trains on the batch at the cursor and advances the cursor. Returns the batch's loss, in the unit of the validation
@@ -25,7 +101,7 @@ impl Trainer {
     pub(super) fn train_batch(&mut self) -> Result<Option<f64>> {
         let began = Instant::now();
         self.model.at_epoch(self.cursor.epoch);
-        let (sequence, feedback) = self.load_batch()?;
+        let (sequence, feedback) = self.load_batch(false)?;
         let trained = match (self.online.take(), self.model.feed_forward()) {
             (Some(mut online), _) => {
                 let trained = self.learn_online(&mut online, &sequence, &feedback);
@@ -49,14 +125,15 @@ impl Trainer {
         Ok(loss)
     }
 
-    /// The batch at the cursor: inputs with their dropout masks, and targets.
-    fn load_batch(&mut self) -> Result<(DeviceBatch, Feedback)> {
+    /// The batch at the cursor: inputs with their dropout masks, and targets; with one row per sequence if `expanded`, or if it has to be.
+    pub(super) fn load_batch(&mut self, expanded: bool) -> Result<(DeviceBatch, Feedback)> {
         let Cursor { epoch, batch: index, level, .. } = self.cursor;
         let train = &self.spec.train;
         let at = BatchIndex { split: Split::Train, epoch, index, batch_size: train.batch_size, level };
         let mut batch = self.loader.batch(self.data.as_ref(), &self.model, &self.shape, at)?;
         let dropout = Dropout { input: self.spec.model.input_dropout, seed: self.seed, epoch, batch: index };
-        if train.keep_hidden
+        if expanded
+            || train.keep_hidden
             || dropout.is_active(&self.model)
             || self.model.encoder.is_some()
             || self.model.blocks.is_some()
@@ -83,7 +160,7 @@ impl Trainer {
             let (roles, masks) = (roles.as_slice(), &masks);
             feedforward::Batch { input, feedback, roles, masks, trace: false }
         });
-        let below = blocks.as_ref().map(|batch| feedforward::Pass::forward(&self.model, batch)).transpose()?;
+        let mut below = blocks.as_ref().map(|batch| feedforward::Pass::forward(&self.model, batch)).transpose()?;
         let read = below.as_ref().map(|below| sequence.of_blocks(&below.outputs()?, true)).transpose()?;
         let sequence = read.as_ref().unwrap_or(sequence);
         let window = train.window(sequence.steps());
@@ -107,55 +184,40 @@ impl Trainer {
         }
 
         let windows = engine::windows(sequence.steps(), window);
-        let (mut losses, mut squares, mut seen) = (Vec::new(), Vec::new(), 0);
-        let (mut reached, mut at_inputs) = (vec![false; self.model.params.len()], Vec::new());
-        let (model, backend, updater) = (&self.model, self.backend.as_ref(), &mut self.updater);
-        let step_every_window = train.step_every == StepEvery::Window;
-        let gradients = &mut self.gradients;
-        gradients.clear();
-        let end =
-            engine::run(model, backend, self.order, &batch, start.as_deref(), gradients, &mut |group, gradients| {
+        let (mut seen, mut statistics) = (0, sequence.statistics().to_vec());
+        let network = Network {
+            model: &self.model,
+            backend: self.backend.as_ref(),
+            updater: &mut self.updater,
+            gradients: &mut self.gradients,
+        };
+        let hooks = Hooks {
+            group: &mut |model, traces| {
                 if let Some(recorder) = &mut recorder {
-                    recorder.windows(model, feedback, &windows, seen, &group.traces)?;
+                    recorder.windows(model, feedback, &windows, seen, traces)?;
                 }
-                seen += group.traces.len();
-                losses.push(group.losses);
-                at_inputs.extend(group.inputs);
-                for (reached, present) in reached.iter_mut().zip(gradients.present()) {
-                    *reached |= present;
-                }
-                if step_every_window {
-                    squares.extend(updater.apply(model, &roles, gradients)?);
-                    gradients.clear();
+                seen += traces.len();
+                Ok(())
+            },
+            inputs: &mut |at_inputs, gradients| {
+                if let Some(below) = below.take() {
+                    let cotangent = sequence.at_blocks(at_inputs)?;
+                    statistics.extend(below.learn(&cotangent, &mut self.delays, gradients)?.statistics);
                 }
                 Ok(())
-            })?;
-        let mut statistics = sequence.statistics().to_vec();
-        if let Some(below) = below {
-            let cotangent = sequence.at_blocks(at_inputs)?;
-            statistics.extend(below.learn(&cotangent, &mut self.delays, gradients)?.statistics);
-            reached.iter_mut().zip(gradients.present()).for_each(|(reached, present)| *reached |= present);
-        }
-        if !step_every_window {
-            squares.extend(updater.apply(model, &roles, gradients)?);
-        }
+            },
+        };
+        let learned = network.learn(train.step_every, index, &batch, start.as_deref(), hooks)?;
         if let Some(mut recorder) = recorder {
             recorder.end(index)?;
             self.recorder = Some(recorder);
         }
         self.model.note_statistics(&statistics)?;
-        self.check_reached(&reached, &roles)?;
+        self.check_reached(&learned.reached, &roles)?;
         if train.keep_hidden {
-            self.carried = Some(end);
+            self.carried = Some(learned.end);
         }
-        Ok(PendingBatch {
-            batch: index,
-            rows: rows.sequences as f64,
-            metric_scale: feedback.metric_scale(),
-            original_scale: feedback.original_scale(),
-            losses,
-            squares,
-        })
+        Ok(learned.statistics)
     }
 
     /// Starts a batch's recording, before its first update. `rule` adds the learning rule's gradients for a draw of its random

@@ -1,6 +1,6 @@
 //! The sums of an epoch, and what runs at its end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -79,8 +79,18 @@ impl Trainer {
     pub(super) fn end_epoch(&mut self) -> Result<(EpochRow, Vec<(String, Tensor)>)> {
         self.flush_statistics()?;
         let began = Instant::now();
-        let epoch = self.cursor.epoch;
-        let validation = self.validate(epoch)?;
+        let validation = self.measure(Split::Validation, self.cursor.epoch)?;
+        self.close_epoch(validation, began.elapsed())
+    }
+
+    /// [`Trainer::end_epoch`] with these validation metrics, which took so long.
+    pub(super) fn close_epoch(
+        &mut self,
+        validation: Vec<f64>,
+        took: Duration,
+    ) -> Result<(EpochRow, Vec<(String, Tensor)>)> {
+        let (epoch, began) = (self.cursor.epoch, Instant::now());
+        self.check_finite(&validation)?;
         let lr = self.updater.lr();
         let over = self.follow_metric(epoch, validation.first().copied())? || epoch >= self.spec.train.epochs;
         let layers = self.model.layers.len();
@@ -88,7 +98,7 @@ impl Trainer {
         let (recordings, mut more) = recorder.map_or_else(Default::default, |recorder| recorder.end_epoch(layers));
         let columns = self.data.curriculum().map(|curriculum| curriculum.columns(self.cursor.level));
         more.extend(columns.into_iter().flatten().map(|(name, value)| Extra { name: name.into(), value }));
-        self.cursor.seconds += began.elapsed().as_secs_f64();
+        self.cursor.seconds += (took + began.elapsed()).as_secs_f64();
         let batches = std::mem::take(&mut self.batch_losses);
         let row = EpochRow { batches, ..self.cursor.row(validation, lr, more) };
         self.history.push(row.clone());
@@ -97,12 +107,12 @@ impl Trainer {
         Ok((row, recordings))
     }
 
-    fn validate(&mut self, epoch: usize) -> Result<Vec<f64>> {
-        let validation = self.measure(Split::Validation, epoch)?;
-        match self.metrics.iter().zip(&validation).find(|(_, value)| !value.is_finite()) {
-            None => Ok(validation),
+    fn check_finite(&self, validation: &[f64]) -> Result<()> {
+        let place = (self.cursor.epoch, None);
+        match self.metrics.iter().zip(validation).find(|(_, value)| !value.is_finite()) {
+            None => Ok(()),
             Some((metric, value)) => {
-                Err(self.diverged((epoch, None), &format!("the validation metric {} is {value}", metric.name)))
+                Err(self.diverged(place, &format!("the validation metric {} is {value}", metric.name)))
             }
         }
     }

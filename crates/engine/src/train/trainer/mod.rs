@@ -5,13 +5,14 @@ mod epoch;
 mod feedforward;
 mod resume;
 mod rule;
+mod seeds;
 
 use candle_core::{Device, Tensor};
 
 use self::epoch::{Best, Cursor};
+pub use self::seeds::{check_seed_batch, train_seeds};
 use super::backend::{self, Backend};
 use super::device::{DeviceLoader, PendingStatistics};
-use super::engine::Order;
 use super::feedforward::Delays;
 use super::measure::{measure, show};
 use super::predictor::Trained;
@@ -28,7 +29,7 @@ use crate::model::encoder::{FrozenBackbone, RANDOM};
 use crate::model::{Layout, Model};
 use crate::nn::Gradients;
 use crate::spec::task_shape::{First, Input, TaskShape};
-use crate::spec::{Keep, ModelSpec, Spec, StepEvery, Trainable};
+use crate::spec::{Keep, ModelSpec, Spec, Trainable};
 
 /// Trains one unit: one spec, one seed.
 pub struct Trainer {
@@ -42,7 +43,6 @@ pub struct Trainer {
     backend: Box<dyn Backend>,
     /// The learning rule, if it is not the engine's.
     online: Option<Online>,
-    order: Order,
     updater: Updater,
     gradients: Gradients,
     plateau: Option<ReduceOnPlateau>,
@@ -104,10 +104,6 @@ impl Trainer {
         let model = Model::new(&plugins.model, &spec.model, shape, seed, &device)?;
         let direction = metrics.first().map(|metric| metric.direction);
         Ok(Trainer {
-            order: match spec.train.step_every {
-                StepEvery::Batch => Order::SideBySide,
-                StepEvery::Window | StepEvery::Step => Order::Sequential,
-            },
             updater: Updater::new(&spec.train, &plugins.optimizers, &model.params)?,
             gradients: Gradients::none(&model.params)?,
             plateau: direction.zip(spec.train.schedule.as_ref()).map(|(d, schedule)| ReduceOnPlateau::new(schedule, d)),
@@ -115,7 +111,7 @@ impl Trainer {
                 .zip(spec.train.early_stopping.as_ref())
                 .map(|(d, stopping)| EarlyStopping::new(stopping.patience, d)),
             recorder: spec.record.clone().map(Recorder::new),
-            backend: backend::open(spec.run.backend, spec.run.threads.or_cores(), &model)?,
+            backend: backend::open(spec.run.backend(), spec.run.threads.or_cores(), &model)?,
             online: {
                 let rule = &spec.train.rule;
                 Online::new(rule, plugins.rules.open(&rule.kind, &rule.keys)?.as_ref(), &model, seed)?
@@ -160,6 +156,11 @@ impl Trainer {
         Ok(())
     }
 
+    /// Epoch and batch at which training goes on.
+    pub fn position(&self) -> (usize, usize) {
+        (self.cursor.epoch, self.cursor.batch)
+    }
+
     /// Trains until the end, or until the callback requests a stop.
     ///
     /// # Errors
@@ -179,20 +180,31 @@ impl Trainer {
                 }
             }
             let (row, recordings) = self.end_epoch()?;
-            if !recordings.is_empty() {
-                callback.recording(row.epoch, &recordings)?;
-            }
-            let every = self.spec.record.as_ref().and_then(|record| record.outputs);
-            if every.is_some_and(|every| row.epoch.is_multiple_of(every)) {
-                callback.outputs(row.epoch, &self.outputs()?)?;
-            }
-            let next = callback.epoch(&row, &metrics)?;
+            let next = self.report_epoch(&row, &recordings, &metrics, callback)?;
             if self.pause(next, callback)? {
                 return Ok(Outcome::Stopped);
             }
         }
         callback.checkpoint(&self.checkpoint()?)?;
         Ok(Outcome::Finished(Box::new(self.finish(metrics)?)))
+    }
+
+    /// Reports an epoch that ended.
+    fn report_epoch(
+        &self,
+        row: &EpochRow,
+        recordings: &[(String, Tensor)],
+        metrics: &[MetricInfo],
+        callback: &mut dyn Callback,
+    ) -> Result<Next> {
+        if !recordings.is_empty() {
+            callback.recording(row.epoch, recordings)?;
+        }
+        let every = self.spec.record.as_ref().and_then(|record| record.outputs);
+        if every.is_some_and(|every| row.epoch.is_multiple_of(every)) {
+            callback.outputs(row.epoch, &self.outputs()?)?;
+        }
+        callback.epoch(row, metrics)
     }
 
     /// Emits a checkpoint if requested; true if training has to stop.
