@@ -90,7 +90,7 @@ impl<'a> Inspector<'a> {
         let OpenTask { digests, data: opened, .. } = &self.tasks[place];
         check_data(spec, opened.dataset.as_ref())?;
         let shape = opened.shape(&resolved.shape);
-        check_seed_batch(&registry.train, spec, &shape, opened.dataset.as_ref())?;
+        check_seed_batch(registry.train(), spec, &shape, opened.dataset.as_ref())?;
         init_from::check_words(spec, opened.vocabulary.as_ref())?;
         let mut data = digests.clone();
         data.extend(init_from::digests(spec, &spec.seeds.0, registry)?);
