@@ -87,7 +87,7 @@ fn check_file(file: &Path, format: Format, run: &Directory) -> Result<()> {
 /// The seed to export, whose weights must exist.
 fn seed(run: &Directory, wanted: Option<u64>) -> Result<u64> {
     let has_weights = |seed: &u64| run.unit(*seed).weights_path().is_file();
-    let there: Vec<u64> = run.units().iter().map(|unit| unit.seed).filter(has_weights).collect();
+    let there: Vec<u64> = run.units()?.iter().map(|unit| unit.seed).filter(has_weights).collect();
     let best = || run.manifest().map(|manifest| manifest.best_seed);
     let seed = match wanted {
         Some(seed) => Some(seed),

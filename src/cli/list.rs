@@ -45,7 +45,7 @@ fn row(run: &Directory) -> Result<Vec<String>> {
     let mut standings = Vec::new();
     let mut metric = None;
     let mut values = Vec::new();
-    for seed in run.seeds(&manifest) {
+    for seed in run.seeds(&manifest)? {
         let status = SeedStatus::read(&run.unit(seed))?;
         standings.push(status.standing);
         if let Some(result) = status.result() {

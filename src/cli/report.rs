@@ -90,7 +90,7 @@ fn of_runs(args: &Args, registry: &Registry) -> Result<(Page, String)> {
         if runs.iter().any(|run| run.hash == hash) {
             return Err(Error::Usage(format!("the run {hash} is named twice")));
         }
-        let seeds = directory.seeds(&directory.manifest()?);
+        let seeds = directory.seeds(&directory.manifest()?)?;
         seeds.iter().try_for_each(|&seed| directory.unit(seed).check_trained_here())?;
         let outputs = directory.path.parent().unwrap_or(Path::new("."));
         let flags = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(",");

@@ -24,7 +24,7 @@ pub fn execute(args: Args) -> Result<()> {
     let run = directory::find(&args.outputs, &args.prefix)?;
     let manifest = run.manifest()?;
     let spec = std::fs::read_to_string(run.spec_path()).map_err(Error::io("read", &run.spec_path()))?;
-    let seeds = run.seeds(&manifest);
+    let seeds = run.seeds(&manifest)?;
     let sections = [
         facts(&manifest),
         format!("{}\n", spec.trim_end()),

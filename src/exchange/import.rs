@@ -239,7 +239,11 @@ impl Import {
         let is_new = !directory.exists();
         match self.write_seed(seed, &directory) {
             // A run without weights would seem to wait for training. Another process may have imported another seed meanwhile.
-            Err(error) if is_new && !matches!(error, Error::Held(_)) && !has_others(&directory, seed) => {
+            Err(error)
+                if is_new
+                    && !matches!(error, Error::Held(_))
+                    && has_others(&directory, seed).is_ok_and(|others| !others) =>
+            {
                 let _ = std::fs::remove_dir_all(&directory.path);
                 Err(error)
             }
@@ -306,8 +310,8 @@ impl Import {
 }
 
 /// Whether there is another seed.
-fn has_others(directory: &Directory, seed: u64) -> bool {
-    directory.units().iter().any(|unit| unit.seed != seed && unit.record_path().exists())
+fn has_others(directory: &Directory, seed: u64) -> Result<bool> {
+    Ok(directory.units()?.iter().any(|unit| unit.seed != seed && unit.record_path().exists()))
 }
 
 /// Rejects a run that has this seed, another that was not imported, or another vocabulary, which all its seeds share.
@@ -319,7 +323,7 @@ fn check_free(directory: &Directory, seed: u64, vocabulary: Option<&Vocabulary>)
             words.display()
         )));
     }
-    for unit in directory.units() {
+    for unit in directory.units()? {
         let Some(record) = unit.record()? else { continue };
         let path = directory.path.display();
         if record.state != SeedState::Imported {

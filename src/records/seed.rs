@@ -138,11 +138,20 @@ impl SeedRun {
     }
 
     /// Every unit that has a directory in a run's directory, by ascending seed. Units set aside have other names.
-    pub fn all(run: &Path) -> Vec<Self> {
-        let entries = std::fs::read_dir(run.join("seeds")).into_iter().flatten().flatten();
-        let mut seeds: Vec<u64> = entries.filter_map(|entry| seed_of(entry.file_name().to_str()?)).collect();
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is a directory of units that cannot be read.
+    pub fn all(run: &Path) -> Result<Vec<Self>> {
+        let folder = run.join("seeds");
+        let names = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        let names = names.map_err(Error::io("read", &folder))?;
+        let mut seeds: Vec<u64> = names.iter().filter_map(|name| seed_of(name.to_str()?)).collect();
         seeds.sort_unstable();
-        seeds.into_iter().map(|seed| SeedRun::of(run, seed)).collect()
+        Ok(seeds.into_iter().map(|seed| SeedRun::of(run, seed)).collect())
     }
 
     /// `unit.json`.

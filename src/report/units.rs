@@ -68,7 +68,7 @@ pub(super) fn read_all(run: &Path) -> Result<Vec<FinishedSeed>> {
 /// As [`read_all`], of the seeds for which `wanted` is true: a damaged unit does not matter to the others.
 pub(super) fn read_some(run: &Path, wanted: impl Fn(u64) -> bool) -> Result<Vec<FinishedSeed>> {
     let mut units: Vec<FinishedSeed> = Vec::new();
-    for files in SeedRun::all(run).into_iter().filter(|files| wanted(files.seed)) {
+    for files in SeedRun::all(run)?.into_iter().filter(|files| wanted(files.seed)) {
         let Some(unit) = read(&files)? else { continue };
         if let Some(first) = units.first().filter(|first| first.table.header != unit.table.header) {
             let (theirs, ours) = (&first.table.header, &unit.table.header);

@@ -146,7 +146,7 @@ fn up_to_date(directory: &Directory, manifest: &Manifest, seeds: &BTreeMap<u64, 
 /// The records of all units that are done or failed.
 fn settled(directory: &Directory) -> Result<BTreeMap<u64, SeedRecord>> {
     let mut records = BTreeMap::new();
-    for unit in directory.units() {
+    for unit in directory.units()? {
         if let Some(record) = unit.settled()? {
             records.insert(unit.seed, record);
         }

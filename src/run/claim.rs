@@ -8,6 +8,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -65,14 +66,22 @@ impl std::fmt::Display for Holder {
     }
 }
 
+/// What a program prints, without white space around it; `None` if it cannot be started or read, or fails. The standard library's
+/// `output` panics if it cannot be read.
+pub fn answer(command: &mut Command) -> Option<String> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    let mut bytes = Vec::new();
+    let read = child.stdout.take()?.read_to_end(&mut bytes);
+    let succeeded = child.wait().is_ok_and(|status| status.success());
+    (read.is_ok() && succeeded).then(|| String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
 /// This host's name.
 pub fn host() -> String {
-    let command =
-        || std::process::Command::new("hostname").output().ok().map(|o| String::from_utf8_lossy(&o.stdout).into());
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
-        .or_else(command)
-        .map(|name: String| name.trim().to_string())
+        .or_else(|| answer(&mut Command::new("hostname")))
+        .map(|name| name.trim().to_string())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "unknown".into())
 }

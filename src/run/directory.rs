@@ -133,7 +133,7 @@ impl Directory {
         if self.manifest().is_err() {
             self.log("the manifest was missing or damaged, and is written again");
             let mut manifest = manifest::begin(resolved, data.clone());
-            manifest.seeds_asked = self.seeds(&manifest);
+            manifest.seeds_asked = self.seeds(&manifest)?;
             files::write_json(&self.manifest_path(), &manifest)?;
         }
         if self.exists() { Ok(()) } else { write_atomically(&self.spec_path(), resolved.to_yaml().as_bytes()) }
@@ -145,17 +145,23 @@ impl Directory {
     }
 
     /// All units that have a directory, by ascending seed.
-    pub fn units(&self) -> Vec<SeedRun> {
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn units(&self) -> Result<Vec<SeedRun>> {
         SeedRun::all(&self.path)
     }
 
     /// All seeds that were requested or have a directory, ascending.
-    pub fn seeds(&self, manifest: &Manifest) -> Vec<u64> {
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn seeds(&self, manifest: &Manifest) -> Result<Vec<u64>> {
         let mut seeds: Vec<u64> =
-            self.units().iter().map(|unit| unit.seed).chain(manifest.seeds_asked.clone()).collect();
+            self.units()?.iter().map(|unit| unit.seed).chain(manifest.seeds_asked.clone()).collect();
         seeds.sort_unstable();
         seeds.dedup();
-        seeds
+        Ok(seeds)
     }
 
     /// Locks the directory for rewriting aggregates; dropping the file releases the lock.
@@ -335,7 +341,7 @@ mod tests {
         for name in ["10", "2", "2.old-1", "x", "007", "+3"] {
             std::fs::create_dir_all(run.path.join("seeds").join(name)).unwrap();
         }
-        assert_eq!(run.units().iter().map(|unit| unit.seed).collect::<Vec<_>>(), [2, 10]);
+        assert_eq!(run.units().unwrap().iter().map(|unit| unit.seed).collect::<Vec<_>>(), [2, 10]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Finished {
         let mut finished = Finished { seeds: Vec::new(), missing: Vec::new() };
         let mut requested = match wanted {
             Some(seeds) => seeds.0.clone(),
-            None => run.seeds(&run.manifest()?),
+            None => run.seeds(&run.manifest()?)?,
         };
         requested.sort_unstable();
         for seed in requested {

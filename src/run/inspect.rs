@@ -124,7 +124,7 @@ pub fn check_old(
             "is another spec whose hash begins with the same digits; use `--outputs DIR` to keep the two apart",
         ));
     }
-    let old: Vec<SeedRun> = directory.units().into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
+    let old: Vec<SeedRun> = directory.units()?.into_iter().filter(|unit| !forced.contains(&unit.seed)).collect();
     // A damaged record counts as a failure of its unit, which stops no other.
     for unit in old.iter().filter(|unit| unit.record().is_ok()) {
         unit.check_trained_here()?;

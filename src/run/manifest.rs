@@ -91,10 +91,7 @@ fn git() -> Option<Git> {
 }
 
 fn ask_git() -> Option<Git> {
-    let ask = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
-    };
+    let ask = |arguments: &[&str]| claim::answer(Command::new("git").args(arguments));
     Some(Git { commit: ask(&["rev-parse", "HEAD"])?, dirty: !ask(&["status", "--porcelain"])?.is_empty() })
 }
 

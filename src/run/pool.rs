@@ -191,8 +191,9 @@ fn reap(worker: &mut Worker, stopping: bool) -> Result<Ended> {
         // It was stopped before the worker installed its handler.
         true => Ended::Stopped,
         false => {
-            let output = worker.output.make_contiguous().join("\n");
-            let message = if output.is_empty() { String::new() } else { format!("; its output:\n{output}") };
+            // Indented, so that it is not taken for a message of this program.
+            let output = worker.output.make_contiguous().join("\n  ");
+            let message = if output.is_empty() { String::new() } else { format!("; its output:\n  {output}") };
             let reason = format!("the worker ended without a result ({}){message}", describe(status));
             // A killed worker may succeed when tried again; one that exited by itself would fail again.
             Ended::Failed { reason, again: status.code().is_none() }

@@ -27,7 +27,7 @@ pub fn details(run: &Directory, summary: &Summary, outputs: &Path, registry: &Re
     // The keys that were set to something other than their defaults; unknown for the tasks of another program.
     let set: Option<Vec<String>> =
         run.spec(None, registry).ok().map(|resolved| resolved.origins.into_iter().map(|(key, _)| key).collect());
-    let units: Vec<Value> = run.units().iter().map(unit).collect();
+    let units: Vec<Value> = run.units()?.iter().map(unit).collect();
     let has = [
         units.iter().any(|unit| unit["showcase"]["kept"] == true),
         units.iter().any(|unit| unit["recordings"] == true),

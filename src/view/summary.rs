@@ -87,8 +87,9 @@ impl Summary {
         let manifest = run.manifest().map_err(|error| problems.push(error.to_string())).ok();
         let seeds = match &manifest {
             Some(manifest) => run.seeds(manifest),
-            None => run.units().iter().map(|unit| unit.seed).collect(),
+            None => run.units().map(|units| units.iter().map(|unit| unit.seed).collect()),
         };
+        let seeds: Vec<u64> = seeds.map_err(|error| problems.push(error.to_string())).unwrap_or_default();
         let (mut finished, mut unfinished, mut seconds): (Vec<Numbers>, Vec<Numbers>, Vec<f64>) = Default::default();
         let mut summaries = Vec::new();
         for seed in seeds {

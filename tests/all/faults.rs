@@ -24,8 +24,10 @@ const FAULTS: [(&str, &[&str]); 11] = [
     ("/^clone", &["EAGAIN"]),
 ];
 
-/// What the C library's loader and the allocator say, to whom these calls belong before and beside the program's own.
-const NOT_OURS: [&str; 2] = ["error while loading shared libraries", "memory allocation of"];
+/// What the C library's loader, the allocator and the standard library's start of a thread say, to whom these calls belong before and
+/// beside the program's own.
+const NOT_OURS: [&str; 3] =
+    ["error while loading shared libraries", "memory allocation of", "failed to allocate an alternative stack"];
 
 /// Two short epochs, with a checkpoint after every batch, recordings, a showcase and all aggregates.
 const SPEC: &str = "
