@@ -165,8 +165,11 @@ impl Worker<'_> {
             directory.log(&format!("seed {}: goes on with one thread: {error}", seeds[0]));
         }
         let (mut ended, mut claimed) = (Vec::new(), Vec::new());
+        // One for all: tensors of seeds that are trained together meet, and a second GPU context would have a stream of its own, which
+        // nothing orders with the first.
+        let mut device = None;
         for &seed in seeds {
-            match self.claim(seed) {
+            match self.claim(seed, &mut device) {
                 Ok(Ok(one)) => claimed.push(one),
                 Ok(Err(how)) => ended.push((seed, Ok(how))),
                 Err(error) => ended.push((seed, Err(error))),
@@ -198,8 +201,8 @@ impl Worker<'_> {
         ended
     }
 
-    /// Claims a unit and says that its training begins; or how it has ended, if it is not to be trained.
-    fn claim(&self, seed: u64) -> Result<Result<(Claimed, SeedRecord), Ended>> {
+    /// Claims a unit, opens the device if it is not yet, and says that training begins; or how the unit has ended, if it is not to be trained.
+    fn claim(&self, seed: u64, opened: &mut Option<Device>) -> Result<Result<(Claimed, SeedRecord), Ended>> {
         let Worker { directory, resolved, registry, emit, .. } = self;
         let run = &resolved.spec.run;
         let unit = directory.unit(seed);
@@ -214,7 +217,10 @@ impl Worker<'_> {
         unit.check_numerics()?;
         files::remove_leftovers(&unit.directory);
 
-        let device = device::open(&run.device, run.tf32)?;
+        let device = match opened {
+            Some(device) => device.clone(),
+            None => opened.insert(device::open(&run.device, run.tf32)?).clone(),
+        };
         let checkpoint = resume::checkpoint(&unit, &claim)?;
         let record = resume::record(&unit, &device, &resolved.spec, checkpoint.is_some(), registry)?;
         for text in &record.notes {

@@ -170,8 +170,9 @@ fn close(claim: String, pairs: &[(f64, f64)], within: f64) -> Verdict {
     let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let (a, b) = (median(&a), median(&b));
     let numbers = format!("medians {} and {}, {} seeds, at most {within} apart", digits(a), digits(b), pairs.len());
-    // NaN is close to nothing.
-    let outcome = if (a - b).abs() <= within { Outcome::Pass } else { Outcome::Fail };
+    // NaN is close to nothing, and a median may hide one.
+    let is_finite = pairs.iter().all(|(a, b)| a.is_finite() && b.is_finite());
+    let outcome = if is_finite && (a - b).abs() <= within { Outcome::Pass } else { Outcome::Fail };
     Verdict { claim, numbers, outcome }
 }
 

@@ -108,6 +108,8 @@ impl Loaded {
         let place = place.ok_or_else(|| {
             Error::Usage(format!("`{key}` of run {} is no whole number, which the horizontal axis needs", self.hash))
         })?;
+        // These are no steps of a sequence.
+        let percent = percent && ![labels::EVENT, labels::UNLOCK].contains(&key);
         match (percent, self.steps) {
             (false, _) => Ok(place),
             (true, Some(steps)) => Ok((100.0 * place as f64 / steps.max(1) as f64).round() as usize),

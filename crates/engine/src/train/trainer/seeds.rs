@@ -39,6 +39,9 @@ pub fn check_seed_batch(plugins: &Plugins, spec: &Spec, shape: &TaskShape, data:
         return Ok(());
     }
     let refused = |what: String| Err(Error::Usage(format!("`run.seed_batch`: {what}; leave the key out")));
+    if shape.steps.is_none() {
+        return refused("sequences vary in length, so that the batches of seeds do".into());
+    }
     if data.curriculum().is_some() {
         return refused("the task has a curriculum, whose levels seeds reach at different times".into());
     }
@@ -200,6 +203,10 @@ impl Together {
             let Cursor { epoch, batch, .. } = seeds[0].trainer.cursor;
             let next: Vec<Next> = if batch < batches {
                 let losses = self.train_batch(seeds)?;
+                if seeds[0].trainer.cursor.batch == batch {
+                    // A seed has left before it was trained on.
+                    break;
+                }
                 let progress = |loss| BatchProgress { epoch, epochs, batch: batch + 1, batches, loss };
                 let next = |(seed, loss): (&mut &mut Seed<'_>, Option<f64>)| match seed.outcome {
                     None => {
@@ -297,10 +304,8 @@ impl Together {
         }
         self.give_back(seeds)?;
         let stop = next.contains(&Next::Stop);
-        for (seed, next) in seeds.iter_mut().zip(next).filter(|(seed, _)| seed.outcome.is_none()) {
-            if !stop && *next == Next::Continue {
-                continue;
-            }
+        // All of them, so that seeds that are killed go on together.
+        for seed in seeds.iter_mut().filter(|seed| seed.outcome.is_none()) {
             if seed.save().is_some() && stop {
                 seed.outcome = Some(Ok(Outcome::Stopped));
             }
