@@ -14,8 +14,9 @@ from jobs import JOBS, run
 SECONDS = 2   # of training for each number
 LIMIT = 25    # with everything that comes before
 SEEDS = 8
-# How many seeds train at a time, and the keys for it. A key that trains several in one launch is one more line here.
+# How many seeds take the seconds of one at a time, and the keys for it. Of seeds that are trained together, each has its share of the time.
 AT_A_TIME = {f"{count} at a time": (count, [f"run.jobs={count}"]) for count in (1, 2, 4, 8)}
+AT_A_TIME["together"] = (1, ["run.seed_batch=auto"])
 
 
 def measured(kit, job, *keys, seeds=1, at_a_time=1):

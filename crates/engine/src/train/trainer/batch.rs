@@ -29,12 +29,15 @@ pub(super) struct Network<'a> {
     pub gradients: &'a mut Gradients,
 }
 
+/// The gradients at the inputs of steps, `[batch, width]`.
+type InputsOfSteps = Vec<(usize, Tensor)>;
+
 /// What else is done with a batch.
 pub(super) struct Hooks<'a> {
     /// Gets the traces of each group of windows.
     pub group: &'a mut dyn FnMut(&Model, &[Trace]) -> Result<()>,
     /// Gets the gradients at the inputs, by step, before the update at the end of the batch, and adds gradients of its own.
-    pub inputs: &'a mut dyn FnMut(Vec<(usize, Tensor)>, &mut Gradients) -> Result<()>,
+    pub inputs: &'a mut dyn FnMut(InputsOfSteps, &mut Gradients) -> Result<()>,
 }
 
 /// What came of a batch.
