@@ -39,11 +39,11 @@ pub fn check_seed_batch(plugins: &Plugins, spec: &Spec, shape: &TaskShape, data:
         return Ok(());
     }
     let refused = |what: String| Err(Error::Usage(format!("`run.seed_batch`: {what}; leave the key out")));
-    if shape.steps.is_none() {
-        return refused("sequences vary in length, so that the batches of seeds do".into());
-    }
     if data.curriculum().is_some() {
         return refused("the task has a curriculum, whose levels seeds reach at different times".into());
+    }
+    if shape.steps.is_none() {
+        return refused("sequences vary in length, so that the batches of seeds do".into());
     }
     let layout = Layout::new(&plugins.model, &spec.model, shape)?;
     let cell = layout.cells.iter().position(|cell| !steps_seeds(cell.as_ref()));
@@ -64,10 +64,10 @@ fn steps_seeds(cell: &dyn Cell) -> bool {
         let [weight_ih, weight_hh] = [zeros(&[SEEDS, rows, inputs])?, zeros(&[SEEDS, rows, hidden])?];
         let [bias_ih, bias_hh] = [zeros(&[SEEDS, rows])?, zeros(&[SEEDS, rows])?];
         let weights = CellWeights { weight_ih, weight_hh, bias_ih, bias_hh };
-        let state = State::split(&zeros(&[SEEDS, width])?, hidden)?;
-        cell.step(&weights, &zeros(&[SEEDS, inputs])?, &state)?.join()
+        let state = State::split(&zeros(&[ROWS, width])?, hidden)?;
+        cell.step(&weights, &zeros(&[ROWS, inputs])?, &state)?.join()
     };
-    step().is_ok_and(|joined| joined.dims() == [SEEDS, width])
+    step().is_ok_and(|joined| joined.dims() == [ROWS, width])
 }
 
 /// Whether a synthesizer predicts for several seeds at once.
@@ -75,14 +75,17 @@ fn predicts_seeds(synthesizer: &dyn Synthesizer, site: Site) -> bool {
     let predict = || {
         let of_seeds = |shape: ParameterShape| zeros(&[&[SEEDS], shape.dims.as_slice()].concat());
         let parameters = synthesizer.parameters(site).into_iter().map(of_seeds).collect::<Result<Vec<_>>>()?;
-        let context = site.context.map(|width| zeros(&[SEEDS, width])).transpose()?;
-        synthesizer.forward(&parameters, &zeros(&[SEEDS, site.state])?, context.as_ref())
+        let context = site.context.map(|width| zeros(&[ROWS, width])).transpose()?;
+        synthesizer.forward(&parameters, &zeros(&[ROWS, site.state])?, context.as_ref())
     };
-    predict().is_ok_and(|values| values.dims() == [SEEDS, site.output])
+    predict().is_ok_and(|values| values.dims() == [ROWS, site.output])
 }
 
 /// How many seeds a plug-in is tried with.
 const SEEDS: usize = 2;
+
+/// Rows of the batch of them: several per seed, so that a weight that is added row by row does not fit.
+const ROWS: usize = 3 * SEEDS;
 
 fn zeros(dims: &[usize]) -> Result<Tensor> {
     Ok(Tensor::zeros(dims, DType::F32, &Device::Cpu)?)
