@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Lab;
 use crate::orders::stack;
+use crate::trainer::Keeper;
 
 /// What a random task is made of.
 #[derive(Debug, Clone, Copy)]
@@ -103,30 +104,6 @@ impl Dataset for Noise {
     }
 }
 
-/// Keeps the last checkpoint, and stops after some batches.
-#[derive(Default)]
-struct Keeper {
-    stop_after: Option<usize>,
-    batches: usize,
-    checkpoint: Option<Checkpoint>,
-}
-
-impl Callback for Keeper {
-    fn batch(&mut self, _progress: &BatchProgress) -> ccdni::Result<Next> {
-        self.batches += 1;
-        Ok(if self.stop_after == Some(self.batches) { Next::Stop } else { Next::Continue })
-    }
-
-    fn epoch(&mut self, _row: &EpochRow, _metrics: &[MetricInfo]) -> ccdni::Result<Next> {
-        Ok(Next::Continue)
-    }
-
-    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> ccdni::Result<()> {
-        self.checkpoint = Some(Checkpoint::from_bytes(&checkpoint.to_bytes()?).expect("what was written"));
-        Ok(())
-    }
-}
-
 fn trainer(spec: &Spec, kind: Kind, seed: u64) -> Trainer {
     let data = Noise { kind, seed, explodes_in: None };
     Trainer::new(&Plugins::built_in(), spec, &kind.shape(), Box::new(data), seed, Device::Cpu).expect("a trainer")
@@ -134,7 +111,7 @@ fn trainer(spec: &Spec, kind: Kind, seed: u64) -> Trainer {
 
 /// Trains together, from checkpoints or from the beginning; stops after some batches.
 fn train(trainers: Vec<Trainer>, stop_after: Option<usize>) -> (Vec<ccdni::Result<Outcome>>, Vec<Keeper>) {
-    let mut keepers: Vec<Keeper> = trainers.iter().map(|_| Keeper { stop_after, ..Keeper::default() }).collect();
+    let mut keepers: Vec<Keeper> = trainers.iter().map(|_| Keeper::until(stop_after)).collect();
     let mut seeds: Vec<(Trainer, &mut dyn Callback)> = Vec::new();
     for (trainer, keeper) in trainers.into_iter().zip(&mut keepers) {
         seeds.push((trainer, keeper));
@@ -252,14 +229,14 @@ proptest! {
         prop_assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Outcome::Stopped))));
         let mut resumed = begin();
         for (trainer, keeper) in resumed.iter_mut().zip(&keepers) {
-            trainer.resume(keeper.checkpoint.as_ref().expect("a checkpoint")).expect("it fits");
+            trainer.resume(&keeper.checkpoint()).expect("it fits");
         }
         for (found, expected) in train(resumed, None).0.into_iter().zip(&expected) {
             prop_assert_eq!(numbers(&finished(found)), numbers(expected));
         }
         // A seed that goes on alone, from a checkpoint that all wrote together.
         let mut one = trainer(&spec, kind, 2);
-        one.resume(keepers[1].checkpoint.as_ref().expect("a checkpoint")).expect("it fits");
+        one.resume(&keepers[1].checkpoint()).expect("it fits");
         assert_close(&finished(one.train(&mut Keeper::default())), &expected[1]);
     }
 }
@@ -306,6 +283,42 @@ fn a_seed_that_fails_or_is_done_leaves_the_others_as_they_are() {
     };
     check();
     as_on_a_gpu(check);
+}
+
+/// Requests a checkpoint after one batch, or none, and counts those that it gets.
+struct Requests {
+    after: usize,
+    batches: usize,
+    saved_after: Vec<usize>,
+}
+
+impl Callback for Requests {
+    fn batch(&mut self, _progress: &BatchProgress) -> ccdni::Result<Next> {
+        self.batches += 1;
+        Ok(if self.batches == self.after { Next::Checkpoint } else { Next::Continue })
+    }
+
+    fn epoch(&mut self, _row: &EpochRow, _metrics: &[MetricInfo]) -> ccdni::Result<Next> {
+        Ok(Next::Continue)
+    }
+
+    fn checkpoint(&mut self, _checkpoint: &Checkpoint) -> ccdni::Result<()> {
+        self.saved_after.push(self.batches);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_checkpoint_of_one_seed_is_one_of_all_so_that_they_can_go_on_together() {
+    let spec = spec(&layers(), json!({}));
+    let mut requests = [2, usize::MAX].map(|after| Requests { after, batches: 0, saved_after: Vec::new() });
+    let mut seeds: Vec<(Trainer, &mut dyn Callback)> = Vec::new();
+    for (seed, requests) in (1..).zip(&mut requests) {
+        seeds.push((trainer(&spec, DENSE, seed), requests));
+    }
+    assert!(train_seeds(seeds).iter().all(Result::is_ok));
+    let saved = requests.map(|requests| requests.saved_after);
+    assert!(saved[0].contains(&2) && saved[0] == saved[1], "{saved:?}");
 }
 
 const SPEC: &str = "

@@ -85,7 +85,7 @@ fn spec(changes: &[(&str, Value)]) -> Spec {
 
 /// Stops after some batches, and keeps everything.
 #[derive(Default)]
-struct Keeper {
+pub struct Keeper {
     stop_after: Option<usize>,
     batches: usize,
     checkpoint: Option<Vec<u8>>,
@@ -97,6 +97,18 @@ fn values(tensors: &[(String, Tensor)]) -> Vec<(String, Vec<f32>)> {
     let mut all: Vec<_> = tensors.iter().map(|(name, t)| (name.clone(), flat(t))).collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all
+}
+
+impl Keeper {
+    /// Stops after so many batches, if at all.
+    pub fn until(stop_after: Option<usize>) -> Self {
+        Keeper { stop_after, ..Keeper::default() }
+    }
+
+    /// The last checkpoint, as it is read from a file.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint::from_bytes(self.checkpoint.as_ref().expect("a checkpoint")).expect("what was written")
+    }
 }
 
 impl Callback for Keeper {

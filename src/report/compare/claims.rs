@@ -315,6 +315,7 @@ mod tests {
         assert_eq!(outcome(&[(1.0, 1.05), (1.2, 1.0), (0.9, 1.1)]), Outcome::Pass);
         assert_eq!(outcome(&[(1.0, 1.2), (1.2, 1.4), (0.9, 1.1)]), Outcome::Fail);
         assert_eq!(outcome(&[(f64::NAN, 1.0)]), Outcome::Fail);
+        assert_eq!(outcome(&[(f64::NAN, 1.0), (1.0, 1.0), (1.0, 1.0)]), Outcome::Fail, "the median is 1");
         assert_eq!(outcome(&[]), Outcome::Fail);
     }
 
