@@ -224,3 +224,22 @@ fn seed_of(name: &str) -> Option<u64> {
     // Names such as `007` are never written.
     name.parse().ok().filter(|seed: &u64| seed.to_string() == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_listed_by_seed_and_a_list_that_cannot_be_read_is_an_error() {
+        let run = tempfile::tempdir().unwrap();
+        assert!(SeedRun::all(run.path()).unwrap().is_empty(), "nothing was trained yet");
+        for name in ["10", "2", "007", "3.failed"] {
+            std::fs::create_dir_all(run.path().join("seeds").join(name)).unwrap();
+        }
+        let seeds: Vec<u64> = SeedRun::all(run.path()).unwrap().iter().map(|unit| unit.seed).collect();
+        assert_eq!(seeds, [2, 10]);
+        std::fs::remove_dir_all(run.path().join("seeds")).unwrap();
+        std::fs::write(run.path().join("seeds"), "").unwrap();
+        assert!(matches!(SeedRun::all(run.path()), Err(Error::Io { .. })));
+    }
+}

@@ -15,16 +15,20 @@ impl Check<'_> {
             (
                 "run.backend",
                 matches!(spec.run.backend, BackendKind::Fused | BackendKind::Unrolled),
-                "computes one seed at a time",
+                "this backend computes one seed at a time",
             ),
-            ("model.blocks", !spec.model.blocks.is_empty(), "are trained one seed at a time"),
-            ("model.encoder", spec.model.encoder.is_some(), "is trained one seed at a time"),
-            ("train.rule", !spec.train.rule.is_bptt(), "trains one seed at a time"),
-            ("train.schedule", spec.train.schedule.is_some(), "would give the seeds different learning rates"),
+            ("model.blocks", !spec.model.blocks.is_empty(), "blocks are trained one seed at a time"),
+            ("model.encoder", spec.model.encoder.is_some(), "an encoder is trained one seed at a time"),
+            ("train.rule", !spec.train.rule.is_bptt(), "this rule trains one seed at a time"),
+            (
+                "train.schedule",
+                spec.train.schedule.is_some(),
+                "a schedule would give the seeds different learning rates",
+            ),
             (
                 "record",
                 spec.record.as_ref().is_some_and(|record| record.cosine || record.gradients || !record.what.is_empty()),
-                "takes states and gradients from one seed at a time",
+                "states and gradients are recorded of one seed at a time",
             ),
         ];
         for (key, is_set, why) in refused {
