@@ -37,7 +37,7 @@ const WIDTH: usize = 3;
 /// whole step, and seeds together sum in another order than a seed alone.
 const EPS: f64 = 0.1;
 
-/// At which no random stack diverges, recurrent rectifiers without clipping included.
+/// At which few random stacks diverge.
 const LR: f64 = 0.002;
 
 impl Kind {
@@ -117,6 +117,19 @@ fn train(trainers: Vec<Trainer>, stop_after: Option<usize>) -> (Vec<ccdni::Resul
         seeds.push((trainer, keeper));
     }
     (train_seeds(seeds), keepers)
+}
+
+/// The seeds trained alone; `None` if one of them diverges, or comes near it, as random stacks may whose states have no bound: rounding then
+/// grows with the numbers. What becomes of a seed that fails is a test of its own.
+fn steady(spec: &Spec, kind: Kind, seeds: &[u64]) -> Option<Vec<Finished>> {
+    let alone = seeds.iter().map(|&seed| match trainer(spec, kind, seed).train(&mut Keeper::default()) {
+        Ok(Outcome::Finished(finished)) => Some(*finished),
+        _ => None,
+    });
+    let alone: Vec<Finished> = alone.collect::<Option<_>>()?;
+    let is_small =
+        |(_, numbers): &(String, Vec<f64>)| numbers.iter().all(|number| number.is_nan() || number.abs() < 1e3);
+    alone.iter().all(|one| numbers(one).iter().all(is_small)).then_some(alone)
 }
 
 fn finished(outcome: ccdni::Result<Outcome>) -> Finished {
@@ -208,9 +221,11 @@ proptest! {
     #[test]
     fn seeds_together_are_seeds_alone((spec, kind) in experiment(), count in 2..5u64) {
         let seeds: Vec<u64> = (1..=count).collect();
+        let expected = steady(&spec, kind, &seeds);
+        prop_assume!(expected.is_some());
         let found = together(&spec, kind, &seeds);
-        for (seed, found) in seeds.iter().zip(&found) {
-            assert_close(found, &alone(&spec, kind, *seed));
+        for (found, expected) in found.iter().zip(expected.iter().flatten()) {
+            assert_close(found, expected);
         }
         let again = together(&spec, kind, &seeds);
         prop_assert_eq!(again.iter().map(numbers).collect::<Vec<_>>(), found.iter().map(numbers).collect::<Vec<_>>());
@@ -223,6 +238,7 @@ proptest! {
     #[test]
     fn stopped_anywhere_and_resumed_is_never_stopped((spec, kind) in experiment(), stop_after in 1..9usize) {
         let seeds = [1, 2, 3];
+        prop_assume!(steady(&spec, kind, &seeds).is_some());
         let expected = together(&spec, kind, &seeds);
         let begin = || seeds.iter().map(|&seed| trainer(&spec, kind, seed)).collect::<Vec<_>>();
         let (outcomes, keepers) = train(begin(), Some(stop_after));
