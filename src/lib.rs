@@ -36,4 +36,4 @@ pub use ccdni_engine::{Error, Problem, Problems, Result};
 #[doc(hidden)]
 pub use ccdni_engine::{counter, error};
 #[doc(inline)]
-pub use ccdni_engine::{data, device, dni, files, model, nn, plugins, rng, train};
+pub use ccdni_engine::{data, device, dni, files, measures, model, nn, plugins, rng, train};

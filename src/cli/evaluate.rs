@@ -44,7 +44,7 @@ pub struct Args {
     /// Separate results by these; several are separated by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     by: Vec<By>,
-    /// Instead of metrics: how much of the target a linear decoder reads off the states, step by step (ridge regression,
+    /// Instead of metrics: how much of the target a linear decoder reads off the states, step by step (ridge regression, of classes logistic,
     /// cross-validated).
     #[arg(long, conflicts_with = "by")]
     decode: bool,

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, IndexOp, Tensor};
 use super::trained_network::TrainedNetwork;
 use crate::data::{Batch, BatchIndex, Dataset, Inputs, Metric, Predictor, Split, Targets, movement};
 use crate::error::{Error, Result};
-use crate::report::analysis::decoder::{self, Decoded};
+use crate::measures::decoder::{self, Decoded};
 use crate::spec::task_shape::When;
 use crate::tasks::Registry;
 

@@ -1,7 +1,7 @@
 //! Requests to stop: Ctrl-C, a termination signal, or the end of the parent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::thread;
@@ -15,7 +15,14 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// A request to stop; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Requests>);
+
+#[derive(Debug, Default)]
+struct Requests {
+    asked: AtomicBool,
+    /// Whether the next signal ends the process.
+    is_last: AtomicBool,
+}
 
 impl Stop {
     /// Handles Ctrl-C and termination signals. The first requests an orderly stop, the second exits at once.
@@ -25,9 +32,9 @@ impl Stop {
     pub fn on_signal() -> Result<Self> {
         let hangup_ignored = ignores_hangup();
         let stop = Stop::default();
-        let (requested, times) = (stop.clone(), AtomicUsize::new(0));
+        let requested = stop.clone();
         ctrlc::set_handler(move || {
-            if times.fetch_add(1, Ordering::Relaxed) > 0 {
+            if requested.0.is_last.swap(true, Ordering::Relaxed) {
                 std::process::exit(i32::from(Error::Interrupted.exit_code()));
             }
             requested.ask();
@@ -62,12 +69,17 @@ impl Stop {
 
     /// Requests a stop.
     pub fn ask(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets the next signal end the process: nothing is left that would have to stop in order.
+    pub fn exit_on_signal(&self) {
+        self.0.is_last.store(true, Ordering::Relaxed);
     }
 
     /// Whether a stop was requested.
     pub fn asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.asked.load(Ordering::Relaxed)
     }
 }
 

@@ -140,6 +140,8 @@ impl<'a> Schedule<'a> {
         let stopped = stop.asked() || ended.values().any(|how| *how == Ended::Stopped);
         let concluded = self.conclude(&ended, stopped && !failed_fast && trained.is_ok());
         let completed = if stopped { Ok(()) } else { tensorboard::complete(self.sweep, &self.directories) };
+        // Figures and analyses that follow are written whole.
+        stop.exit_on_signal();
         trained.and(concluded).and_then(|survey| aggregated.and(completed).map(|()| survey))
     }
 

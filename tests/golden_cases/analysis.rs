@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use ccdni::report::analysis::measures::{Population, cosine};
+use ccdni::measures::{Population, cosine};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 

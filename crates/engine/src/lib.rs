@@ -11,6 +11,7 @@ pub mod device;
 pub mod dni;
 pub mod error;
 pub mod files;
+pub mod measures;
 pub mod model;
 pub mod nn;
 pub mod plugins;

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use nalgebra::DMatrix;
 
-use super::measures::{Population, cosine, participation_ratio};
 use super::recordings::{Batch, Windows};
 use super::{Mean, layer};
+use crate::measures::{Population, cosine, participation_ratio};
 
 /// Most epochs of which matrices are kept.
 pub(super) const KEPT: usize = 11;

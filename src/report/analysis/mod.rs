@@ -12,17 +12,15 @@
 //! from it would correlate all units. With `train.keep_hidden` this applies only to the first batch of an epoch. Cosines
 //! compare vectors pairwise and use every window, as the column `cosine` of `metrics.csv` does.
 
-pub mod decoder;
 mod detail_files;
 mod details;
 mod figures;
-pub mod measures;
 mod recordings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use measures::{Population, cosine};
+use crate::measures::{Population, cosine};
 use rayon::prelude::*;
 use recordings::{Batch, Windows};
 

@@ -2,6 +2,8 @@
 //!
 //! An undefined measure (of a single unit, of constant activity) is NaN.
 
+pub mod decoder;
+
 use nalgebra::DMatrix;
 
 /// Lower bound of the norms in the denominator of [`cosine`].
