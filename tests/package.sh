@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Packages both crates as `cargo publish` would, and checks the program as `cargo install` would build it, from the packages alone; and that
+# Packages the crates as `cargo publish` would, and checks the program as `cargo install` would build it, from the packages alone; and that
 # the recipe for Apptainer copies all that the manifests name.
 #
 # Exit code: 0 all is there, 1 something is missing.
@@ -13,7 +13,7 @@ version=$(cargo metadata --locked --no-deps --format-version 1 | sed -n 's/.*"na
 unpacked=$target/package/unpacked
 rm -rf "$unpacked"
 mkdir -p "$unpacked"
-for name in "ccdni-$version" "ccdni-engine-$version"; do
+for name in "ccdni-$version" "ccdni-engine-$version" "ccdni-images-$version"; do
   package=$target/package/$name.crate
   [ "$(stat -c %s "$package")" -lt 2000000 ] || fail "$package has more than 2 MB: see \`include\` in Cargo.toml"
   # As new as they are: in packages all files are of 2006, so that a change would not be seen.
@@ -24,9 +24,10 @@ for name in "ccdni-$version" "ccdni-engine-$version"; do
 done
 (
   cd "$unpacked/ccdni-$version"
-  # The engine is on crates.io only after it was published.
+  # The other packages are on crates.io only after they were published.
   cargo check --quiet --release --bin ccdni --target-dir "$target" \
-    --config "patch.crates-io.ccdni-engine.path='$unpacked/ccdni-engine-$version'"
+    --config "patch.crates-io.ccdni-engine.path='$unpacked/ccdni-engine-$version'" \
+    --config "patch.crates-io.ccdni-images.path='$unpacked/ccdni-images-$version'"
 )
 
 # What Apptainer's build is given (Docker's is given all): Cargo refuses a manifest of which a file is missing.

@@ -30,7 +30,7 @@ fi
 step 'bill of materials'
 if cargo cyclonedx --version >/dev/null 2>&1; then
   check cargo cyclonedx --format json --override-filename ccdni-sbom --quiet
-  for file in ccdni-sbom.json crates/engine/ccdni-sbom.json fuzz/ccdni-sbom.json; do
+  for file in ccdni-sbom.json crates/engine/ccdni-sbom.json crates/images/ccdni-sbom.json fuzz/ccdni-sbom.json; do
     [ -f "$file" ] && mv "$file" "$out/$(echo "$file" | tr / -)"
   done
   ls "$out"/*.json
