@@ -131,6 +131,11 @@ epochs EPOCHS="20":
     time_of 'recognition ccRNN' experiments/seqmnist_dni.yaml
     time_of 'recognition cRNN' experiments/seqmnist.yaml
 
+# Steps per second of networks of blocks, locked and decoupled, on one thread and on two (docs/dni.md).
+decoupling *ARGS:
+    cargo build --quiet --release --locked
+    benches/decoupling.sh target/release/ccdni "$@"
+
 # The reference jobs beside JAX and PyTorch, alternately, one thread (`just peers --jax PYTHON --torch PYTHON --rounds 3`).
 peers *ARGS:
     cargo build --quiet --release --locked

@@ -14,7 +14,6 @@ use crate::report::npy;
 use crate::rng::Stream;
 use crate::run::trained_network::TrainedNetwork;
 use crate::spec::Trainable;
-use crate::spec::task_shape::{First, Input};
 use crate::tasks::Registry;
 
 /// Most sequences of exported inputs that are no showcase.
@@ -123,10 +122,7 @@ impl Export<'_> {
     fn drawn(&self) -> Result<Batch> {
         let (network, spec) = (self.network, &self.network.resolved.spec.model);
         let words = network.vocabulary.as_ref().map_or(1, |vocabulary| vocabulary.words().len());
-        let side = match network.resolved.shape.input {
-            Input::Tokens { first: First::Image { side }, .. } => side,
-            _ => 1,
-        };
+        let side = network.resolved.shape.input.image_side().unwrap_or(1);
         let params = &network.model().params;
         let frozen = spec.encoder.as_ref().is_some_and(|encoder| encoder.trainable() != Trainable::All);
         let dims = match params.find(&format!("{PREFIX}linear.weight")) {

@@ -45,8 +45,11 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
     if let (Some(ours), Some(theirs)) = (&resolved.spec.model.encoder, &theirs.spec.model.encoder)
         && !ours.carries_on(theirs)
     {
-        let message = format!("the encoder of {} has another backbone than this model's", source.run.display());
+        let of_blocks = ours.blocks().is_some() || theirs.blocks().is_some();
+        let differs = if of_blocks { "is of another kind" } else { "has another backbone" };
+        let message = format!("the encoder of {} {differs} than this model's", source.run.display());
         let help = match theirs.trainable() {
+            _ if of_blocks => "use the `kind` of that run's encoder",
             Trainable::All => {
                 "use `trainable: all`, or name its backbone: `model.encoder.weights: <run>/encoder.safetensors`"
             }

@@ -15,7 +15,7 @@ use crate::spec::{self, Request, Resolved};
 use crate::tasks::Registry;
 use crate::train::backend;
 use crate::train::decode::{Decoded, Limits, Strategy, continue_text};
-use crate::train::{ShowcaseResult, Trained, show};
+use crate::train::{ShowcaseResult, Trained, feedforward, show};
 
 /// The files of a network. Files not given are looked up beside the decoder.
 #[derive(Debug, Clone, Default)]
@@ -140,9 +140,10 @@ impl TrainedNetwork {
     /// # Errors
     /// Fails if they are of another shape.
     pub fn encoded(&self, images: &Tensor) -> Result<Tensor> {
-        match &self.model.encoder {
-            Some(encoder) => Ok(encoder.encode(&self.model.params, images, false)?.features),
-            None => Ok(images.clone()),
+        match (&self.model.encoder, &self.model.blocks) {
+            (Some(encoder), _) => Ok(encoder.encode(&self.model.params, images, false)?.features),
+            (None, Some(blocks)) if blocks.encodes_images() => feedforward::evaluate(&self.model, images),
+            _ => Ok(images.clone()),
         }
     }
 

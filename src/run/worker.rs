@@ -66,8 +66,16 @@ pub fn command(directory: &Directory, spec: &Spec, seeds: &[u64], threads: usize
     for seed in seeds {
         command.arg("--seed").arg(seed.to_string());
     }
-    command.env("RAYON_NUM_THREADS", threads.to_string());
+    command.env("RAYON_NUM_THREADS", threads_of_a_product(spec, threads).to_string());
     Ok(command)
+}
+
+/// How many of the threads share one of candle's matrix products: one where the segments of a decoupled network run side by side, each on
+/// a thread. Products are small there, and dividing them takes longer than it saves.
+fn threads_of_a_product(spec: &Spec, threads: usize) -> usize {
+    let model = &spec.model;
+    let decoupled = model.layers.is_empty() && model.blocks.iter().any(|block| block.dni.is_some());
+    if decoupled { 1 } else { threads }
 }
 
 /// Trains seeds in this process, together if there are several. Events go to standard output. The end of standard input is a request

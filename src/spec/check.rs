@@ -8,7 +8,7 @@ mod seeds;
 use std::collections::BTreeMap;
 
 use super::canonical::normal_dni;
-use super::task_shape::{CellShape, First, Input, RuleShape, TargetKind, TaskShape, When};
+use super::task_shape::{CellShape, Input, RuleShape, TargetKind, TaskShape, When};
 use super::{
     BackendKind, Bptt, DniSpec, EncoderSpec, Keep, LayerSpec, Readout, Recorded, ScheduleSpec, Spec, TrainSpec,
     Trainable,
@@ -300,7 +300,7 @@ impl Check<'_> {
 
     fn encoder(&mut self, spec: &Spec, shape: &TaskShape) {
         let kind = &spec.task.kind;
-        let images = matches!(shape.input, Input::Tokens { first: First::Image { .. }, .. });
+        let images = shape.input.image_side().is_some();
         match &spec.model.encoder {
             None if images => {
                 let message = format!("is missing: the task `{kind}` shows images");
@@ -320,9 +320,14 @@ impl Check<'_> {
                     "these are the residual networks that there are weights of",
                 );
             }
+            Some(EncoderSpec::Blocks { blocks }) => {
+                let why = "targets are the words of a caption, and the encoder sees the image alone";
+                self.interfaces("model.encoder.blocks", blocks, spec.train.epochs, Some(why));
+            }
             _ => {}
         }
-        let learns = |encoder: &EncoderSpec| encoder.trainable() != Trainable::None;
+        // Blocks that normalise vectors are checked by the normalisation itself.
+        let learns = |encoder: &EncoderSpec| encoder.trainable() != Trainable::None && encoder.blocks().is_none();
         if images && spec.model.encoder.as_ref().is_some_and(learns) && spec.train.batch_size < 2 {
             let message = "one image has no variance to be normalised by";
             self.refuse("train.batch_size", &["model.encoder"], message, "take at least 2, or `trainable: none`");

@@ -2,7 +2,9 @@
 
 use super::check::is_doubtful;
 use super::task_shape::{CellShape, RuleShape, TaskShape};
-use super::{InterfaceSpec, Keys, LayerSpec, ModelSpec, PluginTable, Plugins, Read, RuleSpec, yaml::join};
+use super::{
+    BlockSpec, EncoderSpec, InterfaceSpec, Keys, LayerSpec, ModelSpec, PluginTable, Plugins, Read, RuleSpec, yaml::join,
+};
 use crate::error::Problem;
 
 /// The plug-ins' tables of one spec, and the problems found in them.
@@ -44,19 +46,53 @@ impl PluginTables<'_> {
         layers.iter_mut().enumerate().map(layer).collect()
     }
 
-    /// The blocks and their interfaces, from the bottom until one cannot be read: what is above depends on it.
+    /// The blocks of a network, and those of its image encoder.
     pub fn blocks(&mut self, model: &mut ModelSpec, shape: &TaskShape) {
-        let (below_layers, blocks) = (!model.layers.is_empty(), &mut model.blocks);
-        let (input, targets) = (shape.input.sample(), shape.target.width());
-        let (mut sample, mut learns) = (input.clone(), false);
-        let count = blocks.len();
+        let (list, targets) = ("model.blocks", shape.target.width());
+        if let Some((path, sample)) = self.stack(list, &mut model.blocks, &shape.input.sample(), targets) {
+            if !model.layers.is_empty() && sample.len() != 1 {
+                let message =
+                    format!("recurrent layers read vectors, and the blocks below end with samples of shape {sample:?}");
+                self.problems.push(Problem::new(path, message).help("end `blocks` with `flatten`"));
+            } else if model.layers.is_empty() && sample != [targets] {
+                let message =
+                    format!("the network answers with {sample:?} numbers, and the task has targets of {targets}");
+                let help = "end with a `linear` block: without `units` it has as many as there are targets";
+                self.problems.push(Problem::new(path, message).help(help));
+            }
+        }
+        let Some(EncoderSpec::Blocks { blocks }) = &mut model.encoder else { return };
+        let (Some(side), Some(embed)) = (shape.input.image_side(), &model.embed) else { return };
+        let (list, width) = ("model.encoder.blocks", embed.size);
+        if let Some((path, sample)) = self.stack(list, blocks, &[3, side, side], width)
+            && sample != [width]
+        {
+            let message = format!(
+                "the blocks end with samples of shape {sample:?}, and the layers read vectors of {width} numbers, as many as an \
+                 embedded word has (`model.embed.size`)"
+            );
+            let help = "end with `flatten` and a `linear` block: without `units` it has as many";
+            self.problems.push(Problem::new(path, message).help(help));
+        }
+    }
+
+    /// Blocks and their interfaces, from the bottom until one cannot be read: what is above depends on it. Returns the path of the last
+    /// one and the shape of its output.
+    fn stack(
+        &mut self,
+        list: &str,
+        blocks: &mut [BlockSpec],
+        input: &[usize],
+        outputs: usize,
+    ) -> Option<(String, Vec<usize>)> {
+        let (mut sample, mut learns) = (input.to_vec(), false);
         for (index, block) in blocks.iter_mut().enumerate() {
-            let path = format!("model.blocks.{index}");
-            let read = self.plugins.read_block(block, &sample, targets);
-            let Some(read) = self.fill(&path, "kind", &mut block.keys, read) else { return };
+            let path = join(list, &index.to_string());
+            let read = self.plugins.read_block(block, &sample, outputs);
+            let read = self.fill(&path, "kind", &mut block.keys, read)?;
             (sample, learns) = (read.output, learns || read.learns);
             if let Some(dni) = &mut block.dni {
-                self.interface(&join(&path, "dni"), dni, &input, &sample);
+                self.interface(&join(&path, "dni"), dni, input, &sample);
                 if !learns {
                     let message =
                         "no block below this interface, down to the next one, has parameters that could learn";
@@ -65,17 +101,9 @@ impl PluginTables<'_> {
                 }
                 learns = false;
             }
-            if index + 1 == count && below_layers && sample.len() != 1 {
-                let message =
-                    format!("recurrent layers read vectors, and the blocks below end with samples of shape {sample:?}");
-                self.problems.push(Problem::new(path, message).help("end `blocks` with `flatten`"));
-            } else if index + 1 == count && !below_layers && sample != [targets] {
-                let message =
-                    format!("the network answers with {sample:?} numbers, and the task has targets of {targets}");
-                let help = "end with a `linear` block: without `units` it has as many as there are targets";
-                self.problems.push(Problem::new(path, message).help(help));
-            }
         }
+        let last = blocks.len().checked_sub(1)?;
+        Some((join(list, &last.to_string()), sample))
     }
 
     fn interface(&mut self, path: &str, dni: &mut InterfaceSpec, input: &[usize], message: &[usize]) {

@@ -31,12 +31,29 @@ pub fn make_schema(plugins: &dyn Plugins) -> Value {
     let layer = &mut schema["properties"]["model"]["properties"]["layers"]["items"];
     add_forms(layer, "cell", plugins.cells());
     add_forms(&mut layer["properties"]["dni"], "kind", plugins.synthesizers());
-    let block = &mut schema["properties"]["model"]["properties"]["blocks"]["items"];
+    let model = &mut schema["properties"]["model"]["properties"];
+    add_block_forms(&mut model["blocks"]["items"], plugins);
+    if let Some(encoder) = alternative_of(&mut model["encoder"], "blocks") {
+        add_block_forms(&mut encoder["properties"]["blocks"]["items"], plugins);
+    }
+    schema
+}
+
+/// Adds the keys of blocks, and of the synthesizers of their interfaces, to the table of a block.
+fn add_block_forms(block: &mut Value, plugins: &dyn Plugins) {
     add_forms(block, "kind", plugins.blocks());
     let interface = &mut block["properties"]["dni"];
     add_forms(&mut interface["properties"]["forward"], "kind", plugins.synthesizers());
     add_forms(interface, "kind", plugins.synthesizers());
-    schema
+}
+
+/// The alternative of a table whose `kind` is this.
+fn alternative_of<'s>(schema: &'s mut Value, kind: &str) -> Option<&'s mut Value> {
+    if schema["properties"]["kind"]["const"] == kind {
+        return Some(schema);
+    }
+    let key = ["anyOf", "oneOf"].into_iter().find(|key| schema.get(key).is_some())?;
+    schema[key].as_array_mut()?.iter_mut().find_map(|alternative| alternative_of(alternative, kind))
 }
 
 /// The tables that name one of these plug-ins.

@@ -60,7 +60,7 @@ fn run(model: &Model, window: usize, order: Order, role: Role, targets: &str) ->
     let feedback = Feedback::new(&batch.targets, &shape(), STEPS, 1, sequence.rows(), &Device::Cpu).unwrap();
     let roles = vec![role; model.synthesizers.len()];
     let masks = |_: usize, _: f64, _: &[usize]| Err(ccdni::Error::Training("nothing is dropped".into()));
-    let input = sequence.all_steps().unwrap();
+    let input = sequence.read_by_blocks().unwrap().unwrap();
     let blocks = feedforward::Batch { input: &input, feedback: &feedback, roles: &roles, masks: &masks, trace: false };
     let pass = Pass::forward(model, &blocks).unwrap();
     let outputs = pass.outputs().unwrap();

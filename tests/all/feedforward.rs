@@ -139,6 +139,19 @@ fn the_program_trains_a_network_of_blocks() {
 }
 
 #[test]
+fn synthetic_inputs_alone_have_no_place_on_the_axis_of_unlocking() {
+    let lab = Lab::new();
+    lab.write("spec.yaml", NETWORK);
+    for dni in ["{hidden: [9]}", "{unlock: forward, hidden: [9]}"] {
+        let set = format!("model.blocks.2.dni={dni}");
+        lab.ccdni(&["run", "spec.yaml", "--set", &set, "--set", "train.epochs=1"]).exits(0);
+    }
+    let runs: Vec<String> = lab.runs().iter().map(|run| run.0.display().to_string()).collect();
+    let said = lab.ccdni(&["plot", &runs[0], &runs[1], "--x", "unlock"]).exits(2);
+    assert!(said.contains("`unlock: forward`") && !said.contains("whole number"), "{said}");
+}
+
+#[test]
 fn networks_that_cannot_be_are_refused_with_the_key() {
     let lab = Lab::new();
     lab.write("spec.yaml", NETWORK);

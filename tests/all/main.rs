@@ -20,6 +20,7 @@ mod decode;
 #[cfg(unix)]
 mod devices;
 mod digits;
+mod encoder_blocks;
 mod evaluate;
 mod exchange;
 mod explain;

@@ -64,6 +64,10 @@ fn word(tree: &Value, key: &str, name: &str) -> Option<String> {
     match (key, last(key), value) {
         ("model", ..) => Some(network_of(tree).into()),
         ("name", _, value) => Some(value.and_then(Value::as_str).unwrap_or("no name").into()),
+        // An interface between blocks makes no network of the papers.
+        (_, "dni", value) if key.contains("blocks.") => {
+            Some(if value.is_some() { "decoupled" } else { "locked" }.into())
+        }
         (_, "dni", Some(_)) => layer(CCRNN),
         (_, "dni", None) => layer(CRNN),
         ("train.bptt", _, None) => Some("full BPTT".into()),
@@ -154,6 +158,17 @@ mod tests {
         ];
         assert_eq!(labels(&runs), ["cRNN, bptt 1", "ccRNN, bptt 1", "cRNN, full BPTT"]);
         assert_eq!(label(&runs[1], &["model".into()], &[]), "ccRNN");
+    }
+
+    #[test]
+    fn networks_of_blocks_are_locked_or_decoupled() {
+        let blocks = |dni: Value| json!([{"kind": "linear"}, {"kind": "batch_norm", "dni": dni}]);
+        let runs = [json!(null), json!({"scale": 1.0})].map(|dni| json!({"model": {"blocks": blocks(dni)}}));
+        assert_eq!(labels(&runs), ["locked", "decoupled"]);
+        let encoders = [json!(null), json!({"scale": 1.0})].map(
+            |dni| json!({"model": {"layers": [{"hidden": 5}], "encoder": {"kind": "blocks", "blocks": blocks(dni)}}}),
+        );
+        assert_eq!(labels(&encoders), ["locked", "decoupled"]);
     }
 
     #[test]

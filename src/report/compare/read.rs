@@ -7,7 +7,7 @@ use crate::data::Direction;
 use crate::error::{Error, Result};
 use crate::report::panel::{Curve, curve, labelled};
 use crate::report::units::{self, FinishedSeed};
-use crate::spec::{Plugins, Spec, Unlock, nearest, read_resolved};
+use crate::spec::{EncoderSpec, Plugins, Spec, Unlock, nearest, read_resolved};
 
 /// A run's spec and finished units.
 pub(super) struct Loaded {
@@ -80,17 +80,25 @@ impl Loaded {
         self.units.iter().map(|unit| places.iter().map(|&place| (place, last(unit))).collect()).collect()
     }
 
-    /// How much of the network is unlocked, as an index of [`labels::UNLOCKED`]; `None` if an interface gives synthetic inputs alone.
-    fn unlocked(&self) -> Option<usize> {
+    /// How much of the network is unlocked, as an index of [`labels::UNLOCKED`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if an interface gives synthetic inputs alone.
+    fn unlocked(&self) -> Result<usize> {
         let model = &self.spec.model;
         let of_layers = model.layers.iter().filter(|layer| layer.dni.is_some()).map(|_| Unlock::Backward);
-        let interfaces = model.blocks.iter().filter_map(|block| block.dni.as_ref());
+        let encoder = model.encoder.iter().filter_map(EncoderSpec::blocks).flatten();
+        let interfaces = model.blocks.iter().chain(encoder).filter_map(|block| block.dni.as_ref());
         let place = |unlock| match unlock {
-            Unlock::Backward => Some(1),
-            Unlock::Both => Some(2),
-            Unlock::Forward => None,
+            Unlock::Backward => Ok(1),
+            Unlock::Both => Ok(2),
+            Unlock::Forward => Err(Error::Usage(format!(
+                "run {} has an interface with `unlock: forward`, under which the blocks below do not learn: the axis `unlock` has no \
+                 place for it; leave the run out, or choose another axis",
+                self.hash
+            ))),
         };
-        interfaces.map(|dni| dni.unlock).chain(of_layers).try_fold(0, |most, unlock| Some(place(unlock)?.max(most)))
+        interfaces.map(|dni| dni.unlock).chain(of_layers).try_fold(0, |most, unlock| Ok(place(unlock)?.max(most)))
     }
 
     /// The position of this run on an axis of a key, in `percent` of the sequence or as it is.
@@ -99,7 +107,7 @@ impl Loaded {
         let whole = written.and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
         let place = match key {
             labels::EVENT => self.events().first().copied(),
-            labels::UNLOCK => self.unlocked(),
+            labels::UNLOCK => Some(self.unlocked()?),
             // A window over the whole sequence has its number of steps, and targets at every step have an interval of 1.
             "train.bptt" if written.is_none() => self.steps,
             "train.feedback_every" if written.is_none() => Some(1),

@@ -2,7 +2,9 @@
 
 use super::Check;
 use crate::spec::task_shape::{Input, TaskShape};
-use crate::spec::{BackendKind, InterfaceContext, InterfaceSpec, Readout, RecordSpec, Recorded, Spec, StepEvery};
+use crate::spec::{
+    BackendKind, BlockSpec, InterfaceContext, InterfaceSpec, Readout, RecordSpec, Recorded, Spec, StepEvery,
+};
 
 impl Check<'_> {
     /// A network has recurrent layers or blocks, as its task requires.
@@ -31,15 +33,8 @@ impl Check<'_> {
 
     /// Blocks that read each step for recurrent layers.
     fn blocks_below(&mut self, spec: &Spec, shape: Option<&TaskShape>) {
-        for (index, block) in spec.model.blocks.iter().enumerate() {
-            let Some(dni) = &block.dni else { continue };
-            let path = format!("model.blocks.{index}.dni");
-            self.interface(&path, dni, spec.train.epochs);
-            if dni.context == InterfaceContext::Target {
-                let message = "targets are those of sequences here, and this interface sees single steps";
-                self.refuse(&format!("{path}.context"), &["model.layers"], message, "use `context: input`, or none");
-            }
-        }
+        let why = "targets are those of sequences here, and this interface sees single steps";
+        self.interfaces("model.blocks", &spec.model.blocks, spec.train.epochs, Some(why));
         if shape.is_some_and(|shape| matches!(shape.input, Input::Tokens { .. })) {
             let message = format!("blocks read numbers, and the task `{}` has tokens", spec.task.kind);
             self.refuse(
@@ -72,11 +67,7 @@ impl Check<'_> {
 
     /// Blocks that are the whole network.
     fn blocks(&mut self, spec: &Spec, shape: Option<&TaskShape>) {
-        for (index, block) in spec.model.blocks.iter().enumerate() {
-            if let Some(dni) = &block.dni {
-                self.interface(&format!("model.blocks.{index}.dni"), dni, spec.train.epochs);
-            }
-        }
+        self.interfaces("model.blocks", &spec.model.blocks, spec.train.epochs, None);
         if let Some(shape) = shape
             && (shape.steps != Some(1) || matches!(shape.input, Input::Tokens { .. }))
         {
@@ -109,6 +100,18 @@ impl Check<'_> {
         if matches!(spec.run.backend, BackendKind::Fused | BackendKind::Unrolled) {
             let message = "this backend is for recurrent layers, and there are none";
             self.refuse("run.backend", &["model.blocks"], message, "use `auto`, or `composed`");
+        }
+    }
+
+    /// The interfaces of the blocks in a list; `no_target` is why their synthesizers cannot have the target as context, if they cannot.
+    pub(super) fn interfaces(&mut self, list: &str, blocks: &[BlockSpec], epochs: usize, no_target: Option<&str>) {
+        for (index, block) in blocks.iter().enumerate() {
+            let Some(dni) = &block.dni else { continue };
+            let path = format!("{list}.{index}.dni");
+            self.interface(&path, dni, epochs);
+            if let Some(why) = no_target.filter(|_| dni.context == InterfaceContext::Target) {
+                self.refuse(&format!("{path}.context"), &["model.layers"], why, "use `context: input`, or none");
+            }
         }
     }
 

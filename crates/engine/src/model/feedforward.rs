@@ -1,5 +1,5 @@
 //! The feed-forward part of a model: blocks, and the interfaces between them. It is the whole network, or reads each step of a sequence
-//! for the recurrent layers above.
+//! for the recurrent layers above, or encodes the image that is their first input.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::Plugins;
+use super::encoder::PREFIX;
 use super::layout::SynthesizerGroup;
 use super::slot::{Slot, Start};
 use crate::dni::{Site, Synthesizer};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::nn::blocks::{Block, BlockPass};
 use crate::nn::{Mode, Part};
 use crate::spec::task_shape::TaskShape;
-use crate::spec::{DniSpec, InterfaceContext, InterfaceSpec, ModelSpec};
+use crate::spec::{BlockSpec, DniSpec, InterfaceContext, InterfaceSpec, ModelSpec};
 
 /// The blocks of a feed-forward network, bottom to top.
 #[derive(Debug, Clone)]
@@ -23,6 +24,9 @@ pub struct FeedForward {
     pub blocks: Vec<BlockSlot>,
     /// Shape of the network's input: `[features]`, or `[channels, height, width]`.
     pub input: Vec<usize>,
+    /// The part of the model that the blocks' parameters belong to: [`Part::Encoder`] if they encode images, otherwise
+    /// [`Part::Network`].
+    pub part: Part,
     /// Indices of parameters without a gradient in some batches: of blocks below a forward interface, and of synthesizers whose
     /// gradients arrive late.
     waiting: Vec<usize>,
@@ -52,6 +56,31 @@ pub struct InterfaceSlot {
     pub inputs: Option<usize>,
 }
 
+/// The blocks of a spec with what is around them.
+struct Place<'a> {
+    blocks: &'a [BlockSpec],
+    /// Shape of the first one's input.
+    input: Vec<usize>,
+    /// Width of the outputs that are required of the last one.
+    outputs: usize,
+    /// What the names of their parameters begin with.
+    prefix: &'static str,
+    part: Part,
+}
+
+impl<'a> Place<'a> {
+    /// Those of a model, if it has any.
+    fn of(spec: &'a ModelSpec, shape: &TaskShape) -> Option<Place<'a>> {
+        if !spec.blocks.is_empty() {
+            let (input, outputs) = (shape.input.sample(), shape.target.width());
+            return Some(Place { blocks: &spec.blocks, input, outputs, prefix: "", part: Part::Network });
+        }
+        let blocks = spec.encoder.as_ref()?.blocks()?;
+        let (side, outputs) = (shape.input.image_side()?, spec.embed.as_ref()?.size);
+        Some(Place { blocks, input: vec![3, side, side], outputs, prefix: PREFIX, part: Part::Encoder })
+    }
+}
+
 /// Draws the dropout mask of a block, given the probability of a zero and the shape.
 pub type DrawMasks<'a> = dyn Fn(usize, f64, &[usize]) -> Result<Tensor> + Sync + 'a;
 
@@ -74,7 +103,7 @@ pub struct Segment {
 }
 
 impl FeedForward {
-    /// Adds the parameters of blocks and synthesizers.
+    /// Adds the parameters of a model's blocks and their synthesizers; `None` if it has no blocks.
     ///
     /// # Errors
     /// Fails if a part is not registered, or a block does not fit to the one below.
@@ -84,17 +113,19 @@ impl FeedForward {
         shape: &TaskShape,
         slots: &mut Vec<Slot>,
         synthesizers: &mut Vec<SynthesizerGroup>,
-    ) -> Result<FeedForward> {
-        let (input, targets) = (shape.input.sample(), shape.target.width());
+    ) -> Result<Option<FeedForward>> {
+        let Some(Place { blocks: specs, input, outputs: targets, prefix, part }) = Place::of(spec, shape) else {
+            return Ok(None);
+        };
         let (mut blocks, mut sample) = (Vec::<BlockSlot>::new(), input.clone());
         let (mut waiting, mut cut) = (Vec::new(), 0);
-        for (k, block) in spec.blocks.iter().enumerate() {
+        for (k, block) in specs.iter().enumerate() {
             let plugin: Arc<dyn Block> = plugins.block(block)?.into();
             let output = plugin.output(&sample, targets);
-            let output = output.map_err(|what| Error::Usage(format!("`model.blocks.{k}`: {what}")))?;
+            let output = output.map_err(|what| Error::Usage(format!("`model.{prefix}blocks.{k}`: {what}")))?;
             let params = plugin.parameters(&sample, targets).into_iter().map(|parameter| {
-                let name = format!("blocks.{k}.{}", parameter.name);
-                let part = if parameter.learned { Part::Network } else { Part::Fixed };
+                let name = format!("{prefix}blocks.{k}.{}", parameter.name);
+                let part = if parameter.learned { part } else { Part::Fixed };
                 let start = Start::Block(parameter.initial);
                 slots.push(Slot { role: name.clone(), name, part, dims: parameter.dims, start });
                 slots.len() - 1
@@ -107,7 +138,7 @@ impl FeedForward {
                     InterfaceContext::Input => Some(input.iter().product()),
                 };
                 let mut add = |what: &str, dni: DniSpec, site| {
-                    let role = format!("blocks.{k}.{what}_interface.synthesizer");
+                    let role = format!("{prefix}blocks.{k}.{what}_interface.synthesizer");
                     let group =
                         SynthesizerGroup::new(plugins.synthesizer(&dni)?, dni, site, role, synthesizers.len(), slots);
                     synthesizers.push(group);
@@ -137,7 +168,12 @@ impl FeedForward {
             }
             sample = output;
         }
-        Ok(FeedForward { blocks, input, waiting })
+        Ok(Some(FeedForward { blocks, input, part, waiting }))
+    }
+
+    /// Whether they encode the image that is the first input of recurrent layers.
+    pub fn encodes_images(&self) -> bool {
+        self.part == Part::Encoder
     }
 
     /// Numbers of a sample after the last block.

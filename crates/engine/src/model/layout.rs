@@ -48,9 +48,9 @@ pub struct Layout {
     pub synthesizers: Vec<SynthesizerGroup>,
     /// Indices of the readout's weight and bias; blocks have none.
     pub readout: Option<[usize; 2]>,
-    /// The blocks of a feed-forward network.
+    /// The blocks, of a feed-forward network or of the image encoder.
     pub blocks: Option<FeedForward>,
-    /// The image encoder.
+    /// The image encoder, if it has a backbone.
     pub encoder: Option<EncoderLayout>,
 }
 
@@ -62,10 +62,7 @@ impl Layout {
     pub fn new(plugins: &Plugins, spec: &ModelSpec, shape: &TaskShape) -> Result<Layout> {
         let cells = plugins.cells_of(spec)?;
         let (mut slots, mut synthesizers) = (Vec::<Slot>::new(), Vec::new());
-        let blocks = match spec.blocks.is_empty() {
-            true => None,
-            false => Some(FeedForward::new(plugins, spec, shape, &mut slots, &mut synthesizers)?),
-        };
+        let blocks = FeedForward::new(plugins, spec, shape, &mut slots, &mut synthesizers)?;
         if blocks.is_some() && spec.layers.is_empty() {
             let (embed, layers, feedback, readout, encoder) = (None, Vec::new(), Vec::new(), None, None);
             return Ok(Layout { slots, cells, embed, layers, feedback, synthesizers, readout, blocks, encoder });
@@ -74,10 +71,11 @@ impl Layout {
             slots.push(Slot { name, role, part, dims, start });
             slots.len() - 1
         };
-        let (mut width, embed) = match (&shape.input, &spec.embed) {
-            _ if blocks.is_some() => (blocks.as_ref().map_or(0, FeedForward::width), None),
-            (Input::Dense { .. } | Input::Image { .. }, _) => (shape.input.sample().iter().product(), None),
-            (Input::Tokens { vocabulary, .. }, embed) => {
+        let below = blocks.as_ref().filter(|blocks| !blocks.encodes_images());
+        let (mut width, embed) = match (below, &shape.input, &spec.embed) {
+            (Some(below), ..) => (below.width(), None),
+            (None, Input::Dense { .. } | Input::Image { .. }, _) => (shape.input.sample().iter().product(), None),
+            (None, Input::Tokens { vocabulary, .. }, embed) => {
                 let size = embed.as_ref().map_or(1, |embed| embed.size);
                 let dims = vec![*vocabulary, size];
                 let range = embed.as_ref().and_then(|embed| embed.range);
@@ -155,7 +153,7 @@ impl Layout {
             _ => add("linear.weight".into(), "readout.weight".into(), Part::Network, vec![out, width], start),
         };
         let readout = [weight, add("linear.bias".into(), "readout.bias".into(), Part::Network, vec![out], zero)];
-        let encoder = spec.encoder.as_ref().map(|encoder| EncoderLayout::new(encoder, spec, shape, &mut slots));
+        let encoder = spec.encoder.as_ref().and_then(|encoder| EncoderLayout::new(encoder, spec, shape, &mut slots));
         let readout = Some(readout);
         Ok(Layout { slots, cells, embed, layers, feedback, synthesizers, readout, blocks, encoder })
     }

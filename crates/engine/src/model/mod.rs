@@ -36,11 +36,11 @@ pub struct Model {
     pub seeds: usize,
     /// The recurrent stack, bottom to top.
     pub layers: Vec<Layer>,
-    /// The blocks: a whole feed-forward network, or what reads each step for the recurrent stack.
+    /// The blocks: a whole feed-forward network, what reads each step for the recurrent stack, or the image encoder.
     pub blocks: Option<FeedForward>,
     /// The synthesizers.
     pub synthesizers: Vec<SynthesizerSlot>,
-    /// The image encoder.
+    /// The image encoder, if it has a backbone.
     pub encoder: Option<Encoder>,
     embed: Option<usize>,
     readout: Option<[usize; 2]>,
@@ -238,7 +238,7 @@ impl Model {
         Ok(())
     }
 
-    /// Sets the running statistics of an encoder's batch normalisation, by index of their parameter.
+    /// Sets running statistics, by index of their parameter.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -253,7 +253,8 @@ impl Model {
 
     /// What the network has that is computed by the composed backend alone.
     pub fn needs_composed(&self) -> Option<&'static str> {
-        needs_composed(self.has_feedback(), self.blocks.is_some() && !self.layers.is_empty())
+        let below = self.blocks.as_ref().is_some_and(|blocks| !blocks.encodes_images());
+        needs_composed(self.has_feedback(), below && !self.layers.is_empty())
     }
 
     /// The device of the parameters.

@@ -1,9 +1,11 @@
-//! The image encoder: a convolutional backbone, and a projection to the first input.
+//! The image encoder: a convolutional backbone and a projection to the first input, or blocks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The image encoder: a backbone, a linear layer to the embedding's width, and batch normalisation.
+use super::BlockSpec;
+
+/// The image encoder: a backbone, a linear layer to the embedding's width, and batch normalisation; or blocks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EncoderSpec {
@@ -33,6 +35,12 @@ pub enum EncoderSpec {
         #[serde(default = "all")]
         trainable: Trainable,
     },
+    /// Blocks from pixels to the first input, which are trained from scratch.
+    Blocks {
+        /// The blocks, bottom to top. The last one has as many outputs as the embedding is wide; `linear` without `units` has that many.
+        #[schemars(length(min = 1, max = 1000))]
+        blocks: Vec<BlockSpec>,
+    },
 }
 
 /// Which parts of an encoder are trained.
@@ -56,28 +64,39 @@ impl EncoderSpec {
     pub fn trainable(&self) -> Trainable {
         match self {
             EncoderSpec::Resnet { trainable, .. } | EncoderSpec::Conv { trainable, .. } => *trainable,
+            EncoderSpec::Blocks { .. } => Trainable::All,
+        }
+    }
+
+    /// The blocks, if it is made of blocks.
+    pub fn blocks(&self) -> Option<&[BlockSpec]> {
+        match self {
+            EncoderSpec::Blocks { blocks } => Some(blocks),
+            _ => None,
         }
     }
 
     /// Whether weights trained with the encoder `other` are valid with this one: with the same frozen backbone, or with a backbone
-    /// that was trained together with them and is trained further.
+    /// that was trained together with them and is trained further. Blocks are compared by their parameters.
     pub fn carries_on(&self, other: &EncoderSpec) -> bool {
-        let kind = |encoder: &EncoderSpec| match encoder {
-            EncoderSpec::Resnet { depth, .. } => (Some(*depth), Vec::new()),
-            EncoderSpec::Conv { channels, .. } => (None, channels.clone()),
+        let same = match (self, other) {
+            (EncoderSpec::Resnet { depth: a, .. }, EncoderSpec::Resnet { depth: b, .. }) => a == b,
+            (EncoderSpec::Conv { channels: a, .. }, EncoderSpec::Conv { channels: b, .. }) => a == b,
+            (EncoderSpec::Blocks { .. }, EncoderSpec::Blocks { .. }) => true,
+            _ => false,
         };
-        kind(self) == kind(other)
-            && match (self.trainable(), other.trainable()) {
-                (Trainable::All, Trainable::All) => true,
-                (_, Trainable::All) => false,
-                _ => self.weights() == other.weights(),
-            }
+        same && match (self.trainable(), other.trainable()) {
+            (Trainable::All, Trainable::All) => true,
+            (_, Trainable::All) => false,
+            _ => self.weights() == other.weights(),
+        }
     }
 
-    /// Sets where the backbone's weights come from.
+    /// Sets where the backbone's weights come from; blocks have no backbone.
     pub fn set_weights(&mut self, from: &str) {
         match self {
             EncoderSpec::Resnet { weights, .. } | EncoderSpec::Conv { weights, .. } => *weights = from.into(),
+            EncoderSpec::Blocks { .. } => {}
         }
     }
 
@@ -85,6 +104,7 @@ impl EncoderSpec {
     pub fn weights(&self) -> &str {
         match self {
             EncoderSpec::Resnet { weights, .. } | EncoderSpec::Conv { weights, .. } => weights,
+            EncoderSpec::Blocks { .. } => "random",
         }
     }
 }

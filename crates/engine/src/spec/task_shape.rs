@@ -163,6 +163,14 @@ impl Input {
             Input::Tokens { .. } => vec![1],
         }
     }
+
+    /// Side of the square image before the tokens, in pixels, if there is one.
+    pub fn image_side(&self) -> Option<usize> {
+        match *self {
+            Input::Tokens { first: First::Image { side }, .. } => Some(side),
+            _ => None,
+        }
+    }
 }
 
 impl TaskShape {

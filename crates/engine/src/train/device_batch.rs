@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use super::rows::{Rows, alternate};
 use crate::data::{Batch, Inputs};
 use crate::error::{Error, Result};
-use crate::model::{Encoded, Model, Weights};
+use crate::model::{Encoded, FeedForward, Model, Weights};
 use crate::nn::kernel::passes::copy_rows;
 use crate::nn::slices::{self, Slice};
 use crate::nn::{Gradients, constant};
@@ -26,17 +26,17 @@ pub struct DeviceBatch {
     steps: usize,
     width: usize,
     rows: Rows,
-    /// The encoder's output, if the model has an encoder.
+    /// The encoder's output, if the model has an encoder with a backbone.
     encoded: Option<Rc<Encoded>>,
-    /// Whether the inputs are outputs of blocks that learn from the gradients there.
-    reads_blocks: bool,
+    /// Whether the inputs, or the feature before the tokens, are outputs of blocks that learn from the gradients there.
+    below_learns: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Input {
     /// `[batch, time, features]`, and its time-first transpose, computed on first use.
     Dense(Tensor, OnceCell<Tensor>),
-    /// An optional feature `[batch, width]`, then ids `[time, batch]`.
+    /// An optional feature `[batch, width]`, or the image `[batch, 3, height, width]` that blocks encode, then ids `[time, batch]`.
     Tokens { feature: Option<Tensor>, ids: Tensor },
 }
 
@@ -95,7 +95,8 @@ impl DeviceBatch {
                     _ => None,
                 };
                 let feature = encoded.as_ref().map(|encoded| &encoded.features).or(feature.as_ref());
-                if let Some(feature) = feature.filter(|feature| feature.dims() != [rows.count, width]) {
+                let is_read = !model.blocks.as_ref().is_some_and(FeedForward::encodes_images);
+                if let Some(feature) = feature.filter(|feature| is_read && feature.dims() != [rows.count, width]) {
                     let dims = feature.dims();
                     return Err(Error::Training(format!(
                         "the task gave features {dims:?} for {} sequences and embeddings of {width} numbers",
@@ -126,7 +127,7 @@ impl DeviceBatch {
         let layer_masks = (model.layers.iter().enumerate())
             .map(|(k, layer)| mask(&format!("dropout.layer{k}"), layer.dropout, layer.hidden))
             .collect::<Result<_>>()?;
-        Ok(DeviceBatch { input, input_mask, layer_masks, steps, width, rows, encoded, reads_blocks: false })
+        Ok(DeviceBatch { input, input_mask, layer_masks, steps, width, rows, encoded, below_learns: false })
     }
 
     /// The batches of the seeds of a model as one, whose rows alternate between the seeds.
@@ -181,7 +182,7 @@ impl DeviceBatch {
             width: first.width,
             rows: Rows::of_seeds(&seeds.iter().map(|one| &one.rows).collect::<Vec<_>>())?,
             encoded: None,
-            reads_blocks: false,
+            below_learns: false,
         })
     }
 
@@ -207,10 +208,13 @@ impl DeviceBatch {
 
     /// The feature that is the first input, `[batch, width]`, if it comes from an encoder that learns from this batch.
     pub fn learned_feature(&self) -> Option<&Tensor> {
-        self.encoded.as_ref().filter(|encoded| encoded.learns()).map(|encoded| &encoded.features)
+        match &self.input {
+            Input::Tokens { feature, .. } if self.below_learns => feature.as_ref(),
+            _ => self.encoded.as_ref().filter(|encoded| encoded.learns()).map(|encoded| &encoded.features),
+        }
     }
 
-    /// Accumulates the encoder's gradients, given the cotangent at the feature, `[batch, width]`.
+    /// Accumulates the gradients of an encoder with a backbone, given the cotangent at the feature, `[batch, width]`.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -234,30 +238,36 @@ impl DeviceBatch {
         }
     }
 
-    /// Every step of every sequence, `[batch · time, features]`.
+    /// What blocks below the recurrent layers read: every step of every sequence, `[batch · time, features]`, or the image before the
+    /// tokens, `[batch, ...]`. `None` for tokens alone.
     ///
     /// # Errors
-    /// Fails if the inputs are tokens.
-    pub fn all_steps(&self) -> Result<Tensor> {
+    /// Fails on a tensor error.
+    pub fn read_by_blocks(&self) -> Result<Option<Tensor>> {
         match &self.input {
-            Input::Dense(x, _) => Ok(x.flatten_to(1)?),
-            Input::Tokens { .. } => Err(Error::Training("blocks read numbers, and these are tokens".into())),
+            Input::Dense(x, _) => Ok(Some(x.flatten_to(1)?)),
+            Input::Tokens { feature, .. } => Ok(feature.clone()),
         }
     }
 
-    /// The batch as the recurrent layers read it: `outputs`, `[batch · time, width]`, of blocks in place of the inputs. The blocks
-    /// learn from the gradients there if `learn`.
+    /// The batch as the recurrent layers read it: the outputs of blocks in place of what these read, `[batch · time, width]` or
+    /// `[batch, width]`. The blocks learn from the gradients there if `learn`.
     ///
     /// # Errors
     /// Fails if they are of another batch.
     pub fn of_blocks(&self, outputs: &Tensor, learn: bool) -> Result<DeviceBatch> {
         let (_, width) = outputs.dims2()?;
-        let x = outputs.reshape((self.rows.count, self.steps, width))?;
-        Ok(DeviceBatch { input: Input::Dense(x, OnceCell::new()), width, reads_blocks: learn, ..self.clone() })
+        let input = match &self.input {
+            Input::Dense(..) => Input::Dense(outputs.reshape((self.rows.count, self.steps, width))?, OnceCell::new()),
+            Input::Tokens { ids, .. } => {
+                Input::Tokens { feature: Some(outputs.reshape((self.rows.count, self.width))?), ids: ids.clone() }
+            }
+        };
+        Ok(DeviceBatch { input, width, below_learns: learn, ..self.clone() })
     }
 
-    /// The gradient at the outputs of the blocks, `[batch · time, width]`, given that at the inputs of some steps, `[batch, width]`: zero
-    /// at the others.
+    /// The gradient at the outputs of the blocks, `[batch · time, width]` or `[batch, width]`, given that at the inputs of some steps,
+    /// `[batch, width]`: zero at the others.
     ///
     /// # Errors
     /// Fails if a gradient has another shape.
@@ -265,6 +275,9 @@ impl DeviceBatch {
         let Some((_, first)) = inputs.first() else {
             return Err(Error::Training("no window of a batch has a gradient for the blocks below".into()));
         };
+        if let Input::Tokens { .. } = self.input {
+            return Ok(first.clone());
+        }
         let mut steps = vec![first.zeros_like()?; self.steps];
         for (step, gradient) in inputs {
             steps[step] = gradient;
@@ -272,9 +285,9 @@ impl DeviceBatch {
         Ok(Tensor::stack(&steps, 1)?.flatten_to(1)?)
     }
 
-    /// Whether the inputs are outputs of blocks that learn from the gradients there.
+    /// Whether the inputs of all steps are outputs of blocks that learn from the gradients there.
     pub fn reads_blocks(&self) -> bool {
-        self.reads_blocks
+        self.below_learns && matches!(self.input, Input::Dense(..))
     }
 
     /// The inputs at step `offset` of each window, stacked: `[windows · batch, width]`.
@@ -384,8 +397,12 @@ impl DeviceBatch {
         fn mask(mask: &Option<Tensor>) -> Result<Option<Slice<'_>>> {
             mask.as_ref().map(slices::read).transpose()
         }
+        let shape = [self.rows.count, self.width];
         let input = match &self.input {
             Input::Dense(x, _) => SliceInput::Dense(slices::read(x)?),
+            Input::Tokens { feature: Some(images), .. } if images.dims() != shape => {
+                return Err(Error::Training("no encoder has read the images of this batch".into()));
+            }
             Input::Tokens { feature, ids } => SliceInput::Tokens {
                 feature: feature.as_ref().map(slices::read).transpose()?,
                 ids: ids.flatten_all()?.to_vec1()?,

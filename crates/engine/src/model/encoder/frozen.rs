@@ -32,6 +32,8 @@ impl FrozenBackbone {
         let source: WeightSource =
             spec.weights().parse().map_err(|what| Error::Usage(format!("`model.encoder.weights`: {what}")))?;
         let backbone = backbone(spec, side);
+        let backbone = backbone
+            .ok_or_else(|| Error::Usage("`model.encoder`: blocks have no backbone that could be frozen".into()))?;
         let Loaded { tensors, digest, file } = weights::load(&backbone, &source, 0, device)?;
         Ok(FrozenBackbone { backbone, tensors, digest: digest.unwrap_or_else(|| RANDOM.into()), file })
     }

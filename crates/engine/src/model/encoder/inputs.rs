@@ -1,4 +1,4 @@
-//! The inputs of an encoder: pixels if its backbone learns, stored features if it is frozen.
+//! The inputs of an encoder: pixels if its backbone or its blocks learn, stored features if it is frozen.
 //!
 //! Decoded squares and features are the same for every seed and epoch. They are computed once and kept in [`CACHE`], named
 //! by a hash of what they depend on: the content of the images, the transform, the backbone and its weights.
@@ -54,11 +54,16 @@ impl EncoderInputs {
     pub fn open(images: &Images, model: &ModelSpec, seed: u64, device: &Device) -> Result<EncoderInputs> {
         let encoder = model.encoder.as_ref().ok_or_else(|| Error::Usage("the model has no encoder".into()))?;
         let view = images.view.clone();
-        if let EncoderSpec::Conv { .. } = encoder
+        let of_one_size = match encoder {
+            EncoderSpec::Conv { .. } => Some("conv"),
+            EncoderSpec::Blocks { .. } => Some("blocks"),
+            EncoderSpec::Resnet { .. } => None,
+        };
+        if let Some(kind) = of_one_size
             && view.measured_side() != view.trained_side()
         {
             return Err(Error::Usage(format!(
-                "`model.encoder.kind: conv` reads squares of one size, and training shows {} pixels, validation {}: leave \
+                "`model.encoder.kind: {kind}` reads squares of one size, and training shows {} pixels, validation {}: leave \
                  `task.eval_transform` out",
                 view.trained_side(),
                 view.measured_side()
@@ -74,7 +79,8 @@ impl EncoderInputs {
         let weights = from_file.map(|loaded| loaded.digest.clone());
         let backbone = loaded.filter(|_| !learns);
         if backbone.is_none() && view.variants > 0 {
-            let why = "a backbone that learns (`model.encoder.trainable: all`) sees other views in every epoch";
+            let why =
+                "an encoder that learns from pixels (`trainable: all`, or blocks) sees other views in every epoch";
             return Err(Error::Usage(format!("`task.variants`: {why}; leave it out")));
         }
         let variants = if backbone.is_some() { view.variants.max(1) } else { 1 };

@@ -165,5 +165,6 @@ fn shape(encoder: &EncoderSpec) -> serde_json::Value {
     match encoder {
         EncoderSpec::Resnet { depth, .. } => json!({ "resnet": depth }),
         EncoderSpec::Conv { channels, .. } => json!({ "conv": channels }),
+        EncoderSpec::Blocks { blocks } => json!({ "blocks": blocks }),
     }
 }

@@ -1,7 +1,8 @@
 //! The image encoder: a convolutional backbone, a linear layer to the width of the embedding, and batch normalisation.
 //!
 //! A trainable backbone is part of the model, whose input is then pixels. The features of a frozen one are computed once, by
-//! [`FrozenBackbone`], and the model starts with the linear layer.
+//! [`FrozenBackbone`], and the model starts with the linear layer. An encoder of blocks has none of this: it is a
+//! [`FeedForward`](super::FeedForward) whose parameters have the encoder's names.
 
 mod frozen;
 mod inputs;
@@ -18,7 +19,7 @@ use super::slot::{Slot, Start};
 use crate::error::{Error, Result};
 use crate::nn::backbone::{Backbone, Block, ConvNet, ConvPass, Resnet, to_encoder_name};
 use crate::nn::{Gradients, Head, Leaves, Linear, Mode, ParamStore, Part, Statistics};
-use crate::spec::task_shape::{First, Input, TaskShape};
+use crate::spec::task_shape::TaskShape;
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
 
 /// The value of `weights` for random initial weights.
@@ -38,34 +39,32 @@ pub struct EncoderLayout {
     norm: [usize; 4],
 }
 
-/// The backbone of a spec, for squares of `side` pixels.
-pub fn backbone(spec: &EncoderSpec, side: usize) -> Backbone {
-    match spec {
+/// The backbone of a spec, for squares of `side` pixels; none if the encoder is made of blocks.
+pub fn backbone(spec: &EncoderSpec, side: usize) -> Option<Backbone> {
+    Some(match spec {
         EncoderSpec::Resnet { depth, .. } => {
             // Validation has rejected other depths.
             let smallest = || Resnet::new(Block::Basic, [2; 4], 64, [64, 128, 256, 512], 64);
             Backbone::Resnet(Resnet::standard(*depth).unwrap_or_else(smallest))
         }
         EncoderSpec::Conv { channels, .. } => Backbone::Conv(ConvNet::new(side, channels)),
-    }
+        EncoderSpec::Blocks { .. } => return None,
+    })
 }
 
 fn side(shape: &TaskShape) -> usize {
-    match shape.input {
-        Input::Tokens { first: First::Image { side }, .. } => side,
-        _ => 1,
-    }
+    shape.input.image_side().unwrap_or(1)
 }
 
 impl EncoderLayout {
-    /// Adds the parameters of an encoder.
+    /// Adds the parameters of an encoder with a backbone.
     pub(super) fn new(
         encoder: &EncoderSpec,
         model: &ModelSpec,
         shape: &TaskShape,
         slots: &mut Vec<Slot>,
-    ) -> EncoderLayout {
-        let backbone = backbone(encoder, side(shape));
+    ) -> Option<EncoderLayout> {
+        let backbone = backbone(encoder, side(shape))?;
         let mut add = |name: String, part, dims, start| {
             let name = format!("{PREFIX}{name}");
             slots.push(Slot { role: name.clone(), name, part, dims, start });
@@ -82,7 +81,7 @@ impl EncoderLayout {
         let part = if encoder.trainable() == Trainable::None { Part::Fixed } else { Part::Encoder };
         let (inputs, width) = (backbone.features(), model.embed.as_ref().map_or(1, |embed| embed.size));
         let linear = Start::linear(inputs);
-        EncoderLayout {
+        Some(EncoderLayout {
             backbone: indices,
             linear: [
                 add("linear.weight".into(), part, vec![width, inputs], linear),
@@ -94,7 +93,7 @@ impl EncoderLayout {
                 add("bn.running_mean".into(), Part::Fixed, vec![width], Start::Zero),
                 add("bn.running_var".into(), Part::Fixed, vec![width], Start::One),
             ],
-        }
+        })
     }
 }
 
@@ -132,7 +131,7 @@ struct Learned {
 impl Encoder {
     pub(super) fn new(spec: &EncoderSpec, shape: &TaskShape, layout: EncoderLayout) -> Encoder {
         Encoder {
-            backbone: (spec.trainable() == Trainable::All).then(|| backbone(spec, side(shape))),
+            backbone: (spec.trainable() == Trainable::All).then(|| backbone(spec, side(shape))).flatten(),
             learns: spec.trainable() != Trainable::None,
             layout,
         }
@@ -229,7 +228,7 @@ mod tests {
     use super::*;
     use crate::model::{Model, Plugins};
     use crate::rng::Stream;
-    use crate::spec::task_shape::{Target, TargetKind, When};
+    use crate::spec::task_shape::{First, Input, Target, TargetKind, When};
 
     const SIDE: usize = 12;
 

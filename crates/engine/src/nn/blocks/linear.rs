@@ -13,7 +13,7 @@ use crate::plugins::Plugin;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Linear {
-    /// Number of units; as many as the task has outputs if left out.
+    /// Number of units; as many as the task has outputs if left out, or as the embedding is wide in an image encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub units: Option<usize>,

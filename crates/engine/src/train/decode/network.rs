@@ -11,6 +11,7 @@ use crate::nn::kernel::few_rows;
 use crate::nn::slices;
 use crate::train::backend::{Backend, Composed, Plan};
 use crate::train::device_batch::DeviceBatch;
+use crate::train::engine;
 
 /// Up to this many rows, weights are read in place: training backends repack them at every call, which dominates the cost of
 /// a step of one sentence.
@@ -27,7 +28,7 @@ pub(super) struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// Feeds features `[images, width]`, then the start token: one row per image.
+    /// Feeds features `[images, width]`, or the input of the encoder, then the start token: one row per image.
     pub(super) fn begin(model: &'a Model, backend: &'a dyn Backend, features: &Tensor, start: u32) -> Result<Self> {
         let rows = features.dim(0)?;
         let states = model.zero_state(rows)?;
@@ -67,6 +68,7 @@ impl<'a> Network<'a> {
         // Targets are irrelevant at inference.
         let targets = Targets::FinalClass(Tensor::zeros(self.rows, DType::U32, &Device::Cpu)?);
         let sequence = DeviceBatch::new(model, &Batch::new(inputs, targets), None)?;
+        let sequence = engine::through_blocks(model, &sequence)?.unwrap_or(sequence);
         let (span, last) = (0..sequence.steps(), [sequence.steps() - 1]);
         let few = self.rows <= FEW && model.device().is_cpu();
         let (backend, outputs): (&dyn Backend, &[usize]) = if few { (&Composed, &[]) } else { (self.backend, &last) };

@@ -75,7 +75,7 @@ pub struct Group {
     pub losses: Losses,
     /// One per window, if requested.
     pub traces: Vec<Trace>,
-    /// The gradients at the inputs, by step, if blocks learn from them.
+    /// The gradients at the inputs, by step, if blocks or an encoder learn from them.
     pub inputs: Vec<(usize, Tensor)>,
 }
 
@@ -164,8 +164,9 @@ fn run_group(
             starts: batch.trace || batch.roles.iter().any(|role| matches!(role, Role::Learning | Role::Accumulating)),
         };
         inputs = pullback.backward(&cotangents, Some(gradients))?;
-        if let Some(feature) = &inputs.feature {
-            sequence.add_encoder_gradients(feature, gradients)?;
+        if let Some(feature) = inputs.feature.take() {
+            sequence.add_encoder_gradients(&feature, gradients)?;
+            inputs.inputs.push((0, feature));
         }
     }
     inputs.starts = targets.unwrap_or(inputs.starts);
@@ -220,10 +221,7 @@ pub fn evaluate(
         let outputs = if when == When::LastStep { outputs } else { outputs.unsqueeze(1)? };
         return Ok((outputs, Vec::new()));
     }
-    let through_blocks = match model.blocks {
-        Some(_) => Some(sequence.of_blocks(&feedforward::evaluate(model, &sequence.all_steps()?)?, false)?),
-        None => None,
-    };
+    let through_blocks = through_blocks(model, sequence)?;
     let sequence = through_blocks.as_ref().unwrap_or(sequence);
     let start = start.map_or_else(|| model.zero_state(sequence.rows().count), |start| Ok(start.to_vec()))?;
     let whole = 0..sequence.steps();
@@ -240,6 +238,15 @@ pub fn evaluate(
         When::LastStep => time_first.squeeze(0)?,
     };
     Ok((batch_first, end))
+}
+
+/// A batch in evaluation as the recurrent layers read it, if there are blocks below them that read it first.
+///
+/// # Errors
+/// Fails on a tensor error.
+pub fn through_blocks(model: &Model, sequence: &DeviceBatch) -> Result<Option<DeviceBatch>> {
+    let read = if model.blocks.is_some() { sequence.read_by_blocks()? } else { None };
+    read.map(|x| sequence.of_blocks(&feedforward::evaluate(model, &x)?, false)).transpose()
 }
 
 /// The true gradients at the starts of the windows: of the sum of all windows' losses, by untruncated backpropagation

@@ -12,7 +12,8 @@
 //! 2. *backward*: no segment below an interface waits for the one above. With a segment's gradient, the synthesizers of the interface
 //!    below it learn.
 //!
-//! Below recurrent layers, every step of every sequence is a row, and the gradient at the outputs is that at the layers' inputs.
+//! Below recurrent layers, every step of every sequence is a row, or the image before the tokens if the blocks encode images, and the
+//! gradient at the outputs is that at the layers' inputs.
 //!
 //! On the CPU each phase runs its independent parts on the threads of the current pool; what they compute does not depend on it.
 
@@ -30,11 +31,11 @@ use super::engine::Role;
 use super::loss::{Feedback, Losses};
 use crate::error::{Error, Result};
 use crate::model::{DrawMasks, FeedForward, Model};
-use crate::nn::{Gradients, Mode, Part};
+use crate::nn::{Gradients, Mode};
 
 /// A batch, and how to train on it.
 pub struct Batch<'a> {
-    /// The input, `[rows, features]`.
+    /// The input, `[rows, ...]`.
     pub input: &'a Tensor,
     /// The targets.
     pub feedback: &'a Feedback,
@@ -115,7 +116,7 @@ impl<'a> Pass<'a> {
     pub fn forward(model: &'a Model, batch: &'a Batch<'a>) -> Result<Pass<'a>> {
         let network = network(model)?;
         let segments = network.segments(|index| batch.roles[index] == Role::Lesioned);
-        let leaves = model.params.leaves(Part::Network)?;
+        let leaves = model.params.leaves(network.part)?;
         let step = Step { model, network, batch, leaves, segments, x: shaped(network, batch.input)? };
         let sent: Vec<Vec<Sent<'a>>> = in_parallel(step.chains()?, model, |chain| step.forward(chain))?;
         Ok(Pass { sent: sent.into_iter().flatten().collect(), step })
@@ -154,7 +155,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The network's outputs in evaluation, `[rows, width]`, for inputs `[rows, features]`: no interface is active.
+/// The outputs of the blocks in evaluation, `[rows, width]`, for inputs `[rows, ...]`: no interface is active.
 ///
 /// # Errors
 /// Fails on a tensor error, or if the model has no blocks.

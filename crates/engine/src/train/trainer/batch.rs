@@ -36,7 +36,7 @@ type InputsOfSteps = Vec<(usize, Tensor)>;
 pub(super) struct Hooks<'a> {
     /// Gets the traces of each group of windows.
     pub group: &'a mut dyn FnMut(&Model, &[Trace]) -> Result<()>,
-    /// Gets the gradients at the inputs, by step, before the update at the end of the batch, and adds gradients of its own.
+    /// Gets the gradients at the inputs, by step, before the update that follows, and adds gradients of its own.
     pub inputs: &'a mut dyn FnMut(InputsOfSteps, &mut Gradients) -> Result<()>,
 }
 
@@ -72,6 +72,9 @@ impl Network<'_> {
             (hooks.group)(model, &group.traces)?;
             losses.push(group.losses);
             at_inputs.extend(group.inputs);
+            if step_every_window && !at_inputs.is_empty() {
+                (hooks.inputs)(std::mem::take(&mut at_inputs), gradients)?;
+            }
             for (reached, present) in reached.iter_mut().zip(gradients.present()) {
                 *reached |= present;
             }
@@ -158,7 +161,7 @@ impl Trainer {
         let roles: Vec<Role> = self.model.synthesizers.iter().map(|slot| role(&slot.spec, epoch)).collect();
         let mut recorder = self.recorder.take_if(|recorder| recorder.wants(index));
         let masks = block_masks(self.seed, self.cursor, self.model.device());
-        let input = self.model.blocks.as_ref().map(|_| sequence.all_steps()).transpose()?;
+        let input = if self.model.blocks.is_some() { sequence.read_by_blocks()? } else { None };
         let blocks = input.as_ref().map(|input| {
             let (roles, masks) = (roles.as_slice(), &masks);
             feedforward::Batch { input, feedback, roles, masks, trace: false }

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::model::encoder::{FrozenBackbone, RANDOM};
 use crate::model::{Layout, Model};
 use crate::nn::Gradients;
-use crate::spec::task_shape::{First, Input, TaskShape};
+use crate::spec::task_shape::TaskShape;
 use crate::spec::{Keep, ModelSpec, Spec, Trainable};
 
 /// Trains one unit: one spec, one seed.
@@ -147,11 +147,11 @@ impl Trainer {
     /// Fails if these weights are invalid.
     pub fn start_encoder(&mut self, spec: &ModelSpec, device: &Device) -> Result<()> {
         let trained = spec.encoder.as_ref().filter(|encoder| encoder.trainable() == Trainable::All);
-        if let (Some(encoder), Input::Tokens { first: First::Image { side }, .. }) = (trained, &self.shape.input)
+        if let (Some(encoder), Some(side)) = (trained, self.shape.input.image_side())
             && encoder.weights() != RANDOM
             && let Some(part) = &self.model.encoder
         {
-            part.adopt_backbone(&self.model.params, FrozenBackbone::load(spec, *side, device)?.tensors())?;
+            part.adopt_backbone(&self.model.params, FrozenBackbone::load(spec, side, device)?.tensors())?;
         }
         Ok(())
     }
