@@ -23,7 +23,7 @@ pub fn pack<S: Simd>(to: &mut [f32], from: Matrix<'_>, rows: std::ops::Range<usi
 
 /// `to[k · width + c] = from[c · stride + k]` for `k < depth`, `c < columns`.
 #[inline(always)]
-fn transpose(to: &mut [f32], from: &[f32], stride: usize, depth: usize, columns: usize, width: usize) {
+pub fn transpose(to: &mut [f32], from: &[f32], stride: usize, depth: usize, columns: usize, width: usize) {
     let (mut done, mut deep) = (0, 0);
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
