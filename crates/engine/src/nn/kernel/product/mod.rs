@@ -284,6 +284,17 @@ mod tests {
         }
     }
 
+    /// Its rows overlap: each begins one number after the one before.
+    #[test]
+    fn one_term_of_a_transposed_factor() {
+        let (m, n) = (200, 5);
+        let (a, b, mut out) = (numbers(m, 0.7), numbers(n, 0.3), vec![0.0; m * n]);
+        product(MatrixMut::new(&mut out, m, n), Matrix::new(&a, m, 1), Matrix::new(&b, n, 1).t(), false, Threads(1));
+        for (at, x) in out.iter().enumerate() {
+            assert_eq!(*x, a[at / n] * b[at % n]);
+        }
+    }
+
     proptest! {
         #[test]
         fn a_product_is_the_sum_of_its_products(

@@ -10,9 +10,8 @@ use super::tile::width;
 #[inline(always)]
 pub fn pack<S: Simd>(to: &mut [f32], from: Matrix<'_>, rows: std::ops::Range<usize>, first: usize, columns: usize) {
     if from.column_stride == 1 {
-        let from = from.numbers[rows.start * from.row_stride + first..].chunks(from.row_stride.max(1));
-        for (to, from) in to.chunks_exact_mut(width::<S>()).zip(from) {
-            to[..columns].copy_from_slice(&from[..columns]);
+        for (to, row) in to.chunks_exact_mut(width::<S>()).zip(rows) {
+            to[..columns].copy_from_slice(&from.from(row, first)[..columns]);
         }
         return;
     }
