@@ -1,4 +1,4 @@
-//! One training step of the reference jobs, on one thread, next to a large matrix product on the same machine in the same
+//! One training step of the reference jobs, on the threads of `RAYON_NUM_THREADS`, next to a large matrix product on the same machine in the same
 //! run.
 //!
 //! `just bench` (or `RAYON_NUM_THREADS=1 cargo bench --bench step`) times every step, and ends with a table: medians, what
@@ -24,7 +24,7 @@ fn main() {
 /// Items are floating-point operations of matrix products.
 #[divan::bench(args = Job::ALL)]
 fn fused(bencher: divan::Bencher<'_, '_>, job: &Job) {
-    step(bencher, Work::new(job, Box::new(Fused::default())));
+    step(bencher, Work::new(job, Box::new(Fused::new(rayon::current_num_threads()))));
 }
 
 #[divan::bench(args = Job::ALL)]
@@ -43,6 +43,18 @@ fn step(bencher: divan::Bencher<'_, '_>, work: ccdni::Result<Work>) {
 fn matrix_product_2000(bencher: divan::Bencher<'_, '_>) {
     let matrix = Tensor::ones((2000, 2000), DType::F32, &Device::Cpu).expect("a matrix");
     bencher.counter(ItemsCount::new(2u64 * 2000 * 2000 * 2000)).bench_local(|| matrix.matmul(&matrix));
+}
+
+/// Two products of some 5 µs each on one thread, and divided between two.
+#[divan::bench(args = [1, 2])]
+fn divided(bencher: divan::Bencher<'_, '_>, threads: usize) {
+    let (a, b, mut out) = (vec![0.5; 50 * 50], vec![0.5; 50 * 100], vec![0.0; 2 * 50 * 100]);
+    let (a, b) = (Matrix::new(&a, 50, 50), Matrix::new(&b, 50, 100));
+    bencher.bench_local(|| {
+        Threads(threads).each(out.chunks_exact_mut(50 * 100), |out| {
+            kernel::product(MatrixMut::new(out, 50, 100), a, b, false, Threads(1));
+        });
+    });
 }
 
 /// Products of the reference jobs, `rows x columns x terms`: the recurrent one of a step, and the synthesizer's forwards and backwards. The

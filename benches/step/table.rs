@@ -19,9 +19,8 @@ pub fn print() -> ccdni::Result<()> {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for job in &Job::ALL {
-        for (name, backend) in
-            [("fused", Box::new(Fused::default()) as Box<dyn Backend>), ("composed", Box::new(Composed))]
-        {
+        let fused = Fused::new(rayon::current_num_threads());
+        for (name, backend) in [("fused", Box::new(fused) as Box<dyn Backend>), ("composed", Box::new(Composed))] {
             let mut work = Work::new(job, backend)?;
             let operations = work.operations() as f64;
             work.step()?;

@@ -67,6 +67,9 @@ pub fn command(directory: &Directory, spec: &Spec, seeds: &[u64], threads: usize
         command.arg("--seed").arg(seed.to_string());
     }
     command.env("RAYON_NUM_THREADS", threads_of_a_product(spec, threads).to_string());
+    // Those of candle beside them wait for one another without leaving their cores: in vain for a whole time slice where another
+    // program computes.
+    command.env("CANDLE_NUM_THREADS", "1");
     Ok(command)
 }
 

@@ -76,6 +76,32 @@ run: {device: cpu}
     }
 }
 
+/// The size of the papers' networks: passes of some ten microseconds, each of which is divided; with a context, in both orders of the windows,
+/// and beside another seed.
+#[test]
+fn small_passes_are_divided_without_a_changed_bit() {
+    let spec = "
+task: {kind: mimic, inputs: 28, hidden: 20, seq_len: 28, train_size: 150, validation_size: 50, test_size: 50}
+model: {layers: [{cell: lstm, hidden: 30, dni: {hidden: [300], context: target}}]}
+train: {epochs: 2, batch_size: 50, bptt: 3, clip: {norm: 1.0}}
+run: {device: cpu}
+seeds: [1, 2]
+";
+    for order in ["batch", "window"] {
+        let lab = Lab::new();
+        lab.write("spec.yaml", spec);
+        let order = format!("train.step_every={order}");
+        let results = [(1, "1"), (2, "1"), (3, "1"), (2, "2"), (3, "2")].map(|(threads, jobs)| {
+            weights(&lab, &["--jobs", jobs, "--set", &order, "--set", &format!("run.threads={threads}")]);
+            let of_seed = |seed| fs::read(lab.run().0.join(format!("seeds/{seed}/decoder.safetensors"))).unwrap();
+            (threads, jobs, [1, 2].map(of_seed))
+        });
+        for (threads, jobs, weights) in &results {
+            assert!(*weights == results[0].2, "{order}, {threads} threads, {jobs} jobs");
+        }
+    }
+}
+
 #[test]
 fn the_composed_backend_trains_the_same_network() {
     let lab = Lab::new();

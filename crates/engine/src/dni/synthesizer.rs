@@ -113,7 +113,7 @@ pub trait Synthesizer: Debug + Send + Sync {
 pub struct Cpu<'a> {
     /// The instructions of this processor.
     pub arch: Arch,
-    /// Threads for matrix products.
+    /// Threads to divide rows among.
     pub threads: Threads,
     /// Buffers, reused between calls.
     pub buffers: &'a Pool<Vec<f32>>,

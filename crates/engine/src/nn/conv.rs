@@ -103,9 +103,8 @@ impl Op {
         let (images, weight) = (numbers(images)?, numbers(weight)?);
         let after = self.convolution.after();
         let batch = images.len() / self.convolution.plane.numbers();
-        let mut out = vec![0.0; batch * after.numbers()];
         let finish = Finish { shift, rectify: self.rectify, ..Finish::default() };
-        self.convolution.forward(Arch::new(), images, weight, finish, &mut out);
+        let out = self.convolution.forward(Arch::new(), images, weight, finish);
         Ok((CpuStorage::F32(out), (batch, after.channels, after.height, after.width).into()))
     }
 

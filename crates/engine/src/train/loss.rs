@@ -6,13 +6,12 @@
 use std::ops::Range;
 
 use candle_core::{D, DType, Device, Tensor};
-use pulp::Arch;
 
 use super::rows::{Rows, alternate};
 use crate::data::{Targets, binary_cross_entropy};
 use crate::error::{Error, Result};
-use crate::nn::kernel::softmax;
-use crate::nn::{Numbers, constant, slices};
+use crate::nn::kernel::{Threads, softmax};
+use crate::nn::{Numbers, constant, on_slices, slices};
 use crate::spec::task_shape::{TargetKind, TaskShape, When};
 
 /// The targets of a batch, and the steps at which they apply.
@@ -223,31 +222,30 @@ impl Feedback {
             None => Ok(squares),
         };
         let batch = self.sequences as f64;
-        // Each step's loss and gradient, before averaging over its window.
+        // Averages over each window.
+        let weights: Vec<f32> =
+            counts.iter().flat_map(|&targets| std::iter::repeat_n(1.0 / targets as f32, targets)).collect();
         let (per_step, gradient) = match self.kind {
             TargetKind::Values { size } => {
                 let difference = (outputs - target)?;
                 let elements = batch * size as f64;
-                ((self.of_steps(weighted(difference.sqr()?)?)? / elements)?, (difference * (2.0 / elements))?)
+                let losses = (self.of_steps(weighted(difference.sqr()?)?)? / elements)?;
+                (losses, weigh((difference * (2.0 / elements))?, &weights)?)
             }
             TargetKind::Bits { size } => {
                 let (losses, gradient) = binary_cross_entropy(outputs, &target)?;
                 let elements = batch * size as f64;
-                ((self.of_steps(weighted(losses)?)? / elements)?, (gradient / elements)?)
+                ((self.of_steps(weighted(losses)?)? / elements)?, weigh((gradient / elements)?, &weights)?)
             }
             TargetKind::Classes { .. } => {
-                let (losses, gradient) = cross_entropy(outputs, &target)?;
-                ((self.of_steps(weighted(losses)?)? / batch)?, (gradient / batch)?)
+                let (losses, gradient) = match on_slices(outputs) {
+                    true => cross_entropy_on_cpu(outputs, &target, batch, &weights)?,
+                    false => cross_entropy(outputs, &target, batch, &weights)?,
+                };
+                ((self.of_steps(weighted(losses)?)? / batch)?, gradient)
             }
         };
-        let weights: Vec<f32> =
-            counts.iter().flat_map(|&targets| std::iter::repeat_n(1.0 / targets as f32, targets)).collect();
-        let losses = Losses { per_step: Numbers::of(per_step)?, counts, seeds: self.seeds };
-        if weights.iter().all(|&weight| weight == 1.0) {
-            return Ok((losses, Some(gradient)));
-        }
-        let weights = constant(weights, &[steps.len(), 1, 1], outputs.device())?;
-        Ok((losses, Some(gradient.broadcast_mul(&weights)?)))
+        Ok((Losses { per_step: Numbers::of(per_step)?, counts, seeds: self.seeds }, Some(gradient)))
     }
 
     /// The sums of each step and seed, `[steps · seeds]`, of `[steps, batch, width]`.
@@ -293,27 +291,35 @@ fn one_hot(classes: &Tensor, count: usize) -> Result<Tensor> {
     Ok(classes.unsqueeze(1)?.broadcast_eq(&all)?.to_dtype(DType::F32)?)
 }
 
-/// The cross-entropy, `[steps, batch, 1]`, of logits `[steps, batch, classes]` for classes `[steps, batch]`, and its
-/// gradient at the logits.
-fn cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (steps, batch, width) = logits.dims3()?;
-    if logits.device().is_cpu() {
-        let mut gradient = slices::read(&logits.contiguous()?)?.to_vec();
-        let classes = classes.flatten_all()?.to_vec1()?;
-        let losses = softmax::cross_entropy(Arch::new(), &mut gradient, width, &classes);
-        let losses = Tensor::from_vec(losses, (steps, batch, 1), logits.device())?;
-        return Ok((losses, Tensor::from_vec(gradient, (steps, batch, width), logits.device())?));
+/// Multiplies `[steps, batch, width]` by the weight of each step.
+fn weigh(gradient: Tensor, weights: &[f32]) -> Result<Tensor> {
+    if weights.iter().all(|&weight| weight == 1.0) {
+        return Ok(gradient);
     }
-    cross_entropy_anywhere(logits, classes)
+    let weights = constant(weights.to_vec(), &[weights.len(), 1, 1], gradient.device())?;
+    Ok(gradient.broadcast_mul(&weights)?)
 }
 
-/// [`cross_entropy`] by tensor operations: the definition.
-fn cross_entropy_anywhere(logits: &Tensor, classes: &Tensor) -> Result<(Tensor, Tensor)> {
+/// The cross-entropy, `[steps, batch, 1]`, of logits `[steps, batch, classes]` for classes `[steps, batch]`, and its
+/// gradient at the logits, divided by `batch` and multiplied by the weight of each step: the definition.
+fn cross_entropy(logits: &Tensor, classes: &Tensor, batch: f64, weights: &[f32]) -> Result<(Tensor, Tensor)> {
     let classes = classes.unsqueeze(2)?;
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?;
     let minus_one = classes.to_dtype(DType::F32)?.ones_like()?.neg()?;
     let gradient = log_p.exp()?.scatter_add(&classes, &minus_one, 2)?;
-    Ok((log_p.gather(&classes, 2)?.neg()?, gradient))
+    Ok((log_p.gather(&classes, 2)?.neg()?, weigh((gradient / batch)?, weights)?))
+}
+
+/// [`cross_entropy`] in one pass over slices.
+fn cross_entropy_on_cpu(logits: &Tensor, classes: &Tensor, batch: f64, weights: &[f32]) -> Result<(Tensor, Tensor)> {
+    let (steps, rows, width) = logits.dims3()?;
+    let classes = classes.flatten_all()?.to_vec1()?;
+    let factors: Vec<[f32; 2]> =
+        weights.iter().flat_map(|&weight| std::iter::repeat_n([(1.0 / batch) as f32, weight], rows)).collect();
+    let logits = logits.contiguous()?;
+    let (losses, gradient) = softmax::cross_entropy(Threads::of_pool(), &slices::read(&logits)?, &classes, &factors);
+    let losses = Tensor::from_vec(losses, (steps, rows, 1), logits.device())?;
+    Ok((losses, Tensor::from_vec(gradient, (steps, rows, width), logits.device())?))
 }
 
 /// Checks that every class is below `count`. On a device nothing is checked, since reading would block: the loader checks
@@ -419,7 +425,8 @@ mod tests {
         let values: Vec<f32> = (0..2 * 3 * 21).map(|i| 5.0 * (i as f32 * 0.7).sin()).collect();
         let logits = Tensor::from_vec(values, (2, 3, 21), &Device::Cpu)?;
         let classes = Tensor::new(&[[0u32, 20, 7], [3, 3, 16]], &Device::Cpu)?;
-        let (by_kernel, by_tensors) = (cross_entropy(&logits, &classes)?, cross_entropy_anywhere(&logits, &classes)?);
+        let by_kernel = cross_entropy_on_cpu(&logits, &classes, 3.0, &[0.5, 1.0])?;
+        let by_tensors = cross_entropy(&logits, &classes, 3.0, &[0.5, 1.0])?;
         for (a, b) in [(by_kernel.0, by_tensors.0), (by_kernel.1, by_tensors.1)] {
             assert_eq!(a.dims(), b.dims());
             assert!((a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()? < 1e-5);

@@ -1,12 +1,15 @@
 //! The forward and backward pass of the perceptron on slices on the CPU.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
+use pulp::Arch;
 
 use super::Mlp;
 use crate::dni::{Cpu, Prediction, StoredSynthesizer};
 use crate::error::{Error, Result};
 use crate::nn::kernel::passes::{add_bias, bias_relu, multiply, relu_backward, sum_rows};
-use crate::nn::kernel::{Lent, Matrix, MatrixMut, product, room};
+use crate::nn::kernel::{Lent, Matrix, MatrixMut, Threads, cut, product, room};
 use crate::nn::{Gradients, slices};
 
 /// Predicted gradients at states `[rows, state]`.
@@ -20,56 +23,77 @@ pub(super) fn predict<'a>(
     let params = slices::read(stored.params.flat())?;
     let of = |place: usize| &params[stored.params.range(stored.indices[place])];
     let (rows, width) = states.dims2()?;
-    let (sizes, output_width, first) = (&mlp.hidden, stored.site.output, mlp.first(stored.site));
+    let output_width = stored.site.output;
     let context_dims = context.map(Tensor::dims2).transpose()?;
     if width != stored.site.state || context_dims != stored.site.context.map(|size| (rows, size)) {
         return Err(Error::Training("the synthesizer was built for states or a context of another width".into()));
     }
     let mut output = vec![0.0; rows * output_width];
     // Activity of each hidden layer, `[rows, units]`.
-    let mut hidden: Vec<Lent<Vec<f32>>> = sizes.iter().map(|_| cpu.buffers.lend()).collect();
-    let mut bias = cpu.buffers.lend();
-    let bias = room(&mut bias, first);
-    bias.copy_from_slice(of(1));
-
-    let to = hidden.first_mut().map_or(&mut output[..], |hidden| room(hidden, rows * first));
-    let input = slices::read(states)?;
-    let weight = Matrix::new(of(0), first, width).t();
-    product(MatrixMut::new(to, rows, first), Matrix::new(&input, rows, width), weight, false, cpu.threads);
-    let mut place = 2;
-    if let (Some(context), Some(size)) = (context, stored.site.context) {
-        let context = slices::read(context)?;
-        let weight = Matrix::new(of(2), first, size).t();
-        product(MatrixMut::new(to, rows, first), Matrix::new(&context, rows, size), weight, true, cpu.threads);
-        bias.iter_mut().zip(of(3)).for_each(|(bias, more)| *bias += more);
-        place = 4;
-    }
-    match sizes.len() {
-        0 => add_bias(cpu.arch, to, bias),
-        _ => bias_relu(cpu.arch, to, bias),
-    }
-    for (k, &size) in sizes.iter().enumerate() {
-        let (done, rest) = hidden.split_at_mut(k + 1);
-        let below = Matrix::new(&done[k], rows, size);
-        let (weight, bias) = (of(place + 2 * k), of(place + 2 * k + 1));
-        let units = bias.len();
-        let weight = Matrix::new(weight, units, size).t();
-        match rest.first_mut() {
-            Some(next) => {
-                let to = room(next, rows * units);
-                product(MatrixMut::new(to, rows, units), below, weight, false, cpu.threads);
-                bias_relu(cpu.arch, to, bias);
-            }
-            None => {
-                product(MatrixMut::new(&mut output, rows, units), below, weight, false, cpu.threads);
-                add_bias(cpu.arch, &mut output, bias);
-            }
+    let mut hidden: Vec<Lent<Vec<f32>>> = mlp.hidden.iter().map(|_| cpu.buffers.lend()).collect();
+    let read_context = context.map(slices::read).transpose()?;
+    let mut bias = of(1).to_vec();
+    let (context_part, place) = match &read_context {
+        Some(context) => {
+            bias.iter_mut().zip(of(3)).for_each(|(bias, more)| *bias += more);
+            (Some((&**context, of(2))), 4)
         }
+        None => (None, 2),
+    };
+    let above = (0..mlp.hidden.len()).map(|k| (of(place + 2 * k), of(place + 2 * k + 1)));
+    let layers = std::iter::once((of(0), &*bias)).chain(above).collect();
+    let forward = Forward { arch: cpu.arch, states: &slices::read(states)?, context: context_part, layers };
+    let parts = cpu.threads.parts(rows, rows * forward.layers.iter().map(|(weight, _)| weight.len()).sum::<usize>());
+    let mut lanes: Vec<(Range<usize>, Vec<&mut [f32]>)> = parts.iter().map(|rows| (rows.clone(), Vec::new())).collect();
+    let widths = mlp.hidden.iter().chain([&output_width]);
+    let outputs = hidden.iter_mut().zip(&mlp.hidden).map(|(hidden, units)| room(hidden, rows * units));
+    for (to, width) in outputs.chain([&mut *output]).zip(widths) {
+        lanes.iter_mut().zip(cut(to, *width, &parts)).for_each(|((_, layers), part)| layers.push(part));
     }
+    cpu.threads.each(lanes, |(rows, outputs)| forward.run(rows, outputs));
     let pass = Pass { mlp, stored, cpu, states: states.clone(), context: context.cloned(), hidden };
     let pullback = move |cotangent: &Tensor, gradients: &mut Gradients| pass.backward(cotangent, gradients);
     let values = Tensor::from_vec(output, (rows, output_width), states.device())?;
     Ok(Prediction { values, pullback: Box::new(pullback) })
+}
+
+/// The forward pass.
+struct Forward<'a> {
+    arch: Arch,
+    /// `[rows, state]`
+    states: &'a [f32],
+    /// `[rows, size]`, and its weights in the first layer.
+    context: Option<(&'a [f32], &'a [f32])>,
+    /// Weight and bias of each layer.
+    layers: Vec<(&'a [f32], &'a [f32])>,
+}
+
+impl Forward<'_> {
+    /// Computes the output of every layer for some rows, `[rows, units]`.
+    fn run(&self, rows: Range<usize>, mut outputs: Vec<&mut [f32]>) {
+        let count = rows.len();
+        for (k, (weight, bias)) in self.layers.iter().enumerate() {
+            let (below, rest) = outputs.split_at_mut(k);
+            let (to, units) = (&mut *rest[0], bias.len());
+            let mut multiply = |weight: &[f32], input: &[f32], first: usize, add: bool| {
+                let width = weight.len() / units;
+                let input = Matrix::new(&input[first * width..], count, width);
+                let weight = Matrix::new(weight, units, width).t();
+                product(MatrixMut::new(to, count, units), input, weight, add, Threads(1));
+            };
+            match (below.last(), self.context) {
+                (Some(below), _) => multiply(weight, below, 0, false),
+                (None, context) => {
+                    multiply(weight, self.states, rows.start, false);
+                    context.into_iter().for_each(|(context, weight)| multiply(weight, context, rows.start, true));
+                }
+            }
+            match k + 1 == self.layers.len() {
+                true => add_bias(self.arch, to, bias),
+                false => bias_relu(self.arch, to, bias),
+            }
+        }
+    }
 }
 
 /// What the backward pass needs.
@@ -87,6 +111,7 @@ impl Pass<'_> {
     /// Adds the gradients of the parameters, given the cotangent of the first rows of the output, `[rows, state]`.
     fn backward(&self, cotangent: &Tensor, gradients: &mut Gradients) -> Result<()> {
         let Pass { stored, cpu, .. } = self;
+        let arch = cpu.arch;
         let params = slices::read(stored.params.flat())?;
         let of = |place: usize| &params[stored.params.range(stored.indices[place])];
         let (rows, _) = cotangent.dims2()?;
@@ -105,10 +130,10 @@ impl Pass<'_> {
                 let (here_t, input) = (Matrix::new(here, rows, units).t(), Matrix::new(input, rows, width));
                 product(MatrixMut::new(to, units, width), here_t, input, add, cpu.threads);
                 if let (0, Some(kept)) = (place, &kept) {
-                    multiply(cpu.arch, to, kept);
+                    multiply(arch, to, kept);
                 }
                 let (to, add) = gradients.take(stored.indices[place + 1]);
-                sum_rows(cpu.arch, to, &here[..rows * units], add);
+                sum_rows(arch, to, &here[..rows * units], add);
             };
             let sizes = &self.mlp.hidden;
             let mut here = &cotangent[..];
@@ -118,8 +143,12 @@ impl Pass<'_> {
                 add(place + 2 * k, here, units, hidden);
                 let to = room(&mut below, rows * size);
                 let weight = Matrix::new(of(place + 2 * k), units, size);
-                product(MatrixMut::new(to, rows, size), Matrix::new(here, rows, units), weight, false, cpu.threads);
-                relu_backward(cpu.arch, to, hidden);
+                let parts = cpu.threads.parts(rows, rows * units * size);
+                cpu.threads.each(parts.iter().zip(cut(to, size, &parts)), |(part, to)| {
+                    let here = Matrix::new(&here[part.start * units..], part.len(), units);
+                    product(MatrixMut::new(to, part.len(), size), here, weight, false, Threads(1));
+                    relu_backward(arch, to, &hidden[part.start * size..]);
+                });
                 std::mem::swap(&mut current, &mut below);
                 here = &current;
             }

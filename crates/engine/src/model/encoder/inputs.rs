@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
 
@@ -13,6 +14,7 @@ use super::{FrozenBackbone, RANDOM};
 use crate::data::image_set::{Images, Item, Store, Viewing};
 use crate::data::{BatchIndex, Split};
 use crate::error::{Error, Result};
+use crate::nn::kernel::{PASS, Threads, written};
 use crate::rng::Stream;
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
 
@@ -157,12 +159,19 @@ impl EncoderInputs {
             }
             Reads::Pixels => {
                 let side = if training { self.view.trained_side() } else { self.view.measured_side() } as usize;
-                let mut numbers = vec![0.0; images.len() * 3 * side * side];
-                for (&image, out) in images.iter().zip(numbers.chunks_mut(3 * side * side)) {
-                    let (store, image) = self.place(image);
-                    let view = if training { self.view.trained(&mut stream) } else { self.view.measured() }?;
-                    let square = self.view.resize;
-                    store.row(Item { image, variant: 0 }, |row| write(view, row, square, out))??;
+                let mut view = || if training { self.view.trained(&mut stream) } else { self.view.measured() };
+                let views = images.iter().map(|_| view()).collect::<Result<Vec<_>>>()?;
+                let size = 3 * side * side;
+                let (failed, threads) = (OnceLock::new(), Threads::of_pool().worth(images.len() * size * PASS));
+                let numbers = written(images.len() * size, size, threads, |index, out| {
+                    let ((store, image), square) = (self.place(images[index]), self.view.resize);
+                    let read = store.row(Item { image, variant: 0 }, |row| write(views[index], row, square, out));
+                    if let Err(error) = read.flatten() {
+                        let _ = failed.set(error);
+                    }
+                });
+                if let Some(error) = failed.into_inner() {
+                    return Err(error);
                 }
                 Ok(Tensor::from_vec(numbers, (images.len(), 3, side, side), &Device::Cpu)?)
             }

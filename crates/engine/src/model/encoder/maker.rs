@@ -14,6 +14,7 @@ use crate::data::image_set::{self, Item, Store, Viewing, Work};
 use crate::data::images::{self, View};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::nn::kernel::alone;
 use crate::spec::EncoderSpec;
 
 /// Incremented when the result of decoding, resizing or a backbone changes.
@@ -97,7 +98,7 @@ impl Maker<'_> {
             let numbers: Vec<f32> = pixels.iter().flat_map(|one| one.iter().copied()).collect();
             let pixels = Tensor::from_vec(numbers, (pixels.len(), 3, side, side), self.device)?;
             // A store is shared with runs that do not use TF32.
-            Ok(device::exactly(|| backbone.features(&pixels))?.to_vec2()?)
+            Ok(device::exactly(|| alone(|| backbone.features(&pixels)))?.to_vec2()?)
         };
         let features: Vec<Vec<Vec<f32>>> = match self.device.is_cpu() {
             true => good.par_chunks(size).map(features).collect::<Result<_>>()?,

@@ -3,13 +3,14 @@
 //! Windows are gathered for *tiles*: as many images, or rows of one, as fit into the caches. Tiles depend on the shapes
 //! alone, so results do not depend on the number of threads.
 
+use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use pulp::Arch;
-use rayon::prelude::*;
 
 use super::window::{Phases, Plane, Window};
-use super::{Matrix, MatrixMut, Threads, product, room};
+use super::{Matrix, MatrixMut, PASS, Threads, cut, product, room, written};
 
 /// Elements of the windows of a tile: weights and result of the product fit into the cache as well.
 const TILE: usize = 1 << 17;
@@ -42,8 +43,15 @@ pub struct Finish<'a> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     phases: Phases,
+    /// Of gradients.
+    back: Phases,
     windows: Vec<f32>,
     product: Vec<f32>,
+}
+
+thread_local! {
+    /// The buffers of the tile that this thread computes.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// The gradients of a convolution.
@@ -73,21 +81,26 @@ impl Convolution {
         (TILE / (self.depth() * self.after().pixels()).max(1)).max(1)
     }
 
+    /// The threads of the current pool that are worth using for so many images.
+    fn threads(&self, images: usize) -> Threads {
+        Threads::of_pool().worth(images * self.outputs * self.depth() * self.after().pixels())
+    }
+
     /// Convolves images on all threads of the current pool.
     ///
     /// # Panics
     /// If a slice is shorter than its shape.
-    pub fn forward(&self, arch: Arch, images: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
-        let group = self.group();
-        let after = self.after().numbers() * group;
-        if after == 0 {
-            return;
-        }
-        let tiles = out.par_chunks_mut(after).zip(images.par_chunks(self.plane.numbers() * group)).enumerate();
-        tiles.for_each_init(Scratch::default, |scratch, (tile, (out, images))| {
+    pub fn forward(&self, arch: Arch, images: &[f32], weight: &[f32], finish: Finish<'_>) -> Vec<f32> {
+        let count = images.len() / self.plane.numbers().max(1);
+        let threads = self.threads(count);
+        // Smaller tiles, so that threads end together: here they change no sum.
+        let group = self.group().div_ceil(threads.0);
+        let (before, after) = (self.plane.numbers() * group, self.after().numbers() * group);
+        written(count * self.after().numbers(), after, threads, |tile, out| {
+            let images = &images[tile * before..images.len().min((tile + 1) * before)];
             let finish = Finish { add: finish.add.map(|add| &add[tile * after..][..out.len()]), ..finish };
-            self.tile(arch, images, weight, finish, out, scratch, Threads(1));
-        });
+            SCRATCH.with_borrow_mut(|scratch| self.tile(arch, images, weight, finish, out, scratch, Threads(1)));
+        })
     }
 
     /// Convolves one tile: one image, in parts if it is large, or several side by side.
@@ -173,27 +186,35 @@ impl Convolution {
         gradient: &[f32],
         of_images: bool,
     ) -> Gradients {
-        let group = self.group();
-        let (before, after) = (self.plane.numbers() * group, self.after().numbers() * group);
-        let mut out = vec![0.0; if of_images { images.len() } else { 0 }];
-        let mut places: Vec<&mut [f32]> = out.chunks_mut(before.max(1)).collect();
-        places.resize_with(images.len().div_ceil(before.max(1)), Default::default);
-        let tiles = places.into_par_iter().enumerate();
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = tiles
-            .map_init(Scratch::default, |scratch, (tile, out)| {
-                let images = &images[tile * before..images.len().min((tile + 1) * before)];
-                let part = tile * after..gradient.len().min((tile + 1) * after);
-                let rectified = rectified.map(|numbers| &numbers[part.clone()]);
-                self.tile_backward(arch, (images, weight), rectified, &gradient[part], out, scratch)
-            })
-            .collect();
+        let (before, after) = (self.plane.numbers() * self.group(), self.after().numbers() * self.group());
+        let threads = self.threads(2 * images.len() / self.plane.numbers().max(1));
+        let tiles = images.len().div_ceil(before.max(1));
+        let parts: Vec<OnceLock<(Vec<f32>, Vec<f32>)>> = vec![OnceLock::new(); tiles];
+        let compute = |tile: usize, out: &mut [f32]| {
+            let images = &images[tile * before..images.len().min((tile + 1) * before)];
+            let part = tile * after..gradient.len().min((tile + 1) * after);
+            let (rectified, gradient) = (rectified.map(|numbers| &numbers[part.clone()]), &gradient[part]);
+            let operands = (images, weight);
+            parts[tile].get_or_init(|| {
+                SCRATCH.with_borrow_mut(|scratch| self.tile_backward(arch, operands, rectified, gradient, out, scratch))
+            });
+        };
+        let out = if of_images {
+            written(images.len(), before, threads, compute)
+        } else {
+            threads.each(0..tiles, |tile| compute(tile, &mut []));
+            Vec::new()
+        };
+        let parts: Vec<(Vec<f32>, Vec<f32>)> = parts.into_iter().filter_map(OnceLock::into_inner).collect();
         let mut weight = vec![0.0; self.outputs * self.depth()];
         let mut shift = vec![0.0; self.outputs];
-        // In the order of tiles, so that the sum does not depend on threads.
-        for (of_weight, of_shift) in parts {
-            weight.iter_mut().zip(of_weight).for_each(|(sum, part)| *sum += part);
-            shift.iter_mut().zip(of_shift).for_each(|(sum, part)| *sum += part);
-        }
+        // In the order of tiles, so that sums do not depend on threads.
+        let add = |to: &mut [f32], from: &[f32]| to.iter_mut().zip(from).for_each(|(sum, part)| *sum += part);
+        let ranges = threads.parts(weight.len(), weight.len() * parts.len() * PASS);
+        threads.each(ranges.iter().zip(cut(&mut weight, 1, &ranges)), |(range, weight)| {
+            parts.iter().for_each(|(of_weight, _)| add(weight, &of_weight[range.clone()]));
+        });
+        parts.iter().for_each(|(_, of_shift)| add(&mut shift, of_shift));
         Gradients { images: out, weight, shift }
     }
 
@@ -229,7 +250,7 @@ impl Convolution {
             product(MatrixMut::new(&mut scratch.windows, depth, width), weight.t(), output, false, Threads(1));
             for (index, out) in out.chunks_exact_mut(self.plane.numbers()).enumerate() {
                 let place = (width, index * pixels);
-                scratch.phases.add_back(&scratch.windows, place, self.plane, self.window, out);
+                scratch.back.add_back(&scratch.windows, place, self.plane, self.window, out);
             }
         }
         (of_weight, of_shift)

@@ -14,8 +14,12 @@ mod few;
 pub mod passes;
 mod product;
 pub mod softmax;
+mod team;
+mod threads;
 pub mod window;
 
-pub use buffers::{Lent, Pool, room};
+pub use buffers::{Lent, Pool, room, written};
 pub use few::few_rows;
-pub use product::{Matrix, MatrixMut, Threads, product};
+pub use product::{Matrix, MatrixMut, product, transpose};
+pub use team::alone;
+pub use threads::{PASS, Threads, cut, divide};

@@ -77,6 +77,8 @@ pub struct Phases {
     /// Rows and columns of a phase.
     height: usize,
     width: usize,
+    /// The shape of images whose padding is zero.
+    padded: Option<(Plane, Window)>,
 }
 
 impl Phases {
@@ -97,25 +99,34 @@ impl Phases {
 
     /// Calls `pass` for every part of a line of the image that is in one phase, with the line from its first pixel there on, and the
     /// numbers of the phase from there on.
+    #[inline(always)]
     fn lines<I>(
         &mut self,
         plane: Plane,
         window: Window,
-        lines: impl Iterator<Item = I>,
+        mut lines: impl Iterator<Item = I>,
         mut pass: impl FnMut(&mut I, usize, &mut [f32]),
     ) {
-        let (stride, padding) = (window.stride, window.padding);
-        for (index, mut line) in lines.enumerate() {
-            let (channel, row) = (index / plane.height, index % plane.height + padding);
-            if row % stride >= self.count {
-                continue;
-            }
-            for phase in 0..self.count {
-                let first = (phase + stride - padding % stride) % stride;
-                let at = self.place(window, channel, row, phase) + (first + padding) / stride;
-                let count = plane.width.saturating_sub(first).div_ceil(stride);
-                if count > 0 {
-                    pass(&mut line, first, &mut self.numbers[at..][..count]);
+        let Window { stride, padding, .. } = window;
+        // Lines are short: nothing is divided for each of them that could be divided before.
+        let columns = (0..self.count).filter_map(|phase| {
+            let first = (phase + stride - padding % stride) % stride;
+            let count = plane.width.saturating_sub(first).div_ceil(stride);
+            (count > 0).then_some((phase * self.height * self.width + (first + padding) / stride, first, count))
+        });
+        let columns: Vec<(usize, usize, usize)> = columns.collect();
+        for channel in 0..plane.channels {
+            let (mut down, mut phase) = (padding / stride, padding % stride);
+            for mut line in lines.by_ref().take(plane.height) {
+                if phase < self.count {
+                    let row = (channel * self.count + phase) * self.count * self.height + down;
+                    for &(at, first, count) in &columns {
+                        pass(&mut line, first, &mut self.numbers[row * self.width + at..][..count]);
+                    }
+                }
+                phase += 1;
+                if phase == stride {
+                    (down, phase) = (down + 1, 0);
                 }
             }
         }
@@ -126,17 +137,23 @@ impl Phases {
     /// # Panics
     /// If the image is smaller than its shape.
     pub fn cut(&mut self, image: &[f32], plane: Plane, window: Window) {
-        self.clear(plane, window);
-        let lines = image[..plane.numbers()].chunks_exact(plane.width.max(1));
+        // The padding stays as it was for images of the same shape.
+        if self.padded != Some((plane, window)) {
+            self.clear(plane, window);
+            self.padded = Some((plane, window));
+        }
+        let image = &image[..plane.numbers()];
+        #[cfg(target_arch = "x86_64")]
+        if let (2, Some(simd)) = (window.stride, pulp::x86::V3::try_new()) {
+            return simd.vectorize(x86::Cut { simd, phases: self, image, plane, window });
+        }
+        let lines = image.chunks_exact(plane.width.max(1));
         self.lines(plane, window, lines, |line, first, phase| match window.stride {
             1 => phase.copy_from_slice(line),
-            // In pairs, which the compiler vectorises.
             2 => {
                 let pairs = line.as_chunks::<2>().0;
                 phase.iter_mut().zip(pairs).for_each(|(phase, pair)| *phase = pair[first]);
-                if let (true, Some(phase), Some(last)) = (phase.len() > pairs.len(), phase.last_mut(), line.last()) {
-                    *phase = *last;
-                }
+                put_last(phase, pairs.len(), line);
             }
             stride => phase.iter_mut().zip(line[first..].iter().step_by(stride)).for_each(|(phase, x)| *phase = *x),
         });
@@ -192,6 +209,7 @@ impl Phases {
             return;
         }
         self.clear(plane, window);
+        self.padded = None;
         for (kind, windows) in windows.chunks(stride).take(plane.channels * window.size * window.size).enumerate() {
             let (channel, place) = (kind / (window.size * window.size), kind % (window.size * window.size));
             let first = self.place(window, channel, place / window.size, place % window.size);
@@ -217,6 +235,70 @@ impl Phases {
             }
             stride => line[first..].iter_mut().step_by(stride).zip(phase).for_each(|(x, phase)| *x += *phase),
         });
+    }
+}
+
+/// Puts the last pixel of a line of odd length, which has no pair, into the phase that has room for it.
+#[inline(always)]
+fn put_last(phase: &mut [f32], pairs: usize, line: &[f32]) {
+    if let (true, Some(phase), Some(last)) = (phase.len() > pairs, phase.last_mut(), line.last()) {
+        *phase = *last;
+    }
+}
+
+/// Pixels of every other column, with shuffles that the compiler does not find.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m256, __m256i};
+
+    use pulp::x86::V3;
+    use pulp::{NullaryFnOnce, cast};
+
+    use super::{Phases, Plane, Window, put_last};
+
+    /// Takes an image apart, with stride 2.
+    pub struct Cut<'a> {
+        pub simd: V3,
+        pub phases: &'a mut Phases,
+        pub image: &'a [f32],
+        pub plane: Plane,
+        pub window: Window,
+    }
+
+    impl NullaryFnOnce for Cut<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            let Cut { simd, phases, image, plane, window } = self;
+            let lines = image.chunks_exact(plane.width.max(1));
+            phases.lines(
+                plane,
+                window,
+                lines,
+                #[inline(always)]
+                |line, first, phase| {
+                    let pairs = line.as_chunks::<2>().0;
+                    let (eights, to) = (pairs.as_chunks::<8>().0, phase.as_chunks_mut::<8>().0);
+                    let done = 8 * eights.len().min(to.len());
+                    for (to, eight) in to.iter_mut().zip(eights) {
+                        *to = every_other(simd, cast(*eight), first);
+                    }
+                    phase[done..].iter_mut().zip(&pairs[done..]).for_each(|(phase, pair)| *phase = pair[first]);
+                    put_last(phase, pairs.len(), line);
+                },
+            );
+        }
+    }
+
+    /// The first numbers of eight pairs, or the second ones.
+    #[inline(always)]
+    fn every_other(simd: V3, [a, b]: [__m256; 2], first: usize) -> [f32; 8] {
+        let halves = match first {
+            0 => simd.avx._mm256_shuffle_ps::<0x88>(a, b),
+            _ => simd.avx._mm256_shuffle_ps::<0xdd>(a, b),
+        };
+        cast(simd.avx2._mm256_permute4x64_epi64::<0xd8>(cast::<__m256, __m256i>(halves)))
     }
 }
 
@@ -327,6 +409,8 @@ mod tests {
             let mut gathered = vec![9.0; kinds * (places + more)];
             let row = (places + more).max(1);
             let mut phases = Phases::default();
+            // After another image of the same shape.
+            phases.cut(&vec![5.0; plane.numbers()], plane, window);
             phases.cut(&image, plane, window);
             // One row of windows at a time, as in tiles.
             for y in 0..after.height {
@@ -334,6 +418,16 @@ mod tests {
             }
             let mut back = vec![0.0; plane.numbers()];
             phases.add_back(&gathered, (row, more), plane, window, &mut back);
+            // After that, and after one of another shape.
+            for other in [None, Some(Plane { height: height + 1, ..plane })] {
+                if let Some(other) = other {
+                    phases.cut(&vec![5.0; other.numbers()], other, window);
+                }
+                let mut again = gathered.clone();
+                phases.cut(&image, plane, window);
+                phases.gather(plane, window, 0..after.height, &mut again, (row, more));
+                prop_assert_eq!(&again, &gathered);
+            }
             let mut expected = vec![0.0; plane.numbers()];
             for kind in 0..kinds {
                 let (c, down, right) = (kind / (size * size), kind / size % size, kind % size);

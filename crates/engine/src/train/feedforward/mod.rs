@@ -31,6 +31,7 @@ use super::engine::Role;
 use super::loss::{Feedback, Losses};
 use crate::error::{Error, Result};
 use crate::model::{DrawMasks, FeedForward, Model};
+use crate::nn::kernel::alone;
 use crate::nn::{Gradients, Mode};
 
 /// A batch, and how to train on it.
@@ -185,7 +186,7 @@ fn in_parallel<T: Send, R: Send>(
     compute: impl Fn(T) -> Result<R> + Sync + Send,
 ) -> Result<Vec<R>> {
     match model.device().is_cpu() && parts.len() > 1 && rayon::current_num_threads() > 1 {
-        true => parts.into_par_iter().map(compute).collect(),
+        true => parts.into_par_iter().map(|part| alone(|| compute(part))).collect(),
         false => parts.into_iter().map(compute).collect(),
     }
 }

@@ -30,6 +30,7 @@ pub use self::rmsprop::RmsProp;
 pub use self::rule::{Number, OptimizerRule, Slots, Step, UpdateRule};
 pub use self::sgd::Sgd;
 use crate::error::{Error, Result};
+use crate::nn::kernel::{PASS, Threads, cut};
 use crate::nn::{Gradients, ParamStore, reads_are_deferred, slices};
 use crate::plugins::Kinds;
 use crate::spec::PluginTable;
@@ -140,8 +141,19 @@ impl Optimizer {
         let gradient = &slices::read(gradients.flat())?[range.clone()];
         slices::write(params.flat(), |p| {
             slices::write(&self.slots, |slots| {
-                let slots = slots.chunks_exact_mut(self.numbers).map(|slot| &mut slot[range.clone()]).collect();
-                self.rule.step_in_place(*step, &mut p[range.clone()], gradient, slots);
+                let threads = Threads::of_pool();
+                let parts = threads.parts(range.len(), range.len() * 2 * PASS);
+                let mut of_parts: Vec<Vec<&mut [f32]>> = parts.iter().map(|_| Vec::new()).collect();
+                for slot in slots.chunks_exact_mut(self.numbers) {
+                    of_parts
+                        .iter_mut()
+                        .zip(cut(&mut slot[range.clone()], 1, &parts))
+                        .for_each(|(of, part)| of.push(part));
+                }
+                let parts = parts.iter().zip(cut(&mut p[range.clone()], 1, &parts)).zip(of_parts);
+                threads.each(parts, |((part, p), slots)| {
+                    self.rule.step_in_place(*step, p, &gradient[part.clone()], slots);
+                });
             })
         })?
     }

@@ -11,11 +11,12 @@ mod tile;
 use std::cell::RefCell;
 use std::ops::Range;
 
+pub use panel::transpose;
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 use tile::Tile;
 
 use super::buffers::room;
+use super::threads::Threads;
 
 /// Terms of a block of a sum, at most: those of two vectors of columns are 32 KiB.
 const DEPTH: usize = 256;
@@ -26,32 +27,6 @@ const COPY_FROM: usize = 12;
 thread_local! {
     /// The copy of columns that is in use.
     static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// How many threads may be used, those of the current pool. They divide rows, never a sum, so results do not depend on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Threads(pub usize);
-
-/// Multiplications that each thread has at least, some 80 µs: of less, measured over whole epochs, a further thread costs time.
-const SHARE: usize = 1 << 22;
-
-/// How much more of them where a product alone is divided: its threads meet after every product, and read the same weights.
-const PRODUCT: usize = 2;
-
-/// Rows that a thread takes at least: a product of few rows is slow for its size.
-const ROWS: usize = 8;
-
-impl Threads {
-    /// The threads to use for `multiplications` multiplications.
-    pub fn for_work(self, multiplications: usize) -> Threads {
-        Threads(self.0.min(multiplications / SHARE).max(1))
-    }
-
-    /// Parts of `rows` rows, one per thread that is worth using for `multiplications` multiplications; at least one part.
-    pub fn parts(self, rows: usize, multiplications: usize) -> Vec<Range<usize>> {
-        let count = self.for_work(multiplications).0.min(rows / ROWS).max(1);
-        (0..count).map(|part| part * rows / count..(part + 1) * rows / count).collect()
-    }
 }
 
 /// A matrix to read.
@@ -142,24 +117,27 @@ pub fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, thre
     if m == 0 || n == 0 {
         return;
     }
-    in_parts(out, a, b, add, threads.parts(m, m.saturating_mul(n).saturating_mul(k) / PRODUCT));
+    match threads {
+        Threads(1) => Product { out, a, b, add }.compute(),
+        _ => in_parts(out, a, b, add, threads, &threads.parts(m, m.saturating_mul(n).saturating_mul(k))),
+    }
 }
 
-/// Computes parts of the rows, in order, each on a thread.
-fn in_parts(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, parts: Vec<Range<usize>>) {
+/// Computes parts of the rows, in order, side by side.
+fn in_parts(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, threads: Threads, parts: &[Range<usize>]) {
     if parts.len() == 1 {
-        return Arch::new().dispatch(Product { out, a, b, add });
+        return Product { out, a, b, add }.compute();
     }
-    let mut rest = out.numbers;
-    let mut products = Vec::with_capacity(parts.len());
-    for rows in parts {
+    let MatrixMut { mut numbers, columns, stride, .. } = out;
+    let products = parts.iter().map(|rows| {
         // The last row may end before the next would begin.
-        let (numbers, after) = rest.split_at_mut(rest.len().min(rows.len() * out.stride));
-        rest = after;
-        let out = MatrixMut { numbers, rows: rows.len(), ..out };
-        products.push(Product { out, a: a.rows(rows), b, add });
-    }
-    products.into_par_iter().for_each(|product| Arch::new().dispatch(product));
+        let all = std::mem::take(&mut numbers);
+        let (here, rest) = all.split_at_mut(all.len().min(rows.len() * stride));
+        numbers = rest;
+        let out = MatrixMut { numbers: here, rows: rows.len(), columns, stride };
+        Product { out, a: a.rows(rows.clone()), b, add }
+    });
+    threads.each(products, Product::compute);
 }
 
 /// A product on one thread.
@@ -180,6 +158,10 @@ impl WithSimd for Product<'_> {
 }
 
 impl Product<'_> {
+    fn compute(self) {
+        Arch::new().dispatch(self);
+    }
+
     #[inline(always)]
     fn run<S: Simd>(self, simd: S, panel: &mut Vec<f32>) {
         let Product { out, a, b, add } = self;
@@ -302,6 +284,17 @@ mod tests {
         }
     }
 
+    /// Its rows overlap: each begins one number after the one before.
+    #[test]
+    fn one_term_of_a_transposed_factor() {
+        let (m, n) = (200, 5);
+        let (a, b, mut out) = (numbers(m, 0.7), numbers(n, 0.3), vec![0.0; m * n]);
+        product(MatrixMut::new(&mut out, m, n), Matrix::new(&a, m, 1), Matrix::new(&b, n, 1).t(), false, Threads(1));
+        for (at, x) in out.iter().enumerate() {
+            assert_eq!(*x, a[at / n] * b[at % n]);
+        }
+    }
+
     proptest! {
         #[test]
         fn a_product_is_the_sum_of_its_products(
@@ -322,15 +315,6 @@ mod tests {
         }
 
         #[test]
-        fn parts_are_all_rows_in_order(rows in 0..300usize, threads in 1..9usize, work in 0..20usize) {
-            let parts = Threads(threads).parts(rows, work << 22);
-            prop_assert!(!parts.is_empty() && parts.len() <= threads.min(work.max(1)));
-            prop_assert!(parts.len() == 1 || parts.iter().all(|part| part.len() >= ROWS));
-            let rows_in_parts: Vec<usize> = parts.into_iter().flatten().collect();
-            prop_assert_eq!(rows_in_parts, (0..rows).collect::<Vec<_>>());
-        }
-
-        #[test]
         fn only_the_order_of_terms_counts(
             (m, n, k) in (1..200usize, 1..70usize, 0..600usize), transposed in any::<[bool; 2]>(), add in any::<bool>(),
             more in 0..3usize,
@@ -339,8 +323,8 @@ mod tests {
             let (a, b) = (view(&a, m, k, more, transposed[0]), view(&b, k, n, more, transposed[1]));
             let [one, three] = [1, 3].map(|count| {
                 let mut out = vec![0.5; m * (n + more)];
-                let parts = (0..count).map(|part| part * m / count..(part + 1) * m / count).collect();
-                in_parts(MatrixMut::strided(&mut out, m, n, n + more), a, b, add, parts);
+                let parts: Vec<_> = (0..count).map(|part| part * m / count..(part + 1) * m / count).collect();
+                in_parts(MatrixMut::strided(&mut out, m, n, n + more), a, b, add, Threads(count), &parts);
                 prop_assert!(out.chunks(n + more).all(|row| row[n..].iter().all(|x| *x == 0.5)), "beside the matrix");
                 Ok(out.chunks(n + more).flat_map(|row| &row[..n]).copied().collect::<Vec<f32>>())
             });

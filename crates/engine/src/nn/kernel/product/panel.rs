@@ -10,9 +10,8 @@ use super::tile::width;
 #[inline(always)]
 pub fn pack<S: Simd>(to: &mut [f32], from: Matrix<'_>, rows: std::ops::Range<usize>, first: usize, columns: usize) {
     if from.column_stride == 1 {
-        let from = from.numbers[rows.start * from.row_stride + first..].chunks(from.row_stride.max(1));
-        for (to, from) in to.chunks_exact_mut(width::<S>()).zip(from) {
-            to[..columns].copy_from_slice(&from[..columns]);
+        for (to, row) in to.chunks_exact_mut(width::<S>()).zip(rows) {
+            to[..columns].copy_from_slice(&from.from(row, first)[..columns]);
         }
         return;
     }
@@ -23,7 +22,7 @@ pub fn pack<S: Simd>(to: &mut [f32], from: Matrix<'_>, rows: std::ops::Range<usi
 
 /// `to[k · width + c] = from[c · stride + k]` for `k < depth`, `c < columns`.
 #[inline(always)]
-fn transpose(to: &mut [f32], from: &[f32], stride: usize, depth: usize, columns: usize, width: usize) {
+pub fn transpose(to: &mut [f32], from: &[f32], stride: usize, depth: usize, columns: usize, width: usize) {
     let (mut done, mut deep) = (0, 0);
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {

@@ -4,16 +4,15 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use pulp::Arch;
-use rayon::prelude::*;
 
 use super::gates::Gates;
-use super::layout::{Layout, divide};
+use super::layout::Layout;
 use super::{Cotangents, Fused, InputGradients, Pass as ForwardPass, Plan, Saved, SavedLayer, room};
 use crate::error::Result;
 use crate::model::Model;
 use crate::nn::kernel::cells::{Kept, StepBack};
 use crate::nn::kernel::passes::{copy_rows, multiply, scale_rows, sum_rows};
-use crate::nn::kernel::{Matrix, MatrixMut, Threads, product};
+use crate::nn::kernel::{Matrix, MatrixMut, Threads, cut, product};
 use crate::nn::{Gradients, slices};
 use crate::train::device_batch::{DeviceBatch, OnCpu};
 use crate::train::rows::Rows;
@@ -214,7 +213,6 @@ impl Pass<'_> {
         let parts = self.fused.threads.parts(starts, rows * n * self.gates.h_columns().len());
         let scan = Scan {
             arch: self.fused.arch,
-            threads: if parts.len() == 1 { self.fused.threads } else { Threads(1) },
             layout: self.layout,
             gates: self.gates,
             to_starts: self.cotangents.starts,
@@ -234,14 +232,9 @@ impl Pass<'_> {
                 rest = more;
             }
         }
-        let dh_parts = divide(&mut *dh, 1, n, &parts).into_iter().flatten();
-        let dc_parts = divide(&mut *dc, 1, cells, &parts).into_iter().flatten();
-        let lanes = parts.iter().zip(gates).zip(dh_parts).zip(dc_parts);
+        let lanes = parts.iter().zip(gates).zip(cut(&mut *dh, n, &parts)).zip(cut(&mut *dc, cells, &parts));
         let lanes = lanes.map(|(((part, gates), dh), dc)| Lane { rows: part.clone(), gates, dh, dc });
-        match parts.len() {
-            1 => lanes.for_each(|lane| scan.run(lane)),
-            _ => lanes.collect::<Vec<_>>().into_par_iter().for_each(|lane| scan.run(lane)),
-        }
+        self.fused.threads.each(lanes, |lane| scan.run(lane));
         self.cotangents.starts.then(|| {
             let mut gradient = vec![0.0; starts * width];
             copy_rows(&mut gradient, width, dh, n, n);
@@ -302,7 +295,6 @@ impl Pass<'_> {
 /// The steps of a backward pass, for any part of the rows.
 struct Scan<'a> {
     arch: Arch,
-    threads: Threads,
     layout: &'a Layout,
     gates: Gates<'a>,
     /// Whether the gradients at the starts of the windows are needed.
@@ -358,7 +350,7 @@ impl Scan<'_> {
                 let weight = Matrix::new(self.weight_hh, state.len(), n);
                 // If the cell passes `h` on directly, `dh` already holds that part.
                 let add = self.gates.blocks.passes_h;
-                product(MatrixMut::new(dh, rows.len(), n), gradient, weight, add, self.threads);
+                product(MatrixMut::new(dh, rows.len(), n), gradient, weight, add, Threads(1));
             }
         }
     }

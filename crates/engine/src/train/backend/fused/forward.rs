@@ -4,16 +4,15 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use pulp::Arch;
-use rayon::prelude::*;
 
 use super::gates::{Gates, Packed};
-use super::layout::{Layout, divide};
+use super::layout::Layout;
 use super::{Fused, Outputs, Plan, Saved, SavedLayer, room};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::nn::kernel::cells::StepMut;
 use crate::nn::kernel::passes::{add_bias, copy_rows, multiply};
-use crate::nn::kernel::{Matrix, MatrixMut, Threads, product};
+use crate::nn::kernel::{Matrix, MatrixMut, Threads, divide, product};
 use crate::nn::slices;
 use crate::train::device_batch::{DeviceBatch, OnCpu};
 
@@ -64,7 +63,7 @@ pub(super) fn run(
                 gates.inputs
             )));
         }
-        gates.pack(model, &params, &mut scratch.packed);
+        gates.pack(model, &params, &mut scratch.packed, fused.threads);
         let above = k + 1 < model.layers.len();
         let (width, start) = (gates.state_width(), slices::read(&start[k])?);
         let Scratch { packed, lanes, below, above: to_above } = &mut *scratch;
@@ -130,6 +129,8 @@ struct Lane<'a> {
     top: Vec<&'a mut [f32]>,
     /// Per boundary, `[rows, state]`.
     boundaries: Vec<&'a mut [f32]>,
+    /// Whether gates that are saved have the input's part, from one product for all steps.
+    projected: bool,
     scratch: &'a mut LaneScratch,
 }
 
@@ -147,10 +148,13 @@ impl Pass<'_> {
         let stride = self.gates.input_width();
         room(&mut saved.gates, rows * columns);
         room(&mut saved.inputs, rows * stride);
-        self.project(saved);
         let mut boundaries = vec![0.0; (self.plan.windows.len() + 1) * batch * width];
 
-        let parts = self.threads.parts(batch, steps.len() * batch * n * self.gates.h_columns().len());
+        let parts = self.threads.parts(batch, steps.len() * batch * (n + self.gates.inputs) * columns);
+        let projected = parts.len() == 1;
+        if projected {
+            self.project(saved);
+        }
         scratch.resize_with(parts.len().max(scratch.len()), LaneScratch::default);
         let blocks = self.layout.offsets.iter().map(|offset| offset.len() / batch.max(1)).sum();
         let saved_blocks = |numbers, width| divide(room(numbers, rows * width), blocks, width, &parts);
@@ -174,16 +178,14 @@ impl Pass<'_> {
             above: above.next().unwrap_or_default(),
             top: top.next().unwrap_or_default(),
             boundaries: states.next().unwrap_or_default(),
+            projected,
             scratch,
         });
-        match parts.len() {
-            1 => lanes.for_each(|lane| self.run_lane(lane, self.threads)),
-            _ => lanes.collect::<Vec<_>>().into_par_iter().for_each(|lane| self.run_lane(lane, Threads(1))),
-        }
+        self.threads.each(lanes, |lane| self.run_lane(lane));
         boundaries
     }
 
-    fn run_lane(&self, mut lane: Lane<'_>, threads: Threads) {
+    fn run_lane(&self, mut lane: Lane<'_>) {
         let (rows, n, inputs) = (lane.rows.len(), self.gates.hidden, self.gates.inputs);
         let (width, columns, cells) = (self.gates.state_width(), self.gates.width(), self.gates.cell_width());
         room(&mut lane.scratch.inputs, rows * (inputs + 1)).fill(1.0);
@@ -200,7 +202,7 @@ impl Pass<'_> {
             if let Some((boundary, _)) = windows.next_if(|(_, start)| *start == step) {
                 self.join(&mut lane, boundary);
             }
-            self.step(step, &mut lane, threads);
+            self.step(step, &mut lane);
             let to = match lane.above.get_mut(at) {
                 Some(above) => Some(above),
                 None => outputs.next_if(|(_, output)| *output == step).and_then(|(output, _)| lane.top.get_mut(output)),
@@ -255,30 +257,37 @@ impl Pass<'_> {
     }
 
     /// Advances the state of a lane by one step.
-    fn step(&self, step: usize, lane: &mut Lane<'_>, threads: Threads) {
+    fn step(&self, step: usize, lane: &mut Lane<'_>) {
         let (rows, n, inputs) = (lane.rows.len(), self.gates.hidden, self.gates.inputs);
         let (columns, cells, stride) = (self.gates.width(), self.gates.cell_width(), self.gates.input_width());
         let scratch = &mut *lane.scratch;
-        let size = rows * n;
+        let (size, at) = (rows * n, step - self.layout.steps().start);
         let (gates, tanh_c) = match self.layout.rows_of(step) {
             Some(here) => {
                 let block = here.start / self.layout.batch;
-                copy_rows(lane.inputs[block], stride, &scratch.h[..size], n, n);
+                let to = &mut *lane.inputs[block];
+                copy_rows(to, stride, &scratch.h[..size], n, n);
+                if !lane.projected {
+                    to.chunks_exact_mut(stride).for_each(|row| row[stride - 1] = 1.0);
+                    self.copy_input(at, step, lane.rows.clone(), &mut to[n..], stride);
+                    let x = Matrix::strided(&to[n..], rows, inputs + 1, stride);
+                    self.multiply_inputs(lane.gates[block], rows, x, Threads(1));
+                }
                 lane.c_before[block].copy_from_slice(&scratch.c[..rows * cells]);
                 (&mut *lane.gates[block], &mut *lane.tanh_c[block])
             }
             None => {
                 let to = &mut scratch.inputs[..rows * (inputs + 1)];
-                self.copy_input(step - self.layout.steps().start, step, lane.rows.clone(), to, inputs + 1);
+                self.copy_input(at, step, lane.rows.clone(), to, inputs + 1);
                 let x = Matrix::new(to, rows, inputs + 1);
-                self.multiply_inputs(&mut scratch.gates, rows, x, threads);
+                self.multiply_inputs(&mut scratch.gates, rows, x, Threads(1));
                 (&mut scratch.gates[..rows * columns], &mut scratch.tanh_c[..rows * cells])
             }
         };
         let here = self.gates.h_columns();
         let weights = Matrix::new(&self.packed.h, n, here.len());
         let out = MatrixMut::strided(&mut gates[here.start..], rows, here.len(), columns);
-        product(out, Matrix::new(&scratch.h, rows, n), weights, true, threads);
+        product(out, Matrix::new(&scratch.h, rows, n), weights, true, Threads(1));
         let c = &mut scratch.c[..rows * cells];
         let separate_bias = &self.packed.separate_bias;
         let state = StepMut { gates, h: &mut scratch.h[..size], c, tanh_c, separate_bias };

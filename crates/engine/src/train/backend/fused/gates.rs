@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::{Layer, Model};
 use crate::nn::Accumulator;
 use crate::nn::kernel::cells::{Blocks, Kernels};
+use crate::nn::kernel::{PASS, Threads, cut, transpose};
 
 /// The sizes of a layer and the order of its blocks.
 #[derive(Clone, Copy)]
@@ -69,30 +70,22 @@ impl<'a> Gates<'a> {
         self.state_width
     }
 
-    pub(super) fn pack(&self, model: &Model, params: &[f32], packed: &mut Packed) {
+    pub(super) fn pack(&self, model: &Model, params: &[f32], packed: &mut Packed, threads: Threads) {
         let [w_ih, w_hh, b_ih, b_hh] = self.weights.map(|index| &params[model.params.range(index)]);
         let (n, inputs) = (self.hidden, self.inputs);
         let columns = self.x_columns();
         packed.x.resize((inputs + 1) * columns, 0.0);
+        let (weights, biases) = packed.x.split_at_mut(inputs * columns);
+        transpose_blocks(weights, w_ih, self.blocks.input, (n, inputs), threads);
         for (at, &block) in self.blocks.input.iter().enumerate() {
             for unit in 0..n {
-                let (column, row) = (at * n + unit, block * n + unit);
-                for (input, weight) in w_ih[row * inputs..][..inputs].iter().enumerate() {
-                    packed.x[input * columns + column] = *weight;
-                }
+                let row = block * n + unit;
                 let recurrent = if self.blocks.separates_bias(block) { 0.0 } else { b_hh[row] };
-                packed.x[inputs * columns + column] = b_ih[row] + recurrent;
+                biases[at * n + unit] = b_ih[row] + recurrent;
             }
         }
-        let columns = self.h_columns().len();
-        packed.h.resize(n * columns, 0.0);
-        for (at, &block) in self.blocks.state.iter().enumerate() {
-            for unit in 0..n {
-                for (input, weight) in w_hh[(block * n + unit) * n..][..n].iter().enumerate() {
-                    packed.h[input * columns + at * n + unit] = *weight;
-                }
-            }
-        }
+        packed.h.resize(n * self.h_columns().len(), 0.0);
+        transpose_blocks(&mut packed.h, w_hh, self.blocks.state, (n, n), threads);
         packed.separate_bias.clear();
         for &block in self.blocks.state.iter().filter(|&&block| self.blocks.separates_bias(block)) {
             packed.separate_bias.extend_from_slice(&b_hh[block * n..][..n]);
@@ -136,6 +129,18 @@ impl<'a> Gates<'a> {
             rows(self.blocks.state, self.blocks.first).map(|(row, from)| (row, &from[n + inputs..])),
         );
     }
+}
+
+/// Writes the weights of some gates, `[n, inputs]` each, side by side as columns: `[inputs, gates · n]`.
+fn transpose_blocks(to: &mut [f32], weights: &[f32], gates: &[usize], (n, inputs): (usize, usize), threads: Threads) {
+    let columns = gates.len() * n;
+    let parts = threads.parts(inputs, inputs * columns * PASS);
+    threads.each(parts.iter().zip(cut(to, columns, &parts)), |(part, to)| {
+        for (at, &gate) in gates.iter().enumerate() {
+            let from = &weights[gate * n * inputs + part.start..];
+            transpose(&mut to[at * n..], from, inputs, part.len(), n, columns);
+        }
+    });
 }
 
 /// Writes rows of `width` numbers into a gradient, or adds them to it.

@@ -62,24 +62,6 @@ impl Layout {
     }
 }
 
-/// Cuts each of `blocks` blocks, `[batch, width]`, at the borders of `parts`, and collects the pieces per part.
-pub(super) fn divide<'a>(
-    mut numbers: &'a mut [f32],
-    blocks: usize,
-    width: usize,
-    parts: &[Range<usize>],
-) -> Vec<Vec<&'a mut [f32]>> {
-    let mut pieces: Vec<Vec<_>> = parts.iter().map(|_| Vec::with_capacity(blocks)).collect();
-    for _ in 0..blocks {
-        for (part, pieces) in parts.iter().zip(&mut pieces) {
-            let (piece, rest) = numbers.split_at_mut(part.len() * width);
-            pieces.push(piece);
-            numbers = rest;
-        }
-    }
-    pieces
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,7 +62,7 @@ struct Scratch {
 }
 
 impl Fused {
-    /// A backend that uses `threads` threads for matrix products; results do not depend on their number.
+    /// A backend that uses `threads` threads; results do not depend on their number.
     pub fn new(threads: usize) -> Self {
         Fused {
             arch: Arch::new(),
