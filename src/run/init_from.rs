@@ -45,11 +45,16 @@ pub fn check(resolved: &Resolved, registry: &Registry) -> Result<()> {
     if let (Some(ours), Some(theirs)) = (&resolved.spec.model.encoder, &theirs.spec.model.encoder)
         && !ours.carries_on(theirs)
     {
-        let of_blocks = ours.blocks().is_some() || theirs.blocks().is_some();
-        let differs = if of_blocks { "is of another kind" } else { "has another backbone" };
+        let of_blocks = [ours, theirs].map(|encoder| encoder.blocks().is_some());
+        let differs = match of_blocks {
+            [true, true] => "has other blocks",
+            [false, false] => "has another backbone",
+            _ => "is of another kind",
+        };
         let message = format!("the encoder of {} {differs} than this model's", source.run.display());
         let help = match theirs.trainable() {
-            _ if of_blocks => "use the `kind` of that run's encoder",
+            _ if of_blocks == [true, true] => "use the blocks of that run's encoder; their `dni` tables may differ",
+            _ if of_blocks.contains(&true) => "use the `kind` of that run's encoder",
             Trainable::All => {
                 "use `trainable: all`, or name its backbone: `model.encoder.weights: <run>/encoder.safetensors`"
             }

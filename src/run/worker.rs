@@ -73,12 +73,12 @@ pub fn command(directory: &Directory, spec: &Spec, seeds: &[u64], threads: usize
     Ok(command)
 }
 
-/// How many of the threads share one of candle's matrix products: one where the segments of a decoupled network run side by side, each on
-/// a thread. Products are small there, and dividing them takes longer than it saves.
+/// How many of the threads share one of candle's matrix products: those that there are for each of the segments of a decoupled network,
+/// which run side by side.
 fn threads_of_a_product(spec: &Spec, threads: usize) -> usize {
     let model = &spec.model;
-    let decoupled = model.layers.is_empty() && model.blocks.iter().any(|block| block.dni.is_some());
-    if decoupled { 1 } else { threads }
+    let interfaces = model.blocks.iter().filter(|block| block.dni.is_some()).count();
+    if model.layers.is_empty() { threads.div_ceil(interfaces + 1) } else { threads }
 }
 
 /// Trains seeds in this process, together if there are several. Events go to standard output. The end of standard input is a request

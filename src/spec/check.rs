@@ -326,7 +326,7 @@ impl Check<'_> {
             }
             _ => {}
         }
-        // Blocks that normalise vectors are checked by the normalisation itself.
+        // Blocks that normalise vectors refuse a single one in the first batch.
         let learns = |encoder: &EncoderSpec| encoder.trainable() != Trainable::None && encoder.blocks().is_none();
         if images && spec.model.encoder.as_ref().is_some_and(learns) && spec.train.batch_size < 2 {
             let message = "one image has no variance to be normalised by";

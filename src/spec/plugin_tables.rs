@@ -49,7 +49,7 @@ impl PluginTables<'_> {
     /// The blocks of a network, and those of its image encoder.
     pub fn blocks(&mut self, model: &mut ModelSpec, shape: &TaskShape) {
         let (list, targets) = ("model.blocks", shape.target.width());
-        if let Some((path, sample)) = self.stack(list, &mut model.blocks, &shape.input.sample(), targets) {
+        if let Some((path, sample, _)) = self.stack(list, &mut model.blocks, &shape.input.sample(), targets) {
             if !model.layers.is_empty() && sample.len() != 1 {
                 let message =
                     format!("recurrent layers read vectors, and the blocks below end with samples of shape {sample:?}");
@@ -64,33 +64,35 @@ impl PluginTables<'_> {
         let Some(EncoderSpec::Blocks { blocks }) = &mut model.encoder else { return };
         let (Some(side), Some(embed)) = (shape.input.image_side(), &model.embed) else { return };
         let (list, width) = ("model.encoder.blocks", embed.size);
-        if let Some((path, sample)) = self.stack(list, blocks, &[3, side, side], width)
-            && sample != [width]
-        {
+        let Some((path, sample, learns)) = self.stack(list, blocks, &[3, side, side], width) else { return };
+        if sample != [width] {
             let message = format!(
                 "the blocks end with samples of shape {sample:?}, and the layers read vectors of {width} numbers, as many as an \
                  embedded word has (`model.embed.size`)"
             );
             let help = "end with `flatten` and a `linear` block: without `units` it has as many";
             self.problems.push(Problem::new(path, message).help(help));
+        } else if !learns {
+            let problem = Problem::new(list, "no block of the encoder has parameters that could learn");
+            self.problems.push(problem.help("add a `linear`, `conv` or `batch_norm` block"));
         }
     }
 
     /// Blocks and their interfaces, from the bottom until one cannot be read: what is above depends on it. Returns the path of the last
-    /// one and the shape of its output.
+    /// one, the shape of its output, and whether any has parameters.
     fn stack(
         &mut self,
         list: &str,
         blocks: &mut [BlockSpec],
         input: &[usize],
         outputs: usize,
-    ) -> Option<(String, Vec<usize>)> {
-        let (mut sample, mut learns) = (input.to_vec(), false);
+    ) -> Option<(String, Vec<usize>, bool)> {
+        let (mut sample, mut learns, mut any_learns) = (input.to_vec(), false, false);
         for (index, block) in blocks.iter_mut().enumerate() {
             let path = join(list, &index.to_string());
             let read = self.plugins.read_block(block, &sample, outputs);
             let read = self.fill(&path, "kind", &mut block.keys, read)?;
-            (sample, learns) = (read.output, learns || read.learns);
+            (sample, learns, any_learns) = (read.output, learns || read.learns, any_learns || read.learns);
             if let Some(dni) = &mut block.dni {
                 self.interface(&join(&path, "dni"), dni, input, &sample);
                 if !learns {
@@ -103,7 +105,7 @@ impl PluginTables<'_> {
             }
         }
         let last = blocks.len().checked_sub(1)?;
-        Some((join(list, &last.to_string()), sample))
+        Some((join(list, &last.to_string()), sample, any_learns))
     }
 
     fn interface(&mut self, path: &str, dni: &mut InterfaceSpec, input: &[usize], message: &[usize]) {

@@ -404,6 +404,10 @@ fn the_program_trains_resumes_evaluates_and_samples() {
     lab.ccdni(&["run", "spec.yaml", "--set", &from, "--set", "train.epochs=1"]).exits(0);
     let other = ["run", "spec.yaml", "--set", &from, "--set", "model.encoder={kind: conv}"];
     assert!(lab.ccdni(&other).exits(2).contains("is of another kind"), "{other:?}");
+    // The shapes of all parameters are the same, and what they compute is not.
+    let changed = ["run", "spec.yaml", "--set", &from, "--set", "model.encoder.blocks.1={kind: tanh}"];
+    let said = lab.ccdni(&changed).exits(2);
+    assert!(said.contains("has other blocks") && said.contains("`dni` tables may differ"), "{said}");
 }
 
 #[test]
@@ -431,6 +435,9 @@ fn encoders_that_cannot_be_are_refused_with_the_key() {
         let said = lab.ccdni(&["check", "spec.yaml", "--set", &set]).exits(2);
         assert!(said.contains(says), "{set}: {said}");
     }
+    let without = "model.encoder.blocks=[{kind: pool, size: 16}, {kind: flatten}]";
+    let said = lab.ccdni(&["check", "spec.yaml", "--set", without, "--set", "model.embed.size=12"]).exits(2);
+    assert!(said.contains("no block of the encoder has parameters"), "{said}");
     let locked = lab.ccdni(&["check", "spec.yaml", "--set", &format!("{last}.dni=null")]).exits(0);
     assert!(!locked.contains("hidden: [9]") && !locked.contains("hidden:\n      - 9"), "{locked}");
 }

@@ -104,7 +104,8 @@ impl Regression {
         Some(penalised.cholesky()?.solve(&self.x.tr_mul(&self.y)))
     }
 
-    /// The weights of a multinomial logistic regression, which minimise `-Σ log softmax(x W)[class] + ½ Σ Λ W²`. The Hessian is at most
+    /// The weights of a multinomial logistic regression, which approach the minimum of `-Σ log softmax(x W)[class] + ½ Σ Λ W²`: at most
+    /// [`STEPS`] steps are taken. The Hessian is at most
     /// `½ xᵀ x + Λ` for each class, so that steps with that matrix only descend, and it is factored once (Böhning, Ann. Inst. Stat.
     /// Math. 44, 1992).
     fn logistic(&self, penalty: f64, mut weights: DMatrix<f64>) -> Option<DMatrix<f64>> {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::BlockSpec;
 
+/// The value of `weights` for random initial weights.
+pub const RANDOM: &str = "random";
+
 /// The image encoder: a backbone, a linear layer to the embedding's width, and batch normalisation; or blocks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -77,12 +80,14 @@ impl EncoderSpec {
     }
 
     /// Whether weights trained with the encoder `other` are valid with this one: with the same frozen backbone, or with a backbone
-    /// that was trained together with them and is trained further. Blocks are compared by their parameters.
+    /// that was trained together with them and is trained further. Blocks have to be the same; their interfaces may differ.
     pub fn carries_on(&self, other: &EncoderSpec) -> bool {
         let same = match (self, other) {
             (EncoderSpec::Resnet { depth: a, .. }, EncoderSpec::Resnet { depth: b, .. }) => a == b,
             (EncoderSpec::Conv { channels: a, .. }, EncoderSpec::Conv { channels: b, .. }) => a == b,
-            (EncoderSpec::Blocks { .. }, EncoderSpec::Blocks { .. }) => true,
+            (EncoderSpec::Blocks { blocks: a }, EncoderSpec::Blocks { blocks: b }) => {
+                a.iter().map(|block| (&block.kind, &block.keys)).eq(b.iter().map(|block| (&block.kind, &block.keys)))
+            }
             _ => false,
         };
         same && match (self.trainable(), other.trainable()) {
@@ -104,7 +109,7 @@ impl EncoderSpec {
     pub fn weights(&self) -> &str {
         match self {
             EncoderSpec::Resnet { weights, .. } | EncoderSpec::Conv { weights, .. } => weights,
-            EncoderSpec::Blocks { .. } => "random",
+            EncoderSpec::Blocks { .. } => RANDOM,
         }
     }
 }
@@ -113,7 +118,7 @@ fn channels() -> Vec<usize> {
     vec![16, 32, 64, 128]
 }
 fn random() -> String {
-    "random".into()
+    RANDOM.into()
 }
 fn all() -> Trainable {
     Trainable::All

@@ -2,7 +2,7 @@
 //!
 //! Sizes have upper limits far above any feasible computation, so that a typing error does not end in an overflowing allocation.
 
-mod encoder;
+pub mod encoder;
 mod feedback;
 mod feedforward;
 mod model;

@@ -95,8 +95,9 @@ impl DeviceBatch {
                     _ => None,
                 };
                 let feature = encoded.as_ref().map(|encoded| &encoded.features).or(feature.as_ref());
-                let is_read = !model.blocks.as_ref().is_some_and(FeedForward::encodes_images);
-                if let Some(feature) = feature.filter(|feature| is_read && feature.dims() != [rows.count, width]) {
+                let is_first_input = !model.blocks.as_ref().is_some_and(FeedForward::encodes_images);
+                if let Some(feature) = feature.filter(|feature| is_first_input && feature.dims() != [rows.count, width])
+                {
                     let dims = feature.dims();
                     return Err(Error::Training(format!(
                         "the task gave features {dims:?} for {} sequences and embeddings of {width} numbers",

@@ -23,6 +23,7 @@ pub const MAX_FILE: u64 = 128 << 20;
 const LARGE: u64 = 1 << 24;
 /// Held while a large image is in memory.
 static LARGE_IMAGE: Mutex<()> = Mutex::new(());
+
 /// Reads an image file as [`decode`] does.
 ///
 /// # Errors

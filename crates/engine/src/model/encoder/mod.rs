@@ -19,11 +19,9 @@ use super::slot::{Slot, Start};
 use crate::error::{Error, Result};
 use crate::nn::backbone::{Backbone, Block, ConvNet, ConvPass, Resnet, to_encoder_name};
 use crate::nn::{Gradients, Head, Leaves, Linear, Mode, ParamStore, Part, Statistics};
+pub use crate::spec::encoder::RANDOM;
 use crate::spec::task_shape::TaskShape;
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
-
-/// The value of `weights` for random initial weights.
-pub const RANDOM: &str = "random";
 
 /// Prefix of the encoder's names among a model's parameters; not used in `encoder.safetensors`.
 pub const PREFIX: &str = "encoder.";

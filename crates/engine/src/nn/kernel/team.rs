@@ -33,7 +33,8 @@ thread_local! {
     static TEAM: RefCell<Team> = RefCell::default();
 }
 
-/// Computes the parts `0..count` of some work, on at most `threads` threads if a part is not within other divided work.
+/// Computes the parts `0..count` of some work, one after the other within other divided work. At most `threads - 1` helpers are woken;
+/// all that are awake take parts.
 ///
 /// # Panics
 /// If a part does, after all parts have ended.
@@ -62,7 +63,7 @@ struct Team {
     shared: Arc<Shared>,
     helpers: Vec<Thread>,
     /// Whether the system has refused a thread.
-    is_complete: bool,
+    is_refused: bool,
 }
 
 /// What a thread and its helpers share.
@@ -100,11 +101,11 @@ impl Team {
 
     /// Starts helpers up to `count`, as far as the system allows.
     fn grow(&mut self, count: usize) {
-        while self.helpers.len() < count && !self.is_complete {
+        while self.helpers.len() < count && !self.is_refused {
             let shared = self.shared.clone();
             match thread::Builder::new().name("kernels".into()).spawn(move || shared.help()) {
                 Ok(handle) => self.helpers.push(handle.thread().clone()),
-                Err(_) => self.is_complete = true,
+                Err(_) => self.is_refused = true,
             }
         }
     }

@@ -35,7 +35,7 @@ impl Threads {
         (0..count).map(|part| part * rows / count..(part + 1) * rows / count).collect()
     }
 
-    /// Calls `work` for each item, side by side on so many threads; within other divided work, one after the other.
+    /// Calls `work` for each item, side by side, for which so many threads are woken; within other divided work, one after the other.
     ///
     /// # Panics
     /// If `work` does.

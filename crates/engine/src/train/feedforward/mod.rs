@@ -179,14 +179,17 @@ fn shaped(network: &FeedForward, input: &Tensor) -> Result<Tensor> {
     Ok(input.reshape(dims)?)
 }
 
-/// Computes independent parts: on the CPU side by side if the current pool has several threads.
+/// Computes independent parts: on the CPU side by side if the current pool has several threads, and each on one if there are no more
+/// threads than parts.
 fn in_parallel<T: Send, R: Send>(
     parts: Vec<T>,
     model: &Model,
     compute: impl Fn(T) -> Result<R> + Sync + Send,
 ) -> Result<Vec<R>> {
-    match model.device().is_cpu() && parts.len() > 1 && rayon::current_num_threads() > 1 {
-        true => parts.into_par_iter().map(|part| alone(|| compute(part))).collect(),
+    let threads = rayon::current_num_threads();
+    match model.device().is_cpu() && parts.len() > 1 && threads > 1 {
+        true if threads <= parts.len() => parts.into_par_iter().map(|part| alone(|| compute(part))).collect(),
+        true => parts.into_par_iter().map(compute).collect(),
         false => parts.into_iter().map(compute).collect(),
     }
 }
