@@ -11,6 +11,7 @@ use crate::run::interrupt::Stop;
 use crate::run::progress::{eprint_line, print_line};
 use crate::run::status::{Retry, Standing};
 use crate::run::survey::Survey;
+use crate::run::worker::program;
 use crate::run::{Options, Place, Schedule, clock};
 use crate::spec::sweep::{Sweep, expand};
 use crate::spec::{Count, LauncherKind, Request};
@@ -159,8 +160,7 @@ fn array<'a>(sweep: &'a Sweep, args: &Args, request: &Request, options: &Options
         Some(Count::Number(count)) => count,
         _ => jobs.unwrap_or(1),
     };
-    let here = Path::new("this program");
-    let program = std::env::current_exe().map_err(Error::io("find", here))?;
+    let program = program()?;
     let file = absolute(&args.spec.spec)?;
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut command = vec![text(&program), "sweep".into(), text(&file)];

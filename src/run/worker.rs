@@ -1,7 +1,7 @@
 //! The worker: trains one unit, or several seeds together, in this process and reports to its parent.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -49,14 +49,27 @@ fn keep_freed_memory() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_freed_memory() {}
 
+/// The path of this program; where the system cannot tell it (a bare directory tree without /proc), as it was called by path.
+///
+/// # Errors
+/// [`Error::Io`] if it was called by name there.
+pub fn program() -> Result<PathBuf> {
+    std::env::current_exe()
+        .or_else(|error| {
+            let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+            let is_path = called.parent().is_some_and(|parent| parent != Path::new("")) && called.is_file();
+            if is_path { std::path::absolute(called) } else { Err(error) }
+        })
+        .map_err(Error::io("find", Path::new("this program")))
+}
+
 /// The command that trains units of a run in a process of their own, on so many threads: `ccdni worker DIR --run JSON --seed N`.
 ///
 /// # Errors
 /// [`Error::Io`] if the program's path cannot be determined.
 pub fn command(directory: &Directory, spec: &Spec, seeds: &[u64], threads: usize) -> Result<Command> {
     let refused = |error: serde_json::Error| Error::Usage(format!("the spec cannot be passed to the worker: {error}"));
-    let program = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(program()?);
     command.arg("worker").arg(&directory.path).arg("--run");
     let run = RunSpec { threads: Count::Number(threads), ..spec.run.clone() };
     command.arg(serde_json::to_string(&run).map_err(refused)?);
