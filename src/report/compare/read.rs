@@ -218,16 +218,29 @@ impl Metric {
         Ok(Metric { column, label, factor: 1.0 })
     }
 
-    /// The metric with scaled values, as shown by axis and tables.
+    /// The metric with scaled values, as shown by axis and tables; nats times log2(e) are bits.
     pub fn times(self, factor: f64) -> Self {
-        let label = if factor == 1.0 { self.label } else { format!("{} × {factor}", self.label) };
+        let label = match self.label.strip_suffix("(nats)") {
+            Some(named) if is_nats_to_bits(factor) => format!("{named}(bits)"),
+            _ if factor == 1.0 => self.label,
+            _ => format!("{} × {factor}", self.label),
+        };
         Metric { label, factor, ..self }
     }
 
     /// Heading of its table column.
     pub fn title(&self) -> String {
-        if self.factor == 1.0 { self.column.clone() } else { format!("{} × {}", self.column, self.factor) }
+        match self.label.ends_with("(bits)") {
+            true if is_nats_to_bits(self.factor) => format!("{} (bits)", self.column),
+            _ if self.factor == 1.0 => self.column.clone(),
+            _ => format!("{} × {}", self.column, self.factor),
+        }
     }
+}
+
+/// Whether a factor is log2(e), written with six digits or more.
+fn is_nats_to_bits(factor: f64) -> bool {
+    (factor - std::f64::consts::LOG2_E).abs() < 1e-6
 }
 
 /// Resolves a metric's name to a column.
@@ -242,4 +255,23 @@ fn find(name: &str, runs: &[&Loaded]) -> Result<String> {
         };
         Error::Usage(format!("--metric {name}: these runs have no such column; {help}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nats_become_bits_and_other_factors_are_shown() {
+        let metric = || Metric { column: "val_nll".into(), label: "validation nll (nats)".into(), factor: 1.0 };
+        let shown = |factor: f64| {
+            let metric = metric().times(factor);
+            (metric.title(), metric.label)
+        };
+        // As the specs write it.
+        let bits: f64 = "1.442695".parse().unwrap();
+        assert_eq!(shown(bits), ("val_nll (bits)".into(), "validation nll (bits)".into()));
+        assert_eq!(shown(100.0), ("val_nll × 100".into(), "validation nll (nats) × 100".into()));
+        assert_eq!(shown(1.0), ("val_nll".into(), "validation nll (nats)".into()));
+    }
 }
