@@ -24,8 +24,8 @@ const FEATURES: &[(&str, bool)] = &[
     ("accelerate", cfg!(feature = "accelerate")),
 ];
 
-/// Environment variables that may affect numbers or speed.
-const VARIABLES: &[&str] = &["RAYON_NUM_THREADS", "CANDLE_GRAD_DO_NOT_DETACH", "CUDA_VISIBLE_DEVICES"];
+/// Environment variables that may affect numbers or speed. Those of threads do not reach the workers.
+const VARIABLES: &[&str] = &["CANDLE_GRAD_DO_NOT_DETACH", "CUDA_VISIBLE_DEVICES"];
 
 /// The manifest of a run that begins now on this host.
 pub fn begin(resolved: &Resolved, data: BTreeMap<String, String>) -> Manifest {

@@ -54,13 +54,15 @@ fn keep_freed_memory() {}
 /// # Errors
 /// [`Error::Io`] if it was called by name there.
 pub fn program() -> Result<PathBuf> {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     std::env::current_exe()
-        .or_else(|error| {
-            let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
-            let is_path = called.parent().is_some_and(|parent| parent != Path::new("")) && called.is_file();
-            if is_path { std::path::absolute(called) } else { Err(error) }
-        })
+        .or_else(|error| as_called(called, error))
         .map_err(Error::io("find", Path::new("this program")))
+}
+
+fn as_called(called: PathBuf, error: std::io::Error) -> std::io::Result<PathBuf> {
+    let is_path = called.parent().is_some_and(|parent| parent != Path::new("")) && called.is_file();
+    if is_path { std::path::absolute(called) } else { Err(error) }
 }
 
 /// The command that trains units of a run in a process of their own, on so many threads: `ccdni worker DIR --run JSON --seed N`.
@@ -442,5 +444,20 @@ impl Callback for Follower<'_> {
 
     fn outputs(&mut self, epoch: usize, outputs: &TaskOutputs) -> Result<()> {
         self.unit.write_outputs(self.claim, &self.unit.outputs_of(epoch), outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_where_it_was_called_unless_by_name() {
+        let unknown = || std::io::Error::other("no /proc");
+        let found = as_called("./Cargo.toml".into(), unknown()).unwrap();
+        assert!(found.is_absolute() && found.ends_with("Cargo.toml"), "{found:?}");
+        for elsewhere in ["Cargo.toml", "./no-such-file", "src/.", ""] {
+            assert_eq!(as_called(elsewhere.into(), unknown()).unwrap_err().to_string(), "no /proc", "{elsewhere}");
+        }
     }
 }

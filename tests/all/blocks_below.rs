@@ -36,7 +36,8 @@ fn model(dni: serde_json::Value) -> Model {
     Model::new(&Plugins::built_in(), &spec, &shape(), 3, &Device::Cpu).unwrap()
 }
 
-fn normal(dims: &[usize], purpose: &str) -> Tensor {
+/// Normal numbers that depend on their purpose alone.
+pub fn normal(dims: &[usize], purpose: &str) -> Tensor {
     let mut stream = Stream::new(5, purpose, 0, 0);
     let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal()).collect();
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()

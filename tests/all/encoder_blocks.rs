@@ -15,10 +15,12 @@ use ccdni::train::device_batch::{DeviceBatch, Dropout};
 use ccdni::train::engine::{self, Order, Role};
 use ccdni::train::feedforward::{self, Delays, Pass};
 use ccdni::train::loss::Feedback;
-use ccdni::train::{self, BatchProgress, Callback, Checkpoint, Finished, Next, Outcome, Trainer};
+use ccdni::train::{self, Finished, Outcome, Trainer};
 use serde_json::{Value, json};
 
+use crate::blocks_below::normal;
 use crate::lab::Lab;
+use crate::trainer::Keeper;
 
 const SIDE: usize = 12;
 const ROWS: usize = 4;
@@ -66,12 +68,6 @@ fn model(encoder: Value) -> Model {
     }))
     .unwrap();
     Model::new(&Plugins::built_in(), &spec, &shape(), 3, &Device::Cpu).unwrap()
-}
-
-fn normal(dims: &[usize], purpose: &str) -> Tensor {
-    let mut stream = Stream::new(5, purpose, 0, 0);
-    let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.normal()).collect();
-    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
 fn words(dims: (usize, usize), purpose: &str) -> Tensor {
@@ -272,25 +268,6 @@ impl Dataset for Noise {
     }
 }
 
-/// Stops after some batches, and keeps the checkpoint.
-#[derive(Default)]
-struct Stop {
-    after: Option<usize>,
-    checkpoint: Option<Vec<u8>>,
-}
-
-impl Callback for Stop {
-    fn batch(&mut self, progress: &BatchProgress) -> ccdni::Result<Next> {
-        let at = (progress.epoch - 1) * progress.batches + progress.batch;
-        Ok(if self.after == Some(at) { Next::Stop } else { Next::Continue })
-    }
-
-    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> ccdni::Result<()> {
-        self.checkpoint = Some(checkpoint.to_bytes()?);
-        Ok(())
-    }
-}
-
 /// Two interfaces, one whose true gradients arrive late and one that is removed, and dropout between them.
 fn trainer(step_every: &str) -> Trainer {
     let spec: Spec = serde_json::from_value(json!({
@@ -314,7 +291,9 @@ fn trainer(step_every: &str) -> Trainer {
 }
 
 fn finish(mut trainer: Trainer) -> (Vec<(String, Vec<f32>)>, Vec<f64>) {
-    let Outcome::Finished(finished) = trainer.train(&mut Stop::default()).unwrap() else { panic!("nothing stops it") };
+    let Outcome::Finished(finished) = trainer.train(&mut Keeper::default()).unwrap() else {
+        panic!("nothing stops it")
+    };
     let Finished { weights, history, .. } = *finished;
     let losses = history.iter().flat_map(|epoch| epoch.batches.iter().map(|batch| batch.train_loss)).collect();
     (weights.into_iter().map(|(name, tensor)| (name, flat(&tensor))).collect(), losses)
@@ -326,10 +305,10 @@ fn a_resumed_encoder_ends_with_the_same_bits_wherever_it_stopped() {
         let whole = finish(trainer(step_every));
         assert_eq!(whole.1.len(), 9);
         for after in [1, 3, 4, 7] {
-            let mut stop = Stop { after: Some(after), checkpoint: None };
-            assert!(matches!(trainer(step_every).train(&mut stop).unwrap(), Outcome::Stopped));
+            let mut keeper = Keeper::until(Some(after));
+            assert!(matches!(trainer(step_every).train(&mut keeper).unwrap(), Outcome::Stopped));
             let mut resumed = trainer(step_every);
-            resumed.resume(&Checkpoint::from_bytes(&stop.checkpoint.unwrap()).unwrap()).unwrap();
+            resumed.resume(&keeper.checkpoint()).unwrap();
             assert!(finish(resumed) == whole, "{step_every}: stopped after {after} batches");
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();

@@ -5,29 +5,11 @@ use std::fs;
 use candle_core::{Device, Tensor};
 use ccdni::spec::Spec;
 use ccdni::tasks::{Classify, LineDraw, Task};
-use ccdni::train::{BatchProgress, Callback, Checkpoint, Finished, Next, Outcome, Plugins, Trainer};
+use ccdni::train::{Finished, Outcome, Plugins, Trainer};
 use serde_json::json;
 
 use crate::lab::Lab;
-
-/// Stops after some batches, and keeps the checkpoint.
-#[derive(Default)]
-struct Stop {
-    after: Option<usize>,
-    checkpoint: Option<Vec<u8>>,
-}
-
-impl Callback for Stop {
-    fn batch(&mut self, progress: &BatchProgress) -> ccdni::Result<Next> {
-        let at = (progress.epoch - 1) * progress.batches + progress.batch;
-        Ok(if self.after == Some(at) { Next::Stop } else { Next::Continue })
-    }
-
-    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> ccdni::Result<()> {
-        self.checkpoint = Some(checkpoint.to_bytes()?);
-        Ok(())
-    }
-}
+use crate::trainer::Keeper;
 
 /// A recurrent network above blocks with an interface, dropout and late gradients, whose state goes on from batch to batch.
 fn recurrent() -> Trainer {
@@ -77,7 +59,7 @@ fn result(finished: &Finished) -> (Vec<Vec<f32>>, Vec<f64>) {
 }
 
 fn finish(mut trainer: Trainer) -> (Vec<Vec<f32>>, Vec<f64>) {
-    match trainer.train(&mut Stop::default()).unwrap() {
+    match trainer.train(&mut Keeper::default()).unwrap() {
         Outcome::Finished(finished) => result(&finished),
         Outcome::Stopped => panic!("nothing stopped it"),
     }
@@ -89,11 +71,10 @@ fn a_resumed_network_ends_with_the_same_bits_wherever_it_stopped() {
         let whole = finish(trainer());
         assert!(!whole.1.is_empty(), "losses of batches are recorded");
         for after in [1, 4, 6, 8] {
-            let mut stop = Stop { after: Some(after), checkpoint: None };
-            assert!(matches!(trainer().train(&mut stop).unwrap(), Outcome::Stopped));
-            let checkpoint = Checkpoint::from_bytes(&stop.checkpoint.unwrap()).unwrap();
+            let mut keeper = Keeper::until(Some(after));
+            assert!(matches!(trainer().train(&mut keeper).unwrap(), Outcome::Stopped));
             let mut resumed = trainer();
-            resumed.resume(&checkpoint).unwrap();
+            resumed.resume(&keeper.checkpoint()).unwrap();
             assert!(finish(resumed) == whole, "stopped after {after} batches");
         }
     }
