@@ -20,7 +20,7 @@ pub use batch_norm::{BatchNorm, Mode, Statistics, batch_norm};
 pub use conv::{conv2d, conv2d_relu};
 pub(crate) use conv::{conv2d_relu_backward, on_slices};
 pub use gradients::{Accumulator, Gradients};
-pub use head::Head;
+pub use head::{Head, HeadPass};
 pub use linear::{Linear, affine, relu};
 pub use numbers::pretending;
 pub use numbers::{Numbers, constant, reads_are_deferred};

@@ -13,12 +13,12 @@ pub use frozen::FrozenBackbone;
 pub use inputs::{CACHE, EncoderInputs};
 pub use weights::{Loaded, TensorFile, WeightSource, load, pickled_ids};
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 
 use super::slot::{Slot, Start};
 use crate::error::{Error, Result};
 use crate::nn::backbone::{Backbone, Block, ConvNet, ConvPass, Resnet, to_encoder_name};
-use crate::nn::{Gradients, Head, Leaves, Linear, Mode, ParamStore, Part, Statistics};
+use crate::nn::{Gradients, Head, HeadPass, Leaves, Linear, Mode, ParamStore, Part, Statistics, on_slices};
 pub use crate::spec::encoder::RANDOM;
 use crate::spec::task_shape::TaskShape;
 use crate::spec::{EncoderSpec, ModelSpec, Trainable};
@@ -116,14 +116,11 @@ pub struct Encoded {
 
 /// What an encoder that learns needs of its forward pass.
 #[derive(Debug)]
-struct Learned {
-    leaves: Leaves,
-    /// The features as a function of the leaves and of `pass`.
-    features: Tensor,
-    /// The backbone's own pass, and its features.
-    pass: Option<(ConvPass, Var)>,
-    /// Indices of the backbone's parameters.
-    backbone: Vec<usize>,
+enum Learned {
+    /// The features as a function of the leaves, in candle's graph.
+    Graph { leaves: Leaves, features: Tensor },
+    /// Passes with backward passes of their own, on the CPU. The parameters must not change before those.
+    Passes { backbone: Option<ConvPass>, head: HeadPass, layout: EncoderLayout },
 }
 
 impl Encoder {
@@ -149,43 +146,76 @@ impl Encoder {
     /// # Errors
     /// Fails if the images are of another shape.
     pub fn encode(&self, params: &ParamStore, images: &Tensor, training: bool) -> Result<Encoded> {
-        let leaves = (training && self.learns).then(|| params.leaves(Part::Encoder)).transpose()?;
-        let value = |index: usize| -> Tensor {
-            let leaf = leaves.as_ref().and_then(|leaves| leaves.get(index));
-            leaf.unwrap_or_else(|| params.get(index).value()).clone()
-        };
-        let mode = if leaves.is_some() { Mode::Train } else { Mode::Evaluate };
-        let (mut statistics, mut pass) = (Vec::new(), None);
-        let (mut features, axes) = (images.clone(), if self.backbone.is_some() { 4 } else { 2 });
-        if images.dims().len() != axes {
+        if images.rank() != if self.backbone.is_some() { 4 } else { 2 } {
             let dims = images.dims();
             return Err(Error::Training(format!("the encoder cannot read an input of shape {dims:?}")));
         }
+        if !(training && self.learns) {
+            let (features, _) = self.run(|index| params.get(index).value().clone(), images, Mode::Evaluate)?;
+            return Ok(Encoded { features: features.detach(), statistics: Vec::new(), learned: None });
+        }
+        self.encode_on_slices(params, images)?.map_or_else(|| self.encode_in_graph(params, images), Ok)
+    }
+
+    fn encode_in_graph(&self, params: &ParamStore, images: &Tensor) -> Result<Encoded> {
+        let leaves = params.leaves(Part::Encoder)?;
+        let value = |index| leaves.get(index).unwrap_or_else(|| params.get(index).value()).clone();
+        let (features, statistics) = self.run(value, images, Mode::Train)?;
+        Ok(Encoded { features: features.detach(), statistics, learned: Some(Learned::Graph { leaves, features }) })
+    }
+
+    fn run(
+        &self,
+        value: impl Fn(usize) -> Tensor,
+        images: &Tensor,
+        mode: Mode,
+    ) -> Result<(Tensor, Vec<(usize, Tensor)>)> {
+        let (mut features, mut statistics) = (images.clone(), Vec::new());
         if let Some(backbone) = &self.backbone {
             let tensors: Vec<Tensor> = self.layout.backbone.iter().map(|&index| value(index)).collect();
-            if leaves.is_some()
-                && let Some(begun) = backbone.begin(&tensors, images)?
-            {
-                let leaf = Var::from_tensor(&begun.features()?)?;
-                features = leaf.as_tensor().clone();
-                pass = Some((begun, leaf));
-            } else {
-                let read = backbone.forward(&tensors, images, mode)?;
-                statistics.extend(read.statistics.into_iter().map(|(at, tensor)| (self.layout.backbone[at], tensor)));
-                features = read.features;
+            let read = backbone.forward(&tensors, images, mode)?;
+            statistics.extend(read.statistics.into_iter().map(|(at, tensor)| (self.layout.backbone[at], tensor)));
+            features = read.features;
+        }
+        let (features, after) = self.head(value).forward(&features, mode)?;
+        statistics.extend(self.statistics(after));
+        Ok((features, statistics))
+    }
+
+    /// In training, by passes that have backward passes of their own; none where there are none.
+    fn encode_on_slices(&self, params: &ParamStore, images: &Tensor) -> Result<Option<Encoded>> {
+        if !on_slices(images) {
+            return Ok(None);
+        }
+        let value = |index: usize| params.get(index).value().clone();
+        let pass = match &self.backbone {
+            None => None,
+            Some(backbone) => {
+                let tensors: Vec<Tensor> = self.layout.backbone.iter().map(|&index| value(index)).collect();
+                match backbone.begin(&tensors, images)? {
+                    None => return Ok(None),
+                    begun => begun,
+                }
             }
-        }
-        let [weight, bias] = self.layout.linear.map(value);
-        let [scale, shift, mean, variance] = self.layout.norm.map(value);
-        let head = Head { linear: Linear { weight, bias }, scale, shift, mean, variance };
-        let (normed, after) = head.forward(&features, mode)?;
-        if let Some(Statistics { mean, variance }) = after {
-            statistics.extend([(self.layout.norm[2], mean), (self.layout.norm[3], variance)]);
-        }
-        let features = normed.detach();
-        let backbone = self.layout.backbone.clone();
-        let learned = leaves.map(|leaves| Learned { leaves, features: normed, pass, backbone });
-        Ok(Encoded { features, statistics, learned })
+        };
+        let features = pass.as_ref().map_or_else(|| Ok(images.clone()), ConvPass::features)?;
+        let (head, after) = HeadPass::new(&self.head(value), &features)?;
+        let statistics = self.statistics(after).collect();
+        let features = head.output();
+        let learned = Learned::Passes { backbone: pass, head, layout: self.layout.clone() };
+        Ok(Some(Encoded { features, statistics, learned: Some(learned) }))
+    }
+
+    fn head(&self, value: impl Fn(usize) -> Tensor) -> Head {
+        let [weight, bias] = self.layout.linear.map(&value);
+        let [scale, shift, mean, variance] = self.layout.norm.map(&value);
+        Head { linear: Linear { weight, bias }, scale, shift, mean, variance }
+    }
+
+    /// Running statistics of the head, by index.
+    fn statistics(&self, after: Option<Statistics>) -> impl Iterator<Item = (usize, Tensor)> {
+        let [_, _, mean, variance] = self.layout.norm;
+        after.into_iter().flat_map(move |after| [(mean, after.mean), (variance, after.variance)])
     }
 }
 
@@ -200,22 +230,23 @@ impl Encoded {
     /// # Errors
     /// Fails on a tensor error.
     pub fn learn(&self, cotangent: &Tensor, gradients: &mut Gradients) -> Result<()> {
-        let Some(learned) = &self.learned else { return Ok(()) };
-        // `backward` starts from ones: applied to this product, it computes the vector-Jacobian product.
-        let store = (&learned.features * cotangent.detach())?.backward()?;
-        for (index, leaf) in learned.leaves.iter() {
-            if let Some(gradient) = store.get(leaf) {
-                gradients.add(index, gradient)?;
+        match &self.learned {
+            None => Ok(()),
+            Some(Learned::Graph { leaves, features }) => {
+                // `backward` starts from ones: applied to this product, it computes the vector-Jacobian product.
+                let store = (features * cotangent.detach())?.backward()?;
+                let mut found = leaves.iter().filter_map(|(index, leaf)| Some((index, store.get(leaf)?)));
+                found.try_for_each(|(index, gradient)| gradients.add(index, gradient))
+            }
+            Some(Learned::Passes { backbone, head, layout }) => {
+                let ([weight, bias], [scale, shift, ..]) = (layout.linear, layout.norm);
+                let indices = [weight, bias, scale, shift];
+                let of_features = head.backward(cotangent, indices, gradients, backbone.is_some())?;
+                let (Some(pass), Some(gradient)) = (backbone, of_features) else { return Ok(()) };
+                let found = pass.backward(&gradient)?;
+                layout.backbone.iter().zip(&found).try_for_each(|(&index, gradient)| gradients.add(index, gradient))
             }
         }
-        if let Some((pass, features)) = &learned.pass
-            && let Some(gradient) = store.get(features)
-        {
-            for (index, gradient) in learned.backbone.iter().zip(pass.backward(gradient)?) {
-                gradients.add(*index, &gradient)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -279,6 +310,34 @@ mod tests {
             model.params.set(index, &before)?;
             let slope = (ends[0] - ends[1]) / 2e-3;
             assert!((slope / norm - 1.0).abs() < 0.05, "{}: {slope} {norm}", parameter.name);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn passes_agree_with_the_graph() -> Result<()> {
+        for (trainable, dims) in [("all", vec![4, 3, SIDE, SIDE]), ("projection", vec![4, 4 * 9])] {
+            let model = model(trainable);
+            let encoder = model.encoder.as_ref().unwrap();
+            let (images, cotangent) = (normal(&dims, "pictures"), normal(&[4, 5], "cotangent"));
+            let passes = encoder.encode_on_slices(&model.params, &images)?.unwrap();
+            let graph = encoder.encode_in_graph(&model.params, &images)?;
+            let off = |a: &Tensor, b: &Tensor| -> Result<f32> { Ok((a - b)?.abs()?.max_all()?.to_scalar()?) };
+            assert!(off(&passes.features, &graph.features)? < 1e-5);
+            for ((at, a), (as_at, b)) in passes.statistics.iter().zip(&graph.statistics) {
+                assert!(at == as_at && off(a, b)? < 1e-5);
+            }
+            let [mut own, mut composed] = [Gradients::none(&model.params)?, Gradients::none(&model.params)?];
+            // Twice: gradients are added.
+            for _ in 0..2 {
+                passes.learn(&cotangent, &mut own)?;
+                graph.learn(&cotangent, &mut composed)?;
+            }
+            assert_eq!(own.present(), composed.present());
+            for index in 0..model.params.len() {
+                let Some((a, b)) = own.get(index)?.zip(composed.get(index)?) else { continue };
+                assert!(off(&a, &b)? < 1e-5, "{}", model.params.get(index).name);
+            }
         }
         Ok(())
     }

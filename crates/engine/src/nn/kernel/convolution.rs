@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 use pulp::Arch;
 
+#[cfg(target_arch = "x86_64")]
+use super::halving::Halving;
 use super::window::{Phases, Plane, Window};
 use super::{Matrix, MatrixMut, PASS, Threads, cut, product, room, written};
 
@@ -165,8 +167,14 @@ impl Convolution {
         let (after, numbers) = (self.after(), self.plane.numbers());
         let width = images.len() / numbers * after.pixels();
         let windows = room(&mut scratch.windows, self.depth() * width);
-        for (index, image) in images.chunks_exact(numbers).enumerate() {
-            let place = (width, index * after.pixels());
+        let images =
+            images.chunks_exact(numbers).enumerate().map(|(index, image)| (image, (width, index * after.pixels())));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(halving) = Halving::new(self.plane, self.window) {
+            images.for_each(|(image, place)| halving.gather(image, windows, place));
+            return width;
+        }
+        for (image, place) in images {
             scratch.phases.cut(image, self.plane, self.window);
             scratch.phases.gather(self.plane, self.window, 0..after.height, windows, place);
         }
@@ -248,8 +256,14 @@ impl Convolution {
         if !out.is_empty() {
             let weight = Matrix::new(weight, self.outputs, depth);
             product(MatrixMut::new(&mut scratch.windows, depth, width), weight.t(), output, false, Threads(1));
-            for (index, out) in out.chunks_exact_mut(self.plane.numbers()).enumerate() {
-                let place = (width, index * pixels);
+            let images = out.chunks_exact_mut(self.plane.numbers()).enumerate();
+            let images = images.map(|(index, image)| (image, (width, index * pixels)));
+            #[cfg(target_arch = "x86_64")]
+            if let Some(halving) = Halving::new(self.plane, self.window) {
+                images.for_each(|(image, place)| halving.add_back(&scratch.windows, place, image));
+                return (of_weight, of_shift);
+            }
+            for (out, place) in images {
                 scratch.back.add_back(&scratch.windows, place, self.plane, self.window, out);
             }
         }

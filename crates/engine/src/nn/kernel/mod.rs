@@ -11,6 +11,8 @@ mod buffers;
 pub mod cells;
 pub mod convolution;
 mod few;
+#[cfg(target_arch = "x86_64")]
+mod halving;
 pub mod passes;
 mod product;
 pub mod softmax;
