@@ -214,6 +214,38 @@ mod tests {
         }
     }
 
+    /// Compares forward and backward passes of images `[batch, inputs, height, width]` with candle's.
+    fn agree(
+        [batch, inputs, height, width]: [usize; 4],
+        outputs: usize,
+        (size, stride, padding): (usize, usize, usize),
+    ) {
+        let (x, w, b) = (
+            numbers(&[batch, inputs, height, width], 0.7),
+            numbers(&[outputs, inputs, size, size], 0.3),
+            numbers(&[outputs], 1.1),
+        );
+        let weights = |y: &Tensor| numbers(y.dims(), 0.9).as_detached_tensor();
+        let own = conv2d(x.as_tensor(), w.as_tensor(), stride, padding).unwrap();
+        let theirs = x.conv2d(w.as_tensor(), padding, stride, 1, 1).unwrap();
+        close("forward", &own, &theirs);
+        let sum = theirs.broadcast_add(&b.reshape((1, outputs, 1, 1)).unwrap()).unwrap();
+        let rectified = conv2d_relu(x.as_tensor(), w.as_tensor(), b.as_tensor(), stride, padding).unwrap();
+        let composed = relu(&sum).unwrap();
+        close("rectified", &rectified, &composed);
+        for (name, own, theirs) in [("plain", own, theirs), ("rectified", rectified, composed)] {
+            let [own, theirs] =
+                [own, theirs].map(|y| (&y * weights(&y)).unwrap().sum_all().unwrap().backward().unwrap());
+            for (of, var) in [("images", &x), ("weight", &w), ("bias", &b)] {
+                match (own.get(var.as_tensor()), theirs.get(var.as_tensor())) {
+                    (Some(own), Some(theirs)) => close(&format!("{name}: {of}"), own, theirs),
+                    (None, None) => assert!(of == "bias" && name == "plain"),
+                    _ => panic!("{name}: a gradient of {of} on one side only"),
+                }
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -226,28 +258,15 @@ mod tests {
             // Candle's backward pass requires that windows leave out as many rows as columns at the border.
             let unseen = |extent: usize| (extent + 2 * padding - size) % stride;
             prop_assume!(unseen(height) == unseen(width));
-            let (x, w, b) = (
-                numbers(&[batch, inputs, height, width], 0.7),
-                numbers(&[outputs, inputs, size, size], 0.3),
-                numbers(&[outputs], 1.1),
-            );
-            let weights = |y: &Tensor| numbers(y.dims(), 0.9).as_detached_tensor();
-            let own = conv2d(x.as_tensor(), w.as_tensor(), stride, padding).unwrap();
-            let theirs = x.conv2d(w.as_tensor(), padding, stride, 1, 1).unwrap();
-            close("forward", &own, &theirs);
-            let sum = theirs.broadcast_add(&b.reshape((1, outputs, 1, 1)).unwrap()).unwrap();
-            let rectified = conv2d_relu(x.as_tensor(), w.as_tensor(), b.as_tensor(), stride, padding).unwrap();
-            let composed = relu(&sum).unwrap();
-            close("rectified", &rectified, &composed);
-            for (name, own, theirs) in [("plain", own, theirs), ("rectified", rectified, composed)] {
-                let [own, theirs] = [own, theirs].map(|y| (&y * weights(&y)).unwrap().sum_all().unwrap().backward().unwrap());
-                for (of, var) in [("images", &x), ("weight", &w), ("bias", &b)] {
-                    match (own.get(var.as_tensor()), theirs.get(var.as_tensor())) {
-                        (Some(own), Some(theirs)) => close(&format!("{name}: {of}"), own, theirs),
-                        (None, None) => prop_assert!(of == "bias" && name == "plain"),
-                        _ => prop_assert!(false, "{name}: a gradient of {of} on one side only"),
-                    }
-                }
+            agree([batch, inputs, height, width], outputs, (size, stride, padding));
+        }
+    }
+
+    #[test]
+    fn windows_that_halve_images_give_candles_convolution() {
+        for (height, width) in [(8, 8), (2, 8), (6, 16), (4, 48), (32, 64)] {
+            for batch in [1, 3, 5] {
+                agree([batch, 2, height, width], 3, (3, 2, 1));
             }
         }
     }

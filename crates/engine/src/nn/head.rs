@@ -4,7 +4,7 @@ use candle_core::{Tensor, Var};
 
 use super::kernel::{Matrix, MatrixMut, Threads, product};
 use super::{BatchNorm, Gradients, Linear, Mode, Statistics, batch_norm, slices};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Momentum of the running statistics.
 const MOMENTUM: f64 = 0.01;
@@ -30,17 +30,13 @@ impl Head {
     /// # Errors
     /// As [`batch_norm()`].
     pub fn forward(&self, features: &Tensor, mode: Mode) -> Result<(Tensor, Option<Statistics>)> {
-        self.normalise(&self.linear.forward(features)?, mode)
-    }
-
-    fn normalise(&self, outputs: &Tensor, mode: Mode) -> Result<(Tensor, Option<Statistics>)> {
         let norm = BatchNorm { scale: &self.scale, shift: &self.shift, mean: &self.mean, variance: &self.variance };
-        batch_norm(outputs, norm, mode, MOMENTUM)
+        batch_norm(&self.linear.forward(features)?, norm, mode, MOMENTUM)
     }
 }
 
-/// A forward pass in training on the CPU. Its linear layer, which has most of the weights, has a backward pass of its own; the
-/// normalisation is in candle's graph.
+/// A forward pass in training on the CPU, whose linear layer has a backward pass of its own: in candle's graph, as the normalisation is, its
+/// gradients would be computed on one thread and added to zeros.
 #[derive(Debug)]
 pub struct HeadPass {
     features: Tensor,
@@ -59,8 +55,9 @@ impl HeadPass {
         let (features, weight) = (features.detach().contiguous()?, head.linear.weight.detach().contiguous()?);
         let outputs = head.linear.forward(&features)?.detach();
         let leaves = [Var::from_tensor(&outputs)?, Var::from_tensor(&head.scale)?, Var::from_tensor(&head.shift)?];
-        let [outputs, scale, shift] = leaves.each_ref().map(|leaf| leaf.as_tensor().clone());
-        let (normed, statistics) = Head { scale, shift, ..head.clone() }.normalise(&outputs, Mode::Train)?;
+        let [outputs, scale, shift] = &leaves;
+        let norm = BatchNorm { scale, shift, mean: &head.mean, variance: &head.variance };
+        let (normed, statistics) = batch_norm(outputs, norm, Mode::Train, MOMENTUM)?;
         Ok((HeadPass { features, weight, leaves, normed }, statistics))
     }
 
@@ -69,8 +66,8 @@ impl HeadPass {
         self.normed.detach()
     }
 
-    /// Adds the gradients of weight, bias, scale and shift, whose indices are given, given that of the output; returns that of the features if
-    /// asked for. The weights must still be those of the forward pass.
+    /// Adds the gradients of weight, bias, scale and shift to those of these indices, from the gradient of the output. Returns the gradient
+    /// of the features if `of_features`. To be called before the parameters change: weights are read where they are.
     ///
     /// # Errors
     /// Fails if the gradient has another shape.
@@ -82,18 +79,19 @@ impl HeadPass {
         of_features: bool,
     ) -> Result<Option<Tensor>> {
         // `backward` starts from ones: applied to this product, it computes the vector-Jacobian product.
-        let mut store = (&self.normed * cotangent.detach())?.backward()?;
-        let [of_outputs, of_scale, of_shift] = self.leaves.each_ref().map(|leaf| store.remove(leaf));
-        for (index, gradient) in [(scale, of_scale), (shift, of_shift)] {
-            gradient.map_or(Ok(()), |gradient| gradients.add(index, &gradient))?;
-        }
-        let Some(of_outputs) = of_outputs else { return Ok(None) };
+        let store = (&self.normed * cotangent.detach())?.backward()?;
+        let [of_outputs, of_scale, of_shift] = self
+            .leaves
+            .each_ref()
+            .map(|leaf| store.get(leaf).ok_or_else(|| Error::Training("a normalisation without gradients".into())));
+        let of_outputs = of_outputs?.contiguous()?;
+        gradients.add(scale, of_scale?)?;
+        gradients.add(shift, of_shift?)?;
         gradients.add(bias, &of_outputs.sum(0)?)?;
         let ((rows, inputs), outputs) = (self.features.dims2()?, self.weight.dim(0)?);
-        let of_outputs = of_outputs.contiguous()?;
-        let (x, w, dy) = (slices::read(&self.features)?, slices::read(&self.weight)?, slices::read(&of_outputs)?);
-        let dy = Matrix::new(&dy, rows, outputs);
-        let threads = Threads::of_pool();
+        let dy = slices::read(&of_outputs)?;
+        let (dy, threads) = (Matrix::new(&dy, rows, outputs), Threads::of_pool());
+        let x = slices::read(&self.features)?;
         gradients.on_cpu(|mut all| {
             let (sum, before) = all.take(weight);
             product(MatrixMut::new(sum, outputs, inputs), dy.t(), Matrix::new(&x, rows, inputs), before, threads);
@@ -101,7 +99,7 @@ impl HeadPass {
         if !of_features {
             return Ok(None);
         }
-        let mut dx = vec![0.0; rows * inputs];
+        let (w, mut dx) = (slices::read(&self.weight)?, vec![0.0; rows * inputs]);
         product(MatrixMut::new(&mut dx, rows, inputs), dy, Matrix::new(&w, outputs, inputs), false, threads);
         Ok(Some(Tensor::from_vec(dx, (rows, inputs), self.features.device())?))
     }

@@ -215,7 +215,8 @@ impl DeviceBatch {
         }
     }
 
-    /// Accumulates the gradients of an encoder with a backbone, given the cotangent at the feature, `[batch, width]`.
+    /// Accumulates the gradients of an encoder with a backbone, given the cotangent at the feature, `[batch, width]`; before the parameters
+    /// change.
     ///
     /// # Errors
     /// Fails on a tensor error.

@@ -119,8 +119,8 @@ pub struct Encoded {
 enum Learned {
     /// The features as a function of the leaves, in candle's graph.
     Graph { leaves: Leaves, features: Tensor },
-    /// Passes with backward passes of their own, on the CPU. The parameters must not change before those.
-    Passes { backbone: Option<ConvPass>, head: HeadPass, layout: EncoderLayout },
+    /// Passes with backward passes of their own, on the CPU, and the indices of their parameters.
+    Passes { backbone: Option<(ConvPass, Vec<usize>)>, head: (HeadPass, [usize; 4]) },
 }
 
 impl Encoder {
@@ -146,7 +146,8 @@ impl Encoder {
     /// # Errors
     /// Fails if the images are of another shape.
     pub fn encode(&self, params: &ParamStore, images: &Tensor, training: bool) -> Result<Encoded> {
-        if images.rank() != if self.backbone.is_some() { 4 } else { 2 } {
+        let rank = if self.backbone.is_some() { 4 } else { 2 };
+        if images.rank() != rank {
             let dims = images.dims();
             return Err(Error::Training(format!("the encoder cannot read an input of shape {dims:?}")));
         }
@@ -172,7 +173,7 @@ impl Encoder {
     ) -> Result<(Tensor, Vec<(usize, Tensor)>)> {
         let (mut features, mut statistics) = (images.clone(), Vec::new());
         if let Some(backbone) = &self.backbone {
-            let tensors: Vec<Tensor> = self.layout.backbone.iter().map(|&index| value(index)).collect();
+            let tensors = self.backbone_tensors(&value);
             let read = backbone.forward(&tensors, images, mode)?;
             statistics.extend(read.statistics.into_iter().map(|(at, tensor)| (self.layout.backbone[at], tensor)));
             features = read.features;
@@ -188,22 +189,21 @@ impl Encoder {
             return Ok(None);
         }
         let value = |index: usize| params.get(index).value().clone();
-        let pass = match &self.backbone {
-            None => None,
-            Some(backbone) => {
-                let tensors: Vec<Tensor> = self.layout.backbone.iter().map(|&index| value(index)).collect();
-                match backbone.begin(&tensors, images)? {
-                    None => return Ok(None),
-                    begun => begun,
-                }
-            }
-        };
-        let features = pass.as_ref().map_or_else(|| Ok(images.clone()), ConvPass::features)?;
+        let (mut features, mut pass) = (images.clone(), None);
+        if let Some(backbone) = &self.backbone {
+            let Some(begun) = backbone.begin(&self.backbone_tensors(value), images)? else { return Ok(None) };
+            features = begun.features()?;
+            pass = Some((begun, self.layout.backbone.clone()));
+        }
         let (head, after) = HeadPass::new(&self.head(value), &features)?;
-        let statistics = self.statistics(after).collect();
-        let features = head.output();
-        let learned = Learned::Passes { backbone: pass, head, layout: self.layout.clone() };
-        Ok(Some(Encoded { features, statistics, learned: Some(learned) }))
+        let ([weight, bias], [scale, shift, ..]) = (self.layout.linear, self.layout.norm);
+        let (features, statistics) = (head.output(), self.statistics(after).collect());
+        let learned = Some(Learned::Passes { backbone: pass, head: (head, [weight, bias, scale, shift]) });
+        Ok(Some(Encoded { features, statistics, learned }))
+    }
+
+    fn backbone_tensors(&self, value: impl Fn(usize) -> Tensor) -> Vec<Tensor> {
+        self.layout.backbone.iter().map(|&index| value(index)).collect()
     }
 
     fn head(&self, value: impl Fn(usize) -> Tensor) -> Head {
@@ -225,7 +225,8 @@ impl Encoded {
         self.learned.is_some()
     }
 
-    /// Adds the gradients of the encoder, given the cotangent of the features, `[batch, width]`.
+    /// Adds the gradients of the encoder, given the cotangent of the features, `[batch, width]`. To be called before the parameters change:
+    /// on the CPU, they are read where they are.
     ///
     /// # Errors
     /// Fails on a tensor error.
@@ -238,13 +239,11 @@ impl Encoded {
                 let mut found = leaves.iter().filter_map(|(index, leaf)| Some((index, store.get(leaf)?)));
                 found.try_for_each(|(index, gradient)| gradients.add(index, gradient))
             }
-            Some(Learned::Passes { backbone, head, layout }) => {
-                let ([weight, bias], [scale, shift, ..]) = (layout.linear, layout.norm);
-                let indices = [weight, bias, scale, shift];
-                let of_features = head.backward(cotangent, indices, gradients, backbone.is_some())?;
-                let (Some(pass), Some(gradient)) = (backbone, of_features) else { return Ok(()) };
+            Some(Learned::Passes { backbone, head: (head, indices) }) => {
+                let of_features = head.backward(cotangent, *indices, gradients, backbone.is_some())?;
+                let Some(((pass, indices), gradient)) = backbone.as_ref().zip(of_features) else { return Ok(()) };
                 let found = pass.backward(&gradient)?;
-                layout.backbone.iter().zip(&found).try_for_each(|(&index, gradient)| gradients.add(index, gradient))
+                indices.iter().zip(&found).try_for_each(|(&index, gradient)| gradients.add(index, gradient))
             }
         }
     }
@@ -252,14 +251,17 @@ impl Encoded {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
     use crate::model::{Model, Plugins};
+    use crate::nn::NewParameter;
+    use crate::nn::backbone::BackboneTensor;
     use crate::rng::Stream;
     use crate::spec::task_shape::{First, Input, Target, TargetKind, When};
 
-    const SIDE: usize = 12;
+    /// Of images that both layers halve.
+    const SIDE: usize = 16;
 
     fn model(trainable: &str) -> Model {
         let text = format!(
@@ -316,7 +318,7 @@ mod tests {
 
     #[test]
     fn passes_agree_with_the_graph() -> Result<()> {
-        for (trainable, dims) in [("all", vec![4, 3, SIDE, SIDE]), ("projection", vec![4, 4 * 9])] {
+        for (trainable, dims) in [("all", vec![4, 3, SIDE, SIDE]), ("projection", vec![4, 4 * 16])] {
             let model = model(trainable);
             let encoder = model.encoder.as_ref().unwrap();
             let (images, cotangent) = (normal(&dims, "pictures"), normal(&[4, 5], "cotangent"));
@@ -324,6 +326,7 @@ mod tests {
             let graph = encoder.encode_in_graph(&model.params, &images)?;
             let off = |a: &Tensor, b: &Tensor| -> Result<f32> { Ok((a - b)?.abs()?.max_all()?.to_scalar()?) };
             assert!(off(&passes.features, &graph.features)? < 1e-5);
+            assert_eq!(passes.statistics.len(), graph.statistics.len());
             for ((at, a), (as_at, b)) in passes.statistics.iter().zip(&graph.statistics) {
                 assert!(at == as_at && off(a, b)? < 1e-5);
             }
@@ -343,11 +346,49 @@ mod tests {
     }
 
     #[test]
+    fn a_resnet_learns_in_the_graph() -> Result<()> {
+        let backbone = Backbone::Resnet(Resnet::new(Block::Basic, [1; 4], 2, [2, 2, 4, 4], 64));
+        let mut parameters = Vec::new();
+        let mut add = |name: &str, dims: &[usize], part, value: Tensor| {
+            parameters.push(NewParameter { name: name.into(), role: name.into(), part, value: value.reshape(dims)? });
+            Ok::<usize, Error>(parameters.len() - 1)
+        };
+        let mut indices = Vec::new();
+        for BackboneTensor { name, dims, kind } in backbone.tensors() {
+            let count = dims.iter().product();
+            let value = Tensor::from_vec(kind.initial(count, &mut Stream::new(1, &name, 0, 0)), count, &Device::Cpu)?;
+            indices.push(add(&name, &dims, if kind.is_learned() { Part::Encoder } else { Part::Fixed }, value)?);
+        }
+        let (inputs, ones) = (backbone.features(), Tensor::ones(5, DType::F32, &Device::Cpu)?);
+        let linear = [
+            add("weight", &[5, inputs], Part::Encoder, normal(&[5 * inputs], "weight"))?,
+            add("bias", &[5], Part::Encoder, ones.clone())?,
+        ];
+        let norm = [("scale", Part::Encoder), ("shift", Part::Encoder), ("mean", Part::Fixed), ("var", Part::Fixed)];
+        let norm = norm.map(|(name, part)| add(name, &[5], part, ones.clone()));
+        let [scale, shift, mean, variance] = norm;
+        let layout = EncoderLayout { backbone: indices, linear, norm: [scale?, shift?, mean?, variance?] };
+        let params = ParamStore::new(parameters, &Device::Cpu)?;
+        let encoder = Encoder { backbone: Some(backbone), learns: true, layout };
+        let encoded = encoder.encode(&params, &normal(&[3, 3, 64, 64], "pictures"), true)?;
+        let mut gradients = Gradients::none(&params)?;
+        encoded.learn(&normal(&[3, 5], "cotangent"), &mut gradients)?;
+        let mut moved: Vec<usize> = encoded.statistics.iter().map(|(index, _)| *index).collect();
+        moved.sort_unstable();
+        let fixed = |index: &usize| params.get(*index).part == Part::Fixed;
+        assert_eq!(moved, (0..params.len()).filter(fixed).collect::<Vec<_>>());
+        for (index, present) in gradients.present().iter().enumerate() {
+            assert_eq!(*present, !fixed(&index), "{}", params.get(index).name);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn statistics_change_only_in_training_of_an_encoder_that_learns() -> Result<()> {
         for (trainable, moving, learned) in [("all", true, true), ("projection", true, true), ("none", false, false)] {
             let model = model(trainable);
             let encoder = model.encoder.as_ref().unwrap();
-            let dims = if trainable == "all" { vec![4, 3, SIDE, SIDE] } else { vec![4, 4 * 9] };
+            let dims = if trainable == "all" { vec![4, 3, SIDE, SIDE] } else { vec![4, 4 * 16] };
             let seen = normal(&dims, "pictures");
             assert!(encoder.encode(&model.params, &seen, false)?.statistics.is_empty());
             let encoded = encoder.encode(&model.params, &seen, true)?;

@@ -133,17 +133,21 @@ impl Convolution {
             }
             return;
         }
-        if !self.window.is_point() {
-            scratch.phases.cut(images, self.plane, self.window);
-        }
         for rows in self.row_tiles() {
             let columns = rows.start * after.width..rows.end * after.width;
             let windows = if self.window.is_point() {
                 Matrix::strided(&images[columns.start..], depth, columns.len(), pixels)
             } else {
-                let windows = room(&mut scratch.windows, depth * columns.len());
-                scratch.phases.gather(self.plane, self.window, rows, windows, (columns.len(), 0));
-                Matrix::new(windows, depth, columns.len())
+                if rows.len() == after.height {
+                    self.gather_all(images, scratch);
+                } else {
+                    if rows.start == 0 {
+                        scratch.phases.cut(images, self.plane, self.window);
+                    }
+                    let windows = room(&mut scratch.windows, depth * columns.len());
+                    scratch.phases.gather(self.plane, self.window, rows, windows, (columns.len(), 0));
+                }
+                Matrix::new(&scratch.windows, depth, columns.len())
             };
             let target = MatrixMut::strided(&mut out[columns.start..], self.outputs, columns.len(), pixels);
             product(target, weight, windows, false, threads);

@@ -1,15 +1,15 @@
 //! Windows that halve an image, 3 x 3 pixels at a stride of 2 with a padding of 1: as [`Phases`](super::window::Phases) gathers them and
 //! adds them back, in the same order, but from registers.
 //!
-//! A line of the image is taken apart into even and odd columns. Position `x` of the windows' columns 1 and 2 are the even and the odd
-//! column `x`, and of column 0 the odd column `x - 1`. An even line is row 1 of a window, an odd one row 2 of a window and row 0 of the next.
+//! A line of the image is taken apart into even and odd columns. Window `x` of a row has in its columns 0, 1 and 2 the odd column `x - 1`, the
+//! even column `x` and the odd column `x`. An even line is row 1 of the windows of a row, an odd one row 2 of these and row 0 of the next.
 
-use std::arch::x86_64::{__m128, __m256, __m256i};
+use std::arch::x86_64::{__m128, __m256};
 
 use pulp::x86::V3;
 use pulp::{NullaryFnOnce, cast};
 
-use super::window::{Plane, Window};
+use super::window::{Plane, Window, every_other};
 
 /// Windows that halve images of one shape.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +35,16 @@ impl Halving {
     ///
     /// # Panics
     /// If a slice is shorter than its shape.
-    pub fn gather(self, image: &[f32], out: &mut [f32], place: (usize, usize)) {
-        self.simd.vectorize(Gather { of: self, image, out, place });
+    pub fn gather(self, image: &[f32], out: &mut [f32], (stride, at): (usize, usize)) {
+        self.simd.vectorize(Gather { of: self, image, out, stride, at });
     }
 
     /// Adds windows, laid out as by [`Self::gather`], to the pixels that they were gathered from.
     ///
     /// # Panics
     /// If a slice is shorter than its shape.
-    pub fn add_back(self, windows: &[f32], place: (usize, usize), image: &mut [f32]) {
-        self.simd.vectorize(AddBack { of: self, image, windows, place });
+    pub fn add_back(self, windows: &[f32], (stride, at): (usize, usize), image: &mut [f32]) {
+        self.simd.vectorize(AddBack { of: self, image, windows, stride, at });
     }
 
     fn pixels(self) -> usize {
@@ -56,7 +56,8 @@ struct Gather<'a> {
     of: Halving,
     image: &'a [f32],
     out: &'a mut [f32],
-    place: (usize, usize),
+    stride: usize,
+    at: usize,
 }
 
 impl NullaryFnOnce for Gather<'_> {
@@ -64,18 +65,22 @@ impl NullaryFnOnce for Gather<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Gather { of, image, out, place: (stride, at) } = self;
+        let Gather { of, image, out, stride, at } = self;
         let (rows, count) = (of.rows, of.count);
         let channels = image[..of.channels * of.pixels()].chunks_exact(of.pixels());
         for (channel, out) in channels.zip(out.chunks_mut(9 * stride)) {
             let mut kinds = out.chunks_mut(stride).map(|kind| &mut kind[at..][..rows * count]);
-            let [mut above, mut middle, mut below] =
+            let [mut above, mut middle, mut below]: [[&mut [f32]; 3]; 3] =
                 std::array::from_fn(|_| std::array::from_fn(|_| kinds.next().unwrap_or_default()));
-            above.iter_mut().for_each(|kind: &mut &mut [f32]| kind[..count].fill(0.0));
-            let lines = || channel.chunks_exact(4 * count).map(|lines| lines.split_at(2 * count)).enumerate();
-            // One after the other: rows of all nine places, often a power of two apart, would not fit into the ways of the cache.
-            lines().for_each(|(row, (even, _))| of.put(even, [&mut middle], [row]));
-            for (row, (_, odd)) in lines() {
+            for kind in &mut above {
+                kind[..count].fill(0.0);
+            }
+            // One after the other: rows of all nine places, often a power of two apart, would evict one another from the cache.
+            for (row, lines) in channel.chunks_exact(4 * count).enumerate() {
+                of.put(&lines[..2 * count], [&mut middle], [row]);
+            }
+            for (row, lines) in channel.chunks_exact(4 * count).enumerate() {
+                let odd = &lines[2 * count..];
                 if row + 1 < rows {
                     of.put(odd, [&mut below, &mut above], [row, row + 1]);
                 } else {
@@ -91,8 +96,8 @@ impl Halving {
     #[inline(always)]
     fn put<const TO: usize>(self, line: &[f32], mut to: [&mut [&mut [f32]; 3]; TO], rows: [usize; TO]) {
         let count = self.count;
-        if let (4, Some(pixels)) = (count, line.first_chunk::<8>()) {
-            let [a, b]: [__m128; 2] = cast(*pixels);
+        if count == 4 {
+            let [a, b]: [__m128; 2] = cast(line.as_chunks::<8>().0[0]);
             let even = self.simd.sse._mm_shuffle_ps::<0x88>(a, b);
             let odd = self.simd.sse._mm_shuffle_ps::<0xdd>(a, b);
             let before = cast(self.simd.sse2._mm_slli_si128::<4>(cast(odd)));
@@ -106,7 +111,7 @@ impl Halving {
         let mut last = 0.0;
         for (at, pixels) in line.as_chunks::<16>().0.iter().enumerate() {
             let pair: [__m256; 2] = cast(*pixels);
-            let [even, odd] = [0x88, 0xdd].map(|which| self.every_other(pair, which));
+            let (even, odd) = (every_other(self.simd, pair, 0), every_other(self.simd, pair, 1));
             let before = self.after(last, odd);
             last = cast::<__m256, [f32; 8]>(odd)[7];
             for (to, row) in to.iter_mut().zip(rows) {
@@ -115,16 +120,6 @@ impl Halving {
                 }
             }
         }
-    }
-
-    /// The first numbers of eight pairs (`0x88`), or the second ones (`0xdd`).
-    #[inline(always)]
-    fn every_other(self, [a, b]: [__m256; 2], which: i32) -> __m256 {
-        let halves = match which {
-            0x88 => self.simd.avx._mm256_shuffle_ps::<0x88>(a, b),
-            _ => self.simd.avx._mm256_shuffle_ps::<0xdd>(a, b),
-        };
-        cast(self.simd.avx2._mm256_permute4x64_epi64::<0xd8>(cast::<__m256, __m256i>(halves)))
     }
 
     /// `first`, and all numbers but the last.
@@ -148,7 +143,8 @@ struct AddBack<'a> {
     of: Halving,
     windows: &'a [f32],
     image: &'a mut [f32],
-    place: (usize, usize),
+    stride: usize,
+    at: usize,
 }
 
 impl NullaryFnOnce for AddBack<'_> {
@@ -156,7 +152,7 @@ impl NullaryFnOnce for AddBack<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let AddBack { of, windows, image, place: (stride, at) } = self;
+        let AddBack { of, windows, image, stride, at } = self;
         let (rows, count) = (of.rows, of.count);
         let channels = image[..of.channels * of.pixels()].chunks_exact_mut(of.pixels());
         for (channel, windows) in channels.zip(windows.chunks(9 * stride)) {
@@ -181,10 +177,14 @@ impl Halving {
     #[inline(always)]
     fn add<const FROM: usize>(self, line: &mut [f32], from: [[&[f32]; 3]; FROM]) {
         let (count, avx, sse) = (self.count, self.simd.avx, self.simd.sse);
-        if let (4, Some(pixels)) = (count, line.first_chunk_mut::<8>()) {
+        if count == 4 {
+            let pixels = &mut line.as_chunks_mut::<8>().0[0];
             let [mut even, mut odd] = [sse._mm_setzero_ps(); 2];
             for kinds in from {
-                let [left, middle, right] = kinds.map(|kind| cast(*kind.first_chunk::<4>().unwrap_or(&[0.0; 4])));
+                let [left, middle, right]: [__m128; 3] = [0, 1, 2].map(
+                    #[inline(always)]
+                    |kind: usize| cast(kinds[kind].as_chunks::<4>().0[0]),
+                );
                 let left: __m128 = cast(self.simd.sse2._mm_srli_si128::<4>(cast::<__m128, _>(left)));
                 even = sse._mm_add_ps(even, middle);
                 odd = sse._mm_add_ps(sse._mm_add_ps(odd, left), right);
@@ -197,9 +197,11 @@ impl Halving {
         for (at, pixels) in line.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             let [mut even, mut odd] = [avx._mm256_setzero_ps(); 2];
             for kinds in from {
-                let eights = kinds.map(|kind| kind.as_chunks::<8>().0);
-                let [left, middle, right] = eights.map(|eights| cast(eights[at]));
-                let next = eights[0].get(at + 1).map_or(0.0, |next| next[0]);
+                let [left, middle, right]: [__m256; 3] = [0, 1, 2].map(
+                    #[inline(always)]
+                    |kind: usize| cast(kinds[kind].as_chunks::<8>().0[at]),
+                );
+                let next = kinds[0].get(8 * at + 8).copied().unwrap_or_default();
                 even = avx._mm256_add_ps(even, middle);
                 odd = avx._mm256_add_ps(avx._mm256_add_ps(odd, self.before(left, next)), right);
             }
@@ -214,7 +216,8 @@ impl Halving {
 
 #[inline(always)]
 fn of_row(kinds: [&[f32]; 3], row: usize, count: usize) -> [&[f32]; 3] {
-    kinds.map(|kind| &kind[row * count..][..count])
+    let [left, middle, right] = kinds;
+    [&left[row * count..][..count], &middle[row * count..][..count], &right[row * count..][..count]]
 }
 
 #[cfg(test)]
@@ -228,14 +231,18 @@ mod tests {
     proptest! {
         #[test]
         fn it_does_what_phases_do(
-            channels in 1..4usize, rows in 1..7usize, count in prop::sample::select(vec![4, 8, 16, 24, 32]), more in 0..3usize,
+            channels in 1..4usize, rows in 1..7usize, count in prop::sample::select(vec![4, 8, 16, 24, 32]),
+            (before, after) in (0..3usize, 0..3usize),
         ) {
             let plane = Plane { channels, height: 2 * rows, width: 2 * count };
-            let Some(halving) = Halving::new(plane, WINDOW) else { return Ok(()) };
+            let halving = Halving::new(plane, WINDOW);
+            prop_assert_eq!(halving.is_some(), V3::try_new().is_some());
+            let Some(halving) = halving else { return Ok(()) };
             let numbers = |count: usize, by: f32| (0..count).map(|i| (i as f32 * by).sin()).collect::<Vec<f32>>();
             let image = numbers(plane.numbers(), 0.7);
-            let place = (rows * count + more, more);
-            let [mut windows, mut expected] = [(); 2].map(|()| vec![9.0; channels * 9 * place.0]);
+            let place = (before + rows * count + after, before);
+            // Longer than the channels need, as the buffer of a tile may be.
+            let [mut windows, mut expected] = [(); 2].map(|()| vec![9.0; channels * 9 * place.0 + 5]);
             let mut phases = Phases::default();
             phases.cut(&image, plane, WINDOW);
             phases.gather(plane, WINDOW, 0..rows, &mut expected, place);

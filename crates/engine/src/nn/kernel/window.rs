@@ -246,6 +246,9 @@ fn put_last(phase: &mut [f32], pairs: usize, line: &[f32]) {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::every_other;
+
 /// Pixels of every other column, with shuffles that the compiler does not find.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -282,7 +285,7 @@ mod x86 {
                     let (eights, to) = (pairs.as_chunks::<8>().0, phase.as_chunks_mut::<8>().0);
                     let done = 8 * eights.len().min(to.len());
                     for (to, eight) in to.iter_mut().zip(eights) {
-                        *to = every_other(simd, cast(*eight), first);
+                        *to = cast(every_other(simd, cast(*eight), first));
                     }
                     phase[done..].iter_mut().zip(&pairs[done..]).for_each(|(phase, pair)| *phase = pair[first]);
                     put_last(phase, pairs.len(), line);
@@ -293,7 +296,7 @@ mod x86 {
 
     /// The first numbers of eight pairs, or the second ones.
     #[inline(always)]
-    fn every_other(simd: V3, [a, b]: [__m256; 2], first: usize) -> [f32; 8] {
+    pub fn every_other(simd: V3, [a, b]: [__m256; 2], first: usize) -> __m256 {
         let halves = match first {
             0 => simd.avx._mm256_shuffle_ps::<0x88>(a, b),
             _ => simd.avx._mm256_shuffle_ps::<0xdd>(a, b),
