@@ -47,7 +47,7 @@ pub struct HeadPass {
 }
 
 impl HeadPass {
-    /// Of features `[batch, features]` [on slices](super::on_slices), with the new running statistics.
+    /// Of features `[batch, features]`, f32 on the CPU, with the new running statistics.
     ///
     /// # Errors
     /// As [`Head::forward`].
