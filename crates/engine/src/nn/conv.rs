@@ -262,6 +262,14 @@ mod tests {
         }
     }
 
+    /// Their windows, 144 x 1024, do not fit into a tile.
+    #[test]
+    fn images_larger_than_a_tile_are_convolved_in_parts() {
+        for (side, stride) in [(32, 1), (64, 2)] {
+            agree([2, 16, side, side], 3, (3, stride, 1));
+        }
+    }
+
     #[test]
     fn windows_that_halve_images_give_candles_convolution() {
         for (height, width) in [(8, 8), (2, 8), (6, 16), (4, 48), (32, 64)] {

@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::{__m128, __m256};
 
+use pulp::cast;
 use pulp::x86::V3;
-use pulp::{NullaryFnOnce, cast};
 
 use super::window::{Plane, Window, every_other};
 
@@ -36,7 +36,33 @@ impl Halving {
     /// # Panics
     /// If a slice is shorter than its shape.
     pub fn gather(self, image: &[f32], out: &mut [f32], (stride, at): (usize, usize)) {
-        self.simd.vectorize(Gather { of: self, image, out, stride, at });
+        let (rows, count) = (self.rows, self.count);
+        self.simd.vectorize(
+            #[inline(always)]
+            || {
+                let channels = image[..self.channels * self.pixels()].chunks_exact(self.pixels());
+                for (channel, out) in channels.zip(out.chunks_mut(9 * stride)) {
+                    let mut kinds = out.chunks_mut(stride).map(|kind| &mut kind[at..][..rows * count]);
+                    let [mut above, mut middle, mut below]: [[&mut [f32]; 3]; 3] =
+                        std::array::from_fn(|_| std::array::from_fn(|_| kinds.next().unwrap_or_default()));
+                    for kind in &mut above {
+                        kind[..count].fill(0.0);
+                    }
+                    // One after the other: rows of all nine places, often a power of two apart, would evict one another from the cache.
+                    for (row, lines) in channel.chunks_exact(4 * count).enumerate() {
+                        self.put(&lines[..2 * count], [&mut middle], [row]);
+                    }
+                    for (row, lines) in channel.chunks_exact(4 * count).enumerate() {
+                        let odd = &lines[2 * count..];
+                        if row + 1 < rows {
+                            self.put(odd, [&mut below, &mut above], [row, row + 1]);
+                        } else {
+                            self.put(odd, [&mut below], [row]);
+                        }
+                    }
+                }
+            },
+        );
     }
 
     /// Adds windows, laid out as by [`Self::gather`], to the pixels that they were gathered from.
@@ -44,54 +70,33 @@ impl Halving {
     /// # Panics
     /// If a slice is shorter than its shape.
     pub fn add_back(self, windows: &[f32], (stride, at): (usize, usize), image: &mut [f32]) {
-        self.simd.vectorize(AddBack { of: self, image, windows, stride, at });
+        let (rows, count) = (self.rows, self.count);
+        self.simd.vectorize(
+            #[inline(always)]
+            || {
+                let channels = image[..self.channels * self.pixels()].chunks_exact_mut(self.pixels());
+                for (channel, windows) in channels.zip(windows.chunks(9 * stride)) {
+                    let mut kinds = windows.chunks(stride).map(|kind| &kind[at..][..rows * count]);
+                    let [above, middle, below]: [[&[f32]; 3]; 3] =
+                        std::array::from_fn(|_| std::array::from_fn(|_| kinds.next().unwrap_or_default()));
+                    for (row, lines) in channel.chunks_exact_mut(4 * count).enumerate() {
+                        let (even, odd) = lines.split_at_mut(2 * count);
+                        self.add(even, [of_row(middle, row, count)]);
+                        if row + 1 < rows {
+                            self.add(odd, [of_row(above, row + 1, count), of_row(below, row, count)]);
+                        } else {
+                            self.add(odd, [of_row(below, row, count)]);
+                        }
+                    }
+                }
+            },
+        );
     }
 
     fn pixels(self) -> usize {
         4 * self.rows * self.count
     }
-}
 
-struct Gather<'a> {
-    of: Halving,
-    image: &'a [f32],
-    out: &'a mut [f32],
-    stride: usize,
-    at: usize,
-}
-
-impl NullaryFnOnce for Gather<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Gather { of, image, out, stride, at } = self;
-        let (rows, count) = (of.rows, of.count);
-        let channels = image[..of.channels * of.pixels()].chunks_exact(of.pixels());
-        for (channel, out) in channels.zip(out.chunks_mut(9 * stride)) {
-            let mut kinds = out.chunks_mut(stride).map(|kind| &mut kind[at..][..rows * count]);
-            let [mut above, mut middle, mut below]: [[&mut [f32]; 3]; 3] =
-                std::array::from_fn(|_| std::array::from_fn(|_| kinds.next().unwrap_or_default()));
-            for kind in &mut above {
-                kind[..count].fill(0.0);
-            }
-            // One after the other: rows of all nine places, often a power of two apart, would evict one another from the cache.
-            for (row, lines) in channel.chunks_exact(4 * count).enumerate() {
-                of.put(&lines[..2 * count], [&mut middle], [row]);
-            }
-            for (row, lines) in channel.chunks_exact(4 * count).enumerate() {
-                let odd = &lines[2 * count..];
-                if row + 1 < rows {
-                    of.put(odd, [&mut below, &mut above], [row, row + 1]);
-                } else {
-                    of.put(odd, [&mut below], [row]);
-                }
-            }
-        }
-    }
-}
-
-impl Halving {
     /// Copies the columns of a line to rows of windows.
     #[inline(always)]
     fn put<const TO: usize>(self, line: &[f32], mut to: [&mut [&mut [f32]; 3]; TO], rows: [usize; TO]) {
@@ -137,42 +142,7 @@ impl Halving {
         let moved = avx2._mm256_permutevar8x32_ps(numbers, cast([1, 2, 3, 4, 5, 6, 7, 0]));
         avx._mm256_blend_ps::<0x80>(moved, avx._mm256_set1_ps(last))
     }
-}
 
-struct AddBack<'a> {
-    of: Halving,
-    windows: &'a [f32],
-    image: &'a mut [f32],
-    stride: usize,
-    at: usize,
-}
-
-impl NullaryFnOnce for AddBack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let AddBack { of, windows, image, stride, at } = self;
-        let (rows, count) = (of.rows, of.count);
-        let channels = image[..of.channels * of.pixels()].chunks_exact_mut(of.pixels());
-        for (channel, windows) in channels.zip(windows.chunks(9 * stride)) {
-            let mut kinds = windows.chunks(stride).map(|kind| &kind[at..][..rows * count]);
-            let [above, middle, below]: [[&[f32]; 3]; 3] =
-                std::array::from_fn(|_| std::array::from_fn(|_| kinds.next().unwrap_or_default()));
-            for (row, lines) in channel.chunks_exact_mut(4 * count).enumerate() {
-                let (even, odd) = lines.split_at_mut(2 * count);
-                of.add(even, [of_row(middle, row, count)]);
-                if row + 1 < rows {
-                    of.add(odd, [of_row(above, row + 1, count), of_row(below, row, count)]);
-                } else {
-                    of.add(odd, [of_row(below, row, count)]);
-                }
-            }
-        }
-    }
-}
-
-impl Halving {
     /// Adds rows of windows to a line.
     #[inline(always)]
     fn add<const FROM: usize>(self, line: &mut [f32], from: [[&[f32]; 3]; FROM]) {
